@@ -1,0 +1,88 @@
+"""Where the time goes: one name per kernel, compiled or reference.
+
+`minimix.kernels.reference` says in NumPy what each kernel means; `minimix.kernels.compiled` has
+the same names in Numba. The compiled ones are used where Numba can be imported, unless the
+environment says MINIMIX_BACKEND=numpy (or `backend("numpy")` is in force). Nothing is imported or
+compiled before the first kernel is called.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import importlib.util
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import ModuleType
+from typing import Any, TypeVar
+
+from . import reference
+
+BACKENDS = ("numba", "numpy")
+_chosen: str | None = None
+
+
+def backend_name() -> str:
+    """The back end in force: "numba" or "numpy".
+
+    ValueError where MINIMIX_BACKEND names another, or asks for a Numba that is not installed.
+    """
+    global _chosen
+    if _chosen is None:
+        wanted = os.environ.get("MINIMIX_BACKEND", "")
+        installed = importlib.util.find_spec("numba") is not None
+        if wanted not in ("", *BACKENDS):
+            raise ValueError(f"MINIMIX_BACKEND is {wanted!r}; it can be 'numba' or 'numpy'")
+        if wanted == "numba" and not installed:
+            raise ValueError("MINIMIX_BACKEND is 'numba', which is not installed; use 'numpy'")
+        _chosen = wanted or ("numba" if installed else "numpy")
+    return _chosen
+
+
+@contextmanager
+def backend(name: str) -> Iterator[None]:
+    """Inside this block kernels run in `name`, "numba" or "numpy" (for the whole process)."""
+    global _chosen
+    if name not in BACKENDS:
+        raise ValueError(f"backend {name!r}; it can be 'numba' or 'numpy'")
+    before, _chosen = backend_name(), name
+    try:
+        yield
+    finally:
+        _chosen = before
+
+
+def _module() -> ModuleType:
+    if backend_name() == "numpy":
+        return reference
+    return importlib.import_module("minimix.kernels.compiled")
+
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _kernel(meaning: F) -> F:
+    """The kernel of that name in whichever back end is in force when it is called."""
+    name = meaning.__name__
+
+    @functools.wraps(meaning)
+    def call(*args: Any) -> Any:
+        return getattr(_module(), name)(*args)
+
+    return call  # type: ignore[return-value]
+
+
+gelu = _kernel(reference.gelu)
+gelu_backward = _kernel(reference.gelu_backward)
+gelu_tanh = _kernel(reference.gelu_tanh)
+gelu_tanh_backward = _kernel(reference.gelu_tanh_backward)
+depthwise_conv2d = _kernel(reference.depthwise_conv2d)
+depthwise_conv2d_dx = _kernel(reference.depthwise_conv2d_dx)
+depthwise_conv2d_dw = _kernel(reference.depthwise_conv2d_dw)
+channel_sum = _kernel(reference.channel_sum)
+channel_moments = _kernel(reference.channel_moments)
+normalize = _kernel(reference.normalize)
+batch_norm_backward = _kernel(reference.batch_norm_backward)
+matmul = _kernel(reference.matmul)
+adamw_update = _kernel(reference.adamw_update)
