@@ -1,0 +1,62 @@
+"""Random numbers that are a function of where they are used, and of nothing else.
+
+A generator that counts makes what an image looks like depend on how many images came before it:
+on order, on threads, on where a run was resumed. Here a number is a hash of (seed, epoch, name of
+the draw, image index), so it can be computed at any time, in any order, for a whole batch at once.
+
+The hash is the finaliser of SplitMix64 (Steele, Lea & Flood 2014), applied once per key.
+"""
+
+import zlib
+
+import numpy as np
+
+_GAMMA = np.uint64(0x9E3779B97F4A7C15)  # 2^64 / golden ratio, odd
+
+
+def mix(x: np.ndarray) -> np.ndarray:
+    """A bijection of uint64 that flips half of the bits when one changes."""
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
+
+
+class Draws:
+    """The random numbers of some images in one epoch.   indices (n,) -> n numbers a draw"""
+
+    def __init__(self, seed: int, epoch: int, indices: np.ndarray):
+        self.key = np.zeros(1, np.uint64)
+        for part in (seed, epoch):
+            self.key = self._fold(self.key, part)
+        self.indices = np.asarray(indices).astype(np.uint64)
+
+    @staticmethod
+    def _fold(key: np.ndarray, part: int) -> np.ndarray:
+        return mix(key * _GAMMA + np.uint64(part % 2**64) + _GAMMA)
+
+    def bits(self, name: str, per_image: int = 1) -> np.ndarray:
+        """uint64 (n, per_image), each bit a fair coin; another name gives other numbers."""
+        key = self._fold(self.key, zlib.crc32(name.encode()))
+        of_image = mix(key + self.indices * _GAMMA)
+        return mix(of_image[:, None] + np.arange(1, per_image + 1, dtype=np.uint64) * _GAMMA)
+
+    def uniform(self, name: str, low: float = 0.0, high: float = 1.0) -> np.ndarray:
+        """float64 (n,), evenly from [low, high)."""
+        return low + (high - low) * self.uniforms(name, 1)[:, 0]
+
+    def uniforms(self, name: str, per_image: int) -> np.ndarray:
+        """float64 (n, per_image), evenly from [0, 1)."""
+        return (self.bits(name, per_image) >> np.uint64(11)) * 2.0**-53
+
+    def integers(self, name: str, high: int | np.ndarray) -> np.ndarray:
+        """int64 (n,), evenly from 0 … high - 1; high is a number or one for each image (n,)."""
+        return (self.uniform(name) * high).astype(np.int64)
+
+    def normals(self, name: str, per_image: int) -> np.ndarray:
+        """float64 (n, per_image) from N(0, 1), by Box & Muller 1958."""
+        half = -(-per_image // 2)
+        u = self.uniforms(name, 2 * half)
+        radius = np.sqrt(-2 * np.log1p(-u[:, :half]))
+        angle = 2 * np.pi * u[:, half:]
+        pairs = np.concatenate([radius * np.cos(angle), radius * np.sin(angle)], axis=1)
+        return pairs[:, :per_image]
