@@ -1,0 +1,38 @@
+"""minimix: a tiny deep-learning framework in NumPy and Numba, small enough to be read whole.
+
+    import minimix as mx
+
+    model = mx.ConvMixer(hidden_dim=128, depth=4, kernel_size=5, patch_size=2, n_classes=10)
+    optimizer = mx.AdamW(model.parameters(), lr=0.01)
+    loss = mx.functional.cross_entropy(model(mx.Tensor(images)), labels)
+    loss.backward()
+    optimizer.step()
+
+Importing it imports NumPy and nothing else; kernels are compiled when one is first called.
+"""
+
+from . import functional, kernels, models, nn, optim
+from .autograd import Tensor, no_grad, op
+from .kernels import backend
+from .models import ConvMixer
+from .nn import Module, Parameter
+from .optim import SGD, AdamW
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "SGD",
+    "AdamW",
+    "ConvMixer",
+    "Module",
+    "Parameter",
+    "Tensor",
+    "backend",
+    "functional",
+    "kernels",
+    "models",
+    "nn",
+    "no_grad",
+    "op",
+    "optim",
+]

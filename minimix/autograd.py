@@ -112,7 +112,7 @@ class Node:
         ]
 
     def _checked(self, name: str, t: Tensor, share: Any) -> Array:
-        """One gradient: computed now if it was left for later, un-broadcast, and held to its form."""
+        """One gradient: computed now if left for later, un-broadcast, and held to its form."""
         if callable(share):
             share = share()
         if share is None:
@@ -169,6 +169,7 @@ class Tensor:
     __truediv__: Callable[..., Tensor]
     __rtruediv__: Callable[..., Tensor]
     __pow__: Callable[..., Tensor]
+    __rpow__: Callable[..., Tensor]
     __matmul__: Callable[..., Tensor]
     __rmatmul__: Callable[..., Tensor]
     __neg__: Callable[..., Tensor]
@@ -377,7 +378,7 @@ def op(function: Callable[..., tuple[Array, Callable[[Array], Any]]]) -> Callabl
 
     @functools.wraps(function)
     def lifted(*args: Any, **options: Any) -> Tensor:
-        if any(argument in options for argument in argument_names):  # weight=…, bias=…
+        if len(args) < len(argument_names):  # some left at None, or given by keyword: bias=…
             bound = signature.bind(*args, **options)
             bound.apply_defaults()
             args, options = bound.args, bound.kwargs
@@ -404,7 +405,7 @@ def op(function: Callable[..., tuple[Array, Callable[[Array], Any]]]) -> Callabl
 
 
 def _array(a: Any, dtype: np.dtype) -> Array | None:
-    """What an operation sees of an argument; anything that is no tensor takes the tensors' dtype."""
+    """What an operation sees of an argument: what is no tensor takes the tensors' dtype."""
     if a is None:
         return None
     return a.array if isinstance(a, Tensor) else np.asarray(a, dtype=dtype)

@@ -1,0 +1,110 @@
+"""Activations: what stands between the linear maps; and dropout."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+
+from .. import kernels
+from ..autograd import Array, op
+
+
+@op
+def gelu(x: Array, *, approximate: Literal["none", "tanh"] = "none"):
+    """Gaussian error linear unit.   x (any shape) -> y (same)
+
+        y  = x Φ(x)                 Φ: standard normal distribution function
+        dx = g (Φ(x) + x φ(x))      φ: its density
+
+    approximate="tanh" replaces Φ(x) by ½ (1 + tanh(√(2/π) (x + 0.044715 x³))).
+
+    Hendrycks & Gimpel 2016, arXiv:1606.08415.
+    """
+    if approximate not in ("none", "tanh"):
+        raise ValueError(f"gelu: approximate is {approximate!r}; it can be 'none' or 'tanh'")
+    forward, back = (
+        (kernels.gelu, kernels.gelu_backward)
+        if approximate == "none"
+        else (kernels.gelu_tanh, kernels.gelu_tanh_backward)
+    )
+
+    def backward(g):
+        return back(x, g)
+
+    return forward(x), backward
+
+
+@op
+def relu(x: Array):
+    """Rectified linear unit.   x (any shape) -> max(x, 0)
+
+    dx = g where x > 0, else 0 (at the kink x = 0 too).   Nair & Hinton 2010.
+    """
+
+    def backward(g):
+        return g * (x > 0)
+
+    return np.maximum(x, 0), backward
+
+
+@op
+def sigmoid(x: Array):
+    """Logistic function.   x (any shape) -> y = 1 / (1 + e⁻ˣ)
+
+    dx = g y (1 − y).   Computed as ½ (1 + tanh ½x), which does not overflow.
+    """
+    y = 0.5 * (1 + np.tanh(0.5 * x))
+
+    def backward(g):
+        return g * y * (1 - y)
+
+    return y, backward
+
+
+@op
+def softmax(x: Array, *, axis: int = -1):
+    """Softmax.   x (any shape) -> y = eˣ / Σ eˣ along `axis`
+
+    dx = y (g − Σ g y).   The largest x is taken off first, so that nothing overflows.
+    """
+    e = np.exp(x - x.max(axis=axis, keepdims=True))
+    y = e / e.sum(axis=axis, keepdims=True)
+
+    def backward(g):
+        return y * (g - (g * y).sum(axis=axis, keepdims=True))
+
+    return y, backward
+
+
+@op
+def log_softmax(x: Array, *, axis: int = -1):
+    """Logarithm of softmax.   x (any shape) -> y = x − ln Σ eˣ along `axis`
+
+    dx = g − eʸ Σ g.   The largest x is taken off first: stable at any size of x.
+    """
+    shifted = x - x.max(axis=axis, keepdims=True)
+    y = shifted - np.log(np.exp(shifted).sum(axis=axis, keepdims=True))
+
+    def backward(g):
+        return g - np.exp(y) * g.sum(axis=axis, keepdims=True)
+
+    return y, backward
+
+
+@op
+def dropout(x: Array, *, p: float, rng: np.random.Generator):
+    """Set each number to 0 with probability p, and scale the rest by 1/(1 − p).
+
+    x (any shape) -> x m,  m = Bernoulli(1 − p) / (1 − p) drawn from rng;   dx = g m
+
+    Errors: ValueError unless 0 ≤ p < 1.   Srivastava et al. 2014.
+    """
+    if not 0 <= p < 1:
+        raise ValueError(f"dropout: p is {p}; it must be at least 0 and less than 1")
+    mask = (rng.random(x.shape) >= p).astype(x.dtype) / x.dtype.type(1 - p)
+
+    def backward(g):
+        return g * mask
+
+    return x * mask, backward

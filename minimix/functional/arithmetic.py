@@ -1,0 +1,177 @@
+"""Elementwise arithmetic, and the matrix product.
+
+Shapes broadcast as NumPy's do; the engine sums gradients back over the broadcast axes, so each
+`backward` here may answer in the shape of the result.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..autograd import Array, op
+
+
+@op
+def add(x: Array, y: Array):
+    """Sum.   x, y (broadcastable) -> x + y
+
+    dx = g,  dy = g
+    """
+
+    def backward(g):
+        return g, g
+
+    return x + y, backward
+
+
+@op
+def subtract(x: Array, y: Array):
+    """Difference.   x, y (broadcastable) -> x − y
+
+    dx = g,  dy = −g
+    """
+
+    def backward(g):
+        return g, lambda: -g
+
+    return x - y, backward
+
+
+@op
+def multiply(x: Array, y: Array):
+    """Product.   x, y (broadcastable) -> x y
+
+    dx = g y,  dy = g x
+    """
+
+    def backward(g):
+        return lambda: g * y, lambda: g * x
+
+    return x * y, backward
+
+
+@op
+def divide(x: Array, y: Array):
+    """Quotient.   x, y (broadcastable) -> x / y
+
+    dx = g / y,  dy = −g x / y²
+    """
+    z = x / y
+
+    def backward(g):
+        return lambda: g / y, lambda: -g * z / y
+
+    return z, backward
+
+
+@op
+def power(x: Array, y: Array):
+    """Power.   x, y (broadcastable) -> xʸ;   x > 0 where the gradient for y is wanted
+
+    dx = g y xʸ⁻¹,  dy = g xʸ ln x
+    """
+    z = x**y
+
+    def backward(g):
+        return lambda: g * y * x ** (y - 1), lambda: g * z * np.log(x)
+
+    return z, backward
+
+
+@op
+def negative(x: Array):
+    """Negation.   x (any shape) -> −x
+
+    dx = −g
+    """
+
+    def backward(g):
+        return -g
+
+    return -x, backward
+
+
+@op
+def exp(x: Array):
+    """Exponential.   x (any shape) -> y = eˣ
+
+    dx = g y
+    """
+    y = np.exp(x)
+
+    def backward(g):
+        return g * y
+
+    return y, backward
+
+
+@op
+def log(x: Array):
+    """Natural logarithm.   x (any shape, > 0) -> ln x
+
+    dx = g / x
+    """
+
+    def backward(g):
+        return g / x
+
+    return np.log(x), backward
+
+
+@op
+def sqrt(x: Array):
+    """Square root.   x (any shape, > 0) -> y = √x
+
+    dx = g / (2 y)
+    """
+    y = np.sqrt(x)
+
+    def backward(g):
+        return g / (2 * y)
+
+    return y, backward
+
+
+@op
+def tanh(x: Array):
+    """Hyperbolic tangent.   x (any shape) -> y = tanh x
+
+    dx = g (1 − y²)
+    """
+    y = np.tanh(x)
+
+    def backward(g):
+        return g * (1 - y * y)
+
+    return y, backward
+
+
+@op
+def matmul(x: Array, y: Array):
+    """Matrix product.   x (…, M, K), y (…, K, C) -> x y (…, M, C)
+
+    dx = g yᵀ,  dy = xᵀ g,  summed over leading axes that were broadcast. A vector (K,) on the left
+    counts as one row, on the right as one column, as in NumPy.
+
+    Errors: ValueError, naming both shapes, where the inner lengths differ.
+    """
+    if x.ndim == 0 or y.ndim == 0 or x.shape[-1] != y.shape[-2 if y.ndim > 1 else 0]:
+        raise ValueError(f"matmul: inner lengths of shapes {x.shape} and {y.shape} differ")
+    rows, columns = np.atleast_2d(x), y[:, None] if y.ndim == 1 else y
+
+    def backward(g):
+        stack = np.broadcast_shapes(rows.shape[:-2], columns.shape[:-2])
+        g = g.reshape(*stack, rows.shape[-2], columns.shape[-1])
+        return (
+            lambda: _sum_leading(g @ columns.swapaxes(-1, -2), rows.shape).reshape(x.shape),
+            lambda: _sum_leading(rows.swapaxes(-1, -2) @ g, columns.shape).reshape(y.shape),
+        )
+
+    return np.asarray(x @ y), backward
+
+
+def _sum_leading(g: Array, shape: tuple[int, ...]) -> Array:
+    """Sum a stack of matrices over the leading axes along which `shape` was broadcast."""
+    g = g.sum(axis=tuple(range(g.ndim - len(shape))))
+    stretched = tuple(i for i, n in enumerate(shape[:-2]) if n == 1 and g.shape[i] != 1)
+    return g.sum(axis=stretched, keepdims=True)

@@ -1,0 +1,262 @@
+"""Convolutions, channels last, and the linear map they all come down to.
+
+    linear             every row times one matrix
+    pointwise_conv2d   linear at every pixel: mixes channels, not places
+    depthwise_conv2d   one small kernel a channel: mixes places, not channels
+    patchify           linear at every patch: the patch embedding
+    conv2d             the general one; the three above are its special cases
+
+As in all of deep learning, "convolution" does not flip the kernel: it is a cross-correlation.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .. import kernels
+from ..autograd import Array, op
+
+
+def _check_image(name: str, x: Array) -> None:
+    if x.ndim != 4:
+        raise ValueError(f"{name}: x has shape {x.shape}; expected 4 axes (N, H, W, C)")
+
+
+def _check_bias(name: str, b: Array | None, channels: int) -> None:
+    if b is not None and b.shape != (channels,):
+        raise ValueError(f"{name}: b has shape {b.shape}; expected ({channels},)")
+
+
+def _affine(name: str, x: Array, w: Array, b: Array | None):
+    """x (…, K), w (K, C), b (C,) -> x w + b (…, C), and the way back."""
+    if w.ndim != 2 or x.ndim < 1 or x.shape[-1] != w.shape[0]:
+        raise ValueError(
+            f"{name}: x has {x.shape[-1] if x.ndim else 0} channels, but w of shape {w.shape} "
+            f"takes {w.shape[0] if w.ndim else 0}"
+        )
+    _check_bias(name, b, w.shape[1])
+    rows = x.reshape(-1, x.shape[-1])
+    y = kernels.matmul(rows, w)
+    if b is not None:
+        y += b
+
+    def backward(g):
+        flat = g.reshape(-1, w.shape[1])
+        return (
+            lambda: kernels.matmul(flat, w.T).reshape(x.shape),
+            lambda: kernels.matmul(rows.T, flat),
+            None if b is None else lambda: kernels.channel_sum(flat),
+        )
+
+    return y.reshape(*x.shape[:-1], w.shape[1]), backward
+
+
+@op
+def linear(x: Array, w: Array, b: Array | None = None):
+    """Linear map of the last axis.   x (…, K), w (K, C), b (C,) -> y (…, C)
+
+        y = x w + b
+        dx = g wᵀ     dw = xᵀ g     db = Σ g      rows of x and g: all axes but the last
+
+    Errors: ValueError, naming both, where K or C differ.
+    """
+    return _affine("linear", x, w, b)
+
+
+@op
+def pointwise_conv2d(x: Array, w: Array, b: Array | None = None):
+    """1×1 convolution.   x (N, H, W, K), w (K, C), b (C,) -> y (N, H, W, C)
+
+        y[n,h,v] = x[n,h,v] w + b
+        dx = g wᵀ     dw = xᵀ g     db = Σ g      pixels as rows
+
+    Channels last makes it one matrix product with nothing to transpose.
+    Errors: ValueError, naming both, where x is no image or K or C differ.
+    """
+    _check_image("pointwise_conv2d", x)
+    return _affine("pointwise_conv2d", x, w, b)
+
+
+@op
+def depthwise_conv2d(x: Array, w: Array, b: Array | None = None):
+    """Depthwise convolution, "same" padding.
+
+    x (N, H, W, C), w (k, k, C), b (C,) -> y (N, H, W, C)
+
+        y[n,h,v,c] = Σᵢⱼ x[n, h+i−a, v+j−a, c] w[i,j,c] + b[c],     a = (k−1)//2
+
+    with zeros outside the image; an even k pads one more after than before. Each x was read by
+    k×k outputs, through w turned half round, so
+
+        dx = g convolved with the flipped w (padded k//2 before)
+        dw[i,j,c] = Σₙₕᵥ x[n, h+i−a, v+j−a, c] g[n,h,v,c]        db = Σ g
+
+    Errors: ValueError, naming both, where x is no image, w not (k, k, C) or the channels differ.
+    """
+    _check_image("depthwise_conv2d", x)
+    if w.ndim != 3 or w.shape[0] != w.shape[1]:
+        raise ValueError(f"depthwise_conv2d: w has shape {w.shape}; expected (k, k, C)")
+    if w.shape[2] != x.shape[3]:
+        raise ValueError(f"depthwise_conv2d: x has {x.shape[3]} channels, w {w.shape[2]}")
+    _check_bias("depthwise_conv2d", b, x.shape[3])
+    y = kernels.depthwise_conv2d(x, w)
+    if b is not None:
+        y += b
+
+    def backward(g):
+        return (
+            lambda: kernels.depthwise_conv2d_dx(g, w),
+            lambda: kernels.depthwise_conv2d_dw(x, g, len(w)),
+            None if b is None else lambda: kernels.channel_sum(g.reshape(-1, g.shape[-1])),
+        )
+
+    return y, backward
+
+
+@op
+def patchify(x: Array, w: Array, b: Array | None = None):
+    """Patch embedding: cut an image into p×p patches and map each one linearly.
+
+    x (N, H, W, C), w (p, p, C, D), b (D,) -> y (N, H/p, W/p, D)
+
+        y[n,h,v] = vec(x[n, hp:hp+p, vp:vp+p]) · vec(w) + b      vec: (p, p, C) -> (p·p·C)
+
+    A convolution with kernel p and stride p: no pixel is read twice, so it is a reshape and a
+    matrix product, and backward is the same two in reverse.
+
+    Errors: ValueError, naming both, where H or W is not divisible by p or the channels differ.
+    Dosovitskiy et al. 2021, arXiv:2010.11929; Trockman & Kolter 2022, arXiv:2201.09792.
+    """
+    _check_image("patchify", x)
+    if w.ndim != 4 or w.shape[0] != w.shape[1]:
+        raise ValueError(f"patchify: w has shape {w.shape}; expected (p, p, C, D)")
+    n, height, width, c = x.shape
+    p, d = w.shape[0], w.shape[3]
+    if c != w.shape[2]:
+        raise ValueError(f"patchify: x has {c} channels, w {w.shape[2]}")
+    if height % p or width % p:
+        raise ValueError(
+            f"patchify: an image of {height}×{width} is not divisible into patches of {p}×{p}; "
+            "resize or crop it, or choose another patch size"
+        )
+    h, v = height // p, width // p
+    patches = x.reshape(n, h, p, v, p, c).transpose(0, 1, 3, 2, 4, 5).reshape(n, h, v, p * p * c)
+    y, affine_backward = _affine("patchify", patches, w.reshape(p * p * c, d), b)
+
+    def backward(g):
+        dpatches, dw, db = affine_backward(g)
+        return (
+            lambda: (
+                dpatches().reshape(n, h, v, p, p, c).transpose(0, 1, 3, 2, 4, 5).reshape(x.shape)
+            ),
+            lambda: dw().reshape(w.shape),
+            db,
+        )
+
+    return y, backward
+
+
+@op
+def conv2d(
+    x: Array,
+    w: Array,
+    b: Array | None = None,
+    *,
+    stride: int = 1,
+    padding: int | str = 0,
+    dilation: int = 1,
+    groups: int = 1,
+):
+    """Convolution.   x (N, H, W, C), w (k, l, C/groups, D), b (D,) -> y (N, H′, W′, D)
+
+        y[n,h,v] = Σᵢⱼ x̄[n, sh+di, sv+dj] w[i,j] + b       x̄: x with zeros around it
+
+    with stride s and dilation d: for each place (i, j) of the kernel, one strided view of x̄ times
+    one matrix. Backward walks over the same views:
+
+        dx̄[n, sh+di, sv+dj] += g wᵢⱼᵀ       dwᵢⱼ = Σₙₕᵥ x̄ᵀ g       db = Σ g
+
+    padding  zeros on every side, or "same": d(k−1) zeros a side pair, (d(k−1))//2 of them before
+             (stride 1 only), or "valid": none
+    groups   both channel axes are cut into so many parts that do not mix
+    H′ = (H + padding before and after − d(k−1) − 1)//s + 1
+
+    Errors: ValueError, naming both, where channels, groups or bias differ or the kernel is larger
+    than the padded image.
+    """
+    _check_image("conv2d", x)
+    if w.ndim != 4:
+        raise ValueError(f"conv2d: w has shape {w.shape}; expected (k, l, C/groups, D)")
+    (n, height, width, c), (k, l, _, d) = x.shape, w.shape
+    if c % groups or d % groups or w.shape[2] != c // groups:
+        raise ValueError(
+            f"conv2d: x has {c} channels in {groups} groups, but w of shape {w.shape} takes "
+            f"{w.shape[2]} channels a group and gives {d}"
+        )
+    _check_bias("conv2d", b, d)
+    before, after = _padding(padding, (k, l), stride, dilation)
+    border = ((0, 0), (before[0], after[0]), (before[1], after[1]), (0, 0))
+    padded = np.pad(x, border)
+    h = (padded.shape[1] - dilation * (k - 1) - 1) // stride + 1
+    v = (padded.shape[2] - dilation * (l - 1) - 1) // stride + 1
+    if h < 1 or v < 1:
+        raise ValueError(
+            f"conv2d: a kernel of {k}×{l} with dilation {dilation} is larger than the padded "
+            f"image of {padded.shape[1]}×{padded.shape[2]}"
+        )
+
+    def view(image: Array, i: int, j: int) -> Array:
+        """What place (i, j) of the kernel sees, (N, H′, W′, groups, channels a group)."""
+        i, j = i * dilation, j * dilation
+        seen = image[
+            :, i : i + stride * (h - 1) + 1 : stride, j : j + stride * (v - 1) + 1 : stride
+        ]
+        return seen.reshape(n, h, v, groups, -1) if image is padded else seen
+
+    # D is laid out group by group: (…, C/groups, D) is (…, C/groups, groups, D/groups).
+    matrices = w.reshape(k, l, c // groups, groups, d // groups)
+    y = np.zeros((n, h, v, groups, d // groups), x.dtype)
+    for i, j in np.ndindex(k, l):
+        y += np.einsum("nhvgc,cgd->nhvgd", view(padded, i, j), matrices[i, j], optimize=True)
+    y = y.reshape(n, h, v, d)
+    if b is not None:
+        y += b
+
+    def dx(g):
+        dpadded = np.zeros_like(padded)
+        for i, j in np.ndindex(k, l):
+            share = np.einsum("nhvgd,cgd->nhvgc", g, matrices[i, j], optimize=True)
+            view(dpadded, i, j)[...] += share.reshape(n, h, v, c)
+        return dpadded[:, before[0] : before[0] + height, before[1] : before[1] + width]
+
+    def dw(g):
+        dmatrices = np.empty_like(matrices)
+        for i, j in np.ndindex(k, l):
+            dmatrices[i, j] = np.einsum("nhvgc,nhvgd->cgd", view(padded, i, j), g, optimize=True)
+        return dmatrices.reshape(w.shape)
+
+    def backward(g):
+        grouped = g.reshape(n, h, v, groups, d // groups)
+        return (
+            lambda: dx(grouped),
+            lambda: dw(grouped),
+            None if b is None else lambda: g.sum(axis=(0, 1, 2)),
+        )
+
+    return y, backward
+
+
+def _padding(
+    padding: int | str, kernel: tuple[int, int], stride: int, dilation: int
+) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Zeros before and after, for both axes."""
+    if padding == "valid":
+        padding = 0
+    if padding == "same":
+        if stride != 1:
+            raise ValueError(f"conv2d: padding 'same' needs stride 1, not {stride}")
+        total = [dilation * (k - 1) for k in kernel]
+        return (total[0] // 2, total[1] // 2), (total[0] - total[0] // 2, total[1] - total[1] // 2)
+    if isinstance(padding, str) or padding < 0:
+        raise ValueError(f"conv2d: padding is {padding!r}; it can be 'same', 'valid' or 0, 1, 2, …")
+    return (padding, padding), (padding, padding)

@@ -1,0 +1,83 @@
+"""The loss, and the pooling in front of it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..autograd import Array, Tensor, op
+from .reduce import mean
+
+
+def global_avg_pool(x: Tensor) -> Tensor:
+    """Mean over the pixels.   x (N, H, W, C) -> (N, C)
+
+    dx = g / (H W), the same for every pixel.   Lin, Chen & Yan 2013, arXiv:1312.4400.
+    """
+    if x.ndim != 4:
+        raise ValueError(f"global_avg_pool: x has shape {x.shape}; expected 4 axes (N, H, W, C)")
+    return mean(x, axis=(1, 2))
+
+
+def cross_entropy(
+    logits: Tensor, targets: Array | Tensor, *, label_smoothing: float = 0.0
+) -> Tensor:
+    """Mean cross-entropy of softmax(logits) against targets.
+
+    logits (N, K); targets either N integers in 0 … K−1, or (N, K) probabilities -> one number
+
+        q = (1 − ε) targets + ε/K          ε: label_smoothing; integers count as one-hot rows
+        L = −1/N Σₙₖ q log softmax(logits)
+
+    Errors: ValueError, naming both, where lengths differ, a label is out of range or ε is not in
+    [0, 1].   Label smoothing: Szegedy et al. 2016, arXiv:1512.00567.
+    """
+    if logits.ndim != 2:
+        raise ValueError(f"cross_entropy: logits have shape {logits.shape}; expected (N, K)")
+    if not 0 <= label_smoothing <= 1:
+        raise ValueError(f"cross_entropy: label_smoothing is {label_smoothing}; expected 0 to 1")
+    n, k = logits.shape
+    if not isinstance(targets, Tensor):
+        targets = np.asarray(targets)
+        if targets.dtype.kind in "iub" and targets.ndim == 1:
+            targets = one_hot(targets, n, k).astype(logits.dtype)
+    if targets.shape != (n, k):
+        raise ValueError(
+            f"cross_entropy: {n} logits of {k} classes, but targets have shape {targets.shape}; "
+            f"expected ({n},) integers or ({n}, {k}) probabilities"
+        )
+    if label_smoothing:
+        targets = targets * (1 - label_smoothing) + label_smoothing / k
+    return _cross_entropy(logits, targets)
+
+
+def one_hot(labels: Array, n: int, k: int) -> Array:
+    """N integers in 0 … K−1 -> (N, K), 1 at the label and 0 elsewhere, float64."""
+    if labels.shape != (n,):
+        raise ValueError(f"cross_entropy: {n} logits but {len(labels)} labels")
+    if n and (labels.min() < 0 or labels.max() >= k):
+        wrong = labels[(labels < 0) | (labels >= k)][0]
+        raise ValueError(f"cross_entropy: label {wrong} is out of range for {k} classes")
+    return (labels[:, None] == np.arange(k)).astype(np.float64)
+
+
+@op
+def _cross_entropy(logits: Array, targets: Array):
+    """L = −1/N Σ q log p,  p = softmax(logits).   logits, q (N, K) -> ()
+
+        dlogits = g/N (p Σₖ q − q)          dq = −g/N log p
+
+    log p = z − ln Σ eᶻ with z the logits less their largest: stable at any size.
+    """
+    n = len(logits)
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    log_p = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    loss = np.asarray(-(targets * log_p).sum() / n, logits.dtype)
+
+    def backward(g):
+        scale = g / logits.dtype.type(n)
+        return (
+            lambda: scale * (np.exp(log_p) * targets.sum(axis=1, keepdims=True) - targets),
+            lambda: -scale * log_p,
+        )
+
+    return loss, backward

@@ -1,0 +1,106 @@
+"""Normalisation over the batch and over the channels."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .. import kernels
+from ..autograd import Array, op
+
+
+@op
+def batch_norm(
+    x: Array,
+    gamma: Array,
+    beta: Array,
+    *,
+    running_mean: Array | None = None,
+    running_var: Array | None = None,
+    training: bool = True,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+):
+    """Batch normalisation over all axes but the last.   x (…, C), γ (C,), β (C,) -> y (…, C)
+
+        y = γ x̂ + β,   x̂ = (x − μ) / √(σ² + ε)
+
+    In training μ and σ² are the mean and the biased variance of each channel over the M numbers
+    that it has in this batch, so every x has a part in them:
+
+        dβ = Σ g     dγ = Σ g x̂     dx = γ/√(σ²+ε) (g − dβ/M − x̂ dγ/M)
+
+    and the running statistics, where given, are moved in place:
+
+        running ← (1 − momentum) running + momentum · (μ, or the unbiased variance M/(M−1) σ²)
+
+    Otherwise μ and σ² are the running statistics, constants: dx = g γ/√(σ²+ε).
+
+    Errors: ValueError where the channels differ, where one value a channel is to be normalised in
+    training, or where running statistics are missing in evaluation.
+
+    Ioffe & Szegedy 2015, arXiv:1502.03167.
+    """
+    channels = x.shape[-1]
+    if gamma.shape != (channels,) or beta.shape != (channels,):
+        raise ValueError(
+            f"batch_norm: x has {channels} channels, gamma {gamma.shape} and beta {beta.shape}"
+        )
+    rows = x.reshape(-1, channels)
+    m = len(rows)
+    if training:
+        if m < 2:
+            raise ValueError(f"batch_norm: {m} value a channel; training needs at least 2")
+        mean, var = kernels.channel_moments(rows)
+        if running_mean is not None and running_var is not None:
+            running_mean += momentum * (mean - running_mean)
+            running_var += momentum * (var * (m / (m - 1)) - running_var)
+    else:
+        if running_mean is None or running_var is None:
+            raise ValueError("batch_norm: evaluation needs running_mean and running_var")
+        mean, var = running_mean.astype(x.dtype), running_var.astype(x.dtype)
+    rstd = 1 / np.sqrt(var + x.dtype.type(eps))
+    y = kernels.normalize(rows, mean, rstd, gamma, beta).reshape(x.shape)
+
+    def backward(g):
+        flat = g.reshape(rows.shape)
+        if training:
+            dx, dgamma, dbeta = kernels.batch_norm_backward(rows, flat, mean, rstd, gamma)
+            return dx.reshape(x.shape), dgamma, dbeta
+        return (
+            lambda: g * (gamma * rstd),
+            lambda: (flat * ((rows - mean) * rstd)).sum(axis=0),
+            lambda: kernels.channel_sum(flat),
+        )
+
+    return y, backward
+
+
+@op
+def layer_norm(x: Array, gamma: Array, beta: Array, *, eps: float = 1e-5):
+    """Layer normalisation over the last axis.   x (…, C), γ (C,), β (C,) -> y (…, C)
+
+        y = γ x̂ + β,   x̂ = (x − μ) / √(σ² + ε)      μ, σ²: mean and biased variance of each row
+
+        dβ = Σ g     dγ = Σ g x̂     dx = (h − mean(h) − x̂ mean(h x̂)) / √(σ²+ε),   h = γ g
+
+    Ba, Kiros & Hinton 2016, arXiv:1607.06450.
+    """
+    if gamma.shape != x.shape[-1:] or beta.shape != x.shape[-1:]:
+        raise ValueError(
+            f"layer_norm: x has {x.shape[-1]} channels, gamma {gamma.shape} and beta {beta.shape}"
+        )
+    centred = x - x.mean(axis=-1, keepdims=True)
+    rstd = 1 / np.sqrt(np.square(centred).mean(axis=-1, keepdims=True) + x.dtype.type(eps))
+    normal = centred * rstd
+    leading = tuple(range(x.ndim - 1))
+
+    def dx(g):
+        h = gamma * g
+        return rstd * (
+            h - h.mean(axis=-1, keepdims=True) - normal * (h * normal).mean(axis=-1, keepdims=True)
+        )
+
+    def backward(g):
+        return lambda: dx(g), lambda: (g * normal).sum(axis=leading), lambda: g.sum(axis=leading)
+
+    return gamma * normal + beta, backward

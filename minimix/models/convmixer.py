@@ -1,0 +1,86 @@
+"""ConvMixer: patches are all you need?"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..autograd import Tensor
+from ..nn import (
+    GELU,
+    BatchNorm,
+    DepthwiseConv2d,
+    GlobalAvgPool,
+    Linear,
+    Module,
+    Patchify,
+    PointwiseConv2d,
+    Residual,
+    Sequential,
+)
+from ..nn.init import Seed
+
+
+class ConvMixer(Module):
+    """ConvMixer-h/d.   x (N, H, W, C) -> logits (N, n_classes)
+
+        patch embedding ─ GELU ─ BatchNorm
+        depth ×  ┌ (depthwise k×k ─ GELU ─ BatchNorm) + x        mixes places
+                 └ pointwise ─ GELU ─ BatchNorm                  mixes channels
+        global average pool ─ linear
+
+    hidden_dim    h, the channels all the way through
+    depth         d, the number of blocks
+    kernel_size   k of the depthwise convolutions
+    patch_size    p of the patch embedding; H and W must be divisible by it, and may be anything
+                  that is
+    n_classes     how many logits
+
+    Errors: ValueError, naming both, where an image is not divisible into patches or has other
+    channels than in_channels.
+
+    Trockman & Kolter 2022, arXiv:2201.09792. Names in the state dict are those of timm.
+    """
+
+    def __init__(
+        self,
+        hidden_dim: int,
+        depth: int,
+        kernel_size: int = 9,
+        patch_size: int = 7,
+        n_classes: int = 1000,
+        *,
+        in_channels: int = 3,
+        rng: Seed = None,
+    ) -> None:
+        super().__init__()
+        rng = np.random.default_rng(rng)
+        self.stem = Sequential(
+            Patchify(in_channels, hidden_dim, patch_size, rng=rng),
+            GELU(),
+            BatchNorm(hidden_dim),
+        )
+        self.blocks = Sequential(
+            *[
+                Sequential(
+                    Residual(
+                        Sequential(
+                            DepthwiseConv2d(hidden_dim, kernel_size, rng=rng),
+                            GELU(),
+                            BatchNorm(hidden_dim),
+                        )
+                    ),
+                    PointwiseConv2d(hidden_dim, hidden_dim, rng=rng),
+                    GELU(),
+                    BatchNorm(hidden_dim),
+                )
+                for _ in range(depth)
+            ]
+        )
+        self.pool = GlobalAvgPool()
+        self.head = Linear(hidden_dim, n_classes, rng=rng)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)  # (N, H/p, W/p, h)
+        x = self.blocks(x)  # (N, H/p, W/p, h)
+        x = self.pool(x)  # (N, h)
+        return self.head(x)  # (N, n_classes)

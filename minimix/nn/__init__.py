@@ -1,0 +1,41 @@
+"""Layers: operations with parameters, and the Module that holds them."""
+
+from .layers import (
+    GELU,
+    BatchNorm,
+    Conv2d,
+    DepthwiseConv2d,
+    Dropout,
+    GlobalAvgPool,
+    Identity,
+    LayerNorm,
+    Linear,
+    Patchify,
+    PointwiseConv2d,
+    ReLU,
+    Residual,
+    Sequential,
+    Sigmoid,
+)
+from .module import Module, Parameter, observe
+
+__all__ = [
+    "GELU",
+    "BatchNorm",
+    "Conv2d",
+    "DepthwiseConv2d",
+    "Dropout",
+    "GlobalAvgPool",
+    "Identity",
+    "LayerNorm",
+    "Linear",
+    "Module",
+    "Parameter",
+    "Patchify",
+    "PointwiseConv2d",
+    "ReLU",
+    "Residual",
+    "Sequential",
+    "Sigmoid",
+    "observe",
+]

@@ -1,0 +1,313 @@
+"""The layers: an operation and the parameters it needs.
+
+Wherever a layer is random, `rng` is a NumPy Generator, a seed, or None for a fresh one. Weights and
+biases begin uniform in ±1/√fan_in.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+
+from .. import functional as F
+from ..autograd import Tensor
+from .init import Seed, uniform_fan_in
+from .module import Module, Parameter
+
+
+def _positive(layer: str, **values: int) -> None:
+    for name, value in values.items():
+        if not isinstance(value, (int, np.integer)) or value < 1:
+            raise ValueError(f"{layer}: {name} is {value!r}; expected a whole number of at least 1")
+
+
+class _Affine(Module):
+    """A weight and a bias, drawn at random."""
+
+    weight: Parameter
+    bias: Parameter | None
+
+    def __init__(self, shape: tuple[int, ...], fan_in: int, bias: bool, rng: Seed) -> None:
+        super().__init__()
+        rng = np.random.default_rng(rng)
+        self.weight = Parameter(uniform_fan_in(shape, fan_in, rng))
+        self.bias = Parameter(uniform_fan_in(shape[-1:], fan_in, rng)) if bias else None
+
+
+class Linear(_Affine):
+    """x (…, K) -> x W + b (…, C).   weight (K, C), bias (C,)."""
+
+    def __init__(
+        self, in_features: int, out_features: int, bias: bool = True, rng: Seed = None
+    ) -> None:
+        _positive("Linear", in_features=in_features, out_features=out_features)
+        super().__init__((in_features, out_features), in_features, bias, rng)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight, self.bias)
+
+    def multiply_adds(self, x: Tensor, y: Tensor) -> int:
+        return y.size * self.weight.shape[0]
+
+    def extra_repr(self) -> str:
+        return "{} → {}".format(*self.weight.shape)
+
+
+class PointwiseConv2d(_Affine):
+    """1×1 convolution: x (N, H, W, K) -> (N, H, W, C).   weight (K, C), bias (C,)."""
+
+    def __init__(
+        self, in_channels: int, out_channels: int, bias: bool = True, rng: Seed = None
+    ) -> None:
+        _positive("PointwiseConv2d", in_channels=in_channels, out_channels=out_channels)
+        super().__init__((in_channels, out_channels), in_channels, bias, rng)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.pointwise_conv2d(x, self.weight, self.bias)
+
+    def multiply_adds(self, x: Tensor, y: Tensor) -> int:
+        return y.size * self.weight.shape[0]
+
+    def extra_repr(self) -> str:
+        return "{} → {}".format(*self.weight.shape)
+
+
+class DepthwiseConv2d(_Affine):
+    """One k×k kernel a channel, "same" padding.   weight (k, k, C), bias (C,)."""
+
+    def __init__(
+        self, channels: int, kernel_size: int, bias: bool = True, rng: Seed = None
+    ) -> None:
+        _positive("DepthwiseConv2d", channels=channels, kernel_size=kernel_size)
+        super().__init__((kernel_size, kernel_size, channels), kernel_size**2, bias, rng)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.depthwise_conv2d(x, self.weight, self.bias)
+
+    def multiply_adds(self, x: Tensor, y: Tensor) -> int:
+        return y.size * self.weight.shape[0] ** 2
+
+    def extra_repr(self) -> str:
+        return f"{self.weight.shape[2]}, kernel {self.weight.shape[0]}"
+
+
+class Patchify(_Affine):
+    """Patch embedding: x (N, H, W, C) -> (N, H/p, W/p, D).   weight (p, p, C, D), bias (D,)."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        patch_size: int,
+        bias: bool = True,
+        rng: Seed = None,
+    ) -> None:
+        _positive(
+            "Patchify", in_channels=in_channels, out_channels=out_channels, patch_size=patch_size
+        )
+        shape = (patch_size, patch_size, in_channels, out_channels)
+        super().__init__(shape, patch_size**2 * in_channels, bias, rng)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.patchify(x, self.weight, self.bias)
+
+    def multiply_adds(self, x: Tensor, y: Tensor) -> int:
+        p, _, c, _ = self.weight.shape
+        return y.size * p * p * c
+
+    def extra_repr(self) -> str:
+        p, _, c, d = self.weight.shape
+        return f"{c} → {d}, patch {p}"
+
+
+class Conv2d(_Affine):
+    """General convolution.   weight (k, k, C_in/groups, C_out), bias (C_out,).
+
+    stride, padding, dilation and groups are those of `functional.conv2d`.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        stride: int = 1,
+        padding: int | str = 0,
+        dilation: int = 1,
+        groups: int = 1,
+        bias: bool = True,
+        rng: Seed = None,
+    ) -> None:
+        _positive(
+            "Conv2d",
+            in_channels=in_channels,
+            out_channels=out_channels,
+            kernel_size=kernel_size,
+            stride=stride,
+            dilation=dilation,
+            groups=groups,
+        )
+        if in_channels % groups or out_channels % groups:
+            raise ValueError(
+                f"Conv2d: {in_channels} and {out_channels} channels do not divide into {groups} groups"
+            )
+        shape = (kernel_size, kernel_size, in_channels // groups, out_channels)
+        super().__init__(shape, kernel_size**2 * in_channels // groups, bias, rng)
+        self.options = {
+            "stride": stride,
+            "padding": padding,
+            "dilation": dilation,
+            "groups": groups,
+        }
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(x, self.weight, self.bias, **self.options)
+
+    def multiply_adds(self, x: Tensor, y: Tensor) -> int:
+        k, l, c, _ = self.weight.shape
+        return y.size * k * l * c
+
+    def extra_repr(self) -> str:
+        k, _, c, d = self.weight.shape
+        options = "".join(f", {name} {value}" for name, value in self.options.items())
+        return f"{c * int(self.options['groups'])} → {d}, kernel {k}{options}"
+
+
+class GELU(Module):
+    """Gaussian error linear unit; approximate="tanh" for the faster of its two forms."""
+
+    def __init__(self, approximate: Literal["none", "tanh"] = "none") -> None:
+        super().__init__()
+        self.approximate: Literal["none", "tanh"] = approximate
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.gelu(x, approximate=self.approximate)
+
+
+class ReLU(Module):
+    """max(x, 0)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(x)
+
+
+class Sigmoid(Module):
+    """1 / (1 + e⁻ˣ)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.sigmoid(x)
+
+
+class BatchNorm(Module):
+    """Batch normalisation of the last axis; see `functional.batch_norm`.
+
+    weight (γ) and bias (β) begin at 1 and 0, buffers running_mean and running_var at 0 and 1.
+    """
+
+    running_mean: np.ndarray
+    running_var: np.ndarray
+
+    def __init__(self, channels: int, momentum: float = 0.1, eps: float = 1e-5) -> None:
+        _positive("BatchNorm", channels=channels)
+        super().__init__()
+        self.momentum = momentum
+        self.eps = eps
+        self.weight = Parameter(np.ones(channels, np.float32))
+        self.bias = Parameter(np.zeros(channels, np.float32))
+        self.register_buffer("running_mean", np.zeros(channels, np.float32))
+        self.register_buffer("running_var", np.ones(channels, np.float32))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.batch_norm(
+            x,
+            self.weight,
+            self.bias,
+            running_mean=self.running_mean,
+            running_var=self.running_var,
+            training=self.training,
+            momentum=self.momentum,
+            eps=self.eps,
+        )
+
+    def extra_repr(self) -> str:
+        return str(self.weight.size)
+
+
+class LayerNorm(Module):
+    """Layer normalisation of the last axis; weight (γ) and bias (β) begin at 1 and 0."""
+
+    def __init__(self, channels: int, eps: float = 1e-5) -> None:
+        _positive("LayerNorm", channels=channels)
+        super().__init__()
+        self.eps = eps
+        self.weight = Parameter(np.ones(channels, np.float32))
+        self.bias = Parameter(np.zeros(channels, np.float32))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.layer_norm(x, self.weight, self.bias, eps=self.eps)
+
+    def extra_repr(self) -> str:
+        return str(self.weight.size)
+
+
+class Dropout(Module):
+    """In training, each number is 0 with probability p and the rest are scaled by 1/(1 − p)."""
+
+    def __init__(self, p: float = 0.5, rng: Seed = None) -> None:
+        if not 0 <= p < 1:
+            raise ValueError(f"Dropout: p is {p}; it must be at least 0 and less than 1")
+        super().__init__()
+        self.p = p
+        self.rng = np.random.default_rng(rng)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.dropout(x, p=self.p, rng=self.rng) if self.training and self.p else x
+
+    def extra_repr(self) -> str:
+        return f"p {self.p}"
+
+
+class GlobalAvgPool(Module):
+    """Mean over the pixels: (N, H, W, C) -> (N, C)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.global_avg_pool(x)
+
+
+class Identity(Module):
+    """x -> x: what stands in for a layer that is left out."""
+
+    def forward(self, x: Any) -> Any:
+        return x
+
+
+class Sequential(Module):
+    """One layer after the other; named by number, reached as `seq[i]`."""
+
+    def __init__(self, *layers: Module) -> None:
+        super().__init__()
+        for i, layer in enumerate(layers):
+            setattr(self, str(i), layer)
+
+    def forward(self, x: Any) -> Any:
+        for layer in self._modules.values():
+            x = layer(x)
+        return x
+
+    def __getitem__(self, i: int) -> Module:
+        return list(self._modules.values())[i]
+
+    def __len__(self) -> int:
+        return len(self._modules)
+
+
+class Residual(Module):
+    """x -> fn(x) + x.   He et al. 2016, arXiv:1512.03385."""
+
+    def __init__(self, fn: Module) -> None:
+        super().__init__()
+        self.fn = fn
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fn(x) + x

@@ -1,0 +1,61 @@
+"""AdamW: Adam with its weight decay decoupled from the gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from .. import kernels
+from ..autograd import Array, Tensor
+from .optimizer import Optimizer
+
+
+class AdamW(Optimizer):
+    """AdamW.
+
+        θ ← (1 − η λ) θ                               decay, apart from the gradient
+        m ← β₁ m + (1 − β₁) g                         first moment: the direction
+        v ← β₂ v + (1 − β₂) g²                        second moment: the scale
+        θ ← θ − η m̂ / (√v̂ + ε)                        m̂ = m / (1 − β₁ᵗ),  v̂ = v / (1 − β₂ᵗ)
+
+    m and v begin at 0 and so are too small at first; m̂ and v̂ undo that bias.
+
+    lr η, betas (β₁, β₂), eps ε, weight_decay λ; each may differ by group.
+    Errors: ValueError where a setting is out of range.
+    Loshchilov & Hutter 2019, arXiv:1711.05101; Kingma & Ba 2015, arXiv:1412.6980.
+    """
+
+    def __init__(
+        self,
+        parameters: Iterable[Tensor] | Iterable[dict[str, Any]],
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 1e-2,
+    ) -> None:
+        super().__init__(parameters, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)
+
+    def _check(self, group: Mapping[str, Any]) -> None:
+        super()._check(group)
+        if not all(0 <= beta < 1 for beta in group["betas"]):
+            raise ValueError(f"AdamW: betas are {group['betas']}; expected 0 ≤ β < 1")
+        if not group["eps"] > 0:
+            raise ValueError(f"AdamW: eps is {group['eps']}; expected > 0")
+
+    def _fresh(self, p: Tensor) -> dict[str, Array]:
+        return {"m": np.zeros_like(p.array), "v": np.zeros_like(p.array)}
+
+    def _update(self, p: Tensor, g: Array, state: dict[str, Array], group: dict[str, Any]) -> None:
+        kernels.adamw_update(
+            p.array,
+            g,
+            state["m"],
+            state["v"],
+            group["lr"],
+            *group["betas"],
+            group["eps"],
+            group["weight_decay"],
+            self.steps,
+        )

@@ -1,0 +1,108 @@
+"""What optimisers share: groups of parameters with settings, and a state that can be saved."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from ..autograd import Array, Tensor
+
+
+class Optimizer:
+    """Base of the optimisers.
+
+    parameters  tensors, or groups: dicts with "params" and whatever settings differ there
+    groups      the groups as they stand, each with every setting; `optimizer.lr = …` sets them all
+
+    A parameter without a gradient is left alone.
+    """
+
+    def __init__(
+        self, parameters: Iterable[Tensor] | Iterable[dict[str, Any]], **settings: Any
+    ) -> None:
+        given = list(parameters)
+        if not given:
+            raise ValueError(f"{type(self).__name__}: there are no parameters to train")
+        groups = [g if isinstance(g, dict) else {"params": [g]} for g in given]
+        if not isinstance(given[0], dict):
+            groups = [{"params": given}]
+        self.groups: list[dict[str, Any]] = []
+        for group in groups:
+            for name in group:
+                if name != "params" and name not in settings:
+                    raise ValueError(
+                        f"{type(self).__name__}: unknown setting {name!r}; "
+                        f"there are {', '.join(settings)}"
+                    )
+            self.groups.append({**settings, **group, "params": list(group["params"])})
+        for group in self.groups:
+            self._check(group)
+        self.steps = 0
+        self.state: list[dict[str, Array]] = [self._fresh(p) for p in self.parameters()]
+
+    def _check(self, group: Mapping[str, Any]) -> None:
+        """Raise ValueError, naming the setting and its value, where one makes no sense."""
+        for name in ("lr", "weight_decay"):
+            if not group[name] >= 0:
+                raise ValueError(f"{type(self).__name__}: {name} is {group[name]}; expected ≥ 0")
+
+    def _fresh(self, p: Tensor) -> dict[str, Array]:
+        """What is remembered of a parameter, before the first step."""
+        raise NotImplementedError
+
+    def _update(self, p: Tensor, g: Array, state: dict[str, Array], group: dict[str, Any]) -> None:
+        """Change one parameter and its state in place."""
+        raise NotImplementedError
+
+    def parameters(self) -> list[Tensor]:
+        return [p for group in self.groups for p in group["params"]]
+
+    @property
+    def lr(self) -> float:
+        """The learning rate of the first group; assigning sets that of all."""
+        return self.groups[0]["lr"]
+
+    @lr.setter
+    def lr(self, value: float) -> None:
+        for group in self.groups:
+            group["lr"] = value
+
+    def zero_grad(self) -> None:
+        """Forget every gradient."""
+        for p in self.parameters():
+            p.grad = None
+
+    def step(self) -> None:
+        """Move every parameter that has a gradient."""
+        self.steps += 1
+        states = iter(self.state)
+        for group in self.groups:
+            for p in group["params"]:
+                state = next(states)
+                if p.grad is not None:
+                    self._update(p, p.grad, state, group)
+                    p.version += 1  # a tape that still holds this parameter must notice
+
+    def state_dict(self) -> dict[str, Array]:
+        """The step count and what is remembered of each parameter, "0.m", "0.v", …; no copies."""
+        state = {f"{i}.{name}": a for i, s in enumerate(self.state) for name, a in s.items()}
+        return {"steps": np.asarray(self.steps, np.int64), **state}
+
+    def load_state_dict(self, state: Mapping[str, Array]) -> None:
+        """Take over a `state_dict`. Errors: ValueError naming the first key that does not fit."""
+        mine = self.state_dict()
+        for key in mine.keys() ^ state.keys():
+            raise ValueError(
+                f"load_state_dict: {key!r} is {'missing' if key in mine else 'unknown'}"
+            )
+        for key, value in mine.items():
+            if np.shape(state[key]) != value.shape:
+                raise ValueError(
+                    f"load_state_dict: {key!r} has shape {np.shape(state[key])}, "
+                    f"expected {value.shape}"
+                )
+        for key, value in mine.items():
+            value[...] = state[key]
+        self.steps = int(state["steps"])

@@ -1,0 +1,53 @@
+"""Stochastic gradient descent, with momentum."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from ..autograd import Array, Tensor
+from .optimizer import Optimizer
+
+
+class SGD(Optimizer):
+    """Stochastic gradient descent.
+
+        h ← g + λ θ                                   decay as part of the gradient
+        u ← μ u + h                                   momentum
+        θ ← θ − η u            or, with Nesterov's look ahead,  θ ← θ − η (h + μ u)
+
+    lr η, momentum μ, weight_decay λ; each may differ by group.
+    Errors: ValueError where a setting is out of range, or Nesterov is asked for without momentum.
+    Sutskever et al. 2013, "On the importance of initialization and momentum in deep learning".
+    """
+
+    def __init__(
+        self,
+        parameters: Iterable[Tensor] | Iterable[dict[str, Any]],
+        lr: float = 1e-3,
+        momentum: float = 0.0,
+        weight_decay: float = 0.0,
+        nesterov: bool = False,
+    ) -> None:
+        super().__init__(
+            parameters, lr=lr, momentum=momentum, weight_decay=weight_decay, nesterov=nesterov
+        )
+
+    def _check(self, group: Mapping[str, Any]) -> None:
+        super()._check(group)
+        if not 0 <= group["momentum"] < 1:
+            raise ValueError(f"SGD: momentum is {group['momentum']}; expected 0 ≤ μ < 1")
+        if group["nesterov"] and not group["momentum"]:
+            raise ValueError("SGD: nesterov is True but momentum is 0; give a momentum such as 0.9")
+
+    def _fresh(self, p: Tensor) -> dict[str, Array]:
+        return {"u": np.zeros_like(p.array)}
+
+    def _update(self, p: Tensor, g: Array, state: dict[str, Array], group: dict[str, Any]) -> None:
+        u, momentum = state["u"], group["momentum"]
+        h = g + group["weight_decay"] * p.array
+        u *= momentum
+        u += h
+        p.array[...] -= group["lr"] * (h + momentum * u if group["nesterov"] else u)
