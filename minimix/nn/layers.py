@@ -150,11 +150,11 @@ class Conv2d(_Affine):
         )
         if in_channels % groups or out_channels % groups:
             raise ValueError(
-                f"Conv2d: {in_channels} and {out_channels} channels do not divide into {groups} groups"
+                f"Conv2d: {in_channels} or {out_channels} channels do not fit into {groups} groups"
             )
         shape = (kernel_size, kernel_size, in_channels // groups, out_channels)
         super().__init__(shape, kernel_size**2 * in_channels // groups, bias, rng)
-        self.options = {
+        self.options: dict[str, Any] = {
             "stride": stride,
             "padding": padding,
             "dilation": dilation,
@@ -171,7 +171,7 @@ class Conv2d(_Affine):
     def extra_repr(self) -> str:
         k, _, c, d = self.weight.shape
         options = "".join(f", {name} {value}" for name, value in self.options.items())
-        return f"{c * int(self.options['groups'])} → {d}, kernel {k}{options}"
+        return f"{c * self.options['groups']} → {d}, kernel {k}{options}"
 
 
 class GELU(Module):

@@ -48,13 +48,15 @@ class AdamW(Optimizer):
         return {"m": np.zeros_like(p.array), "v": np.zeros_like(p.array)}
 
     def _update(self, p: Tensor, g: Array, state: dict[str, Array], group: dict[str, Any]) -> None:
+        beta1, beta2 = group["betas"]
         kernels.adamw_update(
             p.array,
             g,
             state["m"],
             state["v"],
             group["lr"],
-            *group["betas"],
+            beta1,
+            beta2,
             group["eps"],
             group["weight_decay"],
             self.steps,

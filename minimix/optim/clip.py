@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 import numpy as np
@@ -14,14 +15,17 @@ def clip_grad_norm(parameters: Iterable[Tensor], max_norm: float) -> float:
 
         g ← g min(1, max_norm / (‖g‖ + 10⁻⁶))        ‖g‖: over every number of every gradient
 
-    Returns the norm before clipping; where it is not finite, gradients are left as they are.
+    Returns the norm before clipping; NaN where it is not finite, and gradients are left alone.
     Pascanu, Mikolov & Bengio 2013, arXiv:1211.5063.
     """
     if not max_norm > 0:
         raise ValueError(f"clip_grad_norm: max_norm is {max_norm}; expected more than 0")
-    with_grad = [p for p in parameters if p.grad is not None]
-    norm = float(np.sqrt(sum(float(np.vdot(p.grad, p.grad)) for p in with_grad)))
-    if np.isfinite(norm) and norm > max_norm:
-        for p in with_grad:
-            p.grad = p.grad * p.dtype.type(max_norm / (norm + 1e-6))
+    parameters = list(parameters)
+    squares = [float(np.vdot(p.grad, p.grad)) for p in parameters if p.grad is not None]
+    norm = math.sqrt(math.fsum(squares)) if all(map(math.isfinite, squares)) else math.nan
+    if norm > max_norm:
+        scale = max_norm / (norm + 1e-6)
+        for p in parameters:
+            if p.grad is not None:
+                p.grad = p.grad * p.dtype.type(scale)
     return norm
