@@ -76,8 +76,9 @@ def fetch(
 ) -> Path:
     """Download and unpack CIFAR-10 below `folder` (the user's cache); the unpacked folder.
 
-    `progress(done, total)` is told the bytes so far; `say` gets a line at the start and
-    where a mirror is given up. `$MINIMIX_CIFAR10_URL` is tried before the mirrors; `MINIMIX_OFFLINE=1` forbids them all.
+    `progress(done, total)` is told the bytes so far; `say` gets a line at the start and where a
+    mirror is given up. `$MINIMIX_CIFAR10_URL` is tried before the mirrors; `MINIMIX_OFFLINE=1`
+    forbids them all.
     Raises DataError where there is no network (within ten seconds), where no mirror has the right
     bytes, and where the disk is full or cannot be written.
     """

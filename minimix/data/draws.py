@@ -8,6 +8,7 @@ The hash is the finaliser of SplitMix64 (Steele, Lea & Flood 2014), applied once
 """
 
 import zlib
+from copy import copy
 
 import numpy as np
 
@@ -33,6 +34,12 @@ class Draws:
     @staticmethod
     def _fold(key: np.ndarray, part: int) -> np.ndarray:
         return mix(key * _GAMMA + np.uint64(part % 2**64) + _GAMMA)
+
+    def of(self, which: np.ndarray) -> "Draws":
+        """The random numbers of some of these images."""
+        some = copy(self)
+        some.indices = self.indices[which]
+        return some
 
     def bits(self, name: str, per_image: int = 1) -> np.ndarray:
         """uint64 (n, per_image), each bit a fair coin; another name gives other numbers."""

@@ -1,17 +1,27 @@
-"""Where pixels go: crops, flips, and affine maps.   images uint8 (n, H, W, 3) throughout
+"""Where pixels go: crops, flips and affine maps.   images uint8 (n, H, W, C) throughout
 
-What Pillow also does is done as Pillow does it, to the bit: its fixed-point arithmetic, its way
-of rounding, its idea of where a pixel's centre is.
+What Pillow does too is done as Pillow does it, to the bit: its fixed-point arithmetic, its way of
+rounding, its idea of where a pixel's centre is. Every image has its own parameters, in arrays (n,).
 """
+
+from collections.abc import Callable
+from functools import lru_cache
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 
+def flip(images: np.ndarray, which: np.ndarray) -> np.ndarray:
+    """Mirror the images of which (n,) bool left to right."""
+    out = images.copy()
+    out[which] = images[which, :, ::-1]
+    return out
+
+
 def pad_crop(
     images: np.ndarray, top: np.ndarray, left: np.ndarray, padding: int, mode: str
 ) -> np.ndarray:
-    """Pad by `padding` on every side, cut out H×W from row top, column left (each (n,)).
+    """Pad by `padding` on every side, then cut H×W out from row top and column left.
 
     mode "zero" pads with black, "reflect" with the mirrored image, its edge not repeated.
     """
@@ -24,8 +34,133 @@ def pad_crop(
     return windows[np.arange(n), top, left].reshape(images.shape)
 
 
-def flip(images: np.ndarray, which: np.ndarray) -> np.ndarray:
-    """Mirror the images of which (n,) bool left to right."""
-    out = images.copy()
-    out[which] = images[which, :, ::-1]
+# ------------------------------------------------------------------ cut and enlarge
+
+
+def resized_crop(
+    images: np.ndarray, top: np.ndarray, left: np.ndarray, height: np.ndarray, width: np.ndarray
+) -> np.ndarray:
+    """Cut out height×width from row top and column left, then enlarge it to H×W, bilinearly.
+
+    As Pillow's `crop` and `resize`: across, rounded to bytes, then down.
+    """
+    across = _stretch(images.swapaxes(1, 2), left, width).swapaxes(1, 2)
+    return _stretch(across, top, height)
+
+
+def _stretch(images: np.ndarray, start: np.ndarray, length: np.ndarray) -> np.ndarray:
+    """Enlarge `length` rows from `start` on to as many rows as there are."""
+    first, weights = _taps(images.shape[1])
+    image = np.arange(len(images))[:, None]
+    row = start[:, None] + first[length]  # (n, rows): the upper of the two rows that are mixed
+    below = np.minimum(row + 1, (start + length - 1)[:, None])
+    upper, lower = np.moveaxis(weights[length], 2, 0)[..., None, None]
+    mixed = images[image, row] * upper + images[image, below] * lower
+    return ((mixed + (1 << (_BITS - 1))) >> _BITS).astype(np.uint8)
+
+
+_BITS = 22  # of a weight, after the point
+
+
+@lru_cache
+def _taps(size: int) -> tuple[np.ndarray, np.ndarray]:
+    """For each length up to `size` enlarged to it: the first of two pixels, and their weights.
+
+    int64 (size + 1, size) and int32 (size + 1, size, 2), in fixed point.
+    """
+    length = np.maximum(np.arange(size + 1), 1)[:, None]
+    centre = (np.arange(size) + 0.5) * length / size
+    first = np.maximum(np.floor(centre - 0.5), 0)
+    both = first[..., None] + np.arange(2)
+    weights = np.maximum(1 - abs(both + 0.5 - centre[..., None]), 0)
+    weights[both >= length[..., None]] = 0
+    weights /= weights.sum(-1, keepdims=True)
+    return first.astype(np.int64), (weights * (1 << _BITS) + 0.5).astype(np.int32)
+
+
+# ------------------------------------------------------------------ affine maps
+
+# A map (n, 6) says where each output pixel comes from, as Pillow's Image.transform takes it:
+# x_in = a x + b y + c, y_in = d x + e y + f, for pixel centres at halves.
+
+
+def translation(x: np.ndarray | float, y: np.ndarray | float) -> np.ndarray:
+    """Take pixels from x to the right and y below."""
+    return _maps(1, 0, x, 0, 1, y)
+
+
+def shear(x: np.ndarray | float, y: np.ndarray | float) -> np.ndarray:
+    """Take pixels from further right the lower they are, and further down the more right."""
+    return _maps(1, x, 0, y, 1, 0)
+
+
+def rotation(degrees: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Counter-clockwise about the centre, as Image.rotate."""
+    angle = -np.radians(degrees)
+    cos, sin = np.cos(angle).round(15), np.sin(angle).round(15)
+    x, y = width / 2, height / 2
+    return _maps(cos, sin, x - cos * x - sin * y, -sin, cos, y + sin * x - cos * y)
+
+
+def _maps(*coefficients: np.ndarray | float) -> np.ndarray:
+    return np.stack(np.broadcast_arrays(*coefficients), axis=-1).astype(np.float64)
+
+
+def affine_nearest(images: np.ndarray, maps: np.ndarray, fill: int = 0) -> np.ndarray:
+    """Each pixel from the nearest one; `fill` where it would come from outside.
+
+    In fixed point with 16 bits after the point, as Pillow's NEAREST.
+    """
+    n, h, w, _ = images.shape
+    a, b, c, d, e, f = maps.T[..., None, None]  # each (n, 1, 1)
+    y, x = np.ogrid[:h, :w]
+    column = (_fixed(a) * x + _fixed(b) * y + _fixed(c + (a + b) * 0.5)) >> 16
+    row = (_fixed(d) * x + _fixed(e) * y + _fixed(f + (d + e) * 0.5)) >> 16
+    outside = (column < 0) | (column >= w) | (row < 0) | (row >= h)
+    out = images[np.arange(n)[:, None, None], row.clip(0, h - 1), column.clip(0, w - 1)]
+    out[outside] = fill
     return out
+
+
+def _fixed(v: np.ndarray) -> np.ndarray:
+    return np.floor(v * 65536.0 + 0.5).astype(np.int64)
+
+
+def affine_smooth(
+    images: np.ndarray, maps: np.ndarray, fill: tuple[int, ...], cubic: bool
+) -> np.ndarray:
+    """Each pixel from the 2×2 around its origin, or if `cubic` from the 4×4; `fill` outside.
+
+    As Pillow's BILINEAR and BICUBIC: at the border the last pixel repeats, fractions are cut off.
+    """
+    n, h, w, _ = images.shape
+    a, b, c, d, e, f = maps.T[..., None, None]
+    y, x = np.ogrid[0.5 : h + 0.5, 0.5 : w + 0.5]
+    column, row = a * x + b * y + c, d * x + e * y + f
+    outside = (column < 0) | (column >= w) | (row < 0) | (row >= h)
+    column, row = column - 0.5, row - 0.5
+    left, top = np.floor(column).astype(np.int64), np.floor(row).astype(np.int64)
+    right, down = (column - left)[..., None], (row - top)[..., None]
+
+    image = np.arange(n)[:, None, None]
+    between: Callable[..., np.ndarray] = _cubic if cubic else _linear
+    taps = range(-1, 3) if cubic else range(2)
+    columns = [(left + i).clip(0, w - 1) for i in taps]
+    lines = []
+    for j in taps:
+        rows = (top + j).clip(0, h - 1)
+        pixels = [images[image, rows, column].astype(np.float64) for column in columns]
+        lines.append(between(*pixels, right))
+    out = between(*lines, down).clip(0, 255).astype(np.uint8)
+    out[outside] = fill
+    return out
+
+
+def _linear(p: np.ndarray, q: np.ndarray, t: np.ndarray) -> np.ndarray:
+    """From p at t = 0 to q at t = 1."""
+    return p + (q - p) * t
+
+
+def _cubic(p: np.ndarray, q: np.ndarray, r: np.ndarray, s: np.ndarray, t: np.ndarray) -> np.ndarray:
+    """From q at t = 0 to r at t = 1, aware of p before and s after (Keys 1981, with a = -1)."""
+    return q + t * (r - p + t * (2 * (p - q) + r - s + t * (q - p - r + s)))

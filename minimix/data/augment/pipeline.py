@@ -1,39 +1,105 @@
-"""The whole way of a batch from the data set to the network, in the order of the steps."""
+"""The whole way of a batch from the data set to the network, step after step."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from minimix.data.augment.geometry import flip, pad_crop
+from minimix.data.augment.geometry import flip, pad_crop, resized_crop
+from minimix.data.augment.mixing import boxes, erase, mix, soften
+from minimix.data.augment.randaugment import color_jitter, rand_augment, rand_augment_timm
 from minimix.data.draws import Draws
 from minimix.data.loader import Batch, normalize
 
 
 @dataclass(frozen=True)
 class Augment:
-    """A `Loader`'s transform for training.
+    """A `Loader`'s transform for training; by default, crop and flip.
 
-    images uint8 (n, H, W, 3), labels (n,), indices (n,), seed, epoch
-        -> float32 (n, H, W, 3), normalised, and the targets: labels (n,), or where mixing or
-           label smoothing asks for it a distribution over classes, float32 (n, n_classes)
+        augment(images, labels, indices, seed, epoch) -> (x, targets)
 
-    What an image looks like depends on seed, epoch and its index alone; what it is mixed with, on
+    images uint8 (n, H, W, 3), labels and indices (n,); x float32 (n, H, W, 3), normalised; targets
+    are the labels, or where mixing or label smoothing needs it float32 (n, n_classes).
+
+    What an image looks like is a function of seed, epoch and its index; what it is mixed with, of
     the batch it is in.
     """
 
     crop: str | None = "pad"  # "pad": pad, then cut; "resized": cut, then enlarge
-    padding: int = 4  # pixels on each side, for "pad"
-    pad_mode: str = "reflect"  # or "zero"
-    flip: str | None = "random"  # "alternating": every image in every other epoch
+    padding: int = 4  # for "pad": pixels on every side,
+    pad_mode: str = "reflect"  # mirrored ones or "zero"
+    scale: tuple[float, float] = (0.75, 1.0)  # for "resized": share of the area,
+    ratio: tuple[float, float] = (1.0, 1.0)  # width / height
+    flip: str | None = "random"  # "alternating": from its first state to the other each epoch
+    randaugment: tuple[int, int] | str | None = None  # (n, magnitude), torchvision's; or "timm"
+    jitter: float = 0.0  # brightness, contrast and saturation: 1 ± jitter
+    erasing: float = 0.0  # probability
+    erase_mode: str = "zero"  # or "noise"
+    mixup: float = 0.0  # α of Beta(α, α), 0 for none
+    cutmix: float = 0.0
+    label_smoothing: float = 0.0
+    n_classes: int = 10
+
+    def __post_init__(self) -> None:
+        for name, choices in (
+            ("crop", ("pad", "resized", None)),
+            ("pad_mode", ("reflect", "zero")),
+            ("flip", ("random", "alternating", None)),
+            ("erase_mode", ("zero", "noise")),
+        ):
+            if getattr(self, name) not in choices:
+                raise ValueError(f"{name} must be one of {choices}, got {getattr(self, name)!r}")
+        for name in ("padding", "jitter", "mixup", "cutmix"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
+        for name in ("erasing", "label_smoothing"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must be from 0 to 1, got {getattr(self, name)}")
+        if not 0 < self.scale[0] <= self.scale[1] <= 1:
+            raise ValueError(f"scale must be 0 < low <= high <= 1, got {self.scale}")
+        if not 0 < self.ratio[0] <= self.ratio[1]:
+            raise ValueError(f"ratio must be 0 < low <= high, got {self.ratio}")
+        if isinstance(self.randaugment, tuple):
+            n, magnitude = self.randaugment
+            if n < 0 or not 0 <= magnitude <= 30:
+                raise ValueError(
+                    "randaugment must be (n, magnitude), n at least 0, magnitude from 0 to 30, "
+                    f"got {self.randaugment}"
+                )
+        elif self.randaugment not in ("timm", None):
+            raise ValueError(
+                f"randaugment must be (n, magnitude), 'timm' or None, got {self.randaugment!r}"
+            )
 
     def __call__(
         self, images: np.ndarray, labels: np.ndarray, indices: np.ndarray, seed: int, epoch: int
     ) -> Batch:
         draws = Draws(seed, epoch, indices)
+        h, w = images.shape[1:3]
         if self.crop == "pad":
             top = draws.integers("crop top", 2 * self.padding + 1)
             left = draws.integers("crop left", 2 * self.padding + 1)
             images = pad_crop(images, top, left, self.padding, self.pad_mode)
+        elif self.crop == "resized":
+            box = boxes(draws, "crop", (h, w), self.scale, self.ratio, (h, w))
+            images = resized_crop(images, *box)
         if self.flip == "random":
             images = flip(images, draws.uniform("flip") < 0.5)
-        return normalize(images), labels
+        elif self.flip == "alternating":  # Jordan, arXiv:2404.00498
+            first = Draws(seed, 0, indices).uniform("flip") < 0.5
+            images = flip(images, first ^ (epoch % 2 == 1))
+        if isinstance(self.randaugment, tuple):
+            images = rand_augment(images, *self.randaugment, draws)
+        elif self.randaugment == "timm":
+            images = rand_augment_timm(images, draws)
+        if self.jitter:
+            images = color_jitter(images, self.jitter, draws)
+
+        x = normalize(images)
+        if self.erasing:
+            erase(x, self.erasing, self.erase_mode, draws)
+        if not (self.mixup or self.cutmix or self.label_smoothing):
+            return x, labels
+        targets = soften(labels, self.n_classes, self.label_smoothing)
+        if self.mixup or self.cutmix:
+            x, targets = mix(x, targets, self.mixup, self.cutmix, draws)
+        return x, targets

@@ -1,0 +1,92 @@
+"""What colours become: images uint8 (n, H, W, 3), each with its own parameter from an array (n,).
+
+Every operation gives what Pillow's of the same name gives (ImageEnhance, ImageOps), byte for byte.
+"""
+
+import numpy as np
+
+
+def _blend(plain: np.ndarray, images: np.ndarray, factor: np.ndarray) -> np.ndarray:
+    """plain + factor (images − plain), in float32, cut off to bytes: factor 1 changes nothing."""
+    factor = factor.astype(np.float32)[:, None, None, None]
+    plain = plain.astype(np.float32)
+    return (plain + factor * (images - plain)).clip(0, 255).astype(np.uint8)
+
+
+def _grey(images: np.ndarray) -> np.ndarray:
+    """Luma by ITU-R 601, in fixed point.   -> uint8 (n, H, W, 1)"""
+    luma = images @ np.array([19595, 38470, 7471], np.uint32)
+    return ((luma + 0x8000) >> 16).astype(np.uint8)[..., None]
+
+
+def brightness(images: np.ndarray, factor: np.ndarray) -> np.ndarray:
+    """From black (factor 0) through the image (1) and beyond."""
+    return _blend(np.zeros(1), images, factor)
+
+
+def contrast(images: np.ndarray, factor: np.ndarray) -> np.ndarray:
+    """From the grey of its mean brightness."""
+    mean = _grey(images).mean(axis=(1, 2, 3), keepdims=True)
+    return _blend(np.floor(mean + 0.5), images, factor)
+
+
+def saturation(images: np.ndarray, factor: np.ndarray) -> np.ndarray:
+    """From its own greys (ImageEnhance.Color)."""
+    return _blend(_grey(images), images, factor)
+
+
+def sharpness(images: np.ndarray, factor: np.ndarray) -> np.ndarray:
+    """From a blurred copy: a mean over 3×3 in which the centre counts five times."""
+    wide = images.astype(np.int32)
+    total = 4 * wide[:, 1:-1, 1:-1]
+    h, w = images.shape[1:3]
+    for y in range(3):
+        for x in range(3):
+            total += wide[:, y : h - 2 + y, x : w - 2 + x]
+    blurred = images.copy()  # the border is left as it is
+    blurred[:, 1:-1, 1:-1] = (2 * total + 13) // 26  # total / 13, rounded
+    return _blend(blurred, images, factor)
+
+
+def invert(images: np.ndarray) -> np.ndarray:
+    return 255 - images
+
+
+def posterize(images: np.ndarray, bits: np.ndarray) -> np.ndarray:
+    """Keep the highest `bits` (0 to 8) of every byte."""
+    mask = 256 - (1 << (8 - bits.astype(np.int64)))
+    return images & mask.astype(np.uint8)[:, None, None, None]
+
+
+def solarize(images: np.ndarray, threshold: np.ndarray) -> np.ndarray:
+    """Invert what is at least as bright as the threshold."""
+    return np.where(images < threshold[:, None, None, None], images, 255 - images)
+
+
+def solarize_add(images: np.ndarray, add: np.ndarray) -> np.ndarray:
+    """Brighten what is darker than 128."""
+    brighter = np.minimum(images + add.astype(np.int64)[:, None, None, None], 255)
+    return np.where(images < 128, brighter, images).astype(np.uint8)
+
+
+def autocontrast(images: np.ndarray) -> np.ndarray:
+    """Stretch each channel so that its darkest pixel is 0 and its brightest 255."""
+    low = images.min(axis=1, keepdims=True).min(axis=2, keepdims=True).astype(np.float64)
+    high = images.max(axis=1, keepdims=True).max(axis=2, keepdims=True)
+    scale = 255.0 / np.maximum(high - low, 1)
+    stretched = (images * scale - low * scale).clip(0, 255).astype(np.uint8)
+    return np.where(high > low, stretched, images)
+
+
+def equalize(images: np.ndarray) -> np.ndarray:
+    """Map each channel so that its values are spread evenly: by its cumulative histogram."""
+    n, h, w, c = images.shape
+    channel = np.arange(n * c).reshape(n, 1, 1, c) * 256
+    flat = channel + images
+    counts = np.bincount(flat.ravel(), minlength=n * c * 256).reshape(n * c, 256)
+    brightest = 255 - np.argmax(counts[:, ::-1] > 0, axis=1)
+    step = (h * w - counts[np.arange(n * c), brightest]) // 255
+    below = np.cumsum(counts, axis=1) - counts
+    table = (step[:, None] // 2 + below) // np.maximum(step, 1)[:, None]
+    table = np.where(step[:, None] == 0, np.arange(256), table.clip(0, 255))
+    return table.astype(np.uint8).ravel()[flat]

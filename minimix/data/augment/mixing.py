@@ -1,0 +1,97 @@
+"""What happens after normalising: erasing, and mixing images with their targets.
+
+x float32 (n, H, W, 3), normalised; targets float32 (n, K), a distribution over the classes each.
+"""
+
+import numpy as np
+
+from minimix.data.draws import Draws
+
+
+def boxes(
+    draws: Draws,
+    name: str,
+    shape: tuple[int, int],
+    area: tuple[float, float],
+    ratio: tuple[float, float],
+    largest: tuple[int, int],
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """A random box in each image: top, left, height, width, each int64 (n,).
+
+    `area` is its share of the image, `ratio` width / height, evenly on a logarithmic scale. A box
+    larger than `largest` (height, width) is drawn again, ten times at most; then its size is 0.
+    """
+    h, w = shape
+    height, width = np.zeros((2, len(draws.indices)), np.int64)
+    for attempt in range(10):
+        size = h * w * draws.uniform(f"{name} area {attempt}", *area)
+        aspect = np.exp(draws.uniform(f"{name} ratio {attempt}", *np.log(ratio)))
+        tall = np.round(np.sqrt(size / aspect)).astype(np.int64)
+        wide = np.round(np.sqrt(size * aspect)).astype(np.int64)
+        fits = (tall > 0) & (tall <= largest[0]) & (wide > 0) & (wide <= largest[1])
+        new = fits & (height == 0)
+        height, width = np.where(new, tall, height), np.where(new, wide, width)
+        if height.all():
+            break
+    top = draws.integers(f"{name} top", h - height + 1)
+    left = draws.integers(f"{name} left", w - width + 1)
+    return top, left, height, width
+
+
+def erase(x: np.ndarray, probability: float, mode: str, draws: Draws) -> None:
+    """Random erasing (Zhong et al., arXiv:1708.04896), in place.
+
+    With this probability a box of 2 to 33 % of an image becomes 0 (mode "zero") or N(0, 1) in
+    every pixel and channel ("noise").
+    """
+    which = np.flatnonzero(draws.uniform("erase") < probability)
+    some = draws.of(which)
+    h, w = x.shape[1:3]
+    ratio = (1 / 3.3, 1 / 0.3)
+    top, left, height, width = boxes(some, "erase", (h, w), (0.02, 0.33), ratio, (h - 1, w - 1))
+    row, column = np.ogrid[:h, :w]
+    rows = (row >= top[:, None, None]) & (row < (top + height)[:, None, None])
+    columns = (column >= left[:, None, None]) & (column < (left + width)[:, None, None])
+    if mode == "noise":
+        filling = some.normals("erase noise", x[0].size).reshape(-1, *x.shape[1:])
+    else:
+        filling = np.zeros((1, 1, 1, 1))
+    x[which] = np.where((rows & columns)[..., None], filling, x[which])
+
+
+def soften(labels: np.ndarray, n_classes: int, smoothing: float) -> np.ndarray:
+    """Labels (n,) as distributions float32 (n, K): smoothing / K everywhere, the rest on the label.
+
+    Label smoothing: Szegedy et al., arXiv:1512.00567.
+    """
+    soft = np.full((len(labels), n_classes), smoothing / n_classes, np.float32)
+    soft[np.arange(len(labels)), labels] += 1 - smoothing
+    return soft
+
+
+def mix(
+    x: np.ndarray, targets: np.ndarray, mixup: float, cutmix: float, draws: Draws
+) -> tuple[np.ndarray, np.ndarray]:
+    """MixUp or CutMix of each image with its mirror place in the batch, and of their targets.
+
+    λ is drawn once a batch from Beta(α, α), α being `mixup` or `cutmix`; where neither is 0, a
+    coin decides which. MixUp: λ x + (1 − λ) x', Zhang et al., arXiv:1710.09412. CutMix: a box of
+    the share 1 − λ comes from x', Yun et al., arXiv:1905.04899; λ is what the border leaves of it.
+    """
+    once = draws.of(np.zeros(1, np.int64))  # the batch goes by its first image
+    cut = bool(once.uniform("cutmix")[0] < 0.5) if mixup and cutmix else bool(cutmix)
+    alpha = cutmix if cut else mixup
+    philox = np.random.Philox(key=int(once.bits("lambda")[0, 0]))
+    share = np.random.Generator(philox).beta(alpha, alpha)  # a Python float: x stays float32
+    if cut:
+        h, w = x.shape[1:3]
+        tall, wide = int(h * np.sqrt(1 - share)), int(w * np.sqrt(1 - share))
+        y = int(once.integers("cutmix y", h)[0]) - tall // 2
+        z = int(once.integers("cutmix x", w)[0]) - wide // 2
+        box = slice(max(y, 0), min(y + tall, h)), slice(max(z, 0), min(z + wide, w))
+        other = x[::-1, *box].copy()
+        share = 1 - other[0, ..., 0].size / (h * w)
+        x[:, *box] = other
+    else:
+        x = share * x + (1 - share) * x[::-1]
+    return x, share * targets + (1 - share) * targets[::-1]
