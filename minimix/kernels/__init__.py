@@ -18,6 +18,14 @@ from types import ModuleType
 from typing import Any, TypeVar
 
 from . import reference
+from .threads import get_num_threads, set_num_threads
+
+__all__ = [
+    "adamw_update", "backend", "backend_name", "batch_norm_backward", "channel_moments",
+    "channel_sum", "depthwise_conv2d", "depthwise_conv2d_dw", "depthwise_conv2d_dx", "gelu",
+    "gelu_backward", "gelu_tanh", "gelu_tanh_backward", "get_num_threads", "matmul", "normalize",
+    "set_num_threads",
+]  # fmt: skip
 
 BACKENDS = ("numba", "numpy")
 _chosen: str | None = None

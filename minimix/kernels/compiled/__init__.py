@@ -1,3 +1,27 @@
-"""The kernels in Numba: the names of `minimix.kernels.reference`, fast."""
+"""The kernels in Numba: the same names and signatures as `minimix.kernels.reference`.
 
-from ..reference import *  # noqa: F403
+    simd.py        vectors as values: what the kernels are written in
+    gemm.py        matrix products
+    depthwise.py   depthwise convolution and its gradients
+    activation.py  norm.py  adamw.py   passes over memory
+    rows.py        chunks of rows, and sums over them in a fixed order
+    _jit.py        compiling and keeping;  memory.py  where results are put
+
+Results have the same bits for any number of threads. Arrays of any layout are taken; those that
+are not contiguous are copied first.
+"""
+
+from .activation import gelu, gelu_backward, gelu_tanh, gelu_tanh_backward
+from .adamw import adamw_update
+from .depthwise import depthwise_conv2d, depthwise_conv2d_dw, depthwise_conv2d_dx
+from .gemm import matmul
+from .memory import keep_freed_memory
+from .norm import batch_norm_backward, channel_moments, channel_sum, normalize
+
+__all__ = [
+    "adamw_update", "batch_norm_backward", "channel_moments", "channel_sum", "depthwise_conv2d",
+    "depthwise_conv2d_dw", "depthwise_conv2d_dx", "gelu", "gelu_backward", "gelu_tanh",
+    "gelu_tanh_backward", "matmul", "normalize",
+]  # fmt: skip
+
+keep_freed_memory()

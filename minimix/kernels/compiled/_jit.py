@@ -1,0 +1,122 @@
+"""How kernels are compiled: lazily, once per user, and never from stale or damaged files.
+
+Numba's own cache writes beside the source (which may be read-only), does not notice changes in
+other files, and trips over a truncated file. Ours keeps one file per function and signature, in a
+folder whose name is a hash of everything the machine code depends on, and each file begins with a
+checksum of the rest.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import pickle
+import platform
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import llvmlite
+import llvmlite.binding
+import numba
+from numba.core.caching import NullCache
+from numba.core.compiler import CompileResult
+from numba.core.serialize import dumps
+
+# Products and sums may be fused, for speed. Nothing else of IEEE arithmetic is given up: NaN and
+# infinity must come through to the loss, where divergence is noticed.
+OPTIONS = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
+
+DIGEST = 32  # bytes of SHA-256
+
+
+def _user_cache() -> Path:
+    asked = os.environ.get("MINIMIX_CACHE_DIR")
+    if asked:
+        return Path(asked)
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local")) / "minimix"
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "minimix"
+    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "minimix"
+
+
+def _fingerprint() -> str:
+    """A hash of the sources, the compilers and the machine."""
+    features = llvmlite.binding.get_host_cpu_features()
+    settings = sorted((k, v) for k, v in os.environ.items() if k.startswith("NUMBA_"))
+    versions = (numba.__version__, llvmlite.__version__, sys.version, platform.platform())
+    key = hashlib.sha256(repr((versions, settings, sorted(features.items()))).encode())
+    for source in sorted(Path(__file__).parent.glob("*.py")):
+        key.update(source.read_bytes())
+    return key.hexdigest()[:16]
+
+
+FOLDER = _user_cache() / f"kernels-{_fingerprint()}"
+
+
+def _say(line: str) -> None:
+    print(f"minimix: {line}", file=sys.stderr, flush=True)
+
+
+class _Cache(NullCache):
+    """Compiled code of one function in `FOLDER`, a file for each signature."""
+
+    _announced = False
+    _writable = True
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function = function
+
+    def _file(self, signature: Any) -> Path:
+        cells = tuple(c.cell_contents for c in self._function.__closure__ or ())
+        key = hashlib.sha256(repr((signature, cells)).encode()).hexdigest()[:12]
+        return FOLDER / f"{self._function.__name__.strip('_')}-{key}"
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        target_context.refresh()
+        with contextlib.suppress(Exception):  # missing or damaged: compile it again
+            found = self._file(sig).read_bytes()
+            if hashlib.sha256(found[DIGEST:]).digest() == found[:DIGEST]:
+                payload = pickle.loads(found[DIGEST:])
+                return CompileResult._rebuild(target_context, *payload)
+        if not _Cache._announced:
+            _Cache._announced = True
+            _say(f"compiling kernels (once; kept in {FOLDER})")
+        return None
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        if not _Cache._writable:
+            return
+        payload = dumps(data._reduce())
+        try:
+            FOLDER.mkdir(parents=True, exist_ok=True)
+            handle, temporary = tempfile.mkstemp(dir=FOLDER)
+            try:
+                with open(handle, "wb") as out:
+                    out.write(hashlib.sha256(payload).digest() + payload)
+                os.replace(temporary, self._file(sig))
+            except OSError:
+                os.unlink(temporary)
+                raise
+        except OSError as error:
+            _Cache._writable = False
+            _say(
+                f"cannot keep compiled kernels in {FOLDER} ({error.strerror}); they are compiled "
+                "again in every process. Set MINIMIX_CACHE_DIR to a folder that can be written"
+            )
+
+
+def kernel(function: Callable[..., Any]) -> Any:
+    """Compile `function` at its first call with each signature, or take it from the cache."""
+    dispatcher = numba.njit(**OPTIONS)(function)
+    dispatcher._cache = _Cache(function)
+    return dispatcher
+
+
+def helper(function: Callable[..., Any]) -> Any:
+    """A function that only kernels call; it is compiled, and kept, as part of them."""
+    return numba.njit(**OPTIONS)(function)

@@ -1,0 +1,102 @@
+"""GELU, elementwise: one pass over memory, a vector at a time."""
+
+from __future__ import annotations
+
+from ..reference import INV_SQRT_2PI, SQRT_2_OVER_PI
+from ..threads import run
+from ._jit import helper, kernel
+from .memory import empty_like
+from .rows import flat
+from .simd import exp, lanes, load, normal, store, take
+
+PIECE = 8192  # numbers a thread takes at a time
+
+
+@helper
+def gelu_slope(z):
+    """(GELU(z), its derivative) from one exponential."""
+    cdf, bell = normal(z)
+    return z * cdf, cdf + z * bell * INV_SQRT_2PI
+
+
+@kernel
+def _gelu(queue, x, y):
+    step = lanes(x)
+    while True:
+        piece = take(queue)
+        if piece < 0:
+            break
+        stop = min((piece + 1) * PIECE, x.size)
+        for i in range(piece * PIECE, stop, step):
+            z = load(x, i, stop - i)
+            cdf, _ = normal(z)
+            store(y, i, stop - i, z * cdf)
+
+
+@kernel
+def _gelu_backward(queue, x, g, dx):
+    step = lanes(x)
+    while True:
+        piece = take(queue)
+        if piece < 0:
+            break
+        stop = min((piece + 1) * PIECE, x.size)
+        for i in range(piece * PIECE, stop, step):
+            _, slope = gelu_slope(load(x, i, stop - i))
+            store(dx, i, stop - i, load(g, i, stop - i) * slope)
+
+
+@helper
+def _sigmoid_2u(z):
+    """½ (1 + tanh u) is the logistic function of 2u; u of `gelu_tanh`."""
+    return 1.0 / (1.0 + exp((z * z * 0.044715 + 1.0) * z * (-2 * SQRT_2_OVER_PI)))
+
+
+@kernel
+def _gelu_tanh(queue, x, y):
+    step = lanes(x)
+    while True:
+        piece = take(queue)
+        if piece < 0:
+            break
+        stop = min((piece + 1) * PIECE, x.size)
+        for i in range(piece * PIECE, stop, step):
+            z = load(x, i, stop - i)
+            store(y, i, stop - i, z * _sigmoid_2u(z))
+
+
+@kernel
+def _gelu_tanh_backward(queue, x, g, dx):
+    step = lanes(x)
+    while True:
+        piece = take(queue)
+        if piece < 0:
+            break
+        stop = min((piece + 1) * PIECE, x.size)
+        for i in range(piece * PIECE, stop, step):
+            z = load(x, i, stop - i)
+            s = _sigmoid_2u(z)
+            slope = (z * z * (3 * 0.044715) + 1.0) * (2 * SQRT_2_OVER_PI)  # of 2u
+            store(dx, i, stop - i, load(g, i, stop - i) * (s + z * s * (1.0 - s) * slope))
+
+
+def _map(kernel, x, *others):
+    y = empty_like(x)
+    run(kernel, -(-x.size // PIECE), flat(x), *map(flat, others), y.reshape(-1))
+    return y
+
+
+def gelu(x):
+    return _map(_gelu, x)
+
+
+def gelu_backward(x, g):
+    return _map(_gelu_backward, x, g)
+
+
+def gelu_tanh(x):
+    return _map(_gelu_tanh, x)
+
+
+def gelu_tanh_backward(x, g):
+    return _map(_gelu_tanh_backward, x, g)

@@ -1,0 +1,44 @@
+"""One pass over parameter, gradient and both moments, in place."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..threads import run
+from ._jit import kernel
+from .simd import lanes, load, sqrt, store, take
+
+PIECE = 8192
+
+
+@kernel
+def _adamw(queue, p, g, m, v, decay, beta1, beta2, rate, root_unbias2, eps):
+    step = lanes(p)
+    while True:
+        piece = take(queue)
+        if piece < 0:
+            break
+        stop = min((piece + 1) * PIECE, p.size)
+        for i in range(piece * PIECE, stop, step):
+            n = stop - i
+            gradient = load(g, i, n)
+            first, second = load(m, i, n), load(v, i, n)
+            first = first + (gradient - first) * (1.0 - beta1)
+            second = second + (gradient * gradient - second) * (1.0 - beta2)
+            store(m, i, n, first)
+            store(v, i, n, second)
+            change = first / (sqrt(second) * root_unbias2 + eps) * rate
+            store(p, i, n, load(p, i, n) * decay - change)
+
+
+def adamw_update(p, g, m, v, lr, beta1, beta2, eps, weight_decay, step):
+    """The arrays that change are written in place, so those that are not contiguous go by copy."""
+    flat = [np.ascontiguousarray(a).reshape(-1) for a in (p, g, m, v)]
+    run(
+        _adamw, -(-p.size // PIECE), *flat,
+        1.0 - lr * weight_decay, float(beta1), float(beta2),
+        lr / (1.0 - beta1**step), (1.0 - beta2**step) ** -0.5, float(eps),
+    )  # fmt: skip
+    for original, copy in zip((p, m, v), (flat[0], flat[2], flat[3]), strict=True):
+        if not np.shares_memory(original, copy):
+            original[...] = copy.reshape(original.shape)

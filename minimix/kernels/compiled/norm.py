@@ -1,0 +1,165 @@
+"""Channel sums, moments and batch normalisation over rows (M, C).
+
+Every kernel walks whole rows in memory order, several rows' worth of neighbours at a time, and
+keeps one running vector of C sums per chunk in first-level cache: reading down columns instead
+would skip from line to line and defeat the prefetcher.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..threads import run
+from ._jit import helper, kernel
+from .memory import empty_like
+from .rows import CHUNK, chunks, flat, merge_moments, total
+from .simd import lanes, load, store, take
+
+
+@kernel
+def _channel_sum(queue, x, m, c, parts):
+    step = lanes(x)
+    while True:
+        piece = take(queue)
+        if piece < 0:
+            break
+        parts[piece * c : (piece + 1) * c] = 0
+        for row in range(piece * CHUNK, min((piece + 1) * CHUNK, m)):
+            for i in range(0, c, step):
+                n = c - i
+                s = load(parts, piece * c + i, n)
+                store(parts, piece * c + i, n, s + load(x, row * c + i, n))
+
+
+@helper
+def begin_moments(sums, c):
+    sums[: 2 * c] = 0
+
+
+@helper
+def add_moments(v, pivot, sums, i, c, n):
+    """Sum d = v − pivot and d² at channel i. The pivot is any row of the chunk."""
+    d = v - pivot
+    store(sums, i, n, load(sums, i, n) + d)
+    store(sums, c + i, n, load(sums, c + i, n) + d * d)
+
+
+@helper
+def end_moments(pivots, at, sums, rows, c, means, squares, to):
+    """A chunk's mean and Σ(x − mean)² from its sums about the pivot.
+
+    Summing about a pivot that is itself a sample keeps Σd² from drowning in (Σd)² when the mean
+    is large, at no extra pass.
+    """
+    for i in range(c):
+        shift = sums[i] / rows
+        means[to + i] = pivots[at + i] + shift
+        squares[to + i] = max(sums[c + i] - sums[i] * shift, sums[i] * 0)
+
+
+@kernel
+def _channel_moments(queue, x, m, c, means, squares):
+    step = lanes(x)
+    sums = np.empty(2 * c, x.dtype)
+    while True:
+        piece = take(queue)
+        if piece < 0:
+            break
+        start, stop = piece * CHUNK, min((piece + 1) * CHUNK, m)
+        begin_moments(sums, c)
+        for row in range(start, stop):
+            for i in range(0, c, step):
+                n = c - i
+                add_moments(load(x, row * c + i, n), load(x, start * c + i, n), sums, i, c, n)
+        end_moments(x, start * c, sums, stop - start, c, means, squares, piece * c)
+
+
+@kernel
+def _normalize(queue, x, m, c, mean, scale, beta, y):
+    step = lanes(x)
+    while True:
+        piece = take(queue)
+        if piece < 0:
+            break
+        for row in range(piece * CHUNK, min((piece + 1) * CHUNK, m)):
+            for i in range(0, c, step):
+                n = c - i
+                v = load(x, row * c + i, n) - load(mean, i, n)
+                store(y, row * c + i, n, v * load(scale, i, n) + load(beta, i, n))
+
+
+@kernel
+def _batch_norm_sums(queue, x, g, m, c, mean, rstd, gammas, betas):
+    """Each chunk's Σ g x̂ and Σ g."""
+    step = lanes(x)
+    while True:
+        piece = take(queue)
+        if piece < 0:
+            break
+        at = piece * c
+        gammas[at : at + c] = 0
+        betas[at : at + c] = 0
+        for row in range(piece * CHUNK, min((piece + 1) * CHUNK, m)):
+            for i in range(0, c, step):
+                n = c - i
+                u = load(g, row * c + i, n)
+                normal = (load(x, row * c + i, n) - load(mean, i, n)) * load(rstd, i, n)
+                store(gammas, at + i, n, load(gammas, at + i, n) + u * normal)
+                store(betas, at + i, n, load(betas, at + i, n) + u)
+
+
+@kernel
+def _batch_norm_dx(queue, x, g, m, c, mean, rstd, scale, dgamma, dbeta, dx):
+    """dx from the means of g x̂ and of g."""
+    step = lanes(x)
+    while True:
+        piece = take(queue)
+        if piece < 0:
+            break
+        for row in range(piece * CHUNK, min((piece + 1) * CHUNK, m)):
+            for i in range(0, c, step):
+                n = c - i
+                normal = (load(x, row * c + i, n) - load(mean, i, n)) * load(rstd, i, n)
+                v = load(g, row * c + i, n) - load(dbeta, i, n) - normal * load(dgamma, i, n)
+                store(dx, row * c + i, n, v * load(scale, i, n))
+
+
+def channel_sum(x):
+    m, c = x.shape
+    parts = np.empty((chunks(m), c), x.dtype)
+    run(_channel_sum, len(parts), flat(x), m, c, parts.reshape(-1))
+    return total(parts, x.dtype)
+
+
+def channel_moments(x):
+    m, c = x.shape
+    means, squares = np.empty((2, chunks(m), c), x.dtype)
+    run(_channel_moments, len(means), flat(x), m, c, means.reshape(-1), squares.reshape(-1))
+    return merge_moments(means, squares, m)
+
+
+def normalize(x, mean, rstd, gamma, beta):
+    m, c = x.shape
+    y = empty_like(x)
+    run(
+        _normalize, chunks(m), flat(x), m, c, flat(mean), flat(rstd * gamma), flat(beta),
+        y.reshape(-1),
+    )  # fmt: skip
+    return y
+
+
+def batch_norm_backward(x, g, mean, rstd, gamma):
+    m, c = x.shape
+    x, g, mean, rstd = flat(x), flat(g), flat(mean), flat(rstd)
+    gammas, betas = np.empty((2, chunks(m), c), x.dtype)
+    run(
+        _batch_norm_sums, len(gammas), x, g, m, c, mean, rstd,
+        gammas.reshape(-1), betas.reshape(-1),
+    )  # fmt: skip
+    dgamma, dbeta = total(gammas, x.dtype), total(betas, x.dtype)
+    dx = empty_like(x)
+    run(
+        _batch_norm_dx, chunks(m), x, g, m, c, mean, rstd, flat(rstd * gamma),
+        dgamma / m, dbeta / m, dx,
+    )  # fmt: skip
+    return dx.reshape(m, c), dgamma, dbeta
