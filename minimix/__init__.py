@@ -17,6 +17,7 @@ from .kernels import backend
 from .models import ConvMixer
 from .nn import Module, Parameter
 from .optim import SGD, AdamW
+from .testing import gradcheck
 
 __version__ = "0.1.0"
 
@@ -29,6 +30,7 @@ __all__ = [
     "Tensor",
     "backend",
     "functional",
+    "gradcheck",
     "kernels",
     "models",
     "nn",

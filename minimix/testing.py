@@ -1,0 +1,437 @@
+"""Is a backward right? Ask the forward.
+
+    x = Tensor(rng.standard_normal((3, 4)), requires_grad=True)
+    gradcheck(gelu, x)
+
+compares what backward claims with what f does when its inputs are moved a little, in float64 and
+in up to three ways:
+
+**The whole Jacobian**, where inputs and outputs are few. Every number of every input is moved, and
+
+    ∂f/∂x ≈ (f(x−2h) − 8 f(x−h) + 8 f(x+h) − f(x+2h)) / 12h        h = 2⁻¹⁰
+
+is off by h⁴/30 times the fifth derivative: about as little as the rounding of f, divided by h,
+takes away again. Backward is asked for the same matrix row by row, one output at a time; and once
+more for a random mixture of all rows, since a gradient must be linear in what is sent back.
+
+**Random directions**, where they are many, or f is a network. With J the Jacobian, v random in the
+space of outputs and u random in that of one input, ⟨v, J u⟩ is measured by moving the input along
+u, and ⟨Jᵀv, u⟩ is what backward says.
+
+**The adjoint identity**, where f is linear in an input: ⟨L u, v⟩ = ⟨u, Lᵀv⟩ for any u and v, with
+no step and so to the last few bits.
+
+What is sent back is always random or one output alone, never ones: the sum of a batch norm's
+outputs, or of a softmax's, does not depend on x at all, and any backward that returns zeros passes
+a check of that sum. For the same reason an input on which nothing depends is a failure.
+
+Where f has a kink (relu at 0, max where two are equal) there is no derivative to compare with:
+draw inputs that stay more than 2h away from it.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from .autograd import Array, Tensor, no_grad
+
+FEW = 512  # numbers, inputs and outputs together, up to which the whole Jacobian is taken
+ADJOINT_RTOL = 1e-12
+ULP = float(np.finfo(np.float64).eps)
+
+Index = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What `gradcheck` found where backward and forward differ most.
+
+    operation  the name of f
+    error      |backward − forward| / (the larger of the two + atol/rtol); infinite where f could
+               not be checked, or backward is not finite
+    tolerance  what error may be; ok, and the truth of the report, is error ≤ tolerance
+    argument   whose gradient it is; index: which number of it; output: of which number of f's
+               result. None: along a random direction
+    backward   the gradient according to backward
+    forward    the same according to finite differences
+    problem    what is wrong, where it is not a number
+    """
+
+    operation: str
+    error: float
+    tolerance: float
+    argument: str = ""
+    index: Index | None = None
+    output: Index | None = None
+    backward: float = 0.0
+    forward: float = 0.0
+    problem: str = ""
+
+    @property
+    def ok(self) -> bool:
+        return self.error <= self.tolerance
+
+    def __bool__(self) -> bool:
+        return self.ok
+
+    def __str__(self) -> str:
+        measure = f"relative error {self.error:.2g}, tolerance {self.tolerance:.2g}"
+        if self.ok:
+            return f"{self.operation}: largest {measure}"
+        if self.error == np.inf and self.problem:
+            return f"{self.operation}: {self.problem}"
+        at = "along a random direction" if self.index is None else f"at {list(self.index)}"
+        of = "" if self.output is None else f" from output {list(self.output)}"
+        hint = f"; {self.problem}" if self.problem else ""
+        return (
+            f"{self.operation}: gradient of {self.argument!r} {at}{of}: backward says "
+            f"{self.backward:.10g}, forward {self.forward:.10g}; {measure}{hint}"
+        )
+
+
+class GradcheckError(AssertionError):
+    """A backward does not agree with its forward. `report` has the numbers."""
+
+    def __init__(self, report: Report) -> None:
+        super().__init__(str(report))
+        self.report = report
+
+
+def gradcheck(
+    f: Callable[..., Tensor],
+    inputs: Tensor | Array | Sequence[Tensor | Array] | Mapping[str, Tensor | Array],
+    *,
+    rtol: float = 1e-7,
+    atol: float | None = None,
+    eps: float = 2.0**-10,
+    linear: Collection[str] = (),
+    zero: Collection[str] = (),
+    whole: bool | None = None,
+    directions: int = 3,
+    seed: int = 0,
+    raise_on_failure: bool = True,
+) -> Report:
+    """Compare f's backward with finite differences of its forward.
+
+    f           called as f(*inputs), returns one Tensor. Where it is a Module, its parameters are
+                checked as well, and its buffers are put back afterwards
+    inputs      float64: one tensor or array, several, or a dict of them under names. Tensors that
+                require no gradient are held constant; arrays are taken to require one
+    rtol, atol  backward b and forward n agree where |b − n| ≤ atol + rtol max(|b|, |n|). Left out,
+                atol is what 100 roundings of f's largest result amount to, divided by eps
+    eps         h, the step; a power of two moves a number exactly
+    linear      names of the inputs in which f, the others held constant, is linear (or affine)
+    zero        names of the inputs whose gradient is rightly 0 everywhere
+    whole       True: the whole Jacobian; False: random directions, as many as `directions` an
+                input; None: the whole Jacobian where inputs and outputs are 512 numbers or fewer
+
+    Returns a Report. Errors: GradcheckError (an AssertionError), unless raise_on_failure is False,
+    where backward and forward differ or there is nothing to compare; TypeError and ValueError
+    where the inputs cannot be checked.
+    """
+    tensors = _tensors(f, inputs)
+    count = len(tensors)
+    buffers: list[tuple[Array, Array]] = []
+    module: Any = f
+    if hasattr(module, "named_parameters"):
+        tensors |= {name: p for name, p in module.named_parameters() if p.requires_grad}
+        buffers = [(buffer, buffer.copy()) for _, buffer in module.named_buffers()]
+    _validate(tensors, {*linear, *zero})
+    given = list(tensors.values())[:count]
+    before = [(t, t.array, t.grad) for t in tensors.values()]
+    check = _Check(
+        _name(f),
+        lambda: f(*given),
+        {name: t for name, t in tensors.items() if t.requires_grad},
+        rtol,
+        atol,
+        eps,
+        np.random.default_rng(seed),
+    )
+    try:
+        return check.run(linear, zero, whole, directions)
+    except GradcheckError as error:
+        if raise_on_failure:
+            raise
+        return error.report
+    finally:
+        for t, array, grad in before:
+            t.array, t.grad = array, grad
+        for buffer, copy in buffers:
+            buffer[...] = copy
+
+
+# ---- what is checked
+
+
+def _name(f: Any) -> str:
+    while hasattr(f, "func"):  # functools.partial
+        f = f.func
+    name = getattr(f, "__name__", type(f).__name__)
+    return "f" if name == "<lambda>" else name
+
+
+def _tensors(f: Any, inputs: Any) -> dict[str, Tensor]:
+    """The inputs by name: those of a dict, or of f's parameters, or their numbers."""
+    if isinstance(inputs, (Tensor, np.ndarray)):
+        inputs = [inputs]
+    if not isinstance(inputs, Mapping):
+        try:
+            names = [
+                p.name
+                for p in inspect.signature(getattr(f, "forward", f)).parameters.values()
+                if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+            ]
+        except (TypeError, ValueError):
+            names = []
+        names += [f"input {i}" for i in range(len(names), len(inputs))]
+        inputs = dict(zip(names, inputs, strict=False))
+    return {
+        name: Tensor(x, requires_grad=True)
+        if isinstance(x, np.ndarray) and x.dtype == np.float64
+        else x
+        for name, x in inputs.items()
+    }
+
+
+def _validate(tensors: dict[str, Tensor], named: set[str]) -> None:
+    for name, t in tensors.items():
+        if not isinstance(t, (Tensor, np.ndarray)):
+            raise TypeError(
+                f"gradcheck: {name!r} is a {type(t).__name__}; expected a tensor or an array of "
+                f"float64. What has no gradient belongs inside f: lambda x: f(x, {name})"
+            )
+        if t.dtype != np.float64:
+            raise TypeError(
+                f"gradcheck: {name!r} is {t.dtype}; expected float64, since the rounding of "
+                "anything shorter drowns the differences: convert with .astype(np.float64)"
+            )
+        if t.size == 0:
+            raise ValueError(f"gradcheck: {name!r} of shape {t.shape} is empty")
+        if t.node is not None:
+            raise ValueError(
+                f"gradcheck: {name!r} is the result of {t.node.op}; expected a leaf: give "
+                "Tensor(array, requires_grad=True)"
+            )
+        if not np.isfinite(t.array).all():
+            where = [int(i) for i in np.argwhere(~np.isfinite(t.array))[0]]
+            raise ValueError(f"gradcheck: {name!r} is not finite at {where}")
+    if not any(t.requires_grad for t in tensors.values()):
+        raise ValueError(
+            f"gradcheck: none of the inputs ({', '.join(tensors) or 'there are none'}) requires a "
+            "gradient; give Tensor(array, requires_grad=True)"
+        )
+    for name in named - {name for name, t in tensors.items() if t.requires_grad}:
+        raise ValueError(
+            f"gradcheck: no input {name!r} requires a gradient; there are {', '.join(tensors)}"
+        )
+
+
+# ---- how it is checked
+
+
+@dataclass
+class _Check:
+    name: str
+    call: Callable[[], Tensor]
+    tensors: dict[str, Tensor]
+    rtol: float
+    atol: float | None
+    eps: float
+    rng: np.random.Generator
+    noise: float = 0.0  # atol, once f's result is known
+    worst: Report = field(init=False)
+
+    def run(
+        self, linear: Collection[str], zero: Collection[str], whole: bool | None, directions: int
+    ) -> Report:
+        y = self._same_twice()
+        rounding = 100 * ULP * float(np.abs(y).max()) / self.eps
+        self.noise = rounding if self.atol is None else self.atol
+        self.worst = Report(self.name, 0.0, self.rtol)
+        if whole is None:
+            whole = y.size + sum(t.size for t in self.tensors.values()) <= FEW
+        forward = self._jacobian(y) if whole else self._directions(y, directions)
+        for name in self.tensors:
+            if name not in zero and forward[name] <= self.noise:
+                self._fail(
+                    f"its result does not depend on {name!r} here, so that nothing would be "
+                    f"checked; give other inputs, or say zero=({name!r},) where that is right"
+                )
+        for name in linear:
+            self._adjoint(name, y)
+        if not self.worst.ok:
+            raise GradcheckError(self.worst)
+        return self.worst
+
+    def _fail(self, problem: str) -> None:
+        raise GradcheckError(Report(self.name, np.inf, self.rtol, problem=problem))
+
+    # ---- asking f
+
+    def _value(self) -> Array:
+        with no_grad():
+            return self.call().array
+
+    def _same_twice(self) -> Array:
+        """f's result at the inputs, after looking whether it can be checked at all."""
+        y = self.call()
+        if not isinstance(y, Tensor):
+            raise TypeError(f"gradcheck: f returned a {type(y).__name__}; expected a Tensor")
+        if y.size == 0:
+            raise ValueError(f"gradcheck: f's result of shape {y.shape} is empty")
+        if not y.requires_grad:
+            self._fail("its result does not remember its inputs (no_grad, or .array on the way?)")
+        if not np.isfinite(y.array).all():
+            self._fail(f"its result is not finite: {y.array[~np.isfinite(y.array)][0]}")
+        again = self._value()
+        if again.shape != y.shape or not np.allclose(again, y.array, rtol=1e-12, atol=1e-300):
+            self._fail(
+                "two calls with the same inputs differ; let each call draw the same numbers, such "
+                "as rng=np.random.default_rng(0) inside f"
+            )
+        return y.array
+
+    def _slope(self, t: Tensor, u: Array, eps: float | None = None) -> Array:
+        """d f(t + s u)/ds at s = 0, by the five-point stencil."""
+        x, eps = t.array, eps or self.eps
+
+        def at(s: float) -> Array:
+            moved = x.copy(order="K")
+            moved += s * u
+            t.array = moved
+            return self._value()
+
+        try:
+            return (at(-2 * eps) - 8 * at(-eps) + 8 * at(eps) - at(2 * eps)) / (12 * eps)
+        finally:
+            t.array = x
+
+    def _pull(self, v: Array) -> dict[str, Array]:
+        """Jᵀv according to backward, after looking that it changed nothing in place."""
+        for t in self.tensors.values():
+            t.grad = None
+        watched = {f"its input {name!r}": t.array for name, t in self.tensors.items()}
+        copies = {what: a.copy() for what, a in watched.items()}
+        y = self.call()
+        watched |= {"the gradient it was sent": v, "its own result": y.array}
+        copies |= {"the gradient it was sent": v.copy(), "its own result": y.array.copy()}
+        try:
+            y.backward(v)
+        except Exception as error:
+            problem = f"backward raised {type(error).__name__}: {error}"
+            raise GradcheckError(Report(self.name, np.inf, self.rtol, problem=problem)) from error
+        for what, array in watched.items():
+            if not np.array_equal(array, copies[what], equal_nan=True):
+                self._fail(f"calling it and going backward changed {what} in place")
+        return {
+            name: np.zeros(t.shape) if t.grad is None else t.grad
+            for name, t in self.tensors.items()
+        }
+
+    # ---- comparing the answers
+
+    def _jacobian(self, y: Array) -> dict[str, float]:
+        """The whole Jacobian, and one random mixture of its rows. Largest entry by input."""
+        rows = [self._pull(v.reshape(y.shape)) for v in np.eye(y.size)]
+        mixture = self._random(y.shape)
+        mixed = self._pull(mixture)
+        largest = {}
+        for name, t in self.tensors.items():
+            columns = [self._slope(t, u.reshape(t.shape)).ravel() for u in np.eye(t.size)]
+            forward = np.stack(columns, axis=1)  # (numbers of y, numbers of t)
+            backward = np.stack([row[name].ravel() for row in rows])
+            mixing = mixture.reshape(1, -1)
+            for v, b, n in (
+                (np.eye(y.size), backward, forward),
+                (mixing, mixed[name].reshape(1, -1), mixing @ forward),
+            ):
+                i, j = np.unravel_index(np.argmax(self._error(b, n)), n.shape)
+                index = tuple(map(int, np.unravel_index(j, t.shape)))
+                output = tuple(map(int, np.unravel_index(i, y.shape))) if len(v) > 1 else None
+                u = np.eye(t.size)[j].reshape(t.shape)
+                self._note(name, v[i].reshape(y.shape), u, b[i, j], n[i, j], index, output)
+            largest[name] = float(np.abs(forward).max())
+        return largest
+
+    def _directions(self, y: Array, directions: int) -> dict[str, float]:
+        """⟨v, J u⟩ both ways for random u and v. Largest slope by input."""
+        largest = dict.fromkeys(self.tensors, 0.0)
+        for _ in range(directions):
+            v = self._random(y.shape)
+            pulled = self._pull(v)
+            for name, t in self.tensors.items():
+                u = self._random(t.shape)
+                slope = self._slope(t, u)
+                self._note(name, v, u, np.vdot(pulled[name], u), np.vdot(v, slope))
+                largest[name] = max(largest[name], float(np.abs(slope).max()))
+        return largest
+
+    def _adjoint(self, name: str, y: Array) -> None:
+        """⟨L u, v⟩ = ⟨u, Lᵀv⟩ for L u = f(u) − f(0)."""
+        t = self.tensors[name]
+        x, u, v = t.array, self._random(t.shape), self._random(y.shape)
+        pulled = self._pull(v)[name]
+        try:
+            t.array = u
+            image = self._value()
+            t.array = np.zeros_like(u)
+            image = image - self._value()
+        finally:
+            t.array = x
+        backward, forward = float(np.vdot(u, pulled)), float(np.vdot(v, image))
+        error = abs(backward - forward) / float(np.linalg.norm(image) + np.linalg.norm(pulled))
+        if not error <= ADJOINT_RTOL:
+            problem = "the adjoint identity ⟨L u, v⟩ = ⟨u, Lᵀv⟩ fails: backward is not L transposed"
+            self.worst = Report(
+                self.name, error, ADJOINT_RTOL, name, None, None, backward, forward, problem
+            )
+
+    def _random(self, shape: tuple[int, ...]) -> Array:
+        """A random direction: of length 1, no direction likelier than another."""
+        v = self.rng.standard_normal(shape)
+        return np.asarray(v / np.linalg.norm(v))
+
+    def _error(self, backward: Any, forward: Any) -> Array:
+        size = np.maximum(np.abs(backward), np.abs(forward)) + self.noise / self.rtol
+        error = np.abs(backward - forward) / np.where(size == 0, 1, size)
+        return np.where(np.isfinite(backward) & np.isfinite(forward), error, np.inf)
+
+    def _note(
+        self,
+        name: str,
+        v: Array,
+        u: Array,
+        backward: float,
+        forward: float,
+        index: Index | None = None,
+        output: Index | None = None,
+    ) -> None:
+        """Keep one comparison, ⟨v, J u⟩ according to both, if it is the worst so far."""
+        error = float(self._error(backward, forward))
+        if error <= self.worst.error:
+            return
+        problem = ""
+        if error > self.rtol:  # do differences with half the step agree with themselves?
+            again = float(np.vdot(v, self._slope(self.tensors[name], u, self.eps / 2)))
+            if self._error(again, forward) > self.rtol:
+                problem = (
+                    f"with half the step forward says {again:.10g}: "
+                    "is there a kink or noise near these inputs?"
+                )
+        self.worst = Report(
+            self.name,
+            error,
+            self.rtol,
+            name,
+            index,
+            output,
+            float(backward),
+            float(forward),
+            problem,
+        )
