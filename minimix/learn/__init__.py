@@ -1,0 +1,1 @@
+"""What the lessons use: exercise checkers (`check`), pictures (`show`), the notebooks' tools."""

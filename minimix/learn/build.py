@@ -1,0 +1,208 @@
+"""From a lesson's one text source, its two notebooks.
+
+    python -m minimix.learn.build             every student notebook
+    python -m minimix.learn.build 01 --execute     lesson 01, the solved one too, run top to bottom
+
+A source, lessons/src/NN_name.py, is in the percent format that Jupytext, VS Code and PyCharm read:
+`# %%` begins a code cell, `# %% [markdown]` a text cell. A code cell with lines between
+`### BEGIN SOLUTION` and `### END SOLUTION` is an exercise, and the text cell after it, marked
+`# %% hints [markdown]`, has its three hints. The student finds a stub, the hints and the solution
+folded away; the solved notebook has the solution in place. lessons/WRITING.md says the rest.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import re
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import MinimixError
+
+ROOT = Path(__file__).parents[2] / "lessons"
+CELL = re.compile(r"# %%\s*(?P<title>[^\[\]]*?)\s*(?P<markdown>\[markdown\])?")
+BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
+
+
+@dataclass
+class Cell:
+    """kind "code" or "markdown"; the title is "hints" for hints and else empty."""
+
+    kind: str
+    title: str
+    source: str
+
+    @property
+    def is_exercise(self) -> bool:
+        return self.kind == "code" and BEGIN in self.source
+
+
+def sources() -> list[Path]:
+    """The lessons' sources in their order."""
+    return sorted((ROOT / "src").glob("[0-9][0-9]_*.py"))
+
+
+def parse(text: str) -> list[Cell]:
+    """The cells of a percent-format source; what stands above the first one is left out."""
+    cells: list[Cell] = []
+    for line in text.splitlines():
+        if start := CELL.fullmatch(line):
+            cells.append(Cell("markdown" if start["markdown"] else "code", start["title"], ""))
+        elif cells:
+            cells[-1].source += line + "\n"
+    for cell in cells:
+        if cell.kind == "markdown":
+            cell.source = re.sub(r"(?m)^# ?", "", cell.source)
+        cell.source = cell.source.strip("\n")
+    return cells
+
+
+# ---- the three forms of an exercise
+
+
+def stub(source: str) -> str:
+    """An exercise with every solution replaced by a `raise` that says whose turn it is."""
+    lines: list[str] = []
+    name, inside = "", False
+    for line in source.splitlines():
+        if defined := re.match(r"\s*def (\w+)", line):
+            name = defined[1]
+        if line.strip() == BEGIN:
+            inside = True
+            lines.append(line.replace(BEGIN, f'raise NotImplementedError("your turn: {name}")'))
+        elif line.strip() == END:
+            inside = False
+        elif not inside:
+            lines.append(line)
+    return "\n".join(lines)
+
+
+def solution(source: str) -> str:
+    """An exercise as it stands when it is done."""
+    return "\n".join(line for line in source.splitlines() if line.strip() not in (BEGIN, END))
+
+
+def folded(hints: str, exercise: str) -> str:
+    """Three hints and the solution, each behind a line to click on."""
+    items = [h.strip() for h in re.split(r"(?m)^\d\. ", hints)[1:]]
+    if len(items) != 3:
+        raise MinimixError(f"an exercise has three hints, this one {len(items)}:\n{exercise}")
+    parts = [(f"Hint {i}", hint) for i, hint in enumerate(items, 1)]
+    parts.append(("Solution", f"```python\n{solution(exercise)}\n```"))
+    return "\n\n".join(
+        f"<details><summary>{title}</summary>\n\n{text}\n\n</details>" for title, text in parts
+    )
+
+
+# ---- notebooks
+
+
+def notebook(path: Path, solved: bool) -> dict[str, Any]:
+    """The notebook of a source, not executed: deterministic to the byte once written as JSON."""
+    text = path.read_text(encoding="utf-8")
+    cells: list[dict[str, Any]] = []
+    exercise = ""
+    for cell in parse(text):
+        source = cell.source
+        if cell.title == "hints":
+            if solved:
+                continue
+            source = folded(source, exercise)
+        elif cell.is_exercise:
+            exercise = source
+            source = solution(source) if solved else stub(source)
+        form: dict[str, Any] = {"cell_type": cell.kind, "id": f"{path.stem[:2]}-{len(cells):02}"}
+        form |= {"metadata": {}, "source": source.splitlines(keepends=True)}
+        if cell.kind == "code":
+            form |= {"execution_count": None, "outputs": []}
+        cells.append(form)
+    return {
+        "cells": cells,
+        "metadata": {
+            "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+            "language_info": {"name": "python"},
+            # By which `minimix lessons` knows whether a student's copy is of this edition.
+            "minimix": {"edition": hashlib.sha256(text.encode()).hexdigest()[:12]},
+        },
+        "nbformat": 4,
+        "nbformat_minor": 5,
+    }
+
+
+def to_json(book: dict[str, Any]) -> str:
+    return json.dumps(book, indent=1, ensure_ascii=False) + "\n"
+
+
+def execute(book: dict[str, Any], timeout: float = 600) -> dict[str, Any]:
+    """Run a notebook top to bottom in an empty folder; the same one with what came out.
+
+    Errors: MinimixError with the cell and what went wrong in it.
+    """
+    import nbformat
+    from nbclient import NotebookClient
+    from nbclient.exceptions import CellExecutionError
+
+    book = nbformat.reads(to_json(book), as_version=4)
+    with tempfile.TemporaryDirectory() as folder:
+        client = NotebookClient(
+            book,
+            timeout=timeout,
+            record_timing=False,
+            resources={"metadata": {"path": folder}},
+        )
+        try:
+            client.execute(env=os.environ | {"OMP_NUM_THREADS": "2"})
+        except CellExecutionError as error:
+            raise MinimixError(str(error)) from None
+    for cell in book.cells:
+        cell.metadata.clear()
+        for output in cell.get("outputs", ()):
+            output.get("metadata", {}).pop("needs_background", None)
+    book.metadata["language_info"] = {"name": "python"}
+    # One form for text, a list of lines, as nbformat and code hosts write it.
+    return json.loads(nbformat.writes(book, version=nbformat.NO_CONVERT))
+
+
+def write(path: Path, text: str) -> None:
+    path.parent.mkdir(exist_ok=True)
+    part = path.with_suffix(".part")
+    part.write_text(text, encoding="utf-8", newline="\n")
+    os.replace(part, path)
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m minimix.learn.build", description="Make the notebooks from lessons/src."
+    )
+    parser.add_argument("lessons", nargs="*", help="numbers, such as 01; all of them if none")
+    parser.add_argument("--execute", action="store_true", help="run and write the solved ones too")
+    args = parser.parse_args(argv)
+    chosen = [p for p in sources() if not args.lessons or p.stem[:2] in args.lessons]
+    if not chosen:
+        print(f"minimix: there is no lesson {' '.join(args.lessons)} in {ROOT / 'src'}")
+        return 1
+    for path in chosen:
+        try:
+            write(ROOT / f"{path.stem}.ipynb", to_json(notebook(path, solved=False)))
+            line = path.stem
+            if args.execute:
+                start = time.perf_counter()
+                done = to_json(execute(notebook(path, solved=True)))
+                write(ROOT / "solved" / f"{path.stem}.ipynb", done)
+                line += f": {time.perf_counter() - start:.0f} s, {len(done) // 1024} KiB"
+            print(line, flush=True)
+        except MinimixError as error:
+            print(f"minimix: {path.stem}: {error}")
+            return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,295 @@
+"""Pictures for the lessons.
+
+Every function returns a `Picture`: a matplotlib Figure that shows itself when it is the last line
+of a notebook cell, with a text that says what can be seen (`alt`) for those who cannot see it.
+Colours are Okabe & Ito's, which the colour-blind can tell apart.
+
+    fig, ax = show.subplots(alt="A parabola.")
+    ax.plot(x, x**2)
+    fig
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from ..autograd import Tensor
+
+BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
+YELLOW, BLUE, RED, PURPLE = "#F0E442", "#0072B2", "#D55E00", "#CC79A7"
+GREY, PALE = "#666666", "#EEF2F5"
+
+STYLE: Any = {
+    "axes.prop_cycle": matplotlib.cycler(color=[BLUE, RED, GREEN, PURPLE, ORANGE, SKY, BLACK]),
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 11,
+    "axes.titlelocation": "left",
+    "axes.labelsize": 10,
+    "font.size": 10,
+    "figure.facecolor": "white",
+    "legend.frameon": False,
+}
+DPI, SCREEN_DPI = 120, 80  # drawn finer than shown, so that it is sharp on a fine screen
+
+
+class Picture(Figure):
+    """A Figure that shows itself in a notebook and has a text alternative."""
+
+    alt: str = ""
+
+    def png(self) -> bytes:
+        with io.BytesIO() as file:
+            self.savefig(file, format="png", dpi=DPI, bbox_inches="tight", pad_inches=0.08)
+            return file.getvalue()
+
+    def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        png = self.png()
+        width = int.from_bytes(png[16:20], "big")  # where a PNG says how wide it is
+        look = {"alt": self.alt, "width": round(width * SCREEN_DPI / DPI)}
+        return {"image/png": png, "text/plain": self.alt}, {"image/png": look}
+
+
+def subplots(
+    rows: int = 1, columns: int = 1, *, alt: str, size: tuple[float, float] = (7, 3), **options: Any
+) -> tuple[Picture, Any]:
+    """An empty picture and its axes, as `plt.subplots`: one Axes, or an array of them.
+
+    alt   what can be seen, in a sentence or two
+    size  width and height in inches; a notebook is about 9 wide
+    """
+    with matplotlib.rc_context(STYLE):
+        figure = Picture(figsize=size, layout="constrained")
+        figure.alt = alt
+        return figure, figure.subplots(rows, columns, **options)
+
+
+def image(ax: Axes, pixels: np.ndarray, title: str = "", **options: Any) -> None:
+    """Draw an image (H, W), (H, W, 1) or (H, W, 3) without axes."""
+    options = {"cmap": "gray", "interpolation": "nearest"} | options
+    ax.imshow(pixels.squeeze() if pixels.shape[-1:] == (1,) else pixels, **options)
+    ax.set_title(title, fontsize=9, loc="center")
+    ax.axis("off")
+
+
+# ---- the tape
+
+
+def tape(
+    result: Any,
+    *,
+    alt: str,
+    names: Mapping[str, Any] | None = None,
+    backward: bool = False,
+    title: str = "",
+) -> Picture:
+    """The tape behind a result as a graph: what went in on the left, the result on the right.
+
+    result     a Tensor, or a student's Value with `data`, `grad`, `inputs` and `op`
+    names      of values worth naming: {"x": x, "y": y}
+    backward   whether to go back through a Tensor's tape first, which uses it up
+
+    Below each value that has a gradient, it is written.
+    """
+    known = {id(value): name for name, value in (names or {}).items()}
+    values = _ancestors(result)
+    inputs = {id(v): _inputs(v) for v in values}
+    formulas = {id(v): _formula(v, known) for v in values}
+    column = _columns(values)
+    place = _places(values, column)
+    if backward:
+        for v in values:
+            v.retain_grad()
+        result.backward()
+    xs, ys = zip(*place.values(), strict=True)
+    width, height = max(xs) + 1, max(ys) - min(ys) + 1
+    size = (min(1.55 * width + 0.4, 10), 0.95 * height + 0.45)
+    figure, ax = subplots(alt=alt, size=size)
+    ax.set(xlim=(-0.5, width - 0.5), ylim=(min(ys) - 0.65, max(ys) + 0.45), title=title)
+    ax.axis("off")
+
+    boxes = {}
+    for v in values:
+        x, y = place[id(v)]
+        look = {"fc": "white", "ec": BLACK} if inputs[id(v)] else {"fc": PALE, "ec": BLUE}
+        words = f"{formulas[id(v)]}\n{_number(_data(v))}"
+        text = ax.text(x, y, words, ha="center", va="center", fontsize=9)
+        text.set_bbox({"boxstyle": "round,pad=0.4", **look})
+        boxes[id(v)] = text.get_bbox_patch()
+        if v.grad is not None:
+            words = f"grad {_number(v.grad)}"
+            ax.text(x, y - 0.36, words, ha="center", va="top", color=RED, fontsize=9)
+    for v in values:
+        sources = inputs[id(v)]
+        for i, source in enumerate(sources):
+            (x, y), (a, b) = place[id(v)], place[id(source)]
+            bend = 0.0
+            if sources.count(source) > 1:  # x · x: two arrows, one bent each way
+                bend = 0.25 if i else -0.25
+            elif x - a > 1 and abs(y - b) < 0.3:  # around whatever stands between
+                bend = -0.35
+            ax.annotate(
+                "",
+                (x, y),
+                (a, b),
+                arrowprops={
+                    "arrowstyle": "-|>",
+                    "color": GREY,
+                    "connectionstyle": f"arc3,rad={bend}",
+                    "patchA": boxes[id(source)],
+                    "patchB": boxes[id(v)],
+                },
+            )
+    return figure
+
+
+def _formula(v: Any, known: Mapping[int, str]) -> str:
+    """ "x", or "c = a × b", or as much of that as there are names for."""
+    name = known.get(id(v), "")
+    if not _inputs(v):
+        return name or "constant"
+    symbol = _symbol(v)
+    inputs = [known.get(id(s), "·") for s in _inputs(v)]
+    if all(i == "·" for i in inputs):
+        how = symbol
+    elif len(inputs) == 2 and not symbol.isalnum():
+        how = f"{inputs[0]} {symbol} {inputs[1]}"
+    else:
+        how = f"{symbol}({', '.join(inputs)})"
+    return f"{name} = {how}" if name else how
+
+
+def _inputs(v: Any) -> Sequence[Any]:
+    if isinstance(v, Tensor):
+        return v.node.inputs if v.node else ()
+    return v.inputs
+
+
+def _data(v: Any) -> Any:
+    return v.array if isinstance(v, Tensor) else v.data
+
+
+SYMBOLS = {
+    "add": "+",
+    "multiply": "×",
+    "subtract": "−",
+    "matmul": "@",
+    "divide": "÷",
+    "power": "**",
+}
+
+
+def _symbol(v: Any) -> str:
+    op = v.node.op if isinstance(v, Tensor) else v.op
+    name = op if isinstance(op, str) else getattr(op, "__name__", "?")
+    return SYMBOLS.get(name, name)
+
+
+def _number(value: Any) -> str:
+    if np.ndim(value):
+        return "×".join(map(str, np.shape(value)))
+    return f"{float(value):.3g}"
+
+
+def _ancestors(result: Any) -> list[Any]:
+    """Everything the result depends on, itself last; inputs before what is made of them."""
+    seen, order, stack = {id(result)}, [], [(result, iter(_inputs(result)))]
+    while stack:
+        value, rest = stack[-1]
+        for source in rest:
+            if id(source) not in seen:
+                seen.add(id(source))
+                stack.append((source, iter(_inputs(source))))
+                break
+        else:
+            order.append(value)
+            stack.pop()
+    return order
+
+
+def _columns(values: list[Any]) -> dict[int, int]:
+    """How far to the right: one further than the furthest input; leaves just left of their use."""
+    column: dict[int, int] = {}
+    for v in values:
+        column[id(v)] = 1 + max((column[id(s)] for s in _inputs(v)), default=-1)
+    for v in reversed(values):
+        users = [column[id(u)] for u in values if any(s is v for s in _inputs(u))]
+        if users and not _inputs(v):
+            column[id(v)] = min(users) - 1
+    return column
+
+
+def _places(values: list[Any], column: dict[int, int]) -> dict[int, tuple[float, float]]:
+    """Columns stacked around the middle, each value near the mean height of its neighbours."""
+    columns: dict[int, list[Any]] = {}
+    for v in values:
+        columns.setdefault(column[id(v)], []).append(v)
+    row = {id(v): float(i) for vs in columns.values() for i, v in enumerate(vs)}
+    users: dict[int, list[Any]] = {id(v): [] for v in values}
+    for v in values:
+        for source in _inputs(v):
+            users[id(source)].append(v)
+    for sweep in range(8):
+        for c in sorted(columns, reverse=sweep % 2 == 1):
+
+            def pull(v: Any) -> float:
+                near = [row[id(u)] for u in (*_inputs(v), *users[id(v)])]
+                return sum(near) / len(near) if near else 0.0
+
+            columns[c].sort(key=pull)
+            middle = (len(columns[c]) - 1) / 2
+            for i, v in enumerate(columns[c]):
+                row[id(v)] = i - middle
+    return {id(v): (float(column[id(v)]), -row[id(v)]) for v in values}
+
+
+# ---- curves and bars
+
+
+def bars(
+    values: Mapping[str, float], *, alt: str, title: str = "", unit: str = "", log: bool = False
+) -> Picture:
+    """One horizontal bar a name, with its number written at its end: for speeds and sizes."""
+    figure, ax = subplots(alt=alt, size=(7, 0.42 * len(values) + 0.8))
+    names, lengths = list(values), list(values.values())
+    ax.barh(names, lengths, color=[BLUE, SKY, GREEN, ORANGE, RED, PURPLE][: len(names)] or BLUE)
+    for i, length in enumerate(lengths):
+        ax.annotate(
+            f"{length:.3g} {unit}", (length, i), (5, 0), textcoords="offset points", va="center"
+        )
+    ax.invert_yaxis()
+    if log:
+        ax.set_xscale("log")
+    ax.margins(x=0.18)
+    ax.set_xticks([])
+    ax.spines["bottom"].set_visible(False)
+    ax.set_title(title)
+    return figure
+
+
+def plane(
+    ax: Axes, classify: Callable[[np.ndarray], np.ndarray], points: np.ndarray, labels: np.ndarray
+) -> None:
+    """What a classifier of the plane thinks: colours where it says which, points as they are.
+
+    classify  points (n, 2) -> numbers (n,), below 0 for class 0 and above for class 1
+    """
+    low, high = points.min(0) - 0.4, points.max(0) + 0.4
+    grid = np.stack(np.meshgrid(*np.linspace(low, high, 40).T), -1)
+    score = np.asarray(classify(grid.reshape(-1, 2)), float).reshape(grid.shape[:2])
+    blend = matplotlib.colors.LinearSegmentedColormap.from_list("", [ORANGE, "white", BLUE])
+    levels = np.linspace(-1, 1, 9)
+    ax.contourf(grid[..., 0], grid[..., 1], np.tanh(score) * 0.99, levels, cmap=blend, alpha=0.6)
+    ax.contour(grid[..., 0], grid[..., 1], score, [0], colors="black", linewidths=1)
+    for label, colour, marker in ((0, ORANGE, "o"), (1, BLUE, "s")):
+        chosen = points[labels == label]
+        ax.scatter(*chosen.T, s=22, c=colour, marker=marker, edgecolors="white", linewidths=0.7)
+    ax.set_xticks([])
+    ax.set_yticks([])
