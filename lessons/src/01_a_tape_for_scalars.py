@@ -268,7 +268,8 @@ fig, ax = show.subplots(
 )
 ax.plot(depths, counts, "o-", label="calls of push")
 ax.plot(depths, [n + 1 for n in depths], "s-", label="values on the tape")
-ax.set(yscale="log", xlabel="n, doublings", title=f"{counts[-1]:,} calls for {depths[-1]} doublings")
+ax.set(yscale="log", xlabel="doublings", xticks=[1, 6, 12, 18])
+ax.set_title(f"{counts[-1]:,} calls for {depths[-1]} doublings")
 ax.legend()
 fig
 

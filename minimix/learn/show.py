@@ -37,6 +37,7 @@ STYLE: Any = {
     "figure.facecolor": "white",
     "legend.frameon": False,
 }
+matplotlib.rcParams.update(STYLE)
 DPI, SCREEN_DPI = 120, 80  # drawn finer than shown, so that it is sharp on a fine screen
 
 
@@ -65,10 +66,9 @@ def subplots(
     alt   what can be seen, in a sentence or two
     size  width and height in inches; a notebook is about 9 wide
     """
-    with matplotlib.rc_context(STYLE):
-        figure = Picture(figsize=size, layout="constrained")
-        figure.alt = alt
-        return figure, figure.subplots(rows, columns, **options)
+    figure = Picture(figsize=size, layout="constrained")
+    figure.alt = alt
+    return figure, figure.subplots(rows, columns, **options)
 
 
 def image(ax: Axes, pixels: np.ndarray, title: str = "", **options: Any) -> None:
@@ -125,7 +125,7 @@ def tape(
         boxes[id(v)] = text.get_bbox_patch()
         if v.grad is not None:
             words = f"grad {_number(v.grad)}"
-            ax.text(x, y - 0.36, words, ha="center", va="top", color=RED, fontsize=9)
+            ax.text(x, y - 0.29, words, ha="center", va="top", color=RED, fontsize=9)
     for v in values:
         sources = inputs[id(v)]
         for i, source in enumerate(sources):
