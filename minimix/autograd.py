@@ -64,36 +64,41 @@ class Node:
     inputs' and the order of the tape is already a topological order: no sorting of graphs.
     """
 
-    __slots__ = ("backward", "inputs", "names", "op", "serial", "shape", "versions")
+    __slots__ = ("backward", "inputs", "names", "op", "serial", "shape", "version", "versions")
 
     def __init__(
         self,
         op: str,
         names: Sequence[str],
         inputs: tuple[Tensor, ...],
-        shape: tuple[int, ...],
+        output: Tensor,
         backward: Callable[[Array], Any],
     ) -> None:
         self.op = op
         self.names = names
         self.inputs = inputs
         self.versions = tuple(t.version for t in inputs)
-        self.shape = shape
+        self.shape, self.version = output.shape, output.version
         self.backward: Callable[[Array], Any] | None = backward
         self.serial = next(_serial)
 
-    def pull(self, g: Array) -> list[tuple[Tensor, Array]]:
+    def pull(self, output: Tensor, g: Array) -> list[tuple[Tensor, Array]]:
         """The inputs that want a gradient, each with its share of `g`. Frees what was saved."""
         if self.backward is None:
             raise RuntimeError(
                 f"backward has already passed through this {self.op}, and what it saved is freed; "
                 "run the forward pass again before a second backward"
             )
-        for name, t, version in zip(self.names, self.inputs, self.versions, strict=True):
+        for name, t, version in zip(
+            (*(f"argument {name!r}" for name in self.names), "the result"),
+            (*self.inputs, output),
+            (*self.versions, self.version),
+            strict=True,
+        ):
             if t.version != version:
                 raise RuntimeError(
-                    f"{self.op}: argument {name!r} was changed in place after the forward pass "
-                    f"(version {t.version}, recorded {version}); its gradient would be wrong. "
+                    f"{self.op}: {name} was changed in place after the forward pass "
+                    f"(version {t.version}, recorded {version}); the gradient would be wrong. "
                     "Change it after backward, or work on a copy"
                 )
         backward, inputs, self.backward = self.backward, self.inputs, None
@@ -117,7 +122,8 @@ class Node:
             share = share()
         if share is None:
             raise RuntimeError(f"{self.op} has no gradient for its argument {name!r}")
-        if share.shape != t.shape and share.shape == self.shape:
+        share = np.asarray(share)
+        if share.shape != t.shape and share.shape == self.shape and share.ndim >= t.ndim:
             share = unbroadcast(share, t.shape)
         if share.shape != t.shape:
             raise RuntimeError(
@@ -156,7 +162,9 @@ class Tensor:
         shape, ndim, size, dtype   those of the array
     """
 
-    __slots__ = ("__weakref__", "_array", "_keeps_grad", "grad", "node", "requires_grad", "version")
+    __slots__ = (
+        "__weakref__", "_array", "_keeps_grad", "_version", "grad", "node", "requires_grad"
+    )  # fmt: skip
     __array_ufunc__ = None  # so that `array + tensor` asks the tensor, not NumPy
 
     # Attached by minimix.functional, which stands one floor above.
@@ -187,16 +195,15 @@ class Tensor:
     def __init__(self, array: Any, requires_grad: bool = False) -> None:
         if isinstance(array, Tensor):
             raise TypeError("Tensor(x): x is a Tensor already; use x itself, or x.detach()")
+        kept = isinstance(array, (np.ndarray, np.generic)) and array.dtype in FLOATS
         array = np.asarray(array)
-        if array.dtype not in FLOATS:
-            if array.dtype.kind not in "biuf":
-                raise TypeError(f"a Tensor holds float32 or float64, not {array.dtype}")
-            array = array.astype(np.float32)
-        self._array: Array = array
+        if array.dtype.kind not in "biuf":
+            raise TypeError(f"a Tensor holds float32 or float64, not {array.dtype}")
+        self._array: Array = array if kept else array.astype(np.float32)
         self.requires_grad = bool(requires_grad)
         self.grad: Array | None = None
         self.node: Node | None = None
-        self.version = 0
+        self._version = [0]  # one count for all tensors that share this memory
         self._keeps_grad = False
 
     # ---- what it looks like
@@ -217,6 +224,15 @@ class Tensor:
             )
         self._array = value
         self.version += 1
+
+    @property
+    def version(self) -> int:
+        """How often these numbers were changed in place; the tape compares it."""
+        return self._version[0]
+
+    @version.setter
+    def version(self, value: int) -> None:
+        self._version[0] = value
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -245,6 +261,9 @@ class Tensor:
     def __iter__(self) -> Iterator[Tensor]:
         return (self[i] for i in range(len(self)))
 
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        return np.array(self._array, dtype=dtype, copy=copy)
+
     def __float__(self) -> float:
         return float(self._array.item())
 
@@ -264,7 +283,9 @@ class Tensor:
 
     def detach(self) -> Tensor:
         """The same array without its memory: a leaf that requires no gradient."""
-        return Tensor(self._array)
+        leaf = Tensor(self._array)
+        leaf._version = self._version
+        return leaf
 
     def astype(self, dtype: Any) -> Tensor:
         """A leaf copy in another precision; no gradient flows back through it."""
@@ -319,14 +340,16 @@ class Tensor:
 
         waiting: dict[Tensor, Array] = {self: gradient}
         owned: set[Tensor] = set()  # whose waiting gradient is a sum made here, safe to add into
-        for t in self._newest_first():
+        tape = self._tape()
+        while tape:
+            t = tape.pop()  # the newest; from here on nothing else keeps it in memory
             g = waiting.pop(t)
             owned.discard(t)
             if t._keeps_grad or t.node is None:
-                t.grad = g.copy() if t.grad is None else t.grad + g
+                t.grad = np.array(g, order="C") if t.grad is None else np.asarray(t.grad + g)
             if t.node is None:
                 continue
-            for source, share in t.node.pull(g):
+            for source, share in t.node.pull(t, g):
                 if source not in waiting:
                     waiting[source] = share
                 elif source in owned:
@@ -335,11 +358,8 @@ class Tensor:
                     waiting[source] = waiting[source] + share
                     owned.add(source)
 
-    def _newest_first(self) -> Iterator[Tensor]:
-        """Every tensor that self depends on and that wants a gradient, newest first.
-
-        Yielded tensors are let go of, so that memory is returned as backward moves along.
-        """
+    def _tape(self) -> list[Tensor]:
+        """Every tensor that self depends on and that wants a gradient, the newest last."""
         seen = {self}
         stack = [self]
         found: list[Tensor] = []
@@ -350,10 +370,7 @@ class Tensor:
                 if source.requires_grad and source not in seen:
                     seen.add(source)
                     stack.append(source)
-        del seen
-        found.sort(key=lambda t: t.node.serial if t.node else -1)
-        while found:
-            yield found.pop()
+        return sorted(found, key=lambda t: t.node.serial if t.node else -1)
 
 
 def op(function: Callable[..., tuple[Array, Callable[[Array], Any]]]) -> Callable[..., Tensor]:
@@ -376,32 +393,52 @@ def op(function: Callable[..., tuple[Array, Callable[[Array], Any]]]) -> Callabl
         p.name for p in signature.parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD
     ]
 
+    def names_of(args: Sequence[Any]) -> list[str]:
+        return argument_names + [f"argument {i}" for i in range(len(argument_names), len(args))]
+
     @functools.wraps(function)
     def lifted(*args: Any, **options: Any) -> Tensor:
-        if len(args) < len(argument_names):  # some left at None, or given by keyword: bias=…
-            bound = signature.bind(*args, **options)
-            bound.apply_defaults()
-            args, options = bound.args, bound.kwargs
+        try:
+            if len(args) < len(argument_names):  # some left at None, or by keyword: bias=…
+                bound = signature.bind(*args, **options)
+                bound.apply_defaults()
+                args, options = bound.args, bound.kwargs
+            dtype = _common_dtype(args)
+            result = function(*(_array(a, dtype) for a in args), **options)
+            if not (isinstance(result, tuple) and len(result) == 2 and callable(result[1])):
+                raise TypeError(f"returned a {type(result).__name__}; expected (y, backward)")
+        except (IndexError, TypeError, ValueError) as error:
+            if str(error).startswith((f"{name}:", f"{name}(")):
+                raise
+            kind = next(k for k in (TypeError, ValueError, IndexError) if isinstance(error, k))
+            given = zip(names_of(args), args, strict=False)
+            shapes = [f"{n} {a.shape}" for n, a in given if hasattr(a, "shape")]
+            raise kind(f"{name}: {error} (given {', '.join(shapes) or args})") from error
+        out = Tensor(result[0])
         tensors = [a for a in args if isinstance(a, Tensor)]
-        dtype = tensors[0].dtype if tensors else np.dtype(np.float32)
-        for t in tensors:
-            if t.dtype != dtype:
-                raise TypeError(
-                    f"{name}: arguments of {dtype} and {t.dtype}; convert one with .astype()"
-                )
-        y, backward = function(*(_array(a, dtype) for a in args), **options)
-        out = Tensor(y)
         if tensors and out.dtype != dtype:
             raise RuntimeError(f"{name}: arguments of {dtype} gave a result of {out.dtype}")
+        for t in tensors:
+            if np.may_share_memory(out.array, t.array):  # a view: writing into one changes both
+                out._version = t._version
         if _mode.recording and any(t.requires_grad for t in tensors):
             out.requires_grad = True
-            names = [*argument_names, *(f"argument {i}" for i in range(len(args)))][: len(args)]
             inputs = tuple(a if isinstance(a, Tensor) else _NO_TENSOR for a in args)
-            out.node = Node(name, names, inputs, out.shape, backward)
+            out.node = Node(name, names_of(args), inputs, out, result[1])
         return out
 
     lifted.array = function  # type: ignore[attr-defined]
     return lifted
+
+
+def _common_dtype(args: Sequence[Any]) -> np.dtype:
+    """That of the tensors; where there are none, of the first float array; else float32."""
+    tensors = [a.dtype for a in args if isinstance(a, Tensor)]
+    arrays = [a.dtype for a in args if isinstance(a, np.ndarray) and a.dtype in FLOATS]
+    for dtype in tensors:
+        if dtype != tensors[0]:
+            raise TypeError(f"arguments of {tensors[0]} and {dtype}; convert one with .astype()")
+    return (tensors or arrays or [np.dtype(np.float32)])[0]
 
 
 def _array(a: Any, dtype: np.dtype) -> Array | None:
