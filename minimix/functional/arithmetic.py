@@ -68,12 +68,12 @@ def divide(x: Array, y: Array):
 def power(x: Array, y: Array):
     """Power.   x, y (broadcastable) -> xʸ;   x > 0 where the gradient for y is wanted
 
-    dx = g y xʸ⁻¹,  dy = g xʸ ln x
+    dx = g y xʸ⁻¹ (0 where y is 0, at x = 0 too),  dy = g xʸ ln x
     """
     z = x**y
 
     def backward(g):
-        return lambda: g * y * x ** (y - 1), lambda: g * z * np.log(x)
+        return lambda: g * y * x ** np.where(y == 0, 0, y - 1), lambda: g * z * np.log(x)
 
     return z, backward
 

@@ -181,10 +181,13 @@ def conv2d(
     groups   both channel axes are cut into so many parts that do not mix
     H′ = (H + padding before and after − d(k−1) − 1)//s + 1
 
-    Errors: ValueError, naming both, where channels, groups or bias differ or the kernel is larger
-    than the padded image.
+    Errors: ValueError, naming both, where channels, groups or bias differ, the kernel is larger
+    than the padded image, or an option is no whole number in its range.
     """
     _check_image("conv2d", x)
+    for option, value in {"stride": stride, "dilation": dilation, "groups": groups}.items():
+        if not isinstance(value, (int, np.integer)) or value < 1:
+            raise ValueError(f"conv2d: {option} is {value!r}; expected 1, 2, 3, …")
     if w.ndim != 4:
         raise ValueError(f"conv2d: w has shape {w.shape}; expected (k, l, C/groups, D)")
     (n, height, width, c), (k, l, _, d) = x.shape, w.shape
@@ -211,7 +214,7 @@ def conv2d(
         seen = image[
             :, i : i + stride * (h - 1) + 1 : stride, j : j + stride * (v - 1) + 1 : stride
         ]
-        return seen.reshape(n, h, v, groups, -1) if image is padded else seen
+        return seen.reshape(n, h, v, groups, c // groups) if image is padded else seen
 
     # D is laid out group by group: (…, C/groups, D) is (…, C/groups, groups, D/groups).
     matrices = w.reshape(k, l, c // groups, groups, d // groups)
@@ -257,6 +260,6 @@ def _padding(
             raise ValueError(f"conv2d: padding 'same' needs stride 1, not {stride}")
         total = [dilation * (k - 1) for k in kernel]
         return (total[0] // 2, total[1] // 2), (total[0] - total[0] // 2, total[1] - total[1] // 2)
-    if isinstance(padding, str) or padding < 0:
+    if not isinstance(padding, (int, np.integer)) or padding < 0:
         raise ValueError(f"conv2d: padding is {padding!r}; it can be 'same', 'valid' or 0, 1, 2, …")
     return (padding, padding), (padding, padding)

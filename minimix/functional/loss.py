@@ -28,14 +28,17 @@ def cross_entropy(
         q = (1 − ε) targets + ε/K          ε: label_smoothing; integers count as one-hot rows
         L = −1/N Σₙₖ q log softmax(logits)
 
-    Errors: ValueError, naming both, where lengths differ, a label is out of range or ε is not in
-    [0, 1].   Label smoothing: Szegedy et al. 2016, arXiv:1512.00567.
+    Errors: ValueError, naming both, where lengths differ, a label is out of range, ε is not in
+    [0, 1], or the batch is empty: nothing has no mean.
+    Label smoothing: Szegedy et al. 2016, arXiv:1512.00567.
     """
     if logits.ndim != 2:
         raise ValueError(f"cross_entropy: logits have shape {logits.shape}; expected (N, K)")
     if not 0 <= label_smoothing <= 1:
         raise ValueError(f"cross_entropy: label_smoothing is {label_smoothing}; expected 0 to 1")
     n, k = logits.shape
+    if not n or not k:
+        raise ValueError(f"cross_entropy: logits of shape {logits.shape} are empty")
     if not isinstance(targets, Tensor):
         targets = np.asarray(targets)
         if targets.dtype.kind in "iub" and targets.ndim == 1:

@@ -36,20 +36,27 @@ def batch_norm(
     Otherwise μ and σ² are the running statistics, constants: dx = g γ/√(σ²+ε).
 
     Errors: ValueError where the channels differ, where one value a channel is to be normalised in
-    training, or where running statistics are missing in evaluation.
+    training, or where one running statistic is missing, or both in evaluation.
 
     Ioffe & Szegedy 2015, arXiv:1502.03167.
     """
+    if x.ndim == 0:
+        raise ValueError("batch_norm: x is a single number; expected (…, C)")
     channels = x.shape[-1]
-    if gamma.shape != (channels,) or beta.shape != (channels,):
-        raise ValueError(
-            f"batch_norm: x has {channels} channels, gamma {gamma.shape} and beta {beta.shape}"
-        )
+    running = {"running_mean": running_mean, "running_var": running_var}
+    for name, a in {"gamma": gamma, "beta": beta, **running}.items():
+        if a is not None and a.shape != (channels,):
+            raise ValueError(f"batch_norm: x has {channels} channels, but {name} shape {a.shape}")
+    if (running_mean is None) != (running_var is None):
+        raise ValueError("batch_norm: running_mean and running_var go together; one is missing")
     rows = x.reshape(-1, channels)
     m = len(rows)
     if training:
         if m < 2:
-            raise ValueError(f"batch_norm: {m} value a channel; training needs at least 2")
+            raise ValueError(
+                f"batch_norm: {m} value a channel in x of shape {x.shape}; training needs at least "
+                "2: give a larger batch or image, or evaluate with .eval()"
+            )
         mean, var = kernels.channel_moments(rows)
         if running_mean is not None and running_var is not None:
             running_mean += momentum * (mean - running_mean)
@@ -85,10 +92,13 @@ def layer_norm(x: Array, gamma: Array, beta: Array, *, eps: float = 1e-5):
 
     Ba, Kiros & Hinton 2016, arXiv:1607.06450.
     """
-    if gamma.shape != x.shape[-1:] or beta.shape != x.shape[-1:]:
-        raise ValueError(
-            f"layer_norm: x has {x.shape[-1]} channels, gamma {gamma.shape} and beta {beta.shape}"
-        )
+    if x.ndim == 0:
+        raise ValueError("layer_norm: x is a single number; expected (…, C)")
+    for name, a in {"gamma": gamma, "beta": beta}.items():
+        if a.shape != x.shape[-1:]:
+            raise ValueError(
+                f"layer_norm: x has {x.shape[-1]} channels, but {name} shape {a.shape}"
+            )
     centred = x - x.mean(axis=-1, keepdims=True)
     rstd = 1 / np.sqrt(np.square(centred).mean(axis=-1, keepdims=True) + x.dtype.type(eps))
     normal = centred * rstd

@@ -61,12 +61,13 @@ def index(x: Array, *, at: Any):
 
 @op
 def _concatenate(*xs: Array, axis: int):
-    ends = np.cumsum([x.shape[axis] for x in xs])[:-1]
+    y = np.concatenate(xs, axis=axis)
 
     def backward(g):
+        ends = np.cumsum([x.shape[axis] for x in xs])[:-1]
         return tuple(np.split(g, ends, axis=axis))
 
-    return np.concatenate(xs, axis=axis), backward
+    return y, backward
 
 
 def concatenate(xs: Sequence[Tensor], axis: int = 0) -> Tensor:
