@@ -18,6 +18,7 @@ from ..nn import (
     Sequential,
 )
 from ..nn.init import Seed
+from ..nn.layers import positive
 
 
 class ConvMixer(Module):
@@ -35,7 +36,8 @@ class ConvMixer(Module):
                   that is
     n_classes     how many logits
 
-    Errors: ValueError, naming both, where an image is not divisible into patches or has other
+    Errors: ValueError, naming the argument, where one of these is no whole number in its range;
+    from a call, naming both, where an image is not divisible into patches or has other
     channels than in_channels.
 
     Trockman & Kolter 2022, arXiv:2201.09792. Names in the state dict are those of timm.
@@ -52,6 +54,16 @@ class ConvMixer(Module):
         in_channels: int = 3,
         rng: Seed = None,
     ) -> None:
+        positive(
+            "ConvMixer",
+            hidden_dim=hidden_dim,
+            kernel_size=kernel_size,
+            patch_size=patch_size,
+            n_classes=n_classes,
+            in_channels=in_channels,
+        )
+        if not isinstance(depth, (int, np.integer)) or depth < 0:
+            raise ValueError(f"ConvMixer: depth is {depth!r}; expected a whole number, 0 or more")
         super().__init__()
         rng = np.random.default_rng(rng)
         self.stem = Sequential(

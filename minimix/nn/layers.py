@@ -16,7 +16,8 @@ from .init import Seed, uniform_fan_in
 from .module import Module, Parameter
 
 
-def _positive(layer: str, **values: int) -> None:
+def positive(layer: str, **values: int) -> None:
+    """Raise ValueError, naming the first of `values` that is no whole number of at least 1."""
     for name, value in values.items():
         if not isinstance(value, (int, np.integer)) or value < 1:
             raise ValueError(f"{layer}: {name} is {value!r}; expected a whole number of at least 1")
@@ -41,7 +42,7 @@ class Linear(_Affine):
     def __init__(
         self, in_features: int, out_features: int, bias: bool = True, rng: Seed = None
     ) -> None:
-        _positive("Linear", in_features=in_features, out_features=out_features)
+        positive("Linear", in_features=in_features, out_features=out_features)
         super().__init__((in_features, out_features), in_features, bias, rng)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -60,7 +61,7 @@ class PointwiseConv2d(_Affine):
     def __init__(
         self, in_channels: int, out_channels: int, bias: bool = True, rng: Seed = None
     ) -> None:
-        _positive("PointwiseConv2d", in_channels=in_channels, out_channels=out_channels)
+        positive("PointwiseConv2d", in_channels=in_channels, out_channels=out_channels)
         super().__init__((in_channels, out_channels), in_channels, bias, rng)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -79,7 +80,7 @@ class DepthwiseConv2d(_Affine):
     def __init__(
         self, channels: int, kernel_size: int, bias: bool = True, rng: Seed = None
     ) -> None:
-        _positive("DepthwiseConv2d", channels=channels, kernel_size=kernel_size)
+        positive("DepthwiseConv2d", channels=channels, kernel_size=kernel_size)
         super().__init__((kernel_size, kernel_size, channels), kernel_size**2, bias, rng)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -103,7 +104,7 @@ class Patchify(_Affine):
         bias: bool = True,
         rng: Seed = None,
     ) -> None:
-        _positive(
+        positive(
             "Patchify", in_channels=in_channels, out_channels=out_channels, patch_size=patch_size
         )
         shape = (patch_size, patch_size, in_channels, out_channels)
@@ -139,7 +140,7 @@ class Conv2d(_Affine):
         bias: bool = True,
         rng: Seed = None,
     ) -> None:
-        _positive(
+        positive(
             "Conv2d",
             in_channels=in_channels,
             out_channels=out_channels,
@@ -209,7 +210,7 @@ class BatchNorm(Module):
     running_var: np.ndarray
 
     def __init__(self, channels: int, momentum: float = 0.1, eps: float = 1e-5) -> None:
-        _positive("BatchNorm", channels=channels)
+        positive("BatchNorm", channels=channels)
         super().__init__()
         self.momentum = momentum
         self.eps = eps
@@ -238,7 +239,7 @@ class LayerNorm(Module):
     """Layer normalisation of the last axis; weight (γ) and bias (β) begin at 1 and 0."""
 
     def __init__(self, channels: int, eps: float = 1e-5) -> None:
-        _positive("LayerNorm", channels=channels)
+        positive("LayerNorm", channels=channels)
         super().__init__()
         self.eps = eps
         self.weight = Parameter(np.ones(channels, np.float32))
@@ -288,6 +289,8 @@ class Sequential(Module):
     def __init__(self, *layers: Module) -> None:
         super().__init__()
         for i, layer in enumerate(layers):
+            if not isinstance(layer, Module):
+                raise TypeError(f"Sequential: layer {i} is {layer!r}; expected a Module")
             setattr(self, str(i), layer)
 
     def forward(self, x: Any) -> Any:
@@ -295,8 +298,9 @@ class Sequential(Module):
             x = layer(x)
         return x
 
-    def __getitem__(self, i: int) -> Module:
-        return list(self._modules.values())[i]
+    def __getitem__(self, i: int | slice) -> Module:
+        layers = list(self._modules.values())[i]
+        return Sequential(*layers) if isinstance(layers, list) else layers
 
     def __len__(self) -> int:
         return len(self._modules)

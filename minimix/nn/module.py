@@ -8,7 +8,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from ..autograd import Array, Tensor, no_grad
+from ..autograd import FLOATS, Array, Tensor, no_grad
 
 Observer = Callable[["Module", tuple[Any, ...], Any], None]
 _observers: list[Observer] = []
@@ -65,17 +65,27 @@ class Module:
     # ---- what it is made of
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if isinstance(value, (Parameter, Module)):
-            if "_parameters" not in self.__dict__:
-                raise RuntimeError(f"call super().__init__() before assigning {name!r}")
-            kind = self._parameters if isinstance(value, Parameter) else self._modules
-            kind[name] = value  # type: ignore[assignment]
+        held = self.__dict__
+        if isinstance(value, (Parameter, Module)) and "_modules" not in held:
+            raise RuntimeError(f"call super().__init__() before assigning {name!r}")
+        if type(value) is Tensor and name in held.get("_parameters", ()):
+            raise TypeError(f"{name!r} is a parameter; assign a Parameter, not a bare Tensor")
+        is_buffer = isinstance(value, np.ndarray) and name in held.get("_buffers", ())
+        for kind, fits in (
+            ("_parameters", isinstance(value, Parameter)),
+            ("_buffers", is_buffer),
+            ("_modules", isinstance(value, Module)),
+        ):  # a name means one thing at a time
+            if fits:
+                held[kind][name] = value
+            elif kind in held:
+                held[kind].pop(name, None)
         super().__setattr__(name, value)
 
     def register_buffer(self, name: str, array: Array) -> None:
         """State that is saved with the model but not trained, such as running statistics."""
         self._buffers[name] = array
-        super().__setattr__(name, array)
+        setattr(self, name, array)
 
     def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
         """This module (named "") and all those inside, with dotted names, depth first."""
@@ -89,8 +99,15 @@ class Module:
                 yield (f"{prefix}.{name}" if prefix else name), value
 
     def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
-        """All parameters with their dotted names, in the order of assignment."""
-        return self._named("_parameters")
+        """All parameters with their dotted names, in the order of assignment.
+
+        A parameter that is held under two names is given once, under the first.
+        """
+        seen: set[Parameter] = set()
+        for name, parameter in self._named("_parameters"):
+            if parameter not in seen:
+                seen.add(parameter)
+                yield name, parameter
 
     def parameters(self) -> Iterator[Parameter]:
         return (p for _, p in self.named_parameters())
@@ -131,11 +148,11 @@ class Module:
                     f"load_state_dict: {key!r} has shape {np.shape(value)}, "
                     f"this {type(self).__name__} needs {mine[key].shape}"
                 )
-        for module in (m for _, m in self.named_modules()):
-            for parameter in module._parameters.values():
-                parameter.version += 1
+        values = {key: np.array(state[key], array.dtype) for key, array in mine.items()}
+        for parameter in self.parameters():
+            parameter.version += 1
         for key, array in mine.items():
-            array[...] = state[key]
+            array[...] = values[key]
 
     # ---- changing all of it at once
 
@@ -156,13 +173,16 @@ class Module:
 
     def astype(self, dtype: Any) -> Self:
         """Convert every parameter and buffer to float32 or float64, in place. Returns self."""
+        if np.dtype(dtype) not in FLOATS:
+            raise ValueError(f"astype: dtype is {np.dtype(dtype)}; expected float32 or float64")
+        for parameter in self.parameters():
+            parameter._array = parameter.array.astype(dtype)
+            parameter.grad = None
+            parameter.version += 1
         for _, module in self.named_modules():
-            for parameter in module._parameters.values():
-                parameter._array = parameter.array.astype(dtype)
-                parameter.grad = None
-                parameter.version += 1
             for name, array in module._buffers.items():
-                module.register_buffer(name, array.astype(dtype))
+                if array.dtype in FLOATS:
+                    module.register_buffer(name, array.astype(dtype))
         return self
 
     # ---- being read
@@ -191,7 +211,7 @@ class Module:
         rows: list[tuple[str, str, str, int, int]] = []
 
         def note(module: Module, inputs: tuple[Any, ...], y: Any) -> None:
-            if not module._modules:
+            if module._parameters or not module._modules:
                 n = sum(p.size for p in module._parameters.values())
                 kind = f"{type(module).__name__}({module.extra_repr()})"
                 work = module.multiply_adds(inputs[0], y)
@@ -205,15 +225,13 @@ class Module:
         finally:
             for module, training in modes:
                 module.training = training
-        return _table(rows, type(self).__name__, input_shape)
+        total = ("", "", "", self.n_parameters(), sum(row[4] for row in rows))
+        return _table([*rows, total], f"{type(self).__name__}, input {input_shape}")
 
 
-def _table(
-    rows: list[tuple[str, str, str, int, int]], title: str, input_shape: tuple[int, ...]
-) -> str:
+def _table(rows: list[tuple[str, str, str, int, int]], title: str) -> str:
     head = ("name", "layer", "output", "parameters", "multiply-adds")
-    total = ("", "", "", sum(r[3] for r in rows), sum(r[4] for r in rows))
-    text = [head] + [(*r[:3], f"{r[3]:,}", f"{r[4]:,}") for r in [*rows, total]]
+    text = [head] + [(*row[:3], f"{row[3]:,}", f"{row[4]:,}") for row in rows]
     widths = [max(len(row[i]) for row in text) for i in range(5)]
     lines = [
         "  ".join(
@@ -223,6 +241,4 @@ def _table(
         for row in text
     ]
     rule = "─" * max(map(len, lines))
-    return "\n".join(
-        [f"{title}, input {input_shape}", rule, lines[0], rule, *lines[1:-1], rule, lines[-1]]
-    )
+    return "\n".join([title, rule, lines[0], rule, *lines[1:-1], rule, lines[-1]])
