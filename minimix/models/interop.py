@@ -28,8 +28,8 @@ def from_torch(state: Mapping[str, Any]) -> dict[str, Array]:
     off. Errors: ValueError naming the first key that no ConvMixer has, or its shape.
     """
     plain = {key.removeprefix("module."): value for key, value in state.items()}
-    numbers = [int(key.split(".")[0]) for key in plain if key[0].isdigit()]
-    depth = max(numbers) - 5 if numbers else 0  # the authors' head is layer 5 + d
+    numbers = [int(n) for n in (key.partition(".")[0] for key in plain) if n.isdigit()]
+    depth = max(numbers, default=5) - 5  # the authors' head is layer 5 + d
     return {
         ours: _channels_last(ours, _numpy(value))
         for key, value in plain.items()
@@ -72,17 +72,22 @@ _POINTWISE = re.compile(r"blocks\.\d+\.1\.weight")
 
 
 def _channels_last(key: str, value: Array) -> Array:
-    if key == "stem.0.weight":
-        return np.ascontiguousarray(value.transpose(2, 3, 1, 0))
-    if _DEPTHWISE.fullmatch(key):
-        return np.ascontiguousarray(value[:, 0].transpose(1, 2, 0))
-    if _POINTWISE.fullmatch(key):
-        return np.ascontiguousarray(value[:, :, 0, 0].T)
-    if key == "head.weight":
-        return np.ascontiguousarray(value.T)
-    if value.ndim != 1:
-        raise ValueError(f"from_torch: {key!r} of shape {value.shape} is not part of a ConvMixer")
-    return value
+    match value.shape:
+        case (_, _, _, _) if key == "stem.0.weight":
+            value = value.transpose(2, 3, 1, 0)
+        case (_, 1, _, _) if _DEPTHWISE.fullmatch(key):
+            value = value[:, 0].transpose(1, 2, 0)
+        case (_, _, 1, 1) if _POINTWISE.fullmatch(key):
+            value = value[:, :, 0, 0].T
+        case (_, _) if key == "head.weight":
+            value = value.T
+        case (_,) if key.startswith(("stem.", "blocks.", "head.")):
+            pass
+        case _:
+            raise ValueError(
+                f"from_torch: {key!r} of shape {value.shape} is not part of a ConvMixer"
+            )
+    return np.ascontiguousarray(value)
 
 
 def _channels_first(key: str, value: Array) -> Array:

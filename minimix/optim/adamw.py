@@ -20,7 +20,8 @@ class AdamW(Optimizer):
         v ← β₂ v + (1 − β₂) g²                        second moment: the scale
         θ ← θ − η m̂ / (√v̂ + ε)                        m̂ = m / (1 − β₁ᵗ),  v̂ = v / (1 − β₂ᵗ)
 
-    m and v begin at 0 and so are too small at first; m̂ and v̂ undo that bias.
+    m and v begin at 0 and so are too small at first; m̂ and v̂ undo that bias. t counts the steps
+    of each parameter by itself, so that one which joins later is treated as a beginner.
 
     lr η, betas (β₁, β₂), eps ε, weight_decay λ; each may differ by group.
     Errors: ValueError where a setting is out of range.
@@ -45,10 +46,12 @@ class AdamW(Optimizer):
             raise ValueError(f"AdamW: eps is {group['eps']}; expected > 0")
 
     def _fresh(self, p: Tensor) -> dict[str, Array]:
-        return {"m": np.zeros_like(p.array), "v": np.zeros_like(p.array)}
+        m, v, t = np.zeros_like(p.array), np.zeros_like(p.array), np.zeros((), np.int64)
+        return {"m": m, "v": v, "t": t}
 
     def _update(self, p: Tensor, g: Array, state: dict[str, Array], group: dict[str, Any]) -> None:
         beta1, beta2 = group["betas"]
+        state["t"] += 1
         kernels.adamw_update(
             p.array,
             g,
@@ -59,5 +62,5 @@ class AdamW(Optimizer):
             beta2,
             group["eps"],
             group["weight_decay"],
-            self.steps,
+            int(state["t"]),
         )

@@ -16,27 +16,37 @@ class Optimizer:
     parameters  tensors, or groups: dicts with "params" and whatever settings differ there
     groups      the groups as they stand, each with every setting; `optimizer.lr = …` sets them all
 
+    steps       how often `step` was called
+
     A parameter without a gradient is left alone.
+    Errors: TypeError and ValueError where a parameter is no tensor or comes twice, or a setting is
+    unknown or out of range.
     """
 
     def __init__(
         self, parameters: Iterable[Tensor] | Iterable[dict[str, Any]], **settings: Any
     ) -> None:
-        given = list(parameters)
+        kind = type(self).__name__
+        given: list[Any] = [parameters] if isinstance(parameters, Tensor) else list(parameters)
         if not given:
-            raise ValueError(f"{type(self).__name__}: there are no parameters to train")
-        groups = [g if isinstance(g, dict) else {"params": [g]} for g in given]
-        if not isinstance(given[0], dict):
-            groups = [{"params": given}]
+            raise ValueError(f"{kind}: there are no parameters to train")
+        groups = given if isinstance(given[0], dict) else [{"params": given}]
         self.groups: list[dict[str, Any]] = []
         for group in groups:
-            for name in group:
-                if name != "params" and name not in settings:
+            for name in ("params", *group):
+                if name not in {"params", *settings} or name not in group:
                     raise ValueError(
-                        f"{type(self).__name__}: unknown setting {name!r}; "
-                        f"there are {', '.join(settings)}"
+                        f"{kind}: {'unknown' if name in group else 'missing'} setting {name!r} in "
+                        f"a group; there are params, {', '.join(settings)}"
                     )
-            self.groups.append({**settings, **group, "params": list(group["params"])})
+            params = group["params"]
+            params = [params] if isinstance(params, Tensor) else list(params)
+            self.groups.append({**settings, **group, "params": params})
+        for i, p in enumerate(self.parameters()):
+            if not isinstance(p, Tensor):
+                raise TypeError(f"{kind}: parameter {i} is a {type(p).__name__}; expected a Tensor")
+        if len(set(self.parameters())) < len(self.parameters()):
+            raise ValueError(f"{kind}: a parameter is given twice, and would be moved twice a step")
         for group in self.groups:
             self._check(group)
         self.steps = 0
@@ -91,9 +101,12 @@ class Optimizer:
         return {"steps": np.asarray(self.steps, np.int64), **state}
 
     def load_state_dict(self, state: Mapping[str, Array]) -> None:
-        """Take over a `state_dict`. Errors: ValueError naming the first key that does not fit."""
+        """Take over a `state_dict`, all or nothing.
+
+        Errors: ValueError naming the first key that does not fit.
+        """
         mine = self.state_dict()
-        for key in mine.keys() ^ state.keys():
+        for key in sorted(mine.keys() ^ state.keys()):
             raise ValueError(
                 f"load_state_dict: {key!r} is {'missing' if key in mine else 'unknown'}"
             )
@@ -103,6 +116,7 @@ class Optimizer:
                     f"load_state_dict: {key!r} has shape {np.shape(state[key])}, "
                     f"expected {value.shape}"
                 )
+        values = {key: np.array(state[key], value.dtype) for key, value in mine.items()}
         for key, value in mine.items():
-            value[...] = state[key]
+            value[...] = values[key]
         self.steps = int(state["steps"])
