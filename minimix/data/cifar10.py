@@ -77,7 +77,10 @@ LARGEST_ARCHIVE = 200_000_000
 
 
 def cache_folder() -> Path:
-    """Where this user's system keeps what a program can fetch again, for minimix."""
+    """Where minimix keeps what it can fetch again: `$MINIMIX_CACHE_DIR`, or the user's cache."""
+    chosen = os.environ.get("MINIMIX_CACHE_DIR")
+    if chosen:
+        return Path(chosen).expanduser()
     if sys.platform == "win32":
         base = os.environ.get("LOCALAPPDATA", "~/AppData/Local")
     elif sys.platform == "darwin":
@@ -198,6 +201,8 @@ def read_archive(path: str | os.PathLike[str]) -> tuple[Layout, dict[str, bytes]
     an absolute name or one with "..", is refused whole.
     """
     path = Path(path)
+    if path.is_dir():
+        raise DataError(f"{path} holds no batch of CIFAR-10, such as {PYTHON.files[0]}")
     refuse = f"{path} is not a CIFAR-10 archive"
     try:
         size = path.stat().st_size
@@ -216,7 +221,7 @@ def read_archive(path: str | os.PathLike[str]) -> tuple[Layout, dict[str, bytes]
 
     files: dict[str, bytes] = {}
     try:
-        with tarfile.open(fileobj=io.BytesIO(content)) as archive:
+        with tarfile.open(fileobj=io.BytesIO(content), mode="r:") as archive:
             for member in archive:
                 if not (member.isreg() or member.isdir()):
                     raise DataError(f"{refuse}: {member.name!r} is a link or a device")

@@ -15,11 +15,12 @@ def boxes(
     area: tuple[float, float],
     ratio: tuple[float, float],
     largest: tuple[int, int],
+    otherwise: tuple[int, int] = (0, 0),
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """A random box in each image: top, left, height, width, each int64 (n,).
 
     `area` is its share of the image, `ratio` width / height, evenly on a logarithmic scale. A box
-    larger than `largest` (height, width) is drawn again, ten times at most; then its size is 0.
+    larger than `largest` (height, width) is drawn again, ten times; then it is of size `otherwise`.
     """
     h, w = shape
     height, width = np.zeros((2, len(draws.indices)), np.int64)
@@ -33,6 +34,8 @@ def boxes(
         height, width = np.where(new, tall, height), np.where(new, wide, width)
         if height.all():
             break
+    none = height == 0
+    height[none], width[none] = otherwise
     top = draws.integers(f"{name} top", h - height + 1)
     left = draws.integers(f"{name} left", w - width + 1)
     return top, left, height, width

@@ -80,7 +80,8 @@ class Augment:
             left = draws.integers("crop left", 2 * self.padding + 1)
             images = pad_crop(images, top, left, self.padding, self.pad_mode)
         elif self.crop == "resized":
-            box = boxes(draws, "crop", (h, w), self.scale, self.ratio, (h, w))
+            widest = min(h, round(w / self.ratio[0])), min(w, round(h * self.ratio[1]))
+            box = boxes(draws, "crop", (h, w), self.scale, self.ratio, (h, w), widest)
             images = resized_crop(images, *box)
         if self.flip == "random":
             images = flip(images, draws.uniform("flip") < 0.5)

@@ -1,0 +1,385 @@
+"""Augmentation: what is drawn, what it depends on, what comes out. Pixels: test_pillow.py."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from minimix.data import Augment, Loader, normalize
+from minimix.data.augment.geometry import flip, pad_crop, resized_crop
+from minimix.data.augment.mixing import boxes, erase, mix, soften
+from minimix.data.augment.randaugment import TIMM, TIMM_MAPS, TORCHVISION
+from minimix.data.draws import Draws
+
+NOTHING = Augment(crop=None, flip=None)
+# Every step of each kind at least once; none mixes images.
+ALONE = [
+    Augment(),
+    Augment(pad_mode="zero", flip="alternating", padding=3, jitter=0.4),
+    Augment(crop="resized", scale=(0.3, 1.0), ratio=(0.75, 4 / 3), randaugment=(2, 12)),
+    Augment(crop=None, randaugment="timm", erasing=0.5, erase_mode="noise"),
+    Augment(crop=None, flip=None, randaugment=(1, 30), erasing=1.0, label_smoothing=0.1),
+]
+
+
+def some(n=200):
+    rng = np.random.default_rng(1)
+    coarse = rng.integers(0, 256, (n, 8, 8, 3), np.uint8)
+    return coarse.repeat(4, 1).repeat(4, 2), rng.integers(0, 10, n)
+
+
+IMAGES, LABELS = some()
+INDICES = np.arange(len(IMAGES))
+
+
+def look(augment, which, seed=0, epoch=0):
+    """What these images look like."""
+    return augment(IMAGES[which], LABELS[which], INDICES[which], seed, epoch)[0]
+
+
+# ------------------------------------------------------------------ what it depends on
+
+
+@pytest.mark.parametrize("augment", ALONE)
+def test_an_image_depends_on_seed_epoch_and_index_alone(augment):
+    whole = look(augment, INDICES)
+    assert whole.dtype == np.float32
+    assert whole.shape == IMAGES.shape
+    shuffled = np.random.default_rng(0).permutation(INDICES)
+    np.testing.assert_array_equal(look(augment, shuffled), whole[shuffled])
+    np.testing.assert_array_equal(look(augment, INDICES[37:38]), whole[37:38])
+    for other in (look(augment, INDICES, epoch=1), look(augment, INDICES, seed=1)):
+        same = (other == whole).all(axis=(1, 2, 3)).mean()
+        assert same < 0.4
+
+
+def test_one_step_does_not_stir_another():
+    """Turning erasing on changes neither where images are cut nor which are flipped."""
+    without, erased = look(Augment(), INDICES), look(Augment(erasing=1.0), INDICES)
+    touched = (without != erased).all(-1)
+    assert 0 < touched.mean() < 0.35
+    np.testing.assert_array_equal(erased[touched], 0)
+
+
+def test_through_a_loader_in_any_order():
+    augment = ALONE[3]
+    whole = look(augment, INDICES, seed=4, epoch=7)
+    loader = Loader(IMAGES, INDICES, 64, seed=4, epoch=7, transform=augment)
+    for x, indices in loader:
+        np.testing.assert_array_equal(x, whole[indices])
+
+
+@pytest.mark.parametrize("augment", [*ALONE, Augment(mixup=0.5, cutmix=0.5)])
+def test_the_data_set_is_left_as_it_was(augment):
+    before = IMAGES.copy()
+    augment(IMAGES, LABELS, INDICES, 0, 0)
+    np.testing.assert_array_equal(IMAGES, before)
+
+
+# ------------------------------------------------------------------ crops and flips
+
+
+def test_nothing():
+    x, y = NOTHING(IMAGES, LABELS, INDICES, 0, 0)
+    np.testing.assert_array_equal(x, normalize(IMAGES))
+    assert y is LABELS
+
+
+@pytest.mark.parametrize("mode", ["zero", "reflect"])
+def test_pad_crop_cuts_where_it_says(mode):
+    top, left = np.random.default_rng(0).integers(0, 9, (2, len(IMAGES)))
+    out = pad_crop(IMAGES, top, left, 4, mode)
+    for i in range(0, len(IMAGES), 7):
+        for row, column in ((0, 0), (0, 31), (31, 5), (16, 16)):
+            y, x = row + top[i] - 4, column + left[i] - 4
+            if mode == "zero" and not (0 <= y < 32 and 0 <= x < 32):
+                np.testing.assert_array_equal(out[i, row, column], 0)
+            else:
+                y, x = (abs(v) if v < 32 else 62 - v for v in (y, x))
+                np.testing.assert_array_equal(out[i, row, column], IMAGES[i, y, x])
+    unmoved = pad_crop(IMAGES, np.full(len(IMAGES), 4), np.full(len(IMAGES), 4), 4, mode)
+    np.testing.assert_array_equal(unmoved, IMAGES)
+
+
+@given(st.integers(1, 12), st.integers(1, 12), st.integers(0, 3), st.integers(1, 5))
+@settings(max_examples=30, deadline=None)
+def test_any_size(h, w, padding, n):
+    padding = min(padding, h - 1, w - 1)  # a reflection reaches no further
+    images = np.random.default_rng(0).integers(0, 256, (n, h, w, 3), np.uint8)
+    augment = Augment(padding=padding, jitter=0.3)
+    x, _ = augment(images, np.zeros(n, int), np.arange(n), 0, 0)
+    assert x.shape == images.shape
+    resized = replace(augment, crop="resized", randaugment="timm", erasing=0.5)
+    if min(h, w) > 2:  # what sharpness needs
+        assert resized(images, np.zeros(n, int), np.arange(n), 0, 0)[0].shape == images.shape
+
+
+def test_every_crop_is_drawn():
+    index = np.arange(20_000)
+    corners = np.zeros((20_000, 5, 5, 3), np.uint8)
+    corners[:, 2, 2] = 255
+    x, _ = Augment(padding=2, pad_mode="zero", flip=None)(corners, index, index, 0, 0)
+    row, column = np.divmod(x[..., 0].reshape(len(x), -1).argmax(1), 5)
+    counts = np.histogram2d(row, column, 5, ((0, 5), (0, 5)))[0]
+    assert abs(counts / len(x) - 1 / 25).max() < 0.01
+
+
+def test_flip_mirrors():
+    which = INDICES % 3 == 0
+    out = flip(IMAGES, which)
+    np.testing.assert_array_equal(out[which], IMAGES[which][:, :, ::-1])
+    np.testing.assert_array_equal(out[~which], IMAGES[~which])
+
+
+def flipped(augment, epoch):
+    """Which images were flipped."""
+    x = look(replace(augment, crop=None), INDICES, epoch=epoch)
+    as_is = (x == normalize(IMAGES)).all(axis=(1, 2, 3))
+    np.testing.assert_array_equal(x[~as_is], normalize(IMAGES[~as_is][:, :, ::-1]))
+    return ~as_is
+
+
+def test_random_flips_are_half_of_all():
+    flips = np.array([flipped(Augment(), epoch) for epoch in range(10)])
+    assert 0.45 < flips.mean() < 0.55
+    assert abs(np.corrcoef(flips) - np.eye(10)).max() < 0.3
+
+
+def test_alternating_flips_alternate():
+    """Drawn in epoch 0; then each image is shown the other way round every other epoch."""
+    augment = Augment(flip="alternating")
+    flips = [flipped(augment, epoch) for epoch in range(5)]
+    assert 0.4 < flips[0].mean() < 0.6
+    for epoch, now in enumerate(flips):
+        np.testing.assert_array_equal(now, flips[0] ^ (epoch % 2 == 1))
+
+
+def test_a_whole_crop_changes_nothing():
+    zero, all_of_it = np.zeros(len(IMAGES), int), np.full(len(IMAGES), 32)
+    np.testing.assert_array_equal(resized_crop(IMAGES, zero, zero, all_of_it, all_of_it), IMAGES)
+    augment = replace(NOTHING, crop="resized", scale=(1.0, 1.0))
+    np.testing.assert_array_equal(look(augment, INDICES), normalize(IMAGES))
+
+
+@given(
+    st.floats(0.05, 1),
+    st.floats(0.2, 1),
+    st.integers(3, 40),
+    st.integers(3, 40),
+    st.integers(0, 99),
+)
+@settings(max_examples=50, deadline=None)
+def test_boxes_fit(area, ratio, h, w, seed):
+    draws = Draws(seed, 0, np.arange(50))
+    top, left, height, width = boxes(
+        draws, "box", (h, w), (area / 2, area), (ratio, 1 / ratio), (h - 1, w)
+    )
+    drawn = height > 0
+    np.testing.assert_array_equal(drawn, width > 0)
+    assert (height < h).all()
+    assert (top >= 0).all()
+    assert (left >= 0).all()
+    assert (top + height <= h).all()
+    assert (left + width <= w).all()
+    share = height * width / (h * w)
+    rounding = (height + width + 1) / (2 * h * w)
+    assert (share[drawn] <= area + rounding[drawn]).all()
+    assert (share[drawn] >= area / 2 - rounding[drawn]).all()
+
+
+# ------------------------------------------------------------------ RandAugment
+
+
+def test_the_sets_are_complete():
+    assert len(TORCHVISION) == 14
+    assert len(TIMM) + len(TIMM_MAPS) == 15
+
+
+@pytest.mark.parametrize("operation", [name for name in TORCHVISION if name != "Identity"])
+def test_every_operation_does_something(operation):
+    strength = np.full(len(IMAGES), 0.4)
+    dull = IMAGES // 2 + 50
+    out = TORCHVISION[operation](dull, strength)
+    assert out.dtype == np.uint8
+    assert out.shape == IMAGES.shape
+    assert (out != dull).any(axis=(1, 2, 3)).mean() > 0.95
+
+
+def test_magnitude_0_of_the_signed_ones_is_no_change():
+    still = np.zeros(len(IMAGES))
+    for name in ("ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate", "Brightness", "Color",
+                 "Contrast", "Sharpness", "Posterize"):  # fmt: skip
+        np.testing.assert_array_equal(TORCHVISION[name](IMAGES, still), IMAGES)
+
+
+def test_translations_go_the_way_of_their_sign():
+    """Magnitude 12 of 30 moves by 5 pixels, to the right where positive."""
+    strength = np.full(len(IMAGES), 12 / 30)
+    out = TORCHVISION["TranslateX"](IMAGES, strength)
+    np.testing.assert_array_equal(out[:, :, 5:], IMAGES[:, :, :-5])
+    np.testing.assert_array_equal(out[:, :, :5], 0)
+    out = TORCHVISION["TranslateY"](IMAGES, -strength)
+    np.testing.assert_array_equal(out[:, :-5], IMAGES[:, 5:])
+
+
+def test_magnitudes_of_the_official_recipe():
+    """m = 12: posterize to 6 bits, solarize from 153."""
+    ramp = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1).repeat(3, 3)
+    strength = np.array([12 / 30])
+    np.testing.assert_array_equal(TORCHVISION["Posterize"](ramp, strength), ramp & 0b11111100)
+    solarized = np.where(ramp < 153, ramp, 255 - ramp)
+    np.testing.assert_array_equal(TORCHVISION["Solarize"](ramp, strength), solarized)
+    # timm at 9 of 10: one bit, from 26, and 99 brighter
+    strength = np.array([0.9])
+    np.testing.assert_array_equal(TIMM["Posterize"](ramp, strength), ramp & 0b10000000)
+    solarized = np.where(ramp < 26, ramp, 255 - ramp)
+    np.testing.assert_array_equal(TIMM["Solarize"](ramp, strength), solarized)
+    brighter = np.where(ramp < 128, ramp + 99, ramp)
+    np.testing.assert_array_equal(TIMM["SolarizeAdd"](ramp, strength), brighter)
+
+
+def test_operations_are_drawn_evenly(monkeypatch):
+    """Each of the fourteen, either sign; each of timm's fifteen at half that rate."""
+    from minimix.data.augment import randaugment
+
+    drawn = []
+    monkeypatch.setattr(
+        randaugment, "_each", lambda x, choice, s, operations: drawn.append((choice, s)) or x
+    )
+    n = 50_000
+    draws = Draws(0, 0, np.arange(n))
+    empty = np.empty((n, 1, 1, 3), np.uint8)
+    randaugment.rand_augment(empty, 2, 12, draws)
+    assert len(drawn) == 2
+    for choice, strength in drawn:
+        assert abs(np.bincount(choice) / n - 1 / 14).max() < 0.005
+        np.testing.assert_allclose(abs(strength), 0.4)
+        assert abs((strength > 0).mean() - 0.5) < 0.01
+    assert abs(np.corrcoef(drawn[0][0], drawn[1][0])[0, 1]) < 0.02
+    drawn.clear()
+    randaugment.rand_augment_timm(empty, draws)
+    for choice, strength in drawn:
+        shares = np.bincount(choice + 1, minlength=21) / n
+        expected = [1 / 2] + [1 / 30] * 10 + [1 / 60] * 10
+        np.testing.assert_allclose(shares, expected, atol=0.006)
+        assert abs(strength).max() <= 1
+        assert abs(strength).mean() == pytest.approx(0.9, abs=0.005)
+        assert abs(strength).std() == pytest.approx(0.05, abs=0.003)
+
+
+# ------------------------------------------------------------------ erasing, mixing, targets
+
+
+@pytest.mark.parametrize("mode", ["zero", "noise"])
+def test_erasing(mode):
+    n = 3000
+    x = np.full((n, 16, 16, 3), 5.0, np.float32)
+    erase(x, 0.25, mode, Draws(0, 0, np.arange(n)))
+    gone = (x != 5.0).any(-1)
+    hit = gone.any(axis=(1, 2))
+    assert 0.22 < hit.mean() < 0.28
+    for rows, columns in ((gone[hit].any(2), gone[hit].any(1)),):
+        height, width = rows.sum(1), columns.sum(1)
+        np.testing.assert_array_equal(height * width, gone[hit].sum(axis=(1, 2)))  # boxes
+    share = height * width / 256
+    assert share.min() > 0.01
+    assert share.max() < 0.37
+    assert 0.13 < share.mean() < 0.2
+    erased = x[gone]
+    if mode == "zero":
+        np.testing.assert_array_equal(erased, 0)
+    else:
+        np.testing.assert_allclose(np.cov(erased.T), np.eye(3), atol=0.05)
+        np.testing.assert_allclose(erased.mean(0), 0, atol=0.05)
+
+
+def test_label_smoothing():
+    soft = soften(np.array([2, 0]), 4, 0.1)
+    assert soft.dtype == np.float32
+    np.testing.assert_allclose(soft, [[0.025, 0.025, 0.925, 0.025], [0.925, 0.025, 0.025, 0.025]])
+    augment = replace(NOTHING, label_smoothing=0.1)
+    _, y = augment(IMAGES, LABELS, INDICES, 0, 0)
+    np.testing.assert_array_equal(y, soften(LABELS, 10, 0.1))
+
+
+def mixed(epoch, **alphas):
+    x = normalize(IMAGES)
+    out, targets = replace(NOTHING, **alphas)(IMAGES, LABELS, INDICES, 0, epoch)
+    assert out.dtype == targets.dtype == np.float32
+    np.testing.assert_allclose(targets.sum(1), 1, atol=1e-6)
+    different = LABELS[::-1] != LABELS
+    share = targets[INDICES, LABELS][different]
+    np.testing.assert_allclose(share, share[0], atol=1e-6)  # one λ a batch
+    return x, out, targets, share[0]
+
+
+def test_mixup_mixes_images_as_it_mixes_targets():
+    shares = []
+    for epoch in range(200):
+        x, out, targets, share = mixed(epoch, mixup=0.5)
+        shares.append(share)
+        if epoch < 10:
+            np.testing.assert_allclose(out, share * x + (1 - share) * x[::-1], atol=1e-5)
+            hard = np.eye(10)[LABELS]
+            np.testing.assert_allclose(targets, share * hard + (1 - share) * hard[::-1], atol=1e-6)
+    # Beta(½, ½) is the arcsine law: mean ½, standard deviation √⅛.
+    assert np.mean(shares) == pytest.approx(0.5, abs=0.08)
+    assert np.std(shares) == pytest.approx(0.125**0.5, abs=0.05)
+
+
+def test_cutmix_swaps_a_box_and_counts_it():
+    shares = []
+    for epoch in range(200):
+        x, out, _, share = mixed(epoch, cutmix=1.0)
+        shares.append(share)
+        if epoch < 10:
+            swapped = (out == x[::-1]).all(axis=(0, 3))
+            kept = (out == x).all(axis=(0, 3))
+            assert (swapped | kept).all()
+            np.testing.assert_array_equal(swapped, np.outer(swapped.any(1), swapped.any(0)))
+            assert 1 - swapped.mean() == pytest.approx(share)
+    assert 0.55 < np.mean(shares) < 0.75  # ½, but for what the border cuts off
+    assert len(set(shares)) > 100
+
+
+def test_a_coin_decides_between_them():
+    cuts = 0
+    for epoch in range(100):
+        x, out, _, _ = mixed(epoch, mixup=0.5, cutmix=0.5)
+        cuts += ((out == x) | (out == x[::-1])).all()
+    assert 30 < cuts < 70
+
+
+def test_mixing_with_nobody_is_no_change():
+    x = np.ones((1, 4, 4, 3), np.float32)
+    y = soften(np.array([1]), 3, 0.0)
+    out, targets = mix(x, y, 0.5, 0.0, Draws(0, 0, np.zeros(1)))
+    np.testing.assert_allclose(out, x, rtol=1e-6)
+    np.testing.assert_allclose(targets, y, rtol=1e-6)
+
+
+# ------------------------------------------------------------------ settings
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"crop": "random"}, r"crop must be one of .*'pad'.* got 'random'"),
+        ({"pad_mode": "edge"}, "pad_mode must be one of .* got 'edge'"),
+        ({"flip": True}, "flip must be one of .* got True"),
+        ({"erase_mode": "pixel"}, "erase_mode must be one of .* got 'pixel'"),
+        ({"padding": -1}, "padding must be at least 0, got -1"),
+        ({"jitter": -0.1}, "jitter must be at least 0, got -0.1"),
+        ({"erasing": 1.5}, "erasing must be from 0 to 1, got 1.5"),
+        ({"label_smoothing": -0.1}, "label_smoothing must be from 0 to 1, got -0.1"),
+        ({"scale": (0.5, 1.5)}, r"scale must be 0 < low <= high <= 1, got \(0.5, 1.5\)"),
+        ({"ratio": (2.0, 1.0)}, r"ratio must be 0 < low <= high, got \(2.0, 1.0\)"),
+        ({"randaugment": "rand"}, "randaugment must be .* got 'rand'"),
+        ({"randaugment": (2, 31)}, r"magnitude from 0 to 30, got \(2, 31\)"),
+    ],
+)
+def test_settings_are_checked(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        Augment(**wrong)
