@@ -1,0 +1,97 @@
+"""Checkpoints: arrays and facts in one file that is whole or not there.
+
+A file is written beside its place, forced to the disk and then renamed, so that whatever happens
+(the power, a kill, a full disk) the name stands for the old content or for the new, never for a
+part. It is a safetensors file: a JSON header and plain arrays, nothing that could run. The header
+carries the sha256 of the whole file, with zeros where the sum itself will stand.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..autograd import Array
+from ..errors import CheckpointError
+
+FORMAT = 1  # of what is in the files; a reader refuses any other
+ZEROS = b"0" * 64  # as long as a sha256 in hex
+
+
+class DiskError(CheckpointError):
+    """The disk is full, or does not let itself be written."""
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Let `path` hold `content`, or leave it as it was. DiskError where the disk refuses."""
+    beside = path.with_name(f".{path.name}.tmp")
+    try:
+        try:
+            with open(beside, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(beside, path)
+        except BaseException:
+            beside.unlink(missing_ok=True)
+            raise
+        # The new name is an entry of the folder, which also has to reach the disk.
+        with contextlib.suppress(OSError):  # Windows opens no folders, and has no need to
+            folder = os.open(path.parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+    except OSError as error:
+        raise DiskError(f"cannot write {path}: {error.strerror}") from error
+
+
+def save(path: Path, arrays: Mapping[str, Array], facts: Mapping[str, Any]) -> None:
+    """Write arrays by name, and facts that JSON can say, to a safetensors file.
+
+    The same arrays and facts give the same bytes.
+    """
+    from safetensors.numpy import save as pack
+
+    header = json.dumps({**facts, "format": FORMAT, "sha256": ZEROS.decode()})
+    # safetensors writes the memory of an array as it lies, whatever its strides: C order it is.
+    content = pack({k: np.asarray(a, order="C") for k, a in arrays.items()}, {"minimix": header})
+    digest = hashlib.sha256(content).hexdigest().encode()
+    write_atomically(path, content.replace(ZEROS, digest, 1))
+
+
+def load(path: Path) -> tuple[dict[str, Array], dict[str, Any]]:
+    """What `save` wrote. CheckpointError where it is missing, damaged or of another format."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load as unpack
+
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"cannot read {path}: {error.strerror}") from error
+    try:
+        arrays = unpack(content)
+        length = int.from_bytes(content[:8], "little")
+        metadata = json.loads(content[8 : 8 + length]).get("__metadata__", {})
+    except (SafetensorError, ValueError) as error:
+        raise CheckpointError(f"{path} is damaged: it is not a whole safetensors file") from error
+    try:
+        facts = json.loads(metadata["minimix"])
+        written = facts["format"], facts.pop("sha256").encode()
+    except (KeyError, ValueError, AttributeError) as error:
+        raise CheckpointError(f"{path} was not written by minimix: it lacks its header") from error
+    if written[0] != FORMAT:
+        raise CheckpointError(
+            f"{path} has format {written[0]}, this minimix reads format {FORMAT}; "
+            f"read it with minimix {facts.get('version', 'of its time')}"
+        )
+    if hashlib.sha256(content.replace(written[1], ZEROS, 1)).hexdigest().encode() != written[1]:
+        raise CheckpointError(f"{path} is damaged: its sha256 is not the one it was written with")
+    return arrays, facts

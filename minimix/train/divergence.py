@@ -1,0 +1,63 @@
+"""Where a training that stopped being finite went wrong first."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .. import functional as F
+from ..autograd import Array, Tensor
+from ..errors import DivergenceError
+from ..nn import Module, observe
+from .state import State
+
+
+def diverged(state: State, x: Array, targets: Array, saved: Path | None) -> DivergenceError:
+    """The error to raise: which step, what went first, the last good checkpoint, what may help."""
+    where = first_not_finite(state.model, x, targets, state.config.label_smoothing)
+    clip = "" if state.config.clip_norm else " or --clip-norm 1"
+    return DivergenceError(
+        f"diverged at step {state.step + 1}: {where} is not finite; the last good checkpoint is "
+        f"{saved}; a smaller --lr (it was {state.config.lr:g}){clip} usually helps"
+    )
+
+
+def first_not_finite(model: Module, x: Array, targets: Array, label_smoothing: float = 0.0) -> str:
+    """Take the step again, looking at all that it passes; the first that is not finite, in words.
+
+    In the order of a step: the images, the parameters, the layers' outputs, the loss, then the
+    gradients from the last layer back to the first.
+    """
+    if not np.isfinite(x).all():
+        return "the input"
+    for name, parameter in model.named_parameters():
+        if not np.isfinite(parameter.array).all():
+            return f"the parameter {name}"
+
+    names = {id(module): name for name, module in model.named_modules()}
+    outputs: list[tuple[str, Tensor]] = []
+
+    def note(module: Module, _inputs: tuple[Any, ...], output: Tensor) -> None:
+        if not module._modules:
+            layer = f"{names[id(module)]} ({type(module).__name__})"
+            outputs.append((layer, output.retain_grad()))
+
+    with observe(note):
+        loss = F.cross_entropy(model(Tensor(x)), targets, label_smoothing=label_smoothing)
+    for layer, output in outputs:
+        if not np.isfinite(output.array).all():
+            return f"the output of {layer}"
+    if not np.isfinite(loss.array):
+        return "the loss, of finite logits,"
+
+    model.zero_grad()
+    loss.backward()
+    for layer, output in reversed(outputs):
+        if output.grad is not None and not np.isfinite(output.grad).all():
+            return f"the gradient at the output of {layer}"
+    for name, parameter in reversed(list(model.named_parameters())):
+        if parameter.grad is not None and not np.isfinite(parameter.grad).all():
+            return f"the gradient of {name}"
+    return "the norm of the gradient"

@@ -1,0 +1,50 @@
+"""A patch embedding that begins by whitening the patches."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..autograd import Array
+from ..data import normalize
+from ..models import ConvMixer
+from ..nn import Patchify
+
+
+def whiten(model: ConvMixer, images: Array, seed: int, most: int = 5000) -> None:
+    """Let the patch embedding of `model` begin as whitening filters, with no bias.
+
+    images uint8 (N, H, W, C), of which the first `most` are looked at
+    """
+    embedding = model.stem[0]
+    assert isinstance(embedding, Patchify)
+    p, _, _, h = embedding.weight.shape
+    rng = np.random.default_rng(seed)
+    embedding.weight.array = whitening_filters(normalize(images[:most]), p, h, rng)
+    if embedding.bias is not None:
+        embedding.bias.array = np.zeros(h)
+
+
+def whitening_filters(
+    images: Array, patch_size: int, n_filters: int, rng: np.random.Generator
+) -> Array:
+    """Patch filters whose outputs begin uncorrelated and of equal size.
+
+    images float32 (N, H, W, C), normalised -> float32 (p, p, C, n_filters)
+
+    Neighbouring pixels are nearly equal, so a random filter sees brightness and little else. With
+    the patches' covariance Σ = E Λ Eᵀ the filters E Λ^-½ see every direction equally:
+
+        first      each eigenvector over the root of its eigenvalue, the largest first
+        then       the negatives of these, because GELU lets one sign through
+        the rest   random directions among them
+
+    Jordan 2024, "94% on CIFAR-10 in 3.29 seconds on a single GPU", arXiv:2404.00498.
+    """
+    n, h, w, c = images.shape
+    p, d = patch_size, patch_size * patch_size * c
+    patches = images.reshape(n, h // p, p, w // p, p, c).transpose(0, 1, 3, 2, 4, 5).reshape(-1, d)
+    variance, directions = np.linalg.eigh(np.cov(patches.astype(np.float64), rowvar=False))
+    whiten = directions[:, ::-1] / np.sqrt(variance[::-1] + 5e-4)  # (d, d); 5e-4 spares the noise
+    mixed = rng.normal(size=(d, n_filters)) / np.sqrt(d)
+    filters = np.concatenate([whiten, -whiten, whiten @ mixed], axis=1)[:, :n_filters]
+    return np.ascontiguousarray(filters.reshape(p, p, c, n_filters), dtype=np.float32)
