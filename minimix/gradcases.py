@@ -1,0 +1,498 @@
+"""What is checked: every public operation, layer and model, where its gradient could go wrong.
+
+Each case is an operation, how it is called, and how its inputs are drawn. `minimix gradcheck` runs
+them all and prints a table. To add an operation, add its cases here; a test asks for at least one.
+
+Small cases compare the whole Jacobian. Large ones, along random directions, have sizes that are no
+multiple of a vector register or a cache block, since that is where compiled loops have their seams.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+import sys
+import time
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from . import functional as F
+from . import kernels, models, nn
+from .autograd import Array, Tensor
+from .testing import Report, gradcheck
+
+Draw = Callable[[np.random.Generator], Array]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One gradient check.
+
+    build    draws what is checked: a function or module, and its inputs by name
+    options  what `gradcheck` is told
+    """
+
+    operation: str
+    about: str
+    build: Callable[[np.random.Generator], tuple[Callable[..., Tensor], dict[str, Any]]]
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def check(self) -> Report:
+        """The report of this case in the back end that is in force."""
+        seed = zlib.crc32(f"{self.operation}, {self.about}".encode())
+        f, inputs = self.build(np.random.default_rng(seed))
+        return gradcheck(f, inputs, raise_on_failure=False, **self.options)
+
+
+# ---- how inputs are drawn
+
+
+def normal(*shape: int, scale: float = 1.0) -> Draw:
+    return lambda rng: np.asarray(scale * rng.standard_normal(shape))
+
+
+def positive(*shape: int) -> Draw:
+    return lambda rng: np.asarray(rng.uniform(0.5, 2.0, shape))
+
+
+def apart(*shape: int) -> Draw:
+    """Numbers of both signs, 0.1 from each other and 0.05 from 0: away from the kinks."""
+
+    def draw(rng: np.random.Generator) -> Array:
+        n = int(np.prod(shape))
+        return (rng.permutation(n).reshape(shape) - n // 2 + 0.5) / 10
+
+    return draw
+
+
+def probabilities(*shape: int) -> Draw:
+    return lambda rng: rng.dirichlet(np.ones(shape[-1]), shape[:-1])
+
+
+# ---- how cases are made
+
+
+def _op(
+    operation: str,
+    about: str,
+    call: Callable[..., Tensor] | None = None,
+    linear: Sequence[str] = (),
+    atol: float | None = None,
+    **draws: Draw,
+) -> Case:
+    """A case of F.operation(*inputs), or of call(F.operation, *inputs)."""
+
+    def build(rng: np.random.Generator) -> tuple[Callable[..., Tensor], dict[str, Any]]:
+        function = getattr(F, operation)
+
+        def f(*inputs: Tensor) -> Tensor:
+            return call(function, *inputs) if call else function(*inputs)
+
+        f.__name__ = operation
+        return f, {name: draw(rng) for name, draw in draws.items()}
+
+    return Case(operation, about, build, {"linear": tuple(linear), "atol": atol})
+
+
+def _module(
+    about: str,
+    make: Callable[[], nn.Module],
+    call: Callable[..., Tensor] | None = None,
+    evaluation: bool = False,
+    **draws: Draw,
+) -> Case:
+    """A case of make()(*inputs), or of call(make(), *inputs), its parameters included.
+
+    These are not what the module begins with: where γ is 1 and β is 0, a batch norm that forgets
+    either is right.
+    """
+
+    def build(rng: np.random.Generator) -> tuple[Callable[..., Tensor], dict[str, Any]]:
+        module = make().astype(np.float64).train(not evaluation)
+        for p in module.parameters():
+            p.array = rng.uniform(-1, 1, p.shape)
+        for _, buffer in module.named_buffers():
+            buffer[...] = rng.uniform(0.5, 1.5, buffer.shape)
+        inputs = {name: draw(rng) for name, draw in draws.items()}
+
+        def f(*everything: Tensor) -> Tensor:
+            given = everything[: len(inputs)]
+            return call(module, *given) if call else module(*given)
+
+        f.__name__ = type(module).__name__
+        return f, {**inputs, **dict(module.named_parameters())}
+
+    return Case(type(make()).__name__, about, build)
+
+
+def _turned(op: Callable[..., Tensor], x: Tensor, *parameters: Tensor) -> Tensor:
+    """op with x and the gradient both transposed in memory."""
+    return F.transpose(op(F.transpose(x, axes=(2, 0, 1, 3)), *parameters), axes=(3, 1, 2, 0))
+
+
+# ---- the cases
+
+LABELS = np.array([3, 0, 4, 4, 1])
+CONVOLUTIONS: tuple[tuple[str, int, int, dict[str, Any]], ...] = (
+    ("plain", 3, 2, {}),
+    ("stride 2, padding 1", 3, 3, {"stride": 2, "padding": 1}),
+    ("dilation 2, same", 3, 2, {"dilation": 2, "padding": "same"}),
+    ("kernel 4, same", 4, 4, {"padding": "same"}),
+    ("groups", 3, 3, {"groups": 2, "padding": "valid"}),
+    ("a group a channel, stride 3", 2, 2, {"groups": 4, "stride": 3, "padding": 1}),
+)
+
+CASES: tuple[Case, ...] = (
+    # arithmetic
+    _op("add", "equal shapes", linear="xy", x=normal(3, 4), y=normal(3, 4)),
+    _op("add", "broadcast both ways", linear="xy", x=normal(2, 1, 3), y=normal(4, 1)),
+    _op("add", "a single number", linear="xy", x=normal(), y=normal(2, 3)),
+    _op("add", "x + x", lambda add, x: add(x, x), linear="x", x=normal(4)),
+    _op("subtract", "broadcast both ways", linear="xy", x=normal(2, 1, 3), y=normal(4, 1)),
+    _op("multiply", "broadcast both ways", linear="xy", x=normal(2, 1, 3), y=normal(4, 1)),
+    _op("multiply", "x · x · x", lambda mul, x: mul(mul(x, x), x), x=normal(4)),
+    _op("divide", "broadcast both ways", linear="x", x=normal(2, 1, 3), y=positive(4, 1)),
+    _op("divide", "negative divisor", lambda div, x, y: div(x, -y), x=normal(4), y=positive(4)),
+    _op("power", "broadcast both ways", x=positive(2, 1, 3), y=normal(4, 1)),
+    _op("power", "negative base, whole exponent", lambda pow, x: pow(x, 3), x=normal(5)),
+    _op("power", "zero and one as exponents", lambda pow, x: pow(x, [[0], [1]]), x=normal(5)),
+    _op("negative", "", linear="x", x=normal(3, 4)),
+    _op("exp", "", x=normal(3, 4)),
+    _op("log", "", x=positive(3, 4)),
+    _op("sqrt", "", x=positive(3, 4)),
+    _op("tanh", "", x=normal(3, 4)),
+    _op("matmul", "matrices", linear="xy", x=normal(3, 4), y=normal(4, 2)),
+    _op(
+        "matmul",
+        "stacks, broadcast both ways",
+        linear="xy",
+        x=normal(2, 1, 3, 4),
+        y=normal(3, 4, 2),
+    ),
+    _op("matmul", "a stack and a matrix", linear="xy", x=normal(5, 3, 4), y=normal(4, 2)),
+    _op("matmul", "vector and stack", linear="xy", x=normal(4), y=normal(3, 4, 2)),
+    _op("matmul", "stack and vector", linear="xy", x=normal(3, 2, 4), y=normal(4)),
+    _op("matmul", "two vectors", linear="xy", x=normal(4), y=normal(4)),
+    # reductions
+    _op("sum", "all axes", linear="x", x=normal(2, 3, 4)),
+    _op("sum", "axes 0 and −1", lambda sum, x: sum(x, axis=(0, -1)), linear="x", x=normal(2, 3, 4)),
+    _op("sum", "axis kept", lambda sum, x: sum(x, axis=-2, keepdims=True), x=normal(2, 3, 4)),
+    _op("mean", "all axes", linear="x", x=normal(2, 3, 4)),
+    _op("mean", "axes 0 and −1", lambda mean, x: mean(x, axis=(0, -1)), x=normal(2, 3, 4)),
+    _op("mean", "axis kept", lambda mean, x: mean(x, axis=1, keepdims=True), x=normal(2, 3, 4)),
+    _op("max", "all axes", x=apart(2, 3, 4)),
+    _op("max", "axes 0 and −1", lambda max, x: max(x, axis=(0, -1)), x=apart(2, 3, 4)),
+    _op("max", "axis kept", lambda max, x: max(x, axis=1, keepdims=True), x=apart(2, 3, 4)),
+    # shape
+    _op("reshape", "", lambda reshape, x: reshape(x, shape=(4, -1)), linear="x", x=normal(2, 3, 2)),
+    _op("transpose", "reversed", linear="x", x=normal(2, 3, 4)),
+    _op("transpose", "cycled", lambda t, x: t(x, axes=(1, -1, 0)), linear="x", x=normal(2, 3, 4)),
+    _op("index", "slices", lambda i, x: i(x, at=np.s_[1:, ::-2, None]), linear="x", x=normal(3, 4)),
+    _op("index", "one number", lambda i, x: i(x, at=(0, -1)), linear="x", x=normal(3, 4)),
+    _op("index", "some read twice", lambda i, x: i(x, at=[2, 0, 2]), linear="x", x=normal(3, 4)),
+    _op("index", "pairs", lambda i, x: i(x, at=([0, 1, 0], [2, 2, 2])), linear="x", x=normal(2, 3)),
+    _op(
+        "index", "mask", lambda i, x: i(x, at=np.eye(3, dtype=bool)), linear="x", x=normal(3, 3, 2)
+    ),
+    _op(
+        "concatenate",
+        "axis −1",
+        lambda concatenate, x, y, z: concatenate([x, y, z], axis=-1),
+        linear="xyz",
+        x=normal(2, 3),
+        y=normal(2, 1),
+        z=normal(2, 2),
+    ),
+    _op("concatenate", "twice the same", lambda c, x: c([x, x]), linear="x", x=normal(2, 3)),
+    _op("pad", "", lambda pad, x: pad(x, width=[(1, 0), (2, 3)]), linear="x", x=normal(2, 3)),
+    # linear maps and convolutions
+    _op("linear", "rows", linear="xwb", x=normal(3, 4), w=normal(4, 2), b=normal(2)),
+    _op("linear", "no bias, three axes", linear="xw", x=normal(2, 3, 4), w=normal(4, 2)),
+    _op("linear", "a vector", linear="xwb", x=normal(4), w=normal(4, 2), b=normal(2)),
+    _op("linear", "large", linear="xwb", x=normal(131, 67), w=normal(67, 45), b=normal(45)),
+    _op("pointwise_conv2d", "", linear="xwb", x=normal(2, 2, 3, 4), w=normal(4, 3), b=normal(3)),
+    _op("pointwise_conv2d", "no bias", linear="xw", x=normal(2, 2, 3, 4), w=normal(4, 3)),
+    _op(
+        "pointwise_conv2d",
+        "transposed in memory",
+        _turned,
+        linear="xwb",
+        x=normal(2, 3, 2, 4),
+        w=normal(4, 3),
+        b=normal(3),
+    ),
+    _op(
+        "pointwise_conv2d",
+        "large",
+        linear="xwb",
+        x=normal(3, 7, 9, 37),
+        w=normal(37, 41),
+        b=normal(41),
+    ),
+    *(
+        _op(
+            "depthwise_conv2d",
+            f"kernel {k}",
+            linear="xwb",
+            x=normal(2, 4, 5, 3),
+            w=normal(k, k, 3),
+            b=normal(3),
+        )
+        for k in (1, 2, 3, 4, 5)
+    ),
+    _op(
+        "depthwise_conv2d",
+        "kernel larger than the image, no bias",
+        linear="xw",
+        x=normal(2, 2, 3, 2),
+        w=normal(7, 7, 2),
+    ),
+    _op(
+        "depthwise_conv2d",
+        "transposed in memory",
+        _turned,
+        linear="xwb",
+        x=normal(3, 3, 2, 3),
+        w=normal(3, 3, 3),
+        b=normal(3),
+    ),
+    *(
+        _op(
+            "depthwise_conv2d",
+            f"large, kernel {k}",
+            linear="xwb",
+            x=normal(2, 11, 13, 37),
+            w=normal(k, k, 37),
+            b=normal(37),
+        )
+        for k in (3, 4, 5, 6, 7, 9)
+    ),
+    *(
+        _op(
+            "patchify",
+            f"patch {p}",
+            linear="xwb",
+            x=normal(2, 2 * p, 3 * p, 2),
+            w=normal(p, p, 2, 3),
+            b=normal(3),
+        )
+        for p in (1, 2, 3)
+    ),
+    _op(
+        "patchify",
+        "transposed in memory",
+        _turned,
+        linear="xw",
+        x=normal(4, 2, 2, 3),
+        w=normal(2, 2, 3, 2),
+    ),
+    _op(
+        "patchify",
+        "large",
+        linear="xwb",
+        x=normal(3, 12, 20, 3),
+        w=normal(4, 4, 3, 37),
+        b=normal(37),
+    ),
+    *(
+        _op(
+            "conv2d",
+            about,
+            lambda conv2d, x, w, b, options=options: conv2d(x, w, b, **options),
+            linear="xwb",
+            x=normal(2, 5, 6, 4),
+            w=normal(k, l, 4 // options.get("groups", 1), 4),
+            b=normal(4),
+        )
+        for about, k, l, options in CONVOLUTIONS
+    ),
+    # activations
+    _op("gelu", "exact", x=normal(3, 4, scale=2)),
+    _op("gelu", "exact, every region of erf", x=lambda rng: np.linspace(-7, 7, 57)),
+    _op("gelu", "exact, transposed in memory", _turned, x=normal(2, 3, 2, 2)),
+    _op("gelu", "exact, large", x=normal(37, 131)),
+    _op("gelu", "tanh", lambda gelu, x: gelu(x, approximate="tanh"), x=normal(3, 4, scale=2)),
+    _op("gelu", "tanh, large", lambda gelu, x: gelu(x, approximate="tanh"), x=normal(37, 131)),
+    _op("relu", "away from 0", x=apart(3, 4)),
+    _op("sigmoid", "", x=normal(3, 4, scale=3)),
+    _op("softmax", "last axis", x=normal(3, 4)),
+    _op("softmax", "first axis", lambda softmax, x: softmax(x, axis=0), x=normal(3, 4)),
+    _op("log_softmax", "last axis", x=normal(3, 4)),
+    _op("log_softmax", "first axis", lambda log_softmax, x: log_softmax(x, axis=0), x=normal(3, 4)),
+    _op(
+        "dropout",
+        "the same mask each time",
+        lambda dropout, x: dropout(x, p=0.4, rng=np.random.default_rng(0)),
+        linear="x",
+        x=normal(3, 4),
+    ),
+    # normalisation
+    _op("batch_norm", "training", x=normal(5, 3), gamma=normal(3), beta=normal(3)),
+    _op("batch_norm", "training, images", x=normal(2, 2, 3, 3), gamma=normal(3), beta=normal(3)),
+    _op(
+        "batch_norm",
+        "training, transposed in memory",
+        _turned,
+        x=normal(2, 3, 2, 3),
+        gamma=normal(3),
+        beta=normal(3),
+    ),
+    _op("batch_norm", "training, large", x=normal(3, 7, 9, 37), gamma=normal(37), beta=normal(37)),
+    _op(
+        "batch_norm",
+        "evaluation",
+        lambda batch_norm, x, gamma, beta: batch_norm(
+            x,
+            gamma,
+            beta,
+            running_mean=np.array([0.5, -1.0, 2.0]),
+            running_var=np.array([0.5, 1.0, 2.0]),
+            training=False,
+        ),
+        linear=("x", "gamma", "beta"),
+        x=normal(5, 3),
+        gamma=normal(3),
+        beta=normal(3),
+    ),
+    _op("layer_norm", "rows", x=normal(3, 5), gamma=normal(5), beta=normal(5)),
+    _op("layer_norm", "images", x=normal(2, 2, 3, 4), gamma=normal(4), beta=normal(4)),
+    # pooling and loss
+    _op("global_avg_pool", "", linear="x", x=normal(2, 3, 4, 3)),
+    _op("cross_entropy", "integers", lambda loss, x: loss(x, LABELS), logits=normal(5, 6)),
+    _op(
+        "cross_entropy",
+        "integers, smoothed",
+        lambda loss, x: loss(x, LABELS, label_smoothing=0.2),
+        logits=normal(5, 6),
+    ),
+    _op("cross_entropy", "probabilities", logits=normal(5, 6), targets=probabilities(5, 6)),
+    _op(
+        "cross_entropy",
+        "probabilities, smoothed",
+        lambda loss, x, q: loss(x, q, label_smoothing=0.2),
+        logits=normal(5, 6),
+        targets=probabilities(5, 6),
+    ),
+    _op(
+        "cross_entropy",
+        "logits of ±10⁴",
+        lambda loss, x: loss(x + 1e4 * np.cos(np.arange(30).reshape(5, 6)), LABELS),
+        atol=1e-7,  # a logit of 10⁴ is rounded to 10⁻¹²
+        logits=normal(5, 6),
+    ),
+    # layers
+    _module("", lambda: nn.Linear(4, 3), x=normal(2, 4)),
+    _module("no bias", lambda: nn.Linear(4, 3, bias=False), x=normal(2, 4)),
+    _module("", lambda: nn.PointwiseConv2d(4, 3), x=normal(2, 2, 3, 4)),
+    _module("kernel 3", lambda: nn.DepthwiseConv2d(2, 3), x=normal(2, 3, 4, 2)),
+    _module("kernel 4", lambda: nn.DepthwiseConv2d(2, 4), x=normal(2, 3, 4, 2)),
+    _module("patch 2", lambda: nn.Patchify(2, 3, 2), x=normal(2, 4, 2, 2)),
+    _module(
+        "stride, padding, groups",
+        lambda: nn.Conv2d(2, 4, 3, stride=2, padding=1, groups=2),
+        x=normal(2, 4, 5, 2),
+    ),
+    _module("exact", nn.GELU, x=normal(3, 4)),
+    _module("tanh", lambda: nn.GELU("tanh"), x=normal(3, 4)),
+    _module("away from 0", nn.ReLU, x=apart(3, 4)),
+    _module("", nn.Sigmoid, x=normal(3, 4)),
+    _module("training", lambda: nn.BatchNorm(3), x=normal(2, 2, 2, 3)),
+    _module("evaluation", lambda: nn.BatchNorm(3), evaluation=True, x=normal(2, 2, 2, 3)),
+    _module("", lambda: nn.LayerNorm(4), x=normal(3, 4)),
+    _module(
+        "training, the same mask each time",
+        lambda: nn.Dropout(0.4),
+        lambda dropout, x: _reseeded(dropout)(x),
+        x=normal(3, 4),
+    ),
+    _module("evaluation", nn.Dropout, evaluation=True, x=normal(3, 4)),
+    _module("", nn.GlobalAvgPool, x=normal(2, 3, 2, 3)),
+    _module("", nn.Identity, x=normal(3, 4)),
+    _module(
+        "linear, GELU, linear",
+        lambda: nn.Sequential(nn.Linear(3, 4), nn.GELU(), nn.Linear(4, 2)),
+        x=normal(2, 3),
+    ),
+    _module("around a linear map", lambda: nn.Residual(nn.Linear(3, 3)), x=normal(2, 3)),
+    # whole models
+    *(
+        _module(
+            f"{mode}, kernel {k}",
+            lambda k=k: models.ConvMixer(5, 2, k, 2, 6),  # type: ignore[misc]
+            evaluation=mode == "evaluation",
+            x=normal(2, 8, 6, 3),
+        )
+        for mode in ("training", "evaluation")
+        for k in (3, 4)
+    ),
+    _module(
+        "with its loss, as trained",
+        lambda: models.ConvMixer(19, 3, 5, 4, 6),
+        lambda model, x: F.cross_entropy(model(x), LABELS, label_smoothing=0.1),
+        x=normal(5, 16, 16, 3),
+    ),
+)
+
+
+def _reseeded(dropout: nn.Module) -> nn.Module:
+    dropout.rng = np.random.default_rng(0)
+    return dropout
+
+
+# ---- the command
+
+
+def run(names: Sequence[str] = (), backend: str = "both") -> int:
+    """Check the operations named, or all, and print a table; what `minimix gradcheck` does.
+
+    backend  "numpy", "numba" or "both"
+
+    Returns 0 where every gradient is right, 1 where one is not, 2 for a name that is not known.
+    """
+    known = list(dict.fromkeys(case.operation for case in CASES))
+    for name in names:
+        if name not in known:
+            lower = {k.lower(): k for k in reversed(known)}
+            near = [lower[k] for k in difflib.get_close_matches(name.lower(), lower, 3, 0.5)]
+            hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(known)}"
+            print(f"minimix: there is no operation {name!r}; {hint}", file=sys.stderr)
+            return 2
+    if backend not in ("both", *kernels.BACKENDS):
+        print(f"minimix: backend {backend!r}; it can be numpy, numba or both", file=sys.stderr)
+        return 2
+    backends = [b for b in ("numpy", "numba") if backend in (b, "both")]
+    if "numba" in backends and importlib.util.find_spec("numba") is None:
+        if backend == "numba":
+            print("minimix: numba is not installed; give --backend numpy", file=sys.stderr)
+            return 1
+        backends.remove("numba")
+    return _table([case for case in CASES if not names or case.operation in names], backends)
+
+
+def _table(cases: Sequence[Case], backends: Sequence[str]) -> int:
+    widths = [max(len(case.operation) for case in cases), max(len(case.about) for case in cases)]
+
+    def line(operation: str, about: str, errors: Sequence[str], verdict: str) -> str:
+        columns = "".join(f"  {error:>8}" for error in errors)
+        return f"{operation:{widths[0]}}  {about:{widths[1]}}{columns}  {verdict}"
+
+    print(line("", "largest relative error in", backends, ""))
+    began, failures = time.perf_counter(), []
+    for case in cases:
+        errors, verdict = [], "ok"
+        for name in backends:
+            with kernels.backend(name):
+                report = case.check()
+            errors.append(f"{report.error:.1e}")
+            if not report.ok:
+                verdict = "WRONG"
+                failures.append(f"{case.operation}, {case.about}, {name}: {report}")
+        print(line(case.operation, case.about, errors, verdict), flush=True)
+    seconds = time.perf_counter() - began
+    wrong = f"{len(failures)} WRONG" if failures else "every gradient is right"
+    print("\n".join(["", *failures, f"{len(cases)} cases in {seconds:.0f} s: {wrong}"]))
+    return 1 if failures else 0
