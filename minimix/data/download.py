@@ -197,7 +197,7 @@ def _open(url: str, archive: Archive, start: int, timeout: float) -> http.client
         raise _MirrorError(_reason(error)) from error
     try:
         kind = response.headers.get_content_type()
-        if kind.startswith("text/"):
+        if kind == "text/html":
             raise _MirrorError(f"sent a page ({kind}) instead of the archive")
         if response.status == 206:
             promised = response.headers.get("Content-Range", "")
@@ -234,10 +234,10 @@ def _append(url: str, archive: Archive, part: Path, patience: Patience, progress
                 if file.tell() == 0 and not chunk.startswith(b"\x1f\x8b"):
                     raise _MirrorError("sent something that is not gzip")
                 file.write(chunk)
-                progress(file.tell(), archive.size)
-                if file.tell() > archive.size:
-                    break
-            have = file.tell()
+                have = file.tell()
+                progress(have, archive.size)
+                if have > archive.size:
+                    raise _MirrorError(f"sent more than {archive.size:,} bytes")
     if have != archive.size:
         raise _MirrorError(f"ended after {have:,} of {archive.size:,} bytes")
     return start

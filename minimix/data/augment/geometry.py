@@ -73,7 +73,6 @@ def _taps(size: int) -> tuple[np.ndarray, np.ndarray]:
     first = np.maximum(np.floor(centre - 0.5), 0)
     both = first[..., None] + np.arange(2)
     weights = np.maximum(1 - abs(both + 0.5 - centre[..., None]), 0)
-    weights[both >= length[..., None]] = 0
     weights /= weights.sum(-1, keepdims=True)
     return first.astype(np.int64), (weights * (1 << _BITS) + 0.5).astype(np.int32)
 

@@ -92,7 +92,7 @@ def mix(
         y = int(once.integers("cutmix y", h)[0]) - tall // 2
         z = int(once.integers("cutmix x", w)[0]) - wide // 2
         box = slice(max(y, 0), min(y + tall, h)), slice(max(z, 0), min(z + wide, w))
-        other = x[::-1, *box].copy()
+        other = x[::-1, *box]
         share = 1 - other[0, ..., 0].size / (h * w)
         x[:, *box] = other
     else:
