@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-from ..reference import INV_SQRT_2PI, SQRT_2_OVER_PI
+from ..reference import SQRT_2_OVER_PI
 from ..threads import run
 from ._jit import helper, kernel
 from .memory import empty_like
-from .rows import flat
-from .simd import exp, lanes, load, normal, store, take
-
-PIECE = 8192  # numbers a thread takes at a time
-
-
-@helper
-def gelu_slope(z):
-    """(GELU(z), its derivative) from one exponential."""
-    cdf, bell = normal(z)
-    return z * cdf, cdf + z * bell * INV_SQRT_2PI
+from .rows import PIECE, flat, pieces
+from .simd import exp, gelu_and_slope, gelu_value, lanes, load, store, take
 
 
 @kernel
@@ -28,9 +19,7 @@ def _gelu(queue, x, y):
             break
         stop = min((piece + 1) * PIECE, x.size)
         for i in range(piece * PIECE, stop, step):
-            z = load(x, i, stop - i)
-            cdf, _ = normal(z)
-            store(y, i, stop - i, z * cdf)
+            store(y, i, stop - i, gelu_value(load(x, i, stop - i)))
 
 
 @kernel
@@ -42,7 +31,7 @@ def _gelu_backward(queue, x, g, dx):
             break
         stop = min((piece + 1) * PIECE, x.size)
         for i in range(piece * PIECE, stop, step):
-            _, slope = gelu_slope(load(x, i, stop - i))
+            _, slope = gelu_and_slope(load(x, i, stop - i))
             store(dx, i, stop - i, load(g, i, stop - i) * slope)
 
 
@@ -82,7 +71,7 @@ def _gelu_tanh_backward(queue, x, g, dx):
 
 def _map(kernel, x, *others):
     y = empty_like(x)
-    run(kernel, -(-x.size // PIECE), flat(x), *map(flat, others), y.reshape(-1))
+    run(kernel, pieces(x.size), flat(x), *map(flat, others), y.reshape(-1))
     return y
 
 

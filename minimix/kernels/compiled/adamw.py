@@ -6,9 +6,8 @@ import numpy as np
 
 from ..threads import run
 from ._jit import kernel
+from .rows import PIECE, flat, pieces
 from .simd import lanes, load, sqrt, store, take
-
-PIECE = 8192
 
 
 @kernel
@@ -33,12 +32,12 @@ def _adamw(queue, p, g, m, v, decay, beta1, beta2, rate, root_unbias2, eps):
 
 def adamw_update(p, g, m, v, lr, beta1, beta2, eps, weight_decay, step):
     """The arrays that change are written in place, so those that are not contiguous go by copy."""
-    flat = [np.ascontiguousarray(a).reshape(-1) for a in (p, g, m, v)]
+    rows = [flat(a) for a in (p, g, m, v)]
     run(
-        _adamw, -(-p.size // PIECE), *flat,
+        _adamw, pieces(p.size), *rows,
         1.0 - lr * weight_decay, float(beta1), float(beta2),
         lr / (1.0 - beta1**step), (1.0 - beta2**step) ** -0.5, float(eps),
     )  # fmt: skip
-    for original, copy in zip((p, m, v), (flat[0], flat[2], flat[3]), strict=True):
+    for original, copy in zip((p, m, v), (rows[0], rows[2], rows[3]), strict=True):
         if not np.shares_memory(original, copy):
             original[...] = copy.reshape(original.shape)

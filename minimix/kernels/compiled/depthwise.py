@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 from numba import types
-from numba.extending import intrinsic
 
 from ..threads import run
 from ._jit import helper, kernel
@@ -29,6 +28,7 @@ from .simd import (
     VECTOR_BYTES,
     Vector,
     call,
+    intrinsic,
     lanes,
     load,
     pointer,

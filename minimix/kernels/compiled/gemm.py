@@ -16,18 +16,17 @@ from typing import Any
 
 import numpy as np
 from numba import types
-from numba.extending import intrinsic
 
 from ..threads import run
 from ._jit import helper, kernel
 from .memory import empty
-from .rows import CHUNK, chunks
+from .rows import CHUNK, add_up, chunks, flat
 from .simd import (
     I64,
     VECTOR_BYTES,
     Vector,
     call,
-    constant,
+    intrinsic,
     lanes,
     load,
     pointer,
@@ -46,94 +45,95 @@ else:
     ROWS = 6
 
 DEPTH = 256  # steps of k between loading and storing a tile: a panel of b fills half a usual L1
-BLOCK = 192  # rows that `_matmul_tn` packs at a time
-SPLITS = 16  # into how many sums it divides a long product, at most
+SPLITS = 16  # into how many sums `_matmul_tn` divides a long product, at most
 
 
 @intrinsic
-def tile(typingctx: Any, a: Any, ia: Any, rows: Any, a_row: Any, a_step: Any,
-         b: Any, ib: Any, c: Any, ic: Any, c_row: Any, k: Any, onto: Any) -> Any:  # fmt: skip
-    """c[r, :] = Σₖ a[r, k] b[k, :] for up to ROWS rows and COLUMNS columns; `onto`: added to c.
+def tile(typingctx: Any, k: Any, a: Any, ia: Any, rows: Any, a_row: Any, a_step: Any,
+         b: Any, ib: Any, b_step: Any, start: Any, i0: Any, row0: Any,
+         c: Any, ic: Any, c_row: Any) -> Any:  # fmt: skip
+    """c[r, :] = start[r, :] + Σₖ a[r, k] b[k, :] for up to ROWS rows and COLUMNS columns.
 
-    a[r, k] is at ia + r a_row + k a_step, c[r, 0] at ic + r c_row, b[k, 0] at ib + k COLUMNS.
-    Where fewer rows are there, the last one is computed again in place of each that is missing.
+    a[r, k] is at ia + r a_row + k a_step, b[k, 0] at ib + k b_step, c[r, 0] at ic + r c_row and
+    start[r, 0] at i0 + r row0. Where fewer rows are there, the last one is computed again in place
+    of each that is missing.
     """
     kind = Vector(a.dtype)
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        ia, rows, a_row, a_step = args[1:5]
-        ib, ic, c_row, k, onto = args[6], args[8], args[9], args[10], args[11]
+        k, _, ia, rows, a_row, a_step, _, ib, b_step, _, i0, row0, _, ic, c_row = args
         vector, wide = vector_type(kind), kind.lanes
         size = kind.dtype.bitwidth // 8
-
         last = builder.sub(rows, I64(1))
-        a_rows, c_rows = [], []
-        for r in range(ROWS):
-            there = builder.icmp_signed("<", I64(r), rows)
-            row = builder.select(there, I64(r), last)
-            at = builder.add(ia, builder.mul(row, a_row))
-            a_rows.append(pointer(context, builder, a, args[0], at))
-            at = builder.add(ic, builder.mul(row, c_row))
-            start = pointer(context, builder, c, args[7], at)
-            c_rows.append([builder.gep(start, [I64(v * wide)]) for v in range(2)])
-        first_b = pointer(context, builder, b, args[5], ib)
+        row = [
+            builder.select(builder.icmp_signed("<", I64(r), rows), I64(r), last)
+            for r in range(ROWS)
+        ]
 
-        def vector_load(p: Any) -> Any:
-            return builder.load(builder.bitcast(p, vector.as_pointer()), align=size)
+        def row_starts(argument: int, first: Any, stride: Any) -> list[Any]:
+            places = [builder.add(first, builder.mul(r, stride)) for r in row]
+            kind_of = sig.args[argument]
+            return [pointer(context, builder, kind_of, args[argument], at) for at in places]
 
-        with builder.if_else(onto) as (then, otherwise):
-            with then:
-                before = [[vector_load(p) for p in row] for row in c_rows]
-                then_block = builder.block
-            with otherwise:
-                otherwise_block = builder.block
-        sums = []
-        for row in before:
-            for old in row:
-                start = builder.phi(vector)
-                start.add_incoming(old, then_block)
-                start.add_incoming(constant(vector, 0.0), otherwise_block)
-                sums.append(start)
+        def both(p: Any) -> list[Any]:
+            ahead = builder.gep(p, [I64(wide)])
+            return [builder.bitcast(q, vector.as_pointer()) for q in (p, ahead)]
 
+        a_rows = row_starts(1, ia, a_row)
+        c_rows = row_starts(12, ic, c_row)
+        first_b = pointer(context, builder, b, args[6], ib)
+        initial = [
+            builder.load(p, align=size) for p0 in row_starts(9, i0, row0) for p in both(p0)
+        ]
         entry = builder.block
         loop, after = builder.append_basic_block("step"), builder.append_basic_block("done")
         builder.branch(loop)
+
         builder.position_at_end(loop)
         step, offset = builder.phi(I64), builder.phi(I64)
         now_b = builder.phi(first_b.type)
-        running = [builder.phi(vector) for _ in sums]
-        b_vectors = [vector_load(builder.gep(now_b, [I64(v * wide)])) for v in range(2)]
+        sums = [builder.phi(vector) for _ in initial]
+        b_vectors = [builder.load(p, align=size) for p in both(now_b)]
         results = []
         for r in range(ROWS):
             one = splat(builder, builder.load(builder.gep(a_rows[r], [offset])), wide)
             for v in range(2):
-                results.append(call(builder, "fmuladd", one, b_vectors[v], running[2 * r + v]))
+                results.append(call(builder, "fmuladd", one, b_vectors[v], sums[2 * r + v]))
         ahead = builder.add(step, I64(1))
-        for phi, start, again in (
+        for phi, old, new in (
             (step, I64(0), ahead),
             (offset, I64(0), builder.add(offset, a_step)),
-            (now_b, first_b, builder.gep(now_b, [I64(2 * wide)])),
-            *zip(running, sums, results, strict=True),
+            (now_b, first_b, builder.gep(now_b, [b_step])),
+            *zip(sums, initial, results, strict=True),
         ):
-            phi.add_incoming(start, entry)
-            phi.add_incoming(again, loop)
+            phi.add_incoming(old, entry)
+            phi.add_incoming(new, loop)
         builder.cbranch(builder.icmp_signed("<", ahead, k), loop, after)
 
         builder.position_at_end(after)
-        for r in range(ROWS):
-            for v in range(2):
-                p = builder.bitcast(c_rows[r][v], vector.as_pointer())
-                builder.store(results[2 * r + v], p, align=size)
+        targets = [p for c0 in c_rows for p in both(c0)]
+        for result, p in zip(results, targets, strict=True):
+            builder.store(result, p, align=size)
         return context.get_dummy_value()
 
     i = types.int64
-    return types.void(a, i, i, i, i, b, i, c, i, i, i, types.boolean), codegen
+    return types.void(i, a, i, i, i, i, b, i, i, start, i, i, c, i, i), codegen
 
 
 @helper
 def columns(x):
     """COLUMNS: how wide a tile is."""
     return 2 * lanes(x)
+
+
+@helper
+def padded(c, x):
+    """Numbers from one row of c to the next in a block of our own: tiles fit, sets do not clash.
+
+    Rows a power of two apart would all fall into the same few sets of the cache.
+    """
+    wide = columns(x)
+    return -(-c // wide) * wide + wide
 
 
 @kernel
@@ -165,101 +165,97 @@ def _pack(b, row, column, k, n, packed):
 
 
 @helper
-def multiply_rows(a, ia, rows, k, packed, n, c, ic, edge):
-    """c[rows, n] = a[rows, k] b, b packed; rows contiguous, from ia and ic. `edge`: one tile."""
+def multiply_rows(a, ia, a_row, rows, k, packed, n, bias, c, ic, edge):
+    """c[rows, n] = a[rows, k] b + bias; b packed, bias as long as its panels are wide together.
+
+    Rows of a are a_row apart, rows of c n. `edge` has room for one tile.
+    """
     wide = columns(a)
     panel = 0
     for k0 in range(0, k, DEPTH):
         deep = min(DEPTH, k - k0)
         for j in range(0, n, wide):
             for r in range(0, rows, ROWS):
-                at = ia + r * k + k0
+                at = ia + r * a_row + k0
+                to = ic + r * n + j
                 if n - j >= wide:
-                    to = ic + r * n + j
-                    tile(a, at, rows - r, k, 1, packed, panel, c, to, n, deep, k0 > 0)
+                    if k0 == 0:
+                        tile(deep, a, at, rows - r, a_row, 1, packed, panel, wide,
+                             bias, j, 0, c, to, n)  # fmt: skip
+                    else:
+                        tile(deep, a, at, rows - r, a_row, 1, packed, panel, wide,
+                             c, to, n, c, to, n)  # fmt: skip
                 else:
-                    tile(a, at, rows - r, k, 1, packed, panel, edge, 0, wide, deep, False)
-                    for rr in range(min(ROWS, rows - r)):
+                    for i in range(min(ROWS, rows - r)):
                         for jj in range(n - j):
-                            to = ic + (r + rr) * n + j + jj
-                            if k0 > 0:
-                                c[to] += edge[rr * wide + jj]
-                            else:
-                                c[to] = edge[rr * wide + jj]
+                            edge[i * wide + jj] = bias[j + jj] if k0 == 0 else c[to + i * n + jj]
+                    tile(deep, a, at, rows - r, a_row, 1, packed, panel, wide,
+                         edge, 0, wide, edge, 0, wide)  # fmt: skip
+                    for i in range(min(ROWS, rows - r)):
+                        for jj in range(n - j):
+                            c[to + i * n + jj] = edge[i * wide + jj]
             panel += deep * wide
 
 
 @kernel
-def _matmul(queue, a, m, k, packed, n, c):
-    edge = np.empty(ROWS * columns(a), a.dtype)
+def _matmul(queue, a, m, k, packed, n, bias, c):
+    edge = np.zeros(ROWS * columns(a), a.dtype)
     while True:
         piece = take(queue)
         if piece < 0:
             break
         row = piece * CHUNK
-        multiply_rows(a, row * k, min(CHUNK, m - row), k, packed, n, c, row * n, edge)
+        multiply_rows(a, row * k, k, min(CHUNK, m - row), k, packed, n, bias, c, row * n, edge)
 
 
 @helper
-def pack_block(x, start, rows, c, wide, packed):
-    """Rows of x (…, C) into panels `wide` columns wide. Missing columns are zero."""
+def copy_block(x, start, rows, c, block):
+    """Rows of x (…, C) to where they do not clash, `padded` apart."""
     step = lanes(x)
-    to = 0
-    for j in range(0, c, wide):
-        # Vectors overlap when `wide` is no multiple of them: each overwrites what the one before
-        # wrote too far, and the last panel is followed by room for a vector.
-        for row in range(start, start + rows):
-            for jj in range(0, wide, step):
-                store(packed, to + jj, step, load(x, row * c + j + jj, c - j - jj))
-            to += wide
+    ahead = padded(c, x)
+    for row in range(rows):
+        for i in range(0, c, step):
+            store(block, row * ahead + i, step, load(x, (start + row) * c + i, c - i))
 
 
 @helper
-def multiply_block(a_packed, k, b_packed, n, rows, c, ic, edge, onto):
-    """c[k, n] = aᵀ b over one block of rows of both, packed; `onto`: added to c."""
-    wide = columns(b_packed)
-    for jp in range(0, n, wide):
-        for ip in range(0, k, ROWS):
-            a_at, b_at = ip * rows, jp * rows
-            if n - jp >= wide:
-                to = ic + ip * n + jp
-                tile(a_packed, a_at, k - ip, 1, ROWS, b_packed, b_at, c, to, n, rows, onto)
+def multiply_blocks(a, k, b, n, rows, c, ic, edge):
+    """c[k, n] += aᵀ b over a block of rows, `padded` apart in a and b."""
+    wide = columns(a)
+    a_row, b_row = padded(k, a), padded(n, b)
+    for j in range(0, n, wide):
+        for i in range(0, k, ROWS):
+            to = ic + i * n + j
+            if n - j >= wide:
+                tile(rows, a, i, k - i, 1, a_row, b, j, b_row, c, to, n, c, to, n)
             else:
-                tile(a_packed, a_at, k - ip, 1, ROWS, b_packed, b_at, edge, 0, wide, rows, False)
-                for i in range(min(ROWS, k - ip)):
-                    for j in range(n - jp):
-                        to = ic + (ip + i) * n + jp + j
-                        if onto:
-                            c[to] += edge[i * wide + j]
-                        else:
-                            c[to] = edge[i * wide + j]
-
-
-@helper
-def room(c, wide):
-    """Numbers in BLOCK packed rows of c columns, and a vector to spare."""
-    return BLOCK * (-(-c // wide) * wide) + 64
+                for ii in range(min(ROWS, k - i)):
+                    for jj in range(n - j):
+                        edge[ii * wide + jj] = c[to + ii * n + jj]
+                tile(rows, a, i, k - i, 1, a_row, b, j, b_row, edge, 0, wide, edge, 0, wide)
+                for ii in range(min(ROWS, k - i)):
+                    for jj in range(n - j):
+                        c[to + ii * n + jj] = edge[ii * wide + jj]
 
 
 @kernel
 def _matmul_tn(queue, a, k, b, n, m, long, parts):
     """parts[s] = aᵀ b over the s-th `long` rows of a (m, k) and b (m, n)."""
-    wide = columns(a)
-    edge = np.empty(ROWS * wide, a.dtype)
-    a_packed = np.empty(room(k, ROWS), a.dtype)
-    b_packed = np.empty(room(n, wide), a.dtype)
+    edge = np.zeros(ROWS * columns(a), a.dtype)
+    a_block = np.zeros(CHUNK * padded(k, a), a.dtype)
+    b_block = np.zeros(CHUNK * padded(n, b), a.dtype)
     while True:
         piece = take(queue)
         if piece < 0:
             break
-        first = piece * long
-        for start in range(first, min(first + long, m), BLOCK):
-            rows = min(BLOCK, min(first + long, m) - start)
-            pack_block(a, start, rows, k, ROWS, a_packed)
-            pack_block(b, start, rows, n, wide, b_packed)
-            multiply_block(
-                a_packed, k, b_packed, n, rows, parts, piece * k * n, edge, start > first
-            )
+        at = piece * k * n
+        parts[at : at + k * n] = 0
+        first, last = piece * long, min((piece + 1) * long, m)
+        for start in range(first, last, CHUNK):
+            rows = min(CHUNK, last - start)
+            copy_block(a, start, rows, k, a_block)
+            copy_block(b, start, rows, n, b_block)
+            multiply_blocks(a_block, k, b_block, n, rows, parts, at, edge)
 
 
 def packed(b):
@@ -268,15 +264,24 @@ def packed(b):
     wide = 2 * VECTOR_BYTES // b.itemsize
     panels = empty((k * (-(-n // wide) * wide),), b.dtype)
     if b.flags.f_contiguous and not b.flags.c_contiguous:
-        _pack(b.T.reshape(-1), 1, k, k, n, panels)
+        _pack(flat(b.T), 1, k, k, n, panels)
     else:
-        _pack(np.ascontiguousarray(b).reshape(-1), n, 1, k, n, panels)
+        _pack(flat(b), n, 1, k, n, panels)
     return panels
+
+
+def widened(bias, n, dtype):
+    """A bias (n,), or None for zeros, as long as `multiply_rows` wants it."""
+    wide = 2 * VECTOR_BYTES // dtype.itemsize
+    row = np.zeros(-(-n // wide) * wide, dtype)
+    if bias is not None:
+        row[:n] = bias
+    return row
 
 
 def split(m):
     """How `_matmul_tn` divides m rows: (sums, rows in each). It depends on m alone."""
-    long = -(-m // (BLOCK * SPLITS)) * BLOCK
+    long = -(-m // (CHUNK * SPLITS)) * CHUNK
     return -(-m // long), long
 
 
@@ -288,10 +293,10 @@ def matmul(a, b):
     if a.flags.f_contiguous and not a.flags.c_contiguous and k >= m:
         sums, long = split(k)
         parts = empty((sums, m, n), a.dtype)
-        b = np.ascontiguousarray(b)
-        run(_matmul_tn, sums, a.T.reshape(-1), m, b.reshape(-1), n, k, long, parts.reshape(-1))
-        return parts[0] if sums == 1 else parts.sum(axis=0)
+        run(_matmul_tn, sums, flat(a.T), m, flat(b), n, k, long, parts.reshape(-1))
+        return add_up(parts)
     c = empty((m, n), a.dtype)
-    a = np.ascontiguousarray(a).reshape(-1)
-    run(_matmul, chunks(m), a, m, k, packed(b), n, c.reshape(-1))
+    run(
+        _matmul, chunks(m), flat(a), m, k, packed(b), n, widened(None, n, a.dtype), c.reshape(-1)
+    )  # fmt: skip
     return c

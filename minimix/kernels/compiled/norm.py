@@ -10,9 +10,9 @@ from __future__ import annotations
 import numpy as np
 
 from ..threads import run
-from ._jit import helper, kernel
+from ._jit import kernel
 from .memory import empty_like
-from .rows import CHUNK, chunks, flat, merge_moments, total
+from .rows import CHUNK, add_moments, chunks, end_moments, flat, merge_moments, total
 from .simd import lanes, load, store, take
 
 
@@ -31,32 +31,6 @@ def _channel_sum(queue, x, m, c, parts):
                 store(parts, piece * c + i, n, s + load(x, row * c + i, n))
 
 
-@helper
-def begin_moments(sums, c):
-    sums[: 2 * c] = 0
-
-
-@helper
-def add_moments(v, pivot, sums, i, c, n):
-    """Sum d = v − pivot and d² at channel i. The pivot is any row of the chunk."""
-    d = v - pivot
-    store(sums, i, n, load(sums, i, n) + d)
-    store(sums, c + i, n, load(sums, c + i, n) + d * d)
-
-
-@helper
-def end_moments(pivots, at, sums, rows, c, means, squares, to):
-    """A chunk's mean and Σ(x − mean)² from its sums about the pivot.
-
-    Summing about a pivot that is itself a sample keeps Σd² from drowning in (Σd)² when the mean
-    is large, at no extra pass.
-    """
-    for i in range(c):
-        shift = sums[i] / rows
-        means[to + i] = pivots[at + i] + shift
-        squares[to + i] = max(sums[c + i] - sums[i] * shift, sums[i] * 0)
-
-
 @kernel
 def _channel_moments(queue, x, m, c, means, squares):
     step = lanes(x)
@@ -66,12 +40,12 @@ def _channel_moments(queue, x, m, c, means, squares):
         if piece < 0:
             break
         start, stop = piece * CHUNK, min((piece + 1) * CHUNK, m)
-        begin_moments(sums, c)
+        sums[:] = 0
         for row in range(start, stop):
             for i in range(0, c, step):
                 n = c - i
                 add_moments(load(x, row * c + i, n), load(x, start * c + i, n), sums, i, c, n)
-        end_moments(x, start * c, sums, stop - start, c, means, squares, piece * c)
+        end_moments(x, start * c, sums, stop - start, c, c, means, squares, piece * c)
 
 
 @kernel
@@ -135,7 +109,7 @@ def channel_moments(x):
     m, c = x.shape
     means, squares = np.empty((2, chunks(m), c), x.dtype)
     run(_channel_moments, len(means), flat(x), m, c, means.reshape(-1), squares.reshape(-1))
-    return merge_moments(means, squares, m)
+    return merge_moments(means, squares, CHUNK, m)
 
 
 def normalize(x, mean, rstd, gamma, beta):

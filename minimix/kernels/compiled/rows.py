@@ -1,16 +1,21 @@
-"""Rows (M, C) in chunks: how channel statistics are summed in a fixed order."""
+"""Rows (M, C) in chunks: how what the chunks give is put together, in a fixed order."""
 
 from __future__ import annotations
 
 import numpy as np
 
-CHUNK = (
-    96  # rows a thread takes at a time: with 256 channels, a fifth of a usual second-level cache
-)
+from ..threads import run
+from ._jit import helper, kernel
+from .memory import empty
+from .simd import lanes, load, store, take
+
+CHUNK = 96  # rows a thread takes at a time: 256 channels of them are a fifth of a usual L2
+PIECE = 8192  # numbers a thread takes at a time, where there are no rows
 
 
 def flat(x):
-    return np.ascontiguousarray(x).reshape(-1)
+    """x as one row of numbers that a kernel can take; a copy where it must be."""
+    return (x if x.flags.carray else x.copy(order="C")).reshape(-1)
 
 
 def chunks(m):
@@ -18,19 +23,72 @@ def chunks(m):
     return -(-m // CHUNK)
 
 
+def pieces(size):
+    """How many pieces so many numbers make."""
+    return -(-size // PIECE)
+
+
+@kernel
+def _add_up(queue, parts, count, size, total):
+    step = lanes(parts)
+    while True:
+        piece = take(queue)
+        if piece < 0:
+            break
+        stop = min((piece + 1) * PIECE, size)
+        for i in range(piece * PIECE, stop, step):
+            s = load(parts, i, stop - i)
+            for part in range(1, count):
+                s = s + load(parts, part * size + i, stop - i)
+            store(total, i, stop - i, s)
+
+
+def add_up(parts):
+    """Σ over the first axis."""
+    if len(parts) == 1:
+        return parts[0]
+    total = empty(parts.shape[1:], parts.dtype)
+    run(_add_up, pieces(total.size), parts.reshape(-1), len(parts), total.size, total.reshape(-1))
+    return total
+
+
 def total(parts, dtype):
-    """Σ over chunks, in float64 and always in the same order."""
+    """Σ over the first axis in float64: for sums over all pixels, of which there may be many."""
     return parts.sum(axis=0, dtype=np.float64).astype(dtype)
 
 
-def merge_moments(means, squares, m):
-    """Mean and biased variance of m rows from each chunk's mean and Σ(x − mean)².
+# ---- moments
+
+
+@helper
+def add_moments(v, pivot, sums, i, c, n):
+    """Sum d = v − pivot and d² at channel i of `sums` (2, C). The pivot is any of the samples."""
+    d = v - pivot
+    store(sums, i, n, load(sums, i, n) + d)
+    store(sums, c + i, n, load(sums, c + i, n) + d * d)
+
+
+@helper
+def end_moments(pivots, at, sums, count, c, n, means, squares, to):
+    """Mean and Σ(x − mean)² of `count` samples from their sums about the pivots, n channels of c.
+
+    Summing about a pivot that is itself a sample keeps Σd² from drowning in (Σd)² when the mean
+    is large, at no extra pass.
+    """
+    for i in range(n):
+        shift = sums[i] / count
+        means[to + i] = pivots[at + i] + shift
+        squares[to + i] = max(sums[c + i] - sums[i] * shift, sums[i] * 0)
+
+
+def merge_moments(means, squares, size, m):
+    """Mean and biased variance of m samples from those of parts of `size` (the last has the rest).
 
     Chan, Golub & LeVeque 1983: squares about the common mean are the squares about each mean plus
     what the means themselves scatter.
     """
-    sizes = np.full((len(means), 1), CHUNK, np.float64)
-    sizes[-1] = m - CHUNK * (len(means) - 1)
+    sizes = np.full((len(means), 1), size, np.float64)
+    sizes[-1] = m - size * (len(means) - 1)
     mean = (sizes * means).sum(axis=0) / m
     scatter = (sizes * np.square(means - mean)).sum(axis=0)
     variance = (squares.sum(axis=0, dtype=np.float64) + scatter) / m
