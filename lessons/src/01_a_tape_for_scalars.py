@@ -488,7 +488,7 @@ print(f"way back: yours {1000 * yours:.1f} ms, the library's {1000 * library:.2f
 
 # %% [markdown]
 # A dozen values instead of thousands. The machinery is the same as yours, and now you can read it:
-# open **`minimix/autograd.py`**. `op` is your `record`, `_newest_first` is your `newest_first`, and
+# open **`minimix/autograd.py`**. `op` is your `record`, `Tensor._tape` is your `newest_first`, and
 # `Tensor.backward` is your `backward`, with the checks and the thrift that arrays need.
 #
 # **Go further.** Add `exp` and division. · Make `backward` forget each tape as it passes, so that

@@ -79,6 +79,42 @@ def image(ax: Axes, pixels: np.ndarray, title: str = "", **options: Any) -> None
     ax.axis("off")
 
 
+def arrays(
+    values: Mapping[str, Any], *, alt: str, title: str = "", joints: Sequence[str] = ()
+) -> Picture:
+    """Small arrays side by side as tables of numbers, each with its name and shape.
+
+    values  name -> array of at most two axes; darker blue is larger, darker orange more negative
+    joints  what to write between one and the next: ("×", "=")
+    """
+    tables = [np.atleast_2d(np.asarray(v, float)) for v in values.values()]
+    rows, columns = max(len(t) for t in tables), [t.shape[1] for t in tables]
+    figure, axes = subplots(
+        1, len(tables), alt=alt, size=(0.55 * sum(columns) + 0.7 * len(tables), 0.42 * rows + 0.8),
+        width_ratios=columns, squeeze=False,
+    )  # fmt: skip
+    blend = matplotlib.colors.LinearSegmentedColormap.from_list("", [ORANGE, "white", SKY])
+    for i, (ax, table, (name, value)) in enumerate(
+        zip(axes[0], tables, values.items(), strict=True)
+    ):
+        strength = np.abs(table).max() or 1.0
+        ax.imshow(table, cmap=blend, vmin=-1.3 * strength, vmax=1.3 * strength)
+        for (row, column), number in np.ndenumerate(table):
+            ax.text(column, row, f"{number:.3g}", ha="center", va="center", fontsize=9)
+        ax.set_xticks(np.arange(table.shape[1] + 1) - 0.5, [])
+        ax.set_yticks(np.arange(len(table) + 1) - 0.5, [])
+        ax.grid(color="white", linewidth=2)
+        ax.tick_params(length=0)
+        ax.spines[:].set_visible(False)
+        ax.set_title(f"{name}  {np.shape(value)}", loc="center", fontsize=9)
+        ax.set_anchor("N")
+        if i < len(joints):
+            middle = (min(len(table), len(tables[i + 1])) - 1) / 2
+            ax.text(table.shape[1] + 0.1, middle, joints[i], ha="center", va="center", fontsize=14)
+    figure.suptitle(title)
+    return figure
+
+
 # ---- the tape
 
 
@@ -275,21 +311,80 @@ def bars(
 
 
 def plane(
-    ax: Axes, classify: Callable[[np.ndarray], np.ndarray], points: np.ndarray, labels: np.ndarray
+    ax: Axes,
+    classify: Callable[[np.ndarray], np.ndarray] | None,
+    points: np.ndarray,
+    labels: np.ndarray,
 ) -> None:
     """What a classifier of the plane thinks: colours where it says which, points as they are.
 
-    classify  points (n, 2) -> numbers (n,), below 0 for class 0 and above for class 1
+    classify  points (n, 2) -> numbers (n,), below 0 for class 0 and above it for class 1; or one
+              score a class (n, K), the largest of which wins; None draws the points only
     """
-    low, high = points.min(0) - 0.4, points.max(0) + 0.4
-    grid = np.stack(np.meshgrid(*np.linspace(low, high, 40).T), -1)
-    score = np.asarray(classify(grid.reshape(-1, 2)), float).reshape(grid.shape[:2])
-    blend = matplotlib.colors.LinearSegmentedColormap.from_list("", [ORANGE, "white", BLUE])
-    levels = np.linspace(-1, 1, 9)
-    ax.contourf(grid[..., 0], grid[..., 1], np.tanh(score) * 0.99, levels, cmap=blend, alpha=0.6)
-    ax.contour(grid[..., 0], grid[..., 1], score, [0], colors="black", linewidths=1)
-    for label, colour, marker in ((0, ORANGE, "o"), (1, BLUE, "s")):
-        chosen = points[labels == label]
-        ax.scatter(*chosen.T, s=22, c=colour, marker=marker, edgecolors="white", linewidths=0.7)
+    colours, markers = (ORANGE, BLUE, GREEN, PURPLE), "osD^"
+    low, high = points.min(0) - 0.2, points.max(0) + 0.2
+    x, y = np.meshgrid(*np.linspace(low, high, 60).T)
+    score = classify(np.stack([x.ravel(), y.ravel()], 1)) if classify else np.empty((0, 0))
+    if score.ndim == 1:
+        blend = matplotlib.colors.LinearSegmentedColormap.from_list("", [ORANGE, "white", BLUE])
+        z = score.reshape(x.shape)
+        ax.contourf(x, y, np.tanh(z) * 0.99, np.linspace(-1, 1, 9), cmap=blend, alpha=0.6)
+        ax.contour(x, y, z, [0], colors="black", linewidths=1)
+    for k in range(score.shape[1] if score.ndim == 2 else 0):
+        lead = (score[:, k] - np.delete(score, k, 1).max(1)).reshape(x.shape)
+        ax.contourf(x, y, lead, [0, np.inf], colors=colours[k], alpha=0.35)
+        ax.contour(x, y, lead, [0], colors="black", linewidths=0.6)
+    for k in np.unique(labels):
+        chosen = points[labels == k]
+        look = {"c": colours[k], "marker": markers[k], "edgecolors": "white", "linewidths": 0.6}
+        ax.scatter(*chosen.T, s=20, **look)
     ax.set_xticks([])
     ax.set_yticks([])
+
+
+# ---- networks
+
+
+def network(
+    layers: Sequence[str],
+    *,
+    alt: str,
+    skip: tuple[int, int] | None = None,
+    repeat: tuple[int, int, str] | None = None,
+    shapes: Mapping[int, str] | None = None,
+) -> Picture:
+    """Layers from left to right, each an upright box with its name.
+
+    skip    (first, last): an arrow around these layers, to where their input is added again
+    repeat  (first, last, words): a dashed frame around these, with words below
+    shapes  layer -> the shape of what comes out of it, written above the arrow that leaves it
+    """
+    figure, ax = subplots(alt=alt, size=(0.72 * len(layers) + 0.6, 3))
+    ax.set(xlim=(-0.85, len(layers) - 0.15), ylim=(-1.6, 1.75))
+    ax.axis("off")
+    kinds = (("GELU", "#FBE5B5"), ("BatchNorm", "#C9E9DE"), ("pool", "#E3E3E3"))
+    for i, name in enumerate(layers):
+        colour = next((c for kind, c in kinds if kind in name), "#CFE5F5")
+        box = matplotlib.patches.FancyBboxPatch(
+            (i - 0.2, -0.95), 0.4, 1.9, boxstyle="round,pad=0.03", fc=colour, ec=GREY
+        )
+        ax.add_patch(box)
+        ax.text(i, 0, name, rotation=90, ha="center", va="center", fontsize=9)
+        ax.annotate("", (i - 0.23, 0), (i - 0.77, 0), arrowprops={"arrowstyle": "->"})
+    for i, words in (shapes or {}).items():
+        ax.text(i + 0.5, 1.05, words, ha="center", va="bottom", fontsize=8, color=BLUE)
+        ax.plot([i + 0.5, i + 0.5], [0.05, 1.02], color=BLUE, linewidth=0.7)
+    if skip:
+        start, end = skip[0] - 0.5, skip[1] + 0.5
+        ax.plot([start, start, end], [0, -1.12, -1.12], color=RED)
+        ax.annotate("", (end, -0.1), (end, -1.12), arrowprops={"arrowstyle": "->", "color": RED})
+        ax.text(end, 0, "+", ha="center", va="center", color=RED).set_bbox(
+            {"boxstyle": "circle,pad=0.15", "fc": "white", "ec": RED}
+        )
+    if repeat:
+        first, last, words = repeat
+        corner, size = (first - 0.62, -1.28), (last - first + 1.24, 2.3)
+        frame = matplotlib.patches.Rectangle(corner, *size, fill=False, ec=GREY, ls="--")
+        ax.add_patch(frame)
+        ax.text((first + last) / 2, -1.36, words, ha="center", va="top", fontsize=9)
+    return figure

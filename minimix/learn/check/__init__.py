@@ -129,7 +129,8 @@ def causes(exercise: Exercise, cases: list[Case], got: list[Outcome]) -> list[st
 
     wanted = [Outcome(exercise, exercise.reference, args) for _, args in cases]
     parts = range(max(1, len(exercise.outputs)))
-    wrong = [part for part in parts if not agree(got, wanted, part)]
+    pairs = [(g, w) for g, w in zip(got, wanted, strict=True) if not g.error]
+    wrong = [i for i in parts if not all(g.agrees(w, i) for g, w in pairs)] or list(parts)
     said: list[str] = []
     for message, mistake in exercise.mistakes.items():
         theirs = [Outcome(exercise, mistake, args) for _, args in cases]

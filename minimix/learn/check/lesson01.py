@@ -241,13 +241,13 @@ def by_recursion(result):
 
 
 def as_found(result):
-    order, waiting = [], [result]
+    order, waiting = {}, [result]
     while waiting:
         value = waiting.pop()
         if value not in order:
-            order.append(value)
+            order[value] = True
             waiting.extend(value.inputs)
-    return order
+    return list(order)
 
 
 def with_repeats(result):
