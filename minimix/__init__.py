@@ -13,6 +13,7 @@ Importing it imports NumPy and nothing else; kernels are compiled when one is fi
 
 from . import functional, kernels, models, nn, optim
 from .autograd import Tensor, no_grad, op
+from .fuse import fuse
 from .kernels import backend
 from .models import ConvMixer
 from .nn import Module, Parameter
@@ -30,6 +31,7 @@ __all__ = [
     "Tensor",
     "backend",
     "functional",
+    "fuse",
     "gradcheck",
     "kernels",
     "models",

@@ -22,8 +22,10 @@ from .threads import get_num_threads, set_num_threads
 
 __all__ = [
     "adamw_update", "backend", "backend_name", "batch_norm_backward", "channel_moments",
-    "channel_sum", "depthwise_conv2d", "depthwise_conv2d_dw", "depthwise_conv2d_dx", "gelu",
-    "gelu_backward", "gelu_tanh", "gelu_tanh_backward", "get_num_threads", "matmul", "normalize",
+    "channel_sum", "depthwise_conv2d", "depthwise_conv2d_dw", "depthwise_conv2d_dx", "embed",
+    "gelu", "gelu_affine", "gelu_backward", "gelu_norm_backward", "gelu_norm_sums", "gelu_tanh",
+    "gelu_tanh_backward", "get_num_threads", "infer_channels", "infer_places", "matmul",
+    "mix_channels", "mix_channels_backward", "mix_places", "mix_places_backward", "normalize",
     "set_num_threads",
 ]  # fmt: skip
 
@@ -94,3 +96,15 @@ normalize = _kernel(reference.normalize)
 batch_norm_backward = _kernel(reference.batch_norm_backward)
 matmul = _kernel(reference.matmul)
 adamw_update = _kernel(reference.adamw_update)
+
+# What a fused ConvMixer is made of (functional/fused.py).
+embed = _kernel(reference.embed)
+mix_places = _kernel(reference.mix_places)
+mix_channels = _kernel(reference.mix_channels)
+gelu_affine = _kernel(reference.gelu_affine)
+infer_places = _kernel(reference.infer_places)
+infer_channels = _kernel(reference.infer_channels)
+gelu_norm_sums = _kernel(reference.gelu_norm_sums)
+gelu_norm_backward = _kernel(reference.gelu_norm_backward)
+mix_channels_backward = _kernel(reference.mix_channels_backward)
+mix_places_backward = _kernel(reference.mix_places_backward)

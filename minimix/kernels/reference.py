@@ -167,6 +167,90 @@ def batch_norm_backward(
     return gamma * rstd * (g - dbeta / m - normal * (dgamma / m)), dgamma, dbeta
 
 
+# ---- a ConvMixer's layers, fused: functional/fused.py has the mathematics
+#
+# A norm is what batch normalisation of a = gelu(z) knows of its channels: (mean, rstd, γ, β) on
+# the way forward, (mean, rstd, γ, dγ, dβ) on the way back. As factor and term: scale = γ rstd,
+# shift = β − mean · scale.
+
+Moments = tuple[Array, Array, Array]  # z, and the mean and biased variance of gelu(z)
+
+
+def _with_moments(z: Array) -> Moments:
+    return z, *channel_moments(gelu(z).reshape(-1, z.shape[-1]))
+
+
+def embed(x: Array, w: Array, b: Array) -> Moments:
+    """z = x w + b, and the moments of gelu(z).   x (M, K), w (K, C) -> (M, C), (C,), (C,)"""
+    return _with_moments(x @ w + b)
+
+
+def mix_places(x: Array, w: Array, b: Array) -> Moments:
+    """z = depthwise(x, w) + b, and the moments of gelu(z).   x (N, H, W, C), w (k, k, C)"""
+    return _with_moments(depthwise_conv2d(x, w) + b)
+
+
+def mix_channels(z: Array, x: Array, scale: Array, shift: Array, w: Array, b: Array) -> Moments:
+    """z₂ = u w + b with u = scale gelu(z) + shift + x, and the moments of gelu(z₂).
+
+    z, x (N, H, W, K), scale, shift (K,), w (K, C)
+    """
+    return _with_moments((gelu(z) * scale + shift + x) @ w + b)
+
+
+def gelu_affine(z: Array, scale: Array, shift: Array) -> Array:
+    """scale gelu(z) + shift.   z (…, C), the others (C,)"""
+    return gelu(z) * scale + shift
+
+
+def infer_places(x: Array, w: Array, b: Array, scale: Array, shift: Array) -> Array:
+    """scale gelu(depthwise(x, w) + b) + shift + x.   x (N, H, W, C)"""
+    return gelu_affine(depthwise_conv2d(x, w) + b, scale, shift) + x
+
+
+def infer_channels(x: Array, w: Array, b: Array, scale: Array, shift: Array) -> Array:
+    """scale gelu(x w + b) + shift.   x (…, K), w (K, C)"""
+    return gelu_affine(x @ w + b, scale, shift)
+
+
+def gelu_norm_sums(z: Array, g: Array, mean: Array, rstd: Array) -> tuple[Array, Array]:
+    """dγ = Σ g x̂ and dβ = Σ g, with x̂ = (gelu(z) − mean) rstd.   z, g (N, H, W, C)"""
+    rows, c = g.reshape(-1, z.shape[-1]), z.shape[-1]
+    return (rows * ((gelu(z).reshape(-1, c) - mean) * rstd)).sum(axis=0), rows.sum(axis=0)
+
+
+def gelu_norm_backward(
+    z: Array, g: Array, mean: Array, rstd: Array, gamma: Array, dgamma: Array, dbeta: Array
+) -> Array:
+    """dz = gelu′(z) γ rstd (g − dβ/M − x̂ dγ/M).   z, g (N, H, W, C)"""
+    m = z.size // z.shape[-1]
+    normal = (gelu(z) - mean) * rstd
+    return gelu_backward(z, gamma * rstd * (g - dbeta / m - normal * (dgamma / m)))
+
+
+def mix_channels_backward(
+    z2: Array, g: Array, norm2: tuple[Array, ...],
+    z: Array, x: Array, norm: tuple[Array, ...], w: Array,
+) -> tuple[Array, Array, Array, Array, Array]:  # fmt: skip
+    """Back through gelu, batch norm and `mix_channels`: du, dw, db, and dγ, dβ of the norm of z."""
+    mean, rstd, gamma, beta = norm
+    dz2 = gelu_norm_backward(z2, g, *norm2)
+    u = gelu_affine(z, gamma * rstd, beta - mean * gamma * rstd) + x
+    rows = dz2.reshape(-1, w.shape[1])
+    du = dz2 @ w.T
+    dw, db = u.reshape(-1, w.shape[0]).T @ rows, rows.sum(axis=0)
+    return du, dw, db, *gelu_norm_sums(z, du, mean, rstd)
+
+
+def mix_places_backward(
+    z: Array, g: Array, norm: tuple[Array, ...], x: Array, w: Array
+) -> tuple[Array, Array, Array]:
+    """Back through gelu, batch norm and `mix_places`, and past them by the residual: dx, dw, db."""
+    dz = gelu_norm_backward(z, g, *norm)
+    db = dz.reshape(-1, dz.shape[-1]).sum(axis=0)
+    return depthwise_conv2d_dx(dz, w) + g, depthwise_conv2d_dw(x, dz, len(w)), db
+
+
 # ---- matrix product and optimiser
 
 

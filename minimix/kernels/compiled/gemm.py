@@ -82,9 +82,7 @@ def tile(typingctx: Any, k: Any, a: Any, ia: Any, rows: Any, a_row: Any, a_step:
         a_rows = row_starts(1, ia, a_row)
         c_rows = row_starts(12, ic, c_row)
         first_b = pointer(context, builder, b, args[6], ib)
-        initial = [
-            builder.load(p, align=size) for p0 in row_starts(9, i0, row0) for p in both(p0)
-        ]
+        initial = [builder.load(p, align=size) for p0 in row_starts(9, i0, row0) for p in both(p0)]
         entry = builder.block
         loop, after = builder.append_basic_block("step"), builder.append_basic_block("done")
         builder.branch(loop)

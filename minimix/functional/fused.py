@@ -1,0 +1,114 @@
+"""A ConvMixer's layers, several to an operation: the same numbers in fewer passes over memory.
+
+Activations do not fit into a cache, so a layer that reads and writes all of them for a handful of
+multiplications mostly waits. Convolution, GELU and batch norm together need one pass: the
+convolution writes z and, while z is still at hand, sums the moments of gelu(z); after that, batch
+norm is a factor and a term for each channel,
+
+    y = γ (a − μ) r + β = s a + t,     a = gelu(z),  r = 1/√(σ²+ε),  s = γ r,  t = β − μ s
+
+which whoever reads z next applies on the way. Only z is saved for backward; a is computed again.
+
+On the way back, with g = dy, batch norm first needs two sums over all pixels,
+
+    dγ = Σ g x̂     dβ = Σ g     x̂ = (a − μ) r
+
+and then every pixel of z gets dz = gelu′(z) γ r (g − dβ/M − x̂ dγ/M), again on the way into
+whatever reads it: the transposed convolution and the weight's gradient.
+
+In training only: in evaluation the norms are constants, and `minimix.fuse` uses none of this.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .. import kernels
+from ..autograd import Array, op
+
+
+def _rstd(mean: Array, var: Array, m: int, norm: dict[str, Any]) -> Array:
+    """1/√(σ²+ε); moves the running statistics of `norm`, as `batch_norm` does."""
+    if m < 2:
+        raise ValueError(f"batch_norm: {m} value a channel; training needs at least 2")
+    momentum = norm["momentum"]
+    running_mean, running_var = norm["running_mean"], norm["running_var"]
+    running_mean += momentum * (mean - running_mean)
+    running_var += momentum * (var * (m / (m - 1)) - running_var)
+    return 1 / np.sqrt(var + var.dtype.type(norm["eps"]))
+
+
+@op
+def fused_embedding(x: Array, w: Array, b: Array, gamma: Array, beta: Array, *, norm: dict):
+    """Patch embedding, GELU, batch norm.   x (N, H, W, C), w (p, p, C, D) -> (N, H/p, W/p, D)
+
+        z = patches(x) w + b     y = s gelu(z) + t
+
+        dx = patches⁻¹(dz wᵀ)     dw = patches(x)ᵀ dz     db = Σ dz
+
+    b, γ, β (D,). norm: what `batch_norm` takes by name: running_mean, running_var, momentum, eps.
+    """
+    (n, height, width, c), (p, _, _, d) = x.shape, w.shape
+    h, v = height // p, width // p
+    patches = x.reshape(n, h, p, v, p, c).transpose(0, 1, 3, 2, 4, 5).reshape(-1, p * p * c)
+    matrix = w.reshape(p * p * c, d)
+    z, mean, var = kernels.embed(patches, matrix, b)
+    z = z.reshape(n, h, v, d)
+    rstd = _rstd(mean, var, len(patches), norm)
+    scale = gamma * rstd
+
+    def backward(g):
+        dgamma, dbeta = kernels.gelu_norm_sums(z, g, mean, rstd)
+        dz = kernels.gelu_norm_backward(z, g, mean, rstd, gamma, dgamma, dbeta).reshape(-1, d)
+
+        def dx():
+            dpatches = kernels.matmul(dz, matrix.T).reshape(n, h, v, p, p, c)
+            return dpatches.transpose(0, 1, 3, 2, 4, 5).reshape(x.shape)
+
+        dw = kernels.matmul(patches.T, dz).reshape(w.shape)
+        return dx, dw, kernels.channel_sum(dz), dgamma, dbeta
+
+    return kernels.gelu_affine(z, scale, beta - mean * scale), backward
+
+
+@op
+def fused_block(
+    x: Array,
+    w1: Array, b1: Array, gamma1: Array, beta1: Array,
+    w2: Array, b2: Array, gamma2: Array, beta2: Array,
+    *, norm1: dict, norm2: dict,
+):  # fmt: skip
+    """A block of a ConvMixer.   x (N, H, W, C), w1 (k, k, C), w2 (C, C), the others (C,) -> as x
+
+        z₁ = depthwise(x, w₁) + b₁     u = s₁ gelu(z₁) + t₁ + x        mixes places
+        z₂ = u w₂ + b₂                 y = s₂ gelu(z₂) + t₂            mixes channels
+
+    u is never written to memory: it goes into the product as it is computed. And back:
+
+        du = dz₂ w₂ᵀ                                  dw₂ = uᵀ dz₂            db₂ = Σ dz₂
+        dx = dz₁ convolved with the flipped w₁ + du   dw₁ = correlate(x, dz₁) db₁ = Σ dz₁
+
+    The sums that the first norm needs are taken from du while it is still in cache.
+    norm1, norm2: what `batch_norm` takes by name: running_mean, running_var, momentum, eps.
+    """
+    m = x.size // x.shape[-1]
+    z1, mean1, var1 = kernels.mix_places(x, w1, b1)
+    rstd1 = _rstd(mean1, var1, m, norm1)
+    scale1 = gamma1 * rstd1
+    z2, mean2, var2 = kernels.mix_channels(z1, x, scale1, beta1 - mean1 * scale1, w2, b2)
+    rstd2 = _rstd(mean2, var2, m, norm2)
+    scale2 = gamma2 * rstd2
+
+    def backward(g):
+        dgamma2, dbeta2 = kernels.gelu_norm_sums(z2, g, mean2, rstd2)
+        du, dw2, db2, dgamma1, dbeta1 = kernels.mix_channels_backward(
+            z2, g, (mean2, rstd2, gamma2, dgamma2, dbeta2), z1, x, (mean1, rstd1, gamma1, beta1), w2
+        )
+        dx, dw1, db1 = kernels.mix_places_backward(
+            z1, du, (mean1, rstd1, gamma1, dgamma1, dbeta1), x, w1
+        )
+        return dx, dw1, db1, dgamma1, dbeta1, dw2, db2, dgamma2, dbeta2
+
+    return kernels.gelu_affine(z2, scale2, beta2 - mean2 * scale2), backward

@@ -1,0 +1,557 @@
+"""The kernels of a fused ConvMixer: `functional/fused.py` has the mathematics.
+
+What they have in common: z, the output of a convolution, is the only thing written to memory.
+GELU of z costs less than reading it back, so whoever wants it computes it again, while z is in
+registers; the moments of batch norm are summed while z is still in cache; and what batch norm does
+to each channel is by then only a factor and a term, applied by whoever reads next.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+
+from ..threads import run
+from ._jit import helper, kernel
+from .depthwise import PIXELS, bands, blocked, convolve, correlate, cut, split_taps
+from .gemm import ROWS, columns, multiply_blocks, multiply_rows, packed, padded, split, widened
+from .memory import empty, empty_like
+from .rows import (
+    CHUNK,
+    add_moments,
+    add_up,
+    chunks,
+    end_moments,
+    flat,
+    merge_moments,
+    total,
+)
+from .simd import gelu_and_slope, gelu_value, lanes, load, store, take, zeros
+
+GROUP = 8  # images whose depthwise weight gradients are summed before the groups are
+
+
+# ---- forward: pointwise
+
+
+@helper
+def gelu_moments(z, at, rows, c, pivots, sums, means, squares, to):
+    """Moments of gelu(z) over a chunk of rows."""
+    step = lanes(z)
+    for i in range(0, c, step):
+        store(pivots, i, c - i, gelu_value(load(z, at + i, c - i)))
+    sums[:] = 0
+    for row in range(rows):
+        for i in range(0, c, step):
+            n = c - i
+            a = gelu_value(load(z, at + row * c + i, n))
+            add_moments(a, load(pivots, i, n), sums, i, c, n)
+    end_moments(pivots, 0, sums, rows, c, c, means, squares, to)
+
+
+@kernel
+def _embed(queue, x, m, k, w, bias, c, z, means, squares):
+    edge = np.zeros(ROWS * columns(x), x.dtype)
+    pivots, sums = np.zeros(c, x.dtype), np.zeros(2 * c, x.dtype)
+    while True:
+        piece = take(queue)
+        if piece < 0:
+            break
+        row = piece * CHUNK
+        rows = min(CHUNK, m - row)
+        multiply_rows(x, row * k, k, rows, k, w, c, bias, z, row * c, edge)
+        gelu_moments(z, row * c, rows, c, pivots, sums, means, squares, piece * c)
+
+
+@helper
+def load_mixed(z, x, start, rows, c, scale, shift, u, a):
+    """u = scale gelu(z) + shift + x, and a = gelu(z), for a block of rows; `padded` apart."""
+    step = lanes(z)
+    ahead = padded(c, z)
+    for row in range(rows):
+        for i in range(0, c, step):
+            n = c - i
+            at = (start + row) * c + i
+            v = gelu_value(load(z, at, n))
+            store(a, row * ahead + i, step, v)
+            store(
+                u, row * ahead + i, step, v * load(scale, i, n) + load(shift, i, n) + load(x, at, n)
+            )
+
+
+@kernel
+def _mix_channels(queue, z, x, m, k, scale, shift, w, bias, c, out, means, squares):
+    edge = np.zeros(ROWS * columns(x), x.dtype)
+    ahead = padded(k, x)
+    u, a = np.zeros(CHUNK * ahead, x.dtype), np.zeros(CHUNK * ahead, x.dtype)
+    pivots, sums = np.zeros(c, x.dtype), np.zeros(2 * c, x.dtype)
+    while True:
+        piece = take(queue)
+        if piece < 0:
+            break
+        row = piece * CHUNK
+        rows = min(CHUNK, m - row)
+        load_mixed(z, x, row, rows, k, scale, shift, u, a)
+        multiply_rows(u, 0, ahead, rows, k, w, c, bias, out, row * c, edge)
+        gelu_moments(out, row * c, rows, c, pivots, sums, means, squares, piece * c)
+
+
+@helper
+def gelu_affine_rows(z, at, rows, c, scale, shift, y):
+    """y = scale gelu(z) + shift."""
+    step = lanes(z)
+    for row in range(rows):
+        for i in range(0, c, step):
+            n = c - i
+            v = gelu_value(load(z, at + row * c + i, n))
+            store(y, at + row * c + i, n, v * load(scale, i, n) + load(shift, i, n))
+
+
+@kernel
+def _gelu_affine(queue, z, m, c, scale, shift, y):
+    while True:
+        piece = take(queue)
+        if piece < 0:
+            break
+        row = piece * CHUNK
+        gelu_affine_rows(z, row * c, min(CHUNK, m - row), c, scale, shift, y)
+
+
+@kernel
+def _infer_channels(queue, x, m, k, w, bias, c, scale, shift, y):
+    edge = np.zeros(ROWS * columns(x), x.dtype)
+    while True:
+        piece = take(queue)
+        if piece < 0:
+            break
+        row = piece * CHUNK
+        rows = min(CHUNK, m - row)
+        multiply_rows(x, row * k, k, rows, k, w, c, bias, y, row * c, edge)
+        gelu_affine_rows(y, row * c, rows, c, scale, shift, y)
+
+
+# ---- forward: depthwise
+
+
+@helper
+def convolve_line(k, strip, top, row, taps, block, yy, h, before, tiles, line):
+    """One row of one block of channels of an image, from a strip that begins at image row `top`."""
+    half = lanes(strip)
+    pixel = 2 * half
+    first = max(0, before - yy)
+    rows = min(k, h + before - yy) - first
+    at = (yy + first - before - top) * row
+    tap = (block * k + first) * k * pixel
+    for tile in range(tiles):
+        for v in range(0, pixel, half):
+            shift = tile * PIXELS * pixel + v
+            convolve(k, strip, at + shift, row, taps, tap + v, rows, zeros(strip), line, shift)
+
+
+@functools.cache
+def _mix_places(k):
+    @kernel
+    def mix_places(queue, x, taps, bias, h, w, c, band, z, means, squares):
+        half = lanes(x)
+        pixel = 2 * half
+        before = (k - 1) // 2
+        tiles = -(-w // PIXELS)
+        row = (tiles * PIXELS + k - 1) * pixel
+        strip = np.zeros((band + k - 1) * row, x.dtype)
+        line = np.zeros(tiles * PIXELS * pixel, x.dtype)
+        pivots, sums = np.zeros(pixel, x.dtype), np.zeros(2 * pixel, x.dtype)
+        blocks = -(-c // pixel)
+        while True:
+            piece = take(queue)
+            if piece < 0:
+                break
+            image, block = piece // blocks, piece % blocks
+            channel = block * pixel
+            sums[:] = 0
+            for top in range(0, h, band):
+                bottom = min(top + band, h)
+                edge = top - before
+                cut(x, image, edge, bottom + k - 1 - before, h, w, c, channel, strip, row, before)
+                for yy in range(top, bottom):
+                    convolve_line(k, strip, edge, row, taps, block, yy, h, before, tiles, line)
+                    to = ((image * h + yy) * w) * c + channel
+                    for i in range(w):
+                        for v in range(0, pixel, half):
+                            value = load(line, i * pixel + v, half) + load(bias, channel + v, half)
+                            store(z, to + v, c - channel - v, value)
+                            a = gelu_value(value)
+                            if yy == 0 and i == 0:
+                                store(pivots, v, half, a)
+                            add_moments(a, load(pivots, v, half), sums, v, pixel, half)
+                        to += c
+            end_moments(pivots, 0, sums, h * w, pixel, min(pixel, c - channel), means, squares,
+                        image * c + channel)  # fmt: skip
+
+    return mix_places
+
+
+@functools.cache
+def _infer_places(k):
+    @kernel
+    def infer_places(queue, x, taps, bias, scale, shift, h, w, c, band, u):
+        half = lanes(x)
+        pixel = 2 * half
+        before = (k - 1) // 2
+        tiles = -(-w // PIXELS)
+        row = (tiles * PIXELS + k - 1) * pixel
+        strip = np.zeros((band + k - 1) * row, x.dtype)
+        line = np.zeros(tiles * PIXELS * pixel, x.dtype)
+        blocks = -(-c // pixel)
+        while True:
+            piece = take(queue)
+            if piece < 0:
+                break
+            image, block = piece // blocks, piece % blocks
+            channel = block * pixel
+            for top in range(0, h, band):
+                bottom = min(top + band, h)
+                edge = top - before
+                cut(x, image, edge, bottom + k - 1 - before, h, w, c, channel, strip, row, before)
+                for yy in range(top, bottom):
+                    convolve_line(k, strip, edge, row, taps, block, yy, h, before, tiles, line)
+                    to = ((image * h + yy) * w) * c + channel
+                    for i in range(w):
+                        for v in range(0, pixel, half):
+                            n = c - channel - v
+                            z = load(line, i * pixel + v, half) + load(bias, channel + v, half)
+                            y = gelu_value(z) * load(scale, channel + v, half)
+                            y = y + load(shift, channel + v, half) + load(x, to + v, n)
+                            store(u, to + v, n, y)
+                        to += c
+
+    return infer_places
+
+
+# ---- backward
+#
+# The gradient of batch norm is per channel a combination of what came in, what it normalised, and
+# a constant; times the slope of GELU it is the gradient of z:
+#
+#     dz = gelu′(z) (p g + q gelu(z) + o)
+
+
+@kernel
+def _gelu_norm_sums(queue, z, g, pixels, m, c, mean, rstd, gammas, betas):
+    """Each chunk's Σ g x̂ and Σ g. A row of g belongs to `pixels` rows of z."""
+    step = lanes(z)
+    while True:
+        piece = take(queue)
+        if piece < 0:
+            break
+        to = piece * c
+        gammas[to : to + c] = 0
+        betas[to : to + c] = 0
+        for row in range(piece * CHUNK, min((piece + 1) * CHUNK, m)):
+            g_at = row // pixels * c
+            for i in range(0, c, step):
+                n = c - i
+                u = load(g, g_at + i, n)
+                normal = gelu_value(load(z, row * c + i, n)) - load(mean, i, n)
+                normal = normal * load(rstd, i, n)
+                store(gammas, to + i, n, load(gammas, to + i, n) + u * normal)
+                store(betas, to + i, n, load(betas, to + i, n) + u)
+
+
+@kernel
+def _gelu_norm_backward(queue, z, g, pixels, m, c, p, q, o, dz):
+    step = lanes(z)
+    while True:
+        piece = take(queue)
+        if piece < 0:
+            break
+        for row in range(piece * CHUNK, min((piece + 1) * CHUNK, m)):
+            g_at = row // pixels * c
+            for i in range(0, c, step):
+                n = c - i
+                a, slope = gelu_and_slope(load(z, row * c + i, n))
+                v = load(p, i, n) * load(g, g_at + i, n) + load(q, i, n) * a + load(o, i, n)
+                store(dz, row * c + i, n, v * slope)
+
+
+@kernel
+def _mix_channels_backward(queue, z, g, pixels, p, q, o, c, z1, x, m, k, scale, shift, mean, rstd,
+                           w, nothing, long, du, dw, db, dgamma, dbeta):  # fmt: skip
+    """Per part of `long` rows: du, and that part's dw, db and sums for the batch norm below."""
+    step = lanes(z)
+    edge = np.zeros(ROWS * columns(z), z.dtype)
+    u_row, z_row = padded(k, z), padded(c, z)
+    u, a = np.zeros(CHUNK * u_row, z.dtype), np.zeros(CHUNK * u_row, z.dtype)
+    dz = np.zeros(CHUNK * z_row, z.dtype)
+    while True:
+        piece = take(queue)
+        if piece < 0:
+            break
+        dw[piece * k * c : (piece + 1) * k * c] = 0
+        db[piece * c : (piece + 1) * c] = 0
+        dgamma[piece * k : (piece + 1) * k] = 0
+        dbeta[piece * k : (piece + 1) * k] = 0
+        first, last = piece * long, min((piece + 1) * long, m)
+        for start in range(first, last, CHUNK):
+            rows = min(CHUNK, last - start)
+            for row in range(rows):
+                g_at = (start + row) // pixels * c
+                for i in range(0, c, step):
+                    n = c - i
+                    b, slope = gelu_and_slope(load(z, (start + row) * c + i, n))
+                    v = load(p, i, n) * load(g, g_at + i, n) + load(q, i, n) * b + load(o, i, n)
+                    v = v * slope
+                    store(dz, row * z_row + i, step, v)
+                    store(db, piece * c + i, n, load(db, piece * c + i, n) + v)
+            load_mixed(z1, x, start, rows, k, scale, shift, u, a)
+            multiply_blocks(u, k, dz, c, rows, dw, piece * k * c, edge)
+            multiply_rows(dz, 0, z_row, rows, c, w, k, nothing, du, start * k, edge)
+            for row in range(rows):
+                for i in range(0, k, step):
+                    n = k - i
+                    v = load(du, (start + row) * k + i, n)
+                    normal = load(a, row * u_row + i, step) - load(mean, i, n)
+                    normal = normal * load(rstd, i, n)
+                    at = piece * k + i
+                    store(dgamma, at, n, load(dgamma, at, n) + v * normal)
+                    store(dbeta, at, n, load(dbeta, at, n) + v)
+
+
+@helper
+def cut_backward(z, g, image, top, bottom, first, last, h, w, c, channel, p, q, o,
+                 strip, row, left, sums):  # fmt: skip
+    """As `cut`, of dz; and Σ dz over rows first … last − 1, those that are in no other strip."""
+    half = lanes(z)
+    n = c - channel
+    for y in range(max(top, 0), min(bottom, h)):
+        to = (y - top) * row + left * 2 * half
+        at = ((image * h + y) * w) * c + channel
+        for v in range(0, 2 * half, half):
+            pv, qv = load(p, channel + v, n - v), load(q, channel + v, n - v)
+            ov = load(o, channel + v, n - v)
+            s = zeros(z)
+            for i in range(w):
+                a, slope = gelu_and_slope(load(z, at + v + i * c, n - v))
+                dz = (pv * load(g, at + v + i * c, n - v) + qv * a + ov) * slope
+                store(strip, to + v + i * 2 * half, half, dz)
+                s = s + dz
+            if first <= y < last:
+                store(sums, v, half, load(sums, v, half) + s)
+
+
+@functools.cache
+def _mix_places_backward(k):
+    count, vectors = split_taps(k)
+    groups = -(-k // count)
+    spare = groups * count - k
+
+    @kernel
+    def mix_places_backward(queue, z, g, p, q, o, x, taps, images, h, w, c, band, dx, dw, db):
+        """Per group of images and block of channels: dx, and that group's dw and db."""
+        half = lanes(x)
+        pixel = 2 * half
+        before, after = (k - 1) // 2, k // 2  # after: how the way back is padded in front
+        tiles = -(-w // PIXELS)
+        row = (tiles * PIXELS + k - 1 + spare) * pixel
+        strip = np.zeros((band + k - 1) * row, x.dtype)
+        z_strip = np.zeros((band + k - 1) * row, x.dtype)
+        line = np.zeros(tiles * PIXELS * pixel, x.dtype)
+        sums = np.zeros(k * (k + spare) * pixel, x.dtype)
+        z_sums = np.zeros(pixel, x.dtype)
+        blocks = -(-c // pixel)
+        while True:
+            piece = take(queue)
+            if piece < 0:
+                break
+            group, block = piece // blocks, piece % blocks
+            channel = block * pixel
+            sums[:] = 0
+            z_sums[:] = 0
+            for image in range(group * GROUP, min((group + 1) * GROUP, images)):
+                for top in range(0, h, band):
+                    bottom = min(top + band, h)
+                    edge, z_edge = top - before, top - after
+                    cut(x, image, edge, bottom + k - 1 - before, h, w, c, channel, strip, row,
+                        before)  # fmt: skip
+                    cut_backward(z, g, image, z_edge, bottom + k - 1 - after, top, bottom, h, w, c,
+                                 channel, p, q, o, z_strip, row, after, z_sums)  # fmt: skip
+                    for i in range(k):
+                        first = max(top, before - i)
+                        last = min(bottom, h + before - i)
+                        for tap in range(groups):
+                            for v in range(0, pixel, vectors * half):
+                                shift = tap * count * pixel + v
+                                correlate(
+                                    count, vectors,
+                                    strip, (first + i - before - edge) * row + shift, row,
+                                    z_strip, (first - z_edge) * row + after * pixel + v, row,
+                                    last - first, w,
+                                    sums, i * (k + spare) * pixel + shift,
+                                )  # fmt: skip
+                    for yy in range(top, bottom):
+                        convolve_line(k, z_strip, z_edge, row, taps, block, yy, h, after, tiles,
+                                      line)  # fmt: skip
+                        to = ((image * h + yy) * w) * c + channel
+                        for i in range(w):
+                            for v in range(0, pixel, half):
+                                n = c - channel - v
+                                sum_ = load(line, i * pixel + v, half) + load(g, to + v, n)
+                                store(dx, to + v, n, sum_)
+                            to += c
+            for v in range(0, pixel, half):
+                n = c - channel - v
+                store(db, group * c + channel + v, n, load(z_sums, v, half))
+                for i in range(k):
+                    for j in range(k):
+                        at = (i * (k + spare) + j) * pixel + v
+                        to = ((group * k + i) * k + j) * c + channel + v
+                        store(dw, to, n, load(sums, at, half))
+
+    return mix_places_backward
+
+
+# ---- what is called
+
+
+def _moments_room(parts, c, dtype):
+    return np.empty((2, parts, c), dtype)
+
+
+def _terms(m, mean, rstd, gamma, dgamma, dbeta):
+    """p, q, o: γ r (g − dβ/M − x̂ dγ/M) with x̂ = (a − mean) r is p g + q a + o."""
+    r, slant = rstd.astype(np.float64), dgamma.astype(np.float64) / m
+    p = gamma * r
+    q = -p * r * slant
+    o = p * (mean * r * slant - dbeta.astype(np.float64) / m)
+    return [flat(v.astype(mean.dtype)) for v in (p, q, o)]
+
+
+def _spread(g):
+    """g as rows, and how many pixels share one: all of an image behind a mean over its pixels."""
+    _, h, w, _ = g.shape
+    if h * w > 1 and g.strides[1:3] == (0, 0):
+        return flat(g[:, 0, 0]), h * w
+    return flat(g), 1
+
+
+def embed(x, w, b):
+    m, k = x.shape
+    c = w.shape[1]
+    z = empty((m, c), x.dtype)
+    means, squares = _moments_room(chunks(m), c, x.dtype)
+    run(
+        _embed, chunks(m), flat(x), m, k, packed(w), widened(b, c, x.dtype), c, z.reshape(-1),
+        means.reshape(-1), squares.reshape(-1),
+    )  # fmt: skip
+    return z, *merge_moments(means, squares, CHUNK, m)
+
+
+def mix_places(x, w, b):
+    n, h, v, c = x.shape
+    k = w.shape[0]
+    taps, blocks = blocked(w)
+    z = empty_like(x)
+    means, squares = _moments_room(n, c, x.dtype)
+    run(
+        _mix_places(k), n * blocks, flat(x), taps, widened(b, c, x.dtype), h, v, c, bands(h, v, k),
+        z.reshape(-1), means.reshape(-1), squares.reshape(-1),
+    )  # fmt: skip
+    return z, *merge_moments(means, squares, h * v, n * h * v)
+
+
+def mix_channels(z, x, scale, shift, w, b):
+    k, c = w.shape
+    m = x.size // k
+    out = empty((*x.shape[:-1], c), x.dtype)
+    means, squares = _moments_room(chunks(m), c, x.dtype)
+    run(
+        _mix_channels, chunks(m), flat(z), flat(x), m, k, flat(scale), flat(shift), packed(w),
+        widened(b, c, x.dtype), c, out.reshape(-1), means.reshape(-1), squares.reshape(-1),
+    )  # fmt: skip
+    return out, *merge_moments(means, squares, CHUNK, m)
+
+
+def gelu_affine(z, scale, shift):
+    c = z.shape[-1]
+    m = z.size // c
+    y = empty_like(z)
+    run(_gelu_affine, chunks(m), flat(z), m, c, flat(scale), flat(shift), y.reshape(-1))
+    return y
+
+
+def infer_places(x, w, b, scale, shift):
+    n, h, v, c = x.shape
+    k = w.shape[0]
+    taps, blocks = blocked(w)
+    u = empty_like(x)
+    rows = [widened(a, c, x.dtype) for a in (b, scale, shift)]
+    run(
+        _infer_places(k), n * blocks, flat(x), taps, *rows, h, v, c, bands(h, v, k), u.reshape(-1)
+    )  # fmt: skip
+    return u
+
+
+def infer_channels(x, w, b, scale, shift):
+    k, c = w.shape
+    m = x.size // k
+    y = empty((*x.shape[:-1], c), x.dtype)
+    run(
+        _infer_channels, chunks(m), flat(x), m, k, packed(w), widened(b, c, x.dtype), c,
+        flat(scale), flat(shift), y.reshape(-1),
+    )  # fmt: skip
+    return y
+
+
+def gelu_norm_sums(z, g, mean, rstd):
+    c = z.shape[-1]
+    m = z.size // c
+    g, pixels = _spread(g)
+    gammas, betas = _moments_room(chunks(m), c, z.dtype)
+    run(
+        _gelu_norm_sums, chunks(m), flat(z), g, pixels, m, c, flat(mean), flat(rstd),
+        gammas.reshape(-1), betas.reshape(-1),
+    )  # fmt: skip
+    return total(gammas, z.dtype), total(betas, z.dtype)
+
+
+def gelu_norm_backward(z, g, mean, rstd, gamma, dgamma, dbeta):
+    c = z.shape[-1]
+    m = z.size // c
+    g, pixels = _spread(g)
+    dz = empty_like(z)
+    terms = _terms(m, mean, rstd, gamma, dgamma, dbeta)
+    run(_gelu_norm_backward, chunks(m), flat(z), g, pixels, m, c, *terms, dz.reshape(-1))
+    return dz
+
+
+def mix_channels_backward(z2, g, norm2, z1, x, norm1, w):
+    k, c = w.shape
+    m = x.size // k
+    g, pixels = _spread(g)
+    mean, rstd, gamma, beta = norm1
+    scale = gamma * rstd
+    sums, long = split(m)
+    du = empty_like(x)
+    dw = empty((sums, k, c), x.dtype)
+    db, (dgamma, dbeta) = np.empty((sums, c), x.dtype), _moments_room(sums, k, x.dtype)
+    run(
+        _mix_channels_backward, sums, flat(z2), g, pixels, *_terms(m, *norm2), c,
+        flat(z1), flat(x), m, k, flat(scale), flat(beta - mean * scale), flat(mean), flat(rstd),
+        packed(w.T), widened(None, k, x.dtype), long, du.reshape(-1), dw.reshape(-1),
+        db.reshape(-1), dgamma.reshape(-1), dbeta.reshape(-1),
+    )  # fmt: skip
+    return du, add_up(dw), *(total(part, x.dtype) for part in (db, dgamma, dbeta))
+
+
+def mix_places_backward(z, g, norm, x, w):
+    n, h, v, c = x.shape
+    k = w.shape[0]
+    taps, blocks = blocked(w[::-1, ::-1])
+    groups = -(-n // GROUP)
+    dx = empty_like(x)
+    dw, db = empty((groups, k, k, c), x.dtype), np.empty((groups, c), x.dtype)
+    run(
+        _mix_places_backward(k), groups * blocks, flat(z), flat(g), *_terms(n * h * v, *norm),
+        flat(x), taps, n, h, v, c, bands(h, v, k), dx.reshape(-1), dw.reshape(-1), db.reshape(-1),
+    )  # fmt: skip
+    return dx, add_up(dw), total(db, x.dtype)
