@@ -91,18 +91,21 @@ def cache_folder() -> Path:
 
 
 def places() -> list[Path]:
-    """The folders in which a copy of CIFAR-10 is looked for, in order."""
+    """Where a copy of CIFAR-10 is looked for, in order: `$MINIMIX_DATA`, then the usual folders."""
     home = Path.home()
     keras = home / ".keras" / "datasets"
-    chosen = os.environ.get("MINIMIX_DATA")
-    return [
-        *([Path(chosen).expanduser()] if chosen else []),
+    usual = [
         cache_folder(),
         Path("data"),  # torchvision's tutorials, from the current folder and from home
         home / "data",
         Path(),
         keras,
         keras / "cifar-10-batches-py-target",  # Keras 3
+    ]
+    chosen = os.environ.get("MINIMIX_DATA")
+    return [
+        *([Path(chosen).expanduser()] if chosen else []),
+        *(folder for folder in usual if folder.is_dir()),
     ]
 
 

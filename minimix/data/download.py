@@ -55,7 +55,7 @@ CIFAR10 = Archive(
 class Patience:
     """How long a network may take."""
 
-    answer: float = 8.0  # seconds until one mirror must have answered
+    answer: float = 6.0  # seconds until one mirror must have answered
     window: float = 20.0  # seconds over which the speed is measured
     slowest: float = 200_000.0  # bytes a second, below which a mirror is left
 

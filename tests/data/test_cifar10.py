@@ -313,6 +313,8 @@ def test_nowhere(nowhere):
     assert cifar10.find() is None
     assert cifar10.find(nowhere) is None
     assert cifar10.find(nowhere / "no such folder") is None
+    (nowhere / "data").write_text("a file, and no archive")
+    assert cifar10.find() is None
 
 
 @pytest.mark.parametrize("layout", WRITERS)
@@ -349,11 +351,14 @@ def test_usual_places(nowhere, monkeypatch, place):
     assert cifar10.find().resolve() == folder.resolve()
 
 
-def test_an_archive_in_a_usual_place(nowhere):
+def test_an_archive_in_a_usual_place(nowhere, monkeypatch):
     archive = nowhere / "data" / cifar10.BINARY.archive
     archive.parent.mkdir()
     pack(write_binary(nowhere / "elsewhere"), archive)
     assert cifar10.find() == archive
+    monkeypatch.setenv("MINIMIX_DATA", str(archive))
+    assert cifar10.find() == archive
+    monkeypatch.delenv("MINIMIX_DATA")
     assert len(read(archive).test_labels) == SMALL
     assert cifar10.find(archive.parent) == archive
     folder = write_python(archive.parent)  # unpacked is quicker

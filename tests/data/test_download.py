@@ -17,8 +17,8 @@ from small_cifar10 import SMALL, write_python
 from minimix.data import cifar10, download
 from minimix.errors import DataError
 
-# Shrunk so that a crawl is noticed in a third of a second.
-PATIENCE = download.Patience(answer=2.0, window=0.3, slowest=100_000.0)
+# Shrunk so that a crawl is noticed in half a second.
+PATIENCE = download.Patience(answer=5.0, window=0.5, slowest=100_000.0)
 
 
 class Server(http.server.ThreadingHTTPServer):
@@ -311,6 +311,14 @@ def test_no_network_is_soon_noticed(fetch, fault):
     assert time.monotonic() - started < 5 * patience.answer
     assert "cannot be downloaded" in message
     assert not fetch.part.exists()
+
+
+def test_a_name_server_that_does_not_answer(fetch, monkeypatch):
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: time.sleep(10) or [])
+    patience = download.Patience(answer=0.2)
+    started = time.monotonic()
+    assert "no answer in 0.2 s" in failure(fetch, "http://somewhere.invalid/", patience=patience)
+    assert time.monotonic() - started < 8  # which is not waited for
 
 
 def test_the_default_patience_ends_within_ten_seconds():

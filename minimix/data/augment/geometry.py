@@ -5,7 +5,6 @@ rounding, its idea of where a pixel's centre is. Every image has its own paramet
 """
 
 from collections.abc import Callable
-from functools import lru_cache
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -34,6 +33,16 @@ def pad_crop(
     return windows[np.arange(n), top, left].reshape(images.shape)
 
 
+def _at(images: np.ndarray, row: np.ndarray, column: np.ndarray) -> np.ndarray:
+    """The pixels (n, rows, columns, C) at these places, which broadcast to (n, rows, columns).
+
+    What `images[i, row, column]` gives, but `take` is five times as quick as indexing.
+    """
+    n, h, w, c = images.shape
+    place = (np.arange(n)[:, None, None] * h + row) * w + column
+    return images.reshape(-1, c).take(place, axis=0)
+
+
 # ------------------------------------------------------------------ cut and enlarge
 
 
@@ -44,37 +53,36 @@ def resized_crop(
 
     As Pillow's `crop` and `resize`: across, rounded to bytes, then down.
     """
-    across = _stretch(images.swapaxes(1, 2), left, width).swapaxes(1, 2)
-    return _stretch(across, top, height)
-
-
-def _stretch(images: np.ndarray, start: np.ndarray, length: np.ndarray) -> np.ndarray:
-    """Enlarge `length` rows from `start` on to as many rows as there are."""
-    first, weights = _taps(images.shape[1])
-    image = np.arange(len(images))[:, None]
-    row = start[:, None] + first[length]  # (n, rows): the upper of the two rows that are mixed
-    below = np.minimum(row + 1, (start + length - 1)[:, None])
-    upper, lower = np.moveaxis(weights[length], 2, 0)[..., None, None]
-    mixed = images[image, row] * upper + images[image, below] * lower
-    return ((mixed + (1 << (_BITS - 1))) >> _BITS).astype(np.uint8)
+    h, w = images.shape[1:3]
+    row, column = np.ogrid[:h, :w]
+    near, far, weight = (part[:, None, :] for part in _stretch(left, width, w))
+    across = _between(_at(images, row, near), _at(images, row, far), weight)
+    near, far, weight = (part[:, :, None] for part in _stretch(top, height, h))
+    return _between(_at(across, near, column), _at(across, far, column), weight)
 
 
 _BITS = 22  # of a weight, after the point
 
 
-@lru_cache
-def _taps(size: int) -> tuple[np.ndarray, np.ndarray]:
-    """For each length up to `size` enlarged to it: the first of two pixels, and their weights.
+def _between(near: np.ndarray, far: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """near weighs weight / 2²², far the rest."""
+    weight = weight[..., None]
+    mixed = near * weight + far * ((1 << _BITS) - weight)
+    return ((mixed + (1 << (_BITS - 1))) >> _BITS).astype(np.uint8)
 
-    int64 (size + 1, size) and int32 (size + 1, size, 2), in fixed point.
+
+def _stretch(
+    start: np.ndarray, length: np.ndarray, size: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """For each of `size` places on a line, the two pixels between which it lies when `length`
+    pixels from `start` on are stretched over it, and the weight of the first.   Each (n, size).
     """
-    length = np.maximum(np.arange(size + 1), 1)[:, None]
-    centre = (np.arange(size) + 0.5) * length / size
+    centre = (np.arange(size) + 0.5) * length[:, None] / size
     first = np.maximum(np.floor(centre - 0.5), 0)
-    both = first[..., None] + np.arange(2)
-    weights = np.maximum(1 - abs(both + 0.5 - centre[..., None]), 0)
-    weights /= weights.sum(-1, keepdims=True)
-    return first.astype(np.int64), (weights * (1 << _BITS) + 0.5).astype(np.int32)
+    share = np.minimum(1 - (centre - 0.5 - first), 1)  # 1 before the first pixel's centre
+    weight = (share * (1 << _BITS) + 0.5).astype(np.int32)
+    near = (start[:, None] + first).astype(np.int64)
+    return near, np.minimum(near + 1, (start + length - 1)[:, None]), weight
 
 
 # ------------------------------------------------------------------ affine maps
@@ -110,13 +118,13 @@ def affine_nearest(images: np.ndarray, maps: np.ndarray, fill: int = 0) -> np.nd
 
     In fixed point with 16 bits after the point, as Pillow's NEAREST.
     """
-    n, h, w, _ = images.shape
+    h, w = images.shape[1:3]
     a, b, c, d, e, f = maps.T[..., None, None]  # each (n, 1, 1)
     y, x = np.ogrid[:h, :w]
     column = (_fixed(a) * x + _fixed(b) * y + _fixed(c + (a + b) * 0.5)) >> 16
     row = (_fixed(d) * x + _fixed(e) * y + _fixed(f + (d + e) * 0.5)) >> 16
     outside = (column < 0) | (column >= w) | (row < 0) | (row >= h)
-    out = images[np.arange(n)[:, None, None], row.clip(0, h - 1), column.clip(0, w - 1)]
+    out = _at(images, row.clip(0, h - 1), column.clip(0, w - 1))
     out[outside] = fill
     return out
 
@@ -132,7 +140,7 @@ def affine_smooth(
 
     As Pillow's BILINEAR and BICUBIC: at the border the last pixel repeats, fractions are cut off.
     """
-    n, h, w, _ = images.shape
+    h, w = images.shape[1:3]
     a, b, c, d, e, f = maps.T[..., None, None]
     y, x = np.ogrid[0.5 : h + 0.5, 0.5 : w + 0.5]
     column, row = a * x + b * y + c, d * x + e * y + f
@@ -141,14 +149,13 @@ def affine_smooth(
     left, top = np.floor(column).astype(np.int64), np.floor(row).astype(np.int64)
     right, down = (column - left)[..., None], (row - top)[..., None]
 
-    image = np.arange(n)[:, None, None]
     between: Callable[..., np.ndarray] = _cubic if cubic else _linear
     taps = range(-1, 3) if cubic else range(2)
     columns = [(left + i).clip(0, w - 1) for i in taps]
     lines = []
     for j in taps:
         rows = (top + j).clip(0, h - 1)
-        pixels = [images[image, rows, column].astype(np.float64) for column in columns]
+        pixels = [_at(images, rows, column).astype(np.float64) for column in columns]
         lines.append(between(*pixels, right))
     out = between(*lines, down).clip(0, 255).astype(np.uint8)
     out[outside] = fill
