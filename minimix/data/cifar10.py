@@ -322,7 +322,9 @@ class _Array:
         self.shape = self.pixels.shape
 
 
-class _Unpickler(pickle.Unpickler):
+class _Unpickler(pickle._Unpickler):
+    """pickle's own, in Python: in C a ten-byte file can claim all memory for its memo."""
+
     _ALLOWED = {  # noqa: RUF012
         ("numpy.core.multiarray", "_reconstruct"): _Array,
         ("numpy._core.multiarray", "_reconstruct"): _Array,  # saved again by NumPy 2

@@ -33,7 +33,7 @@ def test_a_function_of_its_seed(dataset):
 
 
 def test_a_linear_model_stays_near_guessing(dataset):
-    """Ridge regression on the pixels, at the better of two strengths: under 60 % by far."""
+    """Ridge regression on the pixels: far under 60 %."""
 
     def features(images):
         pixels = images.reshape(len(images), -1).astype(np.float32) / 255 - 0.5
@@ -42,12 +42,9 @@ def test_a_linear_model_stays_near_guessing(dataset):
     x, test = features(dataset.train_images), features(dataset.test_images)
     targets = np.eye(10, dtype=np.float32)[dataset.train_labels]
     gram, moment = x.T @ x, x.T @ targets
-    identity = np.eye(len(gram), dtype=np.float32)
-    accuracies = []
-    for strength in (100.0, 10_000.0):
-        weights = np.linalg.solve(gram + strength * identity, moment)
-        accuracies.append((np.argmax(test @ weights, 1) == dataset.test_labels).mean())
-    assert max(accuracies) < 0.3
+    gram.flat[:: len(gram) + 1] += 1000.0  # of the strengths 1 to 10,000 about the best
+    weights = np.linalg.solve(gram, moment)
+    assert (np.argmax(test @ weights, 1) == dataset.test_labels).mean() < 0.3
 
 
 def test_the_shapes_are_what_tells_the_classes_apart(dataset):
