@@ -143,7 +143,7 @@ CONVOLUTIONS: tuple[tuple[str, int, int, dict[str, Any]], ...] = (
     ("dilation 2, same", 3, 2, {"dilation": 2, "padding": "same"}),
     ("kernel 4, same", 4, 4, {"padding": "same"}),
     ("groups", 3, 3, {"groups": 2, "padding": "valid"}),
-    ("a group a channel, stride 3", 2, 2, {"groups": 4, "stride": 3, "padding": 1}),
+    ("a group a channel, stride 3", 2, 2, {"groups": 2, "stride": 3, "padding": 1}),
 )
 
 CASES: tuple[Case, ...] = (
@@ -166,6 +166,7 @@ CASES: tuple[Case, ...] = (
     _op("sqrt", "", x=positive(3, 4)),
     _op("tanh", "", x=normal(3, 4)),
     _op("matmul", "matrices", linear="xy", x=normal(3, 4), y=normal(4, 2)),
+    _op("matmul", "square matrices", linear="xy", x=normal(3, 3), y=normal(3, 3)),
     _op(
         "matmul",
         "stacks, broadcast both ways",
@@ -191,6 +192,13 @@ CASES: tuple[Case, ...] = (
     _op("reshape", "", lambda reshape, x: reshape(x, shape=(4, -1)), linear="x", x=normal(2, 3, 2)),
     _op("transpose", "reversed", linear="x", x=normal(2, 3, 4)),
     _op("transpose", "cycled", lambda t, x: t(x, axes=(1, -1, 0)), linear="x", x=normal(2, 3, 4)),
+    _op(
+        "transpose",
+        "cycled, a cube",
+        lambda t, x: t(x, axes=(1, -1, 0)),
+        linear="x",
+        x=normal(3, 3, 3),
+    ),
     _op("index", "slices", lambda i, x: i(x, at=np.s_[1:, ::-2, None]), linear="x", x=normal(3, 4)),
     _op("index", "one number", lambda i, x: i(x, at=(0, -1)), linear="x", x=normal(3, 4)),
     _op("index", "some read twice", lambda i, x: i(x, at=[2, 0, 2]), linear="x", x=normal(3, 4)),
@@ -304,16 +312,26 @@ CASES: tuple[Case, ...] = (
             about,
             lambda conv2d, x, w, b, options=options: conv2d(x, w, b, **options),
             linear="xwb",
-            x=normal(2, 5, 6, 4),
-            w=normal(k, l, 4 // options.get("groups", 1), 4),
+            x=normal(2, 4, 5, 2),
+            w=normal(k, l, 2 // options.get("groups", 1), 4),
             b=normal(4),
         )
         for about, k, l, options in CONVOLUTIONS
+    ),
+    _op(
+        "conv2d",
+        "large",
+        lambda conv2d, x, w, b: conv2d(x, w, b, stride=2, padding=2, groups=3),
+        linear="xwb",
+        x=normal(3, 12, 13, 9),
+        w=normal(5, 5, 3, 15),
+        b=normal(15),
     ),
     # activations
     _op("gelu", "exact", x=normal(3, 4, scale=2)),
     _op("gelu", "exact, every region of erf", x=lambda rng: np.linspace(-7, 7, 57)),
     _op("gelu", "exact, transposed in memory", _turned, x=normal(2, 3, 2, 2)),
+    _op("gelu", "exact, twice", lambda gelu, x: gelu(gelu(x)), x=normal(3, 4, scale=2)),
     _op("gelu", "exact, large", x=normal(37, 131)),
     _op("gelu", "tanh", lambda gelu, x: gelu(x, approximate="tanh"), x=normal(3, 4, scale=2)),
     _op("gelu", "tanh, large", lambda gelu, x: gelu(x, approximate="tanh"), x=normal(37, 131)),
@@ -370,6 +388,9 @@ CASES: tuple[Case, ...] = (
         logits=normal(5, 6),
     ),
     _op("cross_entropy", "probabilities", logits=normal(5, 6), targets=probabilities(5, 6)),
+    _op(
+        "cross_entropy", "weights that sum to anything", logits=normal(5, 6), targets=positive(5, 6)
+    ),
     _op(
         "cross_entropy",
         "probabilities, smoothed",
@@ -457,7 +478,7 @@ def run(names: Sequence[str] = (), backend: str = "both") -> int:
     for name in names:
         if name not in known:
             lower = {k.lower(): k for k in reversed(known)}
-            near = [lower[k] for k in difflib.get_close_matches(name.lower(), lower, 3, 0.5)]
+            near = [lower[k] for k in difflib.get_close_matches(name.lower(), lower, 3, 0.6)]
             hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(known)}"
             print(f"minimix: there is no operation {name!r}; {hint}", file=sys.stderr)
             return 2

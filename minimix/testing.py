@@ -154,6 +154,8 @@ def gradcheck(
         np.random.default_rng(seed),
     )
     try:
+        for t, array, _ in before:
+            t.array = array.copy(order="K")  # whatever f does to it, the caller's stays as it is
         return check.run(linear, zero, whole, directions)
     except GradcheckError as error:
         if raise_on_failure:
@@ -257,16 +259,16 @@ class _Check:
         if whole is None:
             whole = y.size + sum(t.size for t in self.tensors.values()) <= FEW
         forward = self._jacobian(y) if whole else self._directions(y, directions)
+        for name in linear:
+            self._adjoint(name, y)
+        if not self.worst.ok:
+            raise GradcheckError(self.worst)
         for name in self.tensors:
             if name not in zero and forward[name] <= self.noise:
                 self._fail(
                     f"its result does not depend on {name!r} here, so that nothing would be "
                     f"checked; give other inputs, or say zero=({name!r},) where that is right"
                 )
-        for name in linear:
-            self._adjoint(name, y)
-        if not self.worst.ok:
-            raise GradcheckError(self.worst)
         return self.worst
 
     def _fail(self, problem: str) -> None:
@@ -280,7 +282,9 @@ class _Check:
 
     def _same_twice(self) -> Array:
         """f's result at the inputs, after looking whether it can be checked at all."""
+        inputs_unchanged = self._watch(self._inputs())
         y = self.call()
+        inputs_unchanged()
         if not isinstance(y, Tensor):
             raise TypeError(f"gradcheck: f returned a {type(y).__name__}; expected a Tensor")
         if y.size == 0:
@@ -296,6 +300,20 @@ class _Check:
                 "as rng=np.random.default_rng(0) inside f"
             )
         return y.array
+
+    def _inputs(self) -> dict[str, Array]:
+        return {f"its input {name!r}": t.array for name, t in self.tensors.items()}
+
+    def _watch(self, arrays: dict[str, Array]) -> Callable[[], None]:
+        """What fails, when it is called, if any of these was written into since."""
+        copies = {what: array.copy() for what, array in arrays.items()}
+
+        def unchanged() -> None:
+            for what, array in arrays.items():
+                if not np.array_equal(array, copies[what], equal_nan=True):
+                    self._fail(f"it changed {what} in place")
+
+        return unchanged
 
     def _slope(self, t: Tensor, u: Array, eps: float | None = None) -> Array:
         """d f(t + s u)/ds at s = 0, by the five-point stencil."""
@@ -316,19 +334,16 @@ class _Check:
         """Jᵀv according to backward, after looking that it changed nothing in place."""
         for t in self.tensors.values():
             t.grad = None
-        watched = {f"its input {name!r}": t.array for name, t in self.tensors.items()}
-        copies = {what: a.copy() for what, a in watched.items()}
         y = self.call()
-        watched |= {"the gradient it was sent": v, "its own result": y.array}
-        copies |= {"the gradient it was sent": v.copy(), "its own result": y.array.copy()}
+        unchanged = self._watch(
+            self._inputs() | {"the gradient it was sent": v, "its own result": y.array}
+        )
         try:
             y.backward(v)
         except Exception as error:
             problem = f"backward raised {type(error).__name__}: {error}"
             raise GradcheckError(Report(self.name, np.inf, self.rtol, problem=problem)) from error
-        for what, array in watched.items():
-            if not np.array_equal(array, copies[what], equal_nan=True):
-                self._fail(f"calling it and going backward changed {what} in place")
+        unchanged()
         return {
             name: np.zeros(t.shape) if t.grad is None else t.grad
             for name, t in self.tensors.items()

@@ -1,0 +1,520 @@
+"""Wrong gradients, each wrong in one way somebody once got wrong. The checker must catch them all.
+
+Most are a wrong copy of an operation: the forward is the real one and the backward is not. Some
+are a wrong kernel, and some a wrong engine.
+"""
+
+import numpy as np
+
+from minimix import autograd, kernels
+from minimix import functional as F
+from minimix.functional import loss, shape
+from minimix.kernels import reference
+
+MUTANTS = {}  # name: (the operation whose cases must catch it, what puts it in place)
+
+
+def mutant(operation, about, where=F, attribute=None):
+    """The function below it takes the place of `where.attribute`, lifted to tensors."""
+
+    def register(wrong):
+        wrong.__name__ = operation
+        lifted = autograd.op(wrong)
+        MUTANTS[f"{operation}: {about}"] = (
+            operation,
+            lambda patch: patch.setattr(where, attribute or operation, lifted),
+        )
+
+    return register
+
+
+def mutant_of(operation, about, where, attribute):
+    """The function below it takes the place of `where.attribute` as it is."""
+
+    def register(wrong):
+        MUTANTS[f"{operation}: {about}"] = (
+            operation,
+            lambda patch: patch.setattr(where, attribute, wrong),
+        )
+
+    return register
+
+
+# The real ones, kept here because mutants take their place.
+REAL = {name: getattr(F, name).array for name in F.__all__ if hasattr(getattr(F, name), "array")}
+BUFFERS = {}
+CROSS_ENTROPY, CONCATENATE = loss._cross_entropy.array, shape._concatenate.array
+
+
+# ---- arithmetic
+
+
+@mutant("subtract", "the sign of dy")
+def _(x, y):
+    return x - y, lambda g: (g, g)
+
+
+@mutant("multiply", "dx and dy exchanged")
+def _(x, y):
+    return x * y, lambda g: (lambda: g * x, lambda: g * y)
+
+
+@mutant("multiply", "the gradient it is sent is overwritten")
+def _(x, y):
+    def backward(g):
+        dx = g * y
+        g *= x
+        return dx, g
+
+    return x * y, backward
+
+
+@mutant("divide", "the sign of dy")
+def _(x, y):
+    return x / y, lambda g: (g / y, g * x / y**2)
+
+
+@mutant("divide", "y for y²")
+def _(x, y):
+    return x / y, lambda g: (g / y, -g * x / y)
+
+
+@mutant("power", "the factor y is missing")
+def _(x, y):
+    return x**y, lambda g: (lambda: g * x ** (y - 1), lambda: g * x**y * np.log(x))
+
+
+@mutant("power", "ln x is missing")
+def _(x, y):
+    return x**y, lambda g: (lambda: g * y * x ** (y - 1), lambda: g * x**y)
+
+
+@mutant("exp", "y is missing")
+def _(x):
+    return np.exp(x), lambda g: g
+
+
+@mutant("log", "g x for g / x")
+def _(x):
+    return np.log(x), lambda g: g * x
+
+
+@mutant("sqrt", "the ½ is missing")
+def _(x):
+    return np.sqrt(x), lambda g: g / np.sqrt(x)
+
+
+@mutant("tanh", "y is not squared")
+def _(x):
+    return np.tanh(x), lambda g: g * (1 - np.tanh(x))
+
+
+@mutant("tanh", "x is overwritten on the way back")
+def _(x):
+    y = np.tanh(x)
+
+    def backward(g):
+        x[...] = 1 - y * y
+        return g * x
+
+    return y, backward
+
+
+@mutant("matmul", "y is not transposed")
+def _(x, y):
+    back = REAL["matmul"](x, y)[1]
+
+    def backward(g):
+        dx, dy = back(g)
+        return (lambda: g @ y) if x.shape == y.shape == g.shape else dx, dy
+
+    return x @ y, backward
+
+
+@mutant("matmul", "one matrix of a broadcast stack, not their sum")
+def _(x, y):
+    back = REAL["matmul"](x, y)[1]
+
+    def backward(g):
+        dx, dy = back(g)
+        stacked = g.ndim == 3 and y.ndim == 2
+        return dx, (lambda: x[0].T @ g[0]) if stacked else dy
+
+    return x @ y, backward
+
+
+# ---- reductions
+
+
+@mutant("sum", "the first number gets it all")
+def _(x, *, axis=None, keepdims=False):
+    y, back = REAL["sum"](x, axis=axis, keepdims=keepdims)
+
+    def backward(g):
+        dx = back(g).copy()
+        dx[1:] = 0
+        return dx
+
+    return y, backward
+
+
+@mutant("mean", "the 1/n is missing")
+def _(x, *, axis=None, keepdims=False):
+    y, _ = REAL["mean"](x, axis=axis, keepdims=keepdims)
+    return y, REAL["sum"](x, axis=axis, keepdims=keepdims)[1]
+
+
+@mutant("max", "every number gets it")
+def _(x, *, axis=None, keepdims=False):
+    y, _ = REAL["max"](x, axis=axis, keepdims=keepdims)
+    return y, REAL["sum"](x, axis=axis, keepdims=keepdims)[1]
+
+
+@mutant("max", "the largest of all, whatever the axis")
+def _(x, *, axis=None, keepdims=False):
+    y, back = REAL["max"](x, axis=axis, keepdims=keepdims)
+    return y, lambda g: back(g) * (x == x.max())
+
+
+# ---- shape
+
+
+@mutant("reshape", "columns before rows")
+def _(x, *, shape):
+    return x.reshape(shape), lambda g: g.reshape(x.shape, order="F")
+
+
+@mutant("transpose", "the permutation itself, not its inverse")
+def _(x, *, axes=None):
+    y, back = REAL["transpose"](x, axes=axes)
+    if axes is None:
+        return y, back
+    return y, lambda g: g.transpose(axes)
+
+
+@mutant("index", "overwritten where added")
+def _(x, *, at):
+    def backward(g):
+        dx = np.zeros_like(x)
+        dx[at] = g
+        return dx
+
+    return np.asarray(x[at]), backward
+
+
+@mutant("concatenate", "everybody gets the first part", shape, "_concatenate")
+def _(*xs, axis):
+    y, back = CONCATENATE(*xs, axis=axis)
+
+    def backward(g):
+        parts = back(g)
+        return tuple(parts[0] if p.shape == parts[0].shape else p for p in parts)
+
+    return y, backward
+
+
+@mutant("pad", "off by one")
+def _(x, *, width):
+    y, _ = REAL["pad"](x, width=width)
+
+    def backward(g):
+        return np.roll(g, 1, axis=-1)[
+            tuple(slice(b, b + n) for (b, _), n in zip(width, x.shape, strict=True))
+        ]
+
+    return y, backward
+
+
+# ---- linear maps and convolutions
+
+
+def changed(operation, dx=None, dw=None, db=None):
+    """The real operation, with some of its gradients put through a function."""
+
+    def wrong(x, w, b=None, **options):
+        y, back = REAL[operation](x, w, b, **options)
+
+        def backward(g):
+            return tuple(
+                share if share is None or change is None else lambda s=share, c=change: c(s(), g)
+                for share, change in zip(back(g), (dx, dw, db), strict=True)
+            )
+
+        return y, backward
+
+    return wrong
+
+
+def affine_mutant(operation, about, **changes):
+    mutant(operation, about)(changed(operation, **changes))
+
+
+affine_mutant("linear", "the bias gets the mean", db=lambda s, g: s / (g.size // g.shape[-1]))
+affine_mutant(
+    "linear", "the weight gets one row less", dw=lambda s, g: s * (np.arange(len(s)) > 0)[:, None]
+)
+affine_mutant("pointwise_conv2d", "the bias takes one image", db=lambda s, g: g[0].sum(axis=(0, 1)))
+affine_mutant("depthwise_conv2d", "the bias is not summed", db=lambda s, g: g[0, 0, 0])
+affine_mutant(
+    "patchify", "height and width exchanged", dx=lambda s, g: s.swapaxes(1, 2).reshape(s.shape)
+)
+affine_mutant("conv2d", "the padding taken off one side", dx=lambda s, g: np.roll(s, 1, axis=1))
+affine_mutant("conv2d", "groups exchanged", dw=lambda s, g: np.roll(s, 2, axis=-1))
+affine_mutant("conv2d", "half of the overlap", dx=lambda s, g: s / 2)
+
+
+@mutant_of("depthwise_conv2d", "the kernel is not flipped", kernels, "depthwise_conv2d_dx")
+def _(g, w):
+    return reference.depthwise_conv2d_dx(g, np.ascontiguousarray(w[::-1, ::-1]))
+
+
+@mutant_of("depthwise_conv2d", "an even kernel pads the wrong side", kernels, "depthwise_conv2d_dx")
+def _(g, w):
+    return reference.depthwise_conv2d(g, np.ascontiguousarray(w[::-1, ::-1]))
+
+
+@mutant_of("depthwise_conv2d", "the image wraps round", kernels, "depthwise_conv2d_dx")
+def _(g, w):
+    k = len(w)
+    places = np.ndindex(k, k)
+    return sum(
+        np.roll(g, (i - (k - 1) // 2, j - (k - 1) // 2), (1, 2)) * w[i, j] for i, j in places
+    )
+
+
+@mutant_of("depthwise_conv2d", "dw is off by one", kernels, "depthwise_conv2d_dw")
+def _(x, g, k):
+    return reference.depthwise_conv2d_dw(np.roll(x, 1, axis=2), g, k)
+
+
+@mutant_of("depthwise_conv2d", "forward pads the wrong side", kernels, "depthwise_conv2d")
+def _(x, w):
+    return reference.depthwise_conv2d_dx(x, np.ascontiguousarray(w[::-1, ::-1]))
+
+
+# ---- activations
+
+
+@mutant_of("gelu", "without x φ(x)", kernels, "gelu_backward")
+def _(x, g):
+    return g * 0.5 * (1 + reference.erf(x * reference.SQRT_HALF))
+
+
+@mutant_of("gelu", "the other form's gradient", kernels, "gelu_tanh_backward")
+def _(x, g):
+    return reference.gelu_backward(x, g)
+
+
+@mutant_of("gelu", "x is kept where the next call writes", kernels, "gelu")
+def _(x):
+    kept = BUFFERS.setdefault(x.shape, x)
+    if kept is not x and kept.flags.writeable:
+        kept[...] = x
+    return reference.gelu(x)
+
+
+@mutant("relu", "masked by g")
+def _(x):
+    return np.maximum(x, 0), lambda g: g * (g > 0)
+
+
+@mutant("sigmoid", "1 − y is missing")
+def _(x):
+    y, _ = REAL["sigmoid"](x)
+    return y, lambda g: g * y
+
+
+@mutant("softmax", "each output by itself")
+def _(x, *, axis=-1):
+    y, _ = REAL["softmax"](x, axis=axis)
+    return y, lambda g: g * y * (1 - y)
+
+
+@mutant("softmax", "coupled along the wrong axis")
+def _(x, *, axis=-1):
+    y, _ = REAL["softmax"](x, axis=axis)
+    return y, lambda g: y * (g - (g * y).sum(axis=-1, keepdims=True))
+
+
+@mutant("log_softmax", "Σ g is missing")
+def _(x, *, axis=-1):
+    y, _ = REAL["log_softmax"](x, axis=axis)
+    return y, lambda g: g - np.exp(y)
+
+
+@mutant("dropout", "the gradient passes unmasked")
+def _(x, *, p, rng):
+    return REAL["dropout"](x, p=p, rng=rng)[0], lambda g: g / (1 - p)
+
+
+@mutant("dropout", "the gradient is not scaled")
+def _(x, *, p, rng):
+    y, back = REAL["dropout"](x, p=p, rng=rng)
+    return y, lambda g: back(g) * (1 - p)
+
+
+# ---- normalisation
+
+
+def batch_norm_mutant(about):
+    return mutant_of("batch_norm", about, kernels, "batch_norm_backward")
+
+
+@batch_norm_mutant("the mean held constant")
+def _(x, g, mean, rstd, gamma):
+    dx, dgamma, dbeta = reference.batch_norm_backward(x, g, mean, rstd, gamma)
+    return dx + gamma * rstd * dbeta / len(x), dgamma, dbeta
+
+
+@batch_norm_mutant("the variance held constant")
+def _(x, g, mean, rstd, gamma):
+    dx, dgamma, dbeta = reference.batch_norm_backward(x, g, mean, rstd, gamma)
+    return dx + gamma * rstd**2 * (x - mean) * dgamma / len(x), dgamma, dbeta
+
+
+@batch_norm_mutant("both held constant")
+def _(x, g, mean, rstd, gamma):
+    _, dgamma, dbeta = reference.batch_norm_backward(x, g, mean, rstd, gamma)
+    return gamma * rstd * g, dgamma, dbeta
+
+
+@batch_norm_mutant("zeros, which the gradient of the sum is")
+def _(x, g, mean, rstd, gamma):
+    _, dgamma, dbeta = reference.batch_norm_backward(x, g, mean, rstd, gamma)
+    return np.zeros_like(x), dgamma, dbeta
+
+
+@batch_norm_mutant("dx without γ")
+def _(x, g, mean, rstd, gamma):
+    dx, dgamma, dbeta = reference.batch_norm_backward(x, g, mean, rstd, gamma)
+    return dx / gamma, dgamma, dbeta
+
+
+@batch_norm_mutant("M − 1 for M")
+def _(x, g, mean, rstd, gamma):
+    _, dgamma, dbeta = reference.batch_norm_backward(x, g, mean, rstd, gamma)
+    m = len(x) - 1
+    dx = gamma * rstd * (g - dbeta / m - (x - mean) * rstd * dgamma / m)
+    return dx, dgamma, dbeta
+
+
+@batch_norm_mutant("ε forgotten on the way back")
+def _(x, g, mean, rstd, gamma):
+    return reference.batch_norm_backward(x, g, mean, 1 / x.std(axis=0), gamma)
+
+
+@mutant("batch_norm", "evaluation differentiated as training")
+def _(x, gamma, beta, *, training=True, **options):
+    y, back = REAL["batch_norm"](x, gamma, beta, training=training, **options)
+    return y, back if training else REAL["batch_norm"](x, gamma, beta)[1]
+
+
+def layer_norm_mutant(about):
+    """The function below it takes (h, x̂, rstd, γ, g) and returns dx."""
+
+    def register(dx):
+        @mutant("layer_norm", about)
+        def _(x, gamma, beta, *, eps=1e-5):
+            y, back = REAL["layer_norm"](x, gamma, beta, eps=eps)
+            centred = x - x.mean(axis=-1, keepdims=True)
+            rstd = 1 / np.sqrt((centred**2).mean(axis=-1, keepdims=True) + eps)
+            return y, lambda g: (dx(gamma * g, centred * rstd, rstd, g), *back(g)[1:])
+
+    return register
+
+
+@layer_norm_mutant("mean(h x̂) is missing")
+def _(h, normal, rstd, g):
+    return rstd * (h - h.mean(axis=-1, keepdims=True))
+
+
+@layer_norm_mutant("mean(h) is missing")
+def _(h, normal, rstd, g):
+    return rstd * (h - normal * (h * normal).mean(axis=-1, keepdims=True))
+
+
+@layer_norm_mutant("γ is missing")
+def _(h, normal, rstd, g):
+    return rstd * (
+        g - g.mean(axis=-1, keepdims=True) - normal * (g * normal).mean(axis=-1, keepdims=True)
+    )
+
+
+# ---- pooling and loss
+
+
+@mutant("global_avg_pool", "1/H for 1/(H W)", loss, "mean")
+def _(x, *, axis):
+    y, back = REAL["mean"](x, axis=axis)
+    return y, lambda g: back(g) * x.shape[2]
+
+
+def cross_entropy_mutant(about):
+    return mutant("cross_entropy", about, loss, "_cross_entropy")
+
+
+@cross_entropy_mutant("the 1/N is missing")
+def _(logits, targets):
+    y, back = CROSS_ENTROPY(logits, targets)
+    return y, lambda g: back(g * len(logits))
+
+
+@cross_entropy_mutant("targets taken to sum to 1")
+def _(logits, targets):
+    y, back = CROSS_ENTROPY(logits, targets)
+    p = REAL["softmax"](logits)[0]
+    return y, lambda g: (g * (p - targets) / len(logits), back(g)[1])
+
+
+@cross_entropy_mutant("no gradient for the targets")
+def _(logits, targets):
+    y, back = CROSS_ENTROPY(logits, targets)
+    return y, lambda g: (back(g)[0], np.zeros_like(targets))
+
+
+@cross_entropy_mutant("label smoothing only on the way forward")
+def _(logits, targets):
+    y, _ = CROSS_ENTROPY(logits, targets)
+    sharp = (targets == targets.max(axis=1, keepdims=True)).astype(targets.dtype)
+    return y, CROSS_ENTROPY(logits, sharp)[1]
+
+
+# ---- the engine
+
+
+@mutant_of("add", "one of the broadcast copies, not their sum", autograd, "unbroadcast")
+def _(g, shape):
+    g = g[(0,) * (g.ndim - len(shape))]
+    return g[tuple(slice(1) if n == 1 else slice(None) for n in shape)]
+
+
+@mutant_of("multiply", "fan-out: the last gradient, not their sum", autograd.Tensor, "backward")
+def _(self, gradient=None):
+    waiting = {self: np.ones_like(self.array) if gradient is None else gradient}
+    tape = self._tape()
+    while tape:
+        t = tape.pop()
+        if t.node is None:
+            t.grad = waiting[t].copy()
+        else:
+            waiting |= dict(t.node.pull(t, waiting[t]))
+
+
+@mutant("negative", "nothing comes back")
+def _(x):
+    return -x, lambda g: np.zeros_like(g)
+
+
+@mutant("negative", "not linear in g")
+def _(x):
+    return -x, lambda g: -np.abs(g)
+
+
+@mutant("negative", "not a number")
+def _(x):
+    return -x, lambda g: np.full_like(g, np.nan)
+
+
+@mutant("negative", "right to six digits")
+def _(x):
+    return -x, lambda g: -g * (1 + 1e-6)
