@@ -38,7 +38,7 @@ STYLE: Any = {
     "legend.frameon": False,
 }
 matplotlib.rcParams.update(STYLE)
-DPI, SCREEN_DPI = 120, 80  # drawn finer than shown, so that it is sharp on a fine screen
+DPI, SCREEN_DPI = 144, 80  # drawn finer than shown, so that it is sharp on a fine screen
 
 
 class Picture(Figure):
@@ -47,9 +47,13 @@ class Picture(Figure):
     alt: str = ""
 
     def png(self) -> bytes:
-        with io.BytesIO() as file:
-            self.savefig(file, format="png", dpi=DPI, bbox_inches="tight", pad_inches=0.08)
-            return file.getvalue()
+        """The picture in 256 colours, a third of the size of one in all of them."""
+        from PIL import Image  # comes with matplotlib
+
+        full, small = io.BytesIO(), io.BytesIO()
+        self.savefig(full, format="png", dpi=DPI, bbox_inches="tight", pad_inches=0.08)
+        Image.open(full).convert("RGB").quantize(256).save(small, "png", optimize=True)
+        return small.getvalue()
 
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         png = self.png()
@@ -359,8 +363,8 @@ def network(
     repeat  (first, last, words): a dashed frame around these, with words below
     shapes  layer -> the shape of what comes out of it, written above the arrow that leaves it
     """
-    figure, ax = subplots(alt=alt, size=(0.72 * len(layers) + 0.6, 3))
-    ax.set(xlim=(-0.85, len(layers) - 0.15), ylim=(-1.6, 1.75))
+    figure, ax = subplots(alt=alt, size=(0.72 * len(layers) + 0.6, 2.9))
+    ax.set(xlim=(-0.85, len(layers) - 0.15), ylim=(-1.6, 1.4))
     ax.axis("off")
     kinds = (("GELU", "#FBE5B5"), ("BatchNorm", "#C9E9DE"), ("pool", "#E3E3E3"))
     for i, name in enumerate(layers):
@@ -370,6 +374,7 @@ def network(
         )
         ax.add_patch(box)
         ax.text(i, 0, name, rotation=90, ha="center", va="center", fontsize=9)
+    for i in range(len(layers) + 1):
         ax.annotate("", (i - 0.23, 0), (i - 0.77, 0), arrowprops={"arrowstyle": "->"})
     for i, words in (shapes or {}).items():
         ax.text(i + 0.5, 1.05, words, ha="center", va="bottom", fontsize=8, color=BLUE)
@@ -388,3 +393,115 @@ def network(
         ax.add_patch(frame)
         ax.text((first + last) / 2, -1.36, words, ha="center", va="top", fontsize=9)
     return figure
+
+
+# ---- filters, and what reads what
+
+
+def mosaic(tiles: np.ndarray, columns: int, gap: int = 1, fill: Any = 1.0) -> np.ndarray:
+    """Little images side by side in one.   (n, h, w, C) -> (H, W, C), `gap` pixels between them"""
+    n, h, w, c = tiles.shape
+    rows = -(-n // columns)
+    canvas = np.empty((rows * (h + gap) - gap, columns * (w + gap) - gap, c))
+    canvas[:] = fill
+    for i, tile in enumerate(tiles):
+        top, left = i // columns * (h + gap), i % columns * (w + gap)
+        canvas[top : top + h, left : left + w] = tile
+    return canvas
+
+
+def filters(w: np.ndarray, *, alt: str, columns: int = 16, title: str = "") -> Picture:
+    """Filters as little pictures, each as strong as its largest weight.
+
+    w  (p, p, 3, D): in colour, grey is 0; or (k, k, D): blue is positive, orange negative
+    """
+    w = w / np.abs(w).max(axis=tuple(range(w.ndim - 1)))
+    if w.ndim == 4:
+        tiles, fill = 0.5 + 0.5 * np.moveaxis(w, -1, 0), (1.0, 1.0, 1.0)
+    else:
+        tiles = _blend(0.5 + 0.5 * np.moveaxis(w, -1, 0))[..., :3]
+        fill = (0.75, 0.75, 0.75)
+    columns = min(columns, len(tiles))
+    rows = -(-len(tiles) // columns)
+    figure, ax = subplots(alt=alt, size=(0.5 * columns + 0.1, 0.5 * rows + (0.4 if title else 0.1)))
+    image(ax, mosaic(tiles, columns, fill=fill), title)
+    return figure
+
+
+_blend = matplotlib.colors.LinearSegmentedColormap.from_list("", [ORANGE, "white", BLUE])
+
+
+class _Trace:
+    """Stands for a number of which nothing is known but the inputs that it was computed from."""
+
+    def __init__(self, sources: frozenset[int]) -> None:
+        self.sources = sources
+
+    def _with(self, other: Any) -> _Trace:
+        return _Trace(self.sources | getattr(other, "sources", frozenset()))
+
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = _with
+
+
+def reads(f: Callable[[np.ndarray], np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
+    """Which inputs each output of f reads, found by running f on an array that records it.
+
+    f      made of + − × ÷ and of moving numbers about, so that it works on an array of any objects
+    shape  of its input
+
+    Booleans of shape (*output, *input).
+    """
+    x = np.empty(shape, object)
+    x.flat = [_Trace(frozenset([i])) for i in range(x.size)]
+    y = np.asarray(f(x))
+    found = np.zeros((y.size, x.size), bool)
+    for row, value in zip(found, y.flat, strict=True):
+        row[list(getattr(value, "sources", ()))] = True
+    return found.reshape(*y.shape, *shape)
+
+
+# ---- through depth, and down a valley
+
+
+def through_depth(
+    ax: Axes, layers: Sequence[np.ndarray], low: float = 1e-8, high: float = 1e2
+) -> None:
+    """How large the numbers of each layer are: one histogram of sizes a column, darker is more.
+
+    layers  one array a layer, the first on the left; sizes from `low` to `high`, on a log axis
+    """
+    edges = np.linspace(np.log10(low), np.log10(high), 81)
+    columns = []
+    for layer in layers:
+        sizes = np.log10(np.clip(np.abs(np.asarray(layer, float)), low, high))
+        counts, _ = np.histogram(sizes, edges)
+        columns.append(counts / counts.max())
+    fade = matplotlib.colors.LinearSegmentedColormap.from_list("", ["white", SKY, BLUE])
+    ax.pcolormesh(np.arange(len(layers) + 1) + 0.5, 10**edges, np.array(columns).T, cmap=fade)
+    ax.set_yscale("log")
+    ax.set_xlabel("layer")
+
+
+def valley(
+    ax: Axes,
+    f: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    paths: Mapping[str, np.ndarray],
+    *,
+    extent: tuple[float, float, float, float],
+) -> None:
+    """The heights of f(x, y) as contours, the minimum as a cross, and paths down to it.
+
+    paths   name -> points (steps, 2), each with a colour and a marker of its own
+    extent  left, right, bottom, top
+    """
+    x, y = np.meshgrid(np.linspace(*extent[:2], 200), np.linspace(*extent[2:], 200))
+    height = np.sqrt(f(x, y) - f(x, y).min())  # its contours are evenly spaced on a parabola
+    ax.contourf(x, y, height, 14, cmap="Greys", alpha=0.45)
+    ax.contour(x, y, height, 14, colors=GREY, linewidths=0.4)
+    at = np.unravel_index(height.argmin(), height.shape)
+    ax.plot(x[at], y[at], "x", color=BLACK, markersize=8)
+    colours = (BLUE, RED, GREEN, PURPLE)
+    for (name, path), colour, marker in zip(paths.items(), colours, "os^D", strict=False):
+        look: Any = {"marker": marker, "markersize": 3.5, "lw": 1.3, "color": colour}
+        ax.plot(*np.asarray(path).T, label=name, **look)
+    ax.set(xlim=extent[:2], ylim=extent[2:])
