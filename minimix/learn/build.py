@@ -163,11 +163,16 @@ def execute(book: dict[str, Any], timeout: float = 600) -> dict[str, Any]:
             raise MinimixError(str(error)) from None
     for cell in book.cells:
         cell.metadata.clear()
-        for output in cell.get("outputs", ()):
-            output.get("metadata", {}).pop("needs_background", None)
+        if cell.cell_type == "code":
+            cell.outputs = [o for o in cell.outputs if not _is_compiling(o)]
     book.metadata["language_info"] = {"name": "python"}
     # One form for text, a list of lines, as nbformat and code hosts write it.
     return json.loads(nbformat.writes(book, version=nbformat.NO_CONVERT))
+
+
+def _is_compiling(output: dict[str, Any]) -> bool:
+    """What the library says once on a fresh machine, and what is not part of the lesson."""
+    return output.get("name") == "stderr" and output["text"].startswith("minimix: compiling")
 
 
 def write(path: Path, text: str) -> None:

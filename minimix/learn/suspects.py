@@ -103,7 +103,7 @@ def suspects(seed: int = 0) -> dict[str, tuple[Operation, tuple[Array, ...]]]:
         softmax: (x,),
         layer_norm: (x, rng.uniform(0.5, 2, 6)),
         divide: (x, rng.uniform(1, 2, (4, 1))),
-        smooth: (x, rng.uniform(0.1, 0.6, 3) + [0, 1, 0]),
+        smooth: (x, rng.uniform(0.1, 0.6, 3) + np.array([0, 1, 0])),
         lengths: (x,),
     }
     return {op.__name__: (op, arrays) for op, arrays in arguments.items()}
