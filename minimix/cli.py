@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--version", action="version", version=f"minimix {__version__}")
     parser.set_defaults(command=None)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", parser_class=Parser)
-    for add in (add_train, add_evaluate, add_predict, add_gradcheck, add_lessons):
+    for add in (add_train, add_evaluate, add_predict, add_report, add_gradcheck, add_lessons):
         add(commands)
 
     args, unknown = parser.parse_known_args(argv)
@@ -362,6 +362,29 @@ def predict(args: argparse.Namespace) -> int:
         if args.explain:
             pictures.explain(model, x, args.explain)
             print(f"picture {args.explain}")
+    return 0
+
+
+# ------------------------------------------------------------------ report
+
+
+def add_report(commands: Any) -> None:
+    parser = _command(
+        commands, report, "report", "Write a page about a run, or about several to compare."
+    )
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folder")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="FILE",
+        help="the HTML file (report.html in the run's folder; of several, in this one)",
+    )
+
+
+def report(args: argparse.Namespace) -> int:
+    from .report import report
+
+    print(f"report {report(args.runs, args.out, _say)}")
     return 0
 
 

@@ -1,0 +1,163 @@
+"""What a run folder holds, read and checked: it may be half written, damaged or meant ill."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..autograd import Array
+from ..errors import CheckpointError
+
+STEP_KEYS = ("step", "epoch", "loss", "accuracy", "lr", "grad_norm")
+EPOCH_KEYS = ("step", "epoch", "train_loss", "train_accuracy", "test_loss", "test_accuracy")
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What was written down of a run.
+
+    about      run.json: "command", "settings", "versions" and more
+    steps      by the names of STEP_KEYS and "speed" in images a second, float64 (steps,); the
+               speed is NaN where no clock was read
+    epochs     a dict for each completed epoch: EPOCH_KEYS, the norms by layer, "confusion" (n, n)
+    seconds    of all steps and tests together
+    finished   whether the training went to its end
+    """
+
+    folder: Path
+    about: dict[str, Any]
+    steps: dict[str, Array]
+    epochs: list[dict[str, Any]]
+    seconds: float
+    finished: bool
+
+    @property
+    def name(self) -> str:
+        return self.folder.resolve().name
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return self.about["settings"]
+
+    @property
+    def steps_per_epoch(self) -> float | None:
+        """None in the first epoch, when nobody has counted them."""
+        return self.epochs[0]["step"] / self.epochs[0]["epoch"] if self.epochs else None
+
+
+def read(folder: Path) -> Reading:
+    """Read a run folder. CheckpointError where it is none, or a line of it is damaged.
+
+    A last line that is still being written is left out.
+    """
+    about = _about(folder)
+    steps: dict[str, list[float]] = {key: [] for key in STEP_KEYS}
+    epochs = []
+    for line in _lines(folder / "metrics.jsonl"):
+        if line.content.get("kind") == "step":
+            for key in STEP_KEYS:
+                steps[key].append(line.number(key))
+        elif line.content.get("kind") == "epoch":
+            epochs.append(_epoch(line))
+
+    speeds: dict[float, float] = {}  # by step
+    seconds = 0.0
+    if (folder / "timing.jsonl").exists():
+        for line in _lines(folder / "timing.jsonl"):
+            for key in ("seconds", "test_seconds"):
+                if key in line.content:
+                    seconds += line.number(key)
+            if "images_per_s" in line.content:
+                speeds[line.number("step")] = line.number("images_per_s")
+    columns = {key: np.array(values, float) for key, values in steps.items()}
+    columns["speed"] = np.array([speeds.get(step, np.nan) for step in steps["step"]], float)
+    return Reading(
+        folder,
+        about,
+        columns,
+        epochs,
+        seconds,
+        (folder / "model.safetensors").exists(),
+    )
+
+
+@dataclass(frozen=True)
+class Line:
+    """A JSON object and where it stands."""
+
+    where: str
+    content: dict[str, Any]
+
+    def number(self, key: str) -> float:
+        return self.checked(key, self.content.get(key))
+
+    def checked(self, key: str, value: Any) -> float:
+        """`value` if it is a number. CheckpointError otherwise."""
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise CheckpointError(f"{self.where} is damaged: {key!r} is {value!r:.40}, no number")
+        try:
+            return float(value)
+        except OverflowError:
+            return math.inf
+
+
+def _about(folder: Path) -> dict[str, Any]:
+    path = folder / "run.json"
+    if not folder.is_dir():
+        raise CheckpointError(f"there is no run folder {folder}")
+    about = _parse(_bytes(path), f"{path}").content
+    if not isinstance(about.get("settings"), dict):
+        raise CheckpointError(f"{path} is damaged: it holds no settings")
+    return about
+
+
+def _lines(path: Path) -> Iterator[Line]:
+    for number, line in enumerate(_bytes(path).splitlines(keepends=True), 1):
+        if line.endswith(b"\n"):
+            yield _parse(line, f"{path}, line {number},")
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(
+            f"cannot read {path}: {error.strerror}; expected the folder of a run, "
+            "as minimix train writes it"
+        ) from error
+
+
+def _parse(content: bytes, where: str) -> Line:
+    try:
+        value = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{where} is damaged: it is not JSON") from error
+    if not isinstance(value, dict):
+        raise CheckpointError(f"{where} is damaged: expected an object, not {content[:40]!r}")
+    return Line(where, value)
+
+
+def _epoch(line: Line) -> dict[str, Any]:
+    epoch: dict[str, Any] = {key: line.number(key) for key in EPOCH_KEYS}
+    if not (epoch["step"] >= 1 and epoch["epoch"] >= 1):
+        raise CheckpointError(f"{line.where} is damaged: steps and epochs count from 1")
+    for key in ("weight_norms", "gradient_norms"):
+        norms = line.content.get(key)
+        if not isinstance(norms, dict):
+            raise CheckpointError(f"{line.where} is damaged: {key!r} does not name layers")
+        epoch[key] = {name: line.checked(key, value) for name, value in norms.items()}
+    confusion = line.content.get("confusion")
+    n = len(confusion) if isinstance(confusion, list) else 0
+    if not n or any(not isinstance(row, list) or len(row) != n for row in confusion):
+        raise CheckpointError(f"{line.where} is damaged: 'confusion' is not a square of counts")
+    counts = np.array([[line.checked("confusion", value) for value in row] for row in confusion])
+    if not (np.isfinite(counts).all() and (counts >= 0).all()):
+        raise CheckpointError(f"{line.where} is damaged: 'confusion' is not a square of counts")
+    epoch["confusion"] = counts
+    return epoch
