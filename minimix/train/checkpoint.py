@@ -29,6 +29,10 @@ class DiskError(CheckpointError):
     """The disk is full, or does not let itself be written."""
 
 
+class DamagedError(CheckpointError):
+    """A file is not what was once written."""
+
+
 def write_atomically(path: Path, content: bytes) -> None:
     """Let `path` hold `content`, or leave it as it was. DiskError where the disk refuses."""
     beside = path.with_name(f".{path.name}.tmp")
@@ -68,7 +72,11 @@ def save(path: Path, arrays: Mapping[str, Array], facts: Mapping[str, Any]) -> N
 
 
 def load(path: Path) -> tuple[dict[str, Array], dict[str, Any]]:
-    """What `save` wrote. CheckpointError where it is missing, damaged or of another format."""
+    """What `save` wrote.
+
+    Errors: DamagedError where it is not whole; CheckpointError where it is missing, of another
+    format, or was never written by `save`.
+    """
     from safetensors import SafetensorError
     from safetensors.numpy import load as unpack
 
@@ -81,7 +89,7 @@ def load(path: Path) -> tuple[dict[str, Array], dict[str, Any]]:
         length = int.from_bytes(content[:8], "little")
         metadata = json.loads(content[8 : 8 + length]).get("__metadata__", {})
     except (SafetensorError, ValueError) as error:
-        raise CheckpointError(f"{path} is damaged: it is not a whole safetensors file") from error
+        raise DamagedError(f"{path} is damaged: it is not a whole safetensors file") from error
     try:
         facts = json.loads(metadata["minimix"])
         written = facts["format"], facts.pop("sha256").encode()
@@ -93,5 +101,5 @@ def load(path: Path) -> tuple[dict[str, Array], dict[str, Any]]:
             f"read it with minimix {facts.get('version', 'of its time')}"
         )
     if hashlib.sha256(content.replace(written[1], ZEROS, 1)).hexdigest().encode() != written[1]:
-        raise CheckpointError(f"{path} is damaged: its sha256 is not the one it was written with")
+        raise DamagedError(f"{path} is damaged: its sha256 is not the one it was written with")
     return arrays, facts

@@ -18,9 +18,11 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, Self
 
+import numpy as np
+
 from ..autograd import Array
-from ..errors import CheckpointError
-from .checkpoint import DiskError, load, save, write_atomically
+from ..errors import CheckpointError, DivergenceError
+from .checkpoint import DamagedError, DiskError, load, save, write_atomically
 from .lock import FolderLock
 from .state import State, described
 
@@ -38,14 +40,14 @@ Saved = tuple[dict[str, Array], dict[str, Any]]  # arrays and facts
 def newest(folder: Path, say: Callable[[str], None]) -> tuple[Path, Saved] | None:
     """The newest checkpoint that is whole; None where there is no file at all.
 
-    Each damaged one is named in a line. CheckpointError where all of them are damaged, or where
-    one is whole but of another format.
+    Each damaged one is named in a line. CheckpointError where all of them are damaged, or the
+    newest is of another format.
     """
     error = None
     for path in checkpoints(folder):
         try:
             return path, load(path)
-        except CheckpointError as damage:
+        except DamagedError as damage:
             error = damage
             say(f"{damage}; trying the one before")
     if error:
@@ -126,11 +128,21 @@ class Run:
             lines.rewind(state.step)
 
     def save(self, state: State) -> None:
-        """Write a checkpoint of this step; then drop all but the last three."""
+        """Write a checkpoint of this step; then drop all but the last three.
+
+        DivergenceError where something in it is not finite: what is saved is good to go on from.
+        """
+        arrays = state.arrays()
+        for name, array in arrays.items():
+            if not np.isfinite(array).all():
+                raise DivergenceError(
+                    f"after step {state.step} {name} is not finite; the last good checkpoint is "
+                    f"{self.saved}; a smaller --lr usually helps"
+                )
         self.metrics.sync()
         self.timing.sync()
         path = self.folder / f"checkpoint-{state.step:08d}.safetensors"
-        save(path, state.arrays(), state.facts())
+        save(path, arrays, state.facts())
         self.saved, self._saved_at = path, time.monotonic()
         for old in checkpoints(self.folder)[KEEP:]:
             old.unlink()

@@ -1,0 +1,332 @@
+"""What a user types and what comes back: one line and the right code for every mistake."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from minimix import cli, kernels
+from minimix.data import Dataset, shapes10
+
+SMALL = [
+    *("--hidden-dim=8", "--depth=1", "--kernel-size=3", "--patch-size=8", "--batch-size=50"),
+    *("--epochs=2", "--limit-train=120", "--limit-test=50"),
+]
+
+
+@pytest.fixture(autouse=True)
+def _small_and_in_numpy(monkeypatch, tmp_path):
+    few = shapes10.load(150, 60)
+    monkeypatch.setattr(shapes10, "load", lambda: few)
+    monkeypatch.setenv("MINIMIX_BACKEND", "numpy")
+    monkeypatch.setenv("MINIMIX_OFFLINE", "1")
+    monkeypatch.chdir(tmp_path)
+    with kernels.backend("numpy"):
+        yield
+
+
+@pytest.fixture
+def minimix(capsys):
+    """Run a command in this process: (code, stdout, stderr)."""
+
+    def run(*arguments):
+        try:
+            code = cli.main([str(a) for a in arguments])
+        except SystemExit as end:
+            code = end.code
+        out, err = capsys.readouterr()
+        assert "Traceback" not in err
+        return code, out, err
+
+    return run
+
+
+@pytest.fixture
+def trained(minimix, tmp_path):
+    code, _, err = minimix("train", "--data=shapes10", *SMALL, "--out", tmp_path / "run")
+    assert (code, err) == (0, "")
+    return tmp_path / "run"
+
+
+# ------------------------------------------------------------------ train
+
+
+def test_train_prints_what_matters(minimix, tmp_path):
+    code, out, err = minimix("train", "--data=shapes10", *SMALL)
+    lines = out.splitlines()
+    assert (code, err) == (0, "")
+    assert sum(line.startswith("epoch ") for line in lines) == 2
+    epochs = [json.loads(line) for line in open_lines(tmp_path / "runs/laptop-1/metrics.jsonl")]
+    accuracy = epochs[-1]["test_accuracy"]
+    assert f"test accuracy {100 * accuracy:.2f} %" in lines
+    for name in shapes10.CLASS_NAMES:
+        assert any(line.split()[:1] == [name] for line in lines)
+    assert lines[-1] == f"checkpoint {Path('runs/laptop-1/model.safetensors')}"
+
+
+def open_lines(path):
+    return path.read_text().splitlines()
+
+
+def test_runs_are_numbered(minimix, tmp_path):
+    for _ in range(2):
+        minimix("train", "--data=shapes10", *SMALL, "--epochs=1", "--preset=fast90")
+    assert sorted(p.name for p in (tmp_path / "runs").iterdir()) == ["fast90-1", "fast90-2"]
+
+
+def test_options_override_the_preset(minimix, tmp_path):
+    preset = ["--preset", "official"]
+    minimix("train", "--data=shapes10", *preset, *SMALL, "--lr=0.02", "--out=r")
+    about = json.loads((tmp_path / "r" / "run.json").read_text())
+    settings = about["settings"]
+    assert settings["lr"] == 0.02
+    assert settings["hidden_dim"] == 8
+    assert settings["schedule"] == "official"
+    assert settings["randaugment"] == "2,12"
+    assert settings["data"] == "shapes10"
+
+
+def test_quiet_prints_the_result_alone(minimix):
+    code, out, _ = minimix("train", "--data=shapes10", *SMALL, "--quiet")
+    lines = out.splitlines()
+    assert code == 0
+    assert len(lines) == 12
+    assert lines[10].startswith("test accuracy ")
+
+
+def test_mirrored_evaluation_is_reported_beside_the_other(minimix):
+    _, out, _ = minimix("train", "--data=shapes10", *SMALL, "--mirror")
+    assert sum(line.startswith("test accuracy ") for line in out.splitlines()) == 1
+    assert sum(line.startswith("with mirrored images ") for line in out.splitlines()) == 1
+
+
+def test_without_a_network_it_says_so_and_draws(minimix, monkeypatch, tmp_path):
+    monkeypatch.setattr("minimix.data.cifar10.find", lambda path=None: None)
+    code, out, _ = minimix("train", *SMALL)
+    assert code == 0
+    assert "shapes10" in out.splitlines()[0]
+    code, out, err = minimix("train", *SMALL, "--data=cifar10")
+    assert code == 1
+    assert len(err.splitlines()) == 1
+    assert sorted(p.name for p in (tmp_path / "runs").iterdir()) == ["laptop-1"]
+
+
+def test_resume(minimix, trained):
+    (trained / "model.safetensors").unlink()
+    (trained / "checkpoint-00000006.safetensors").unlink()
+    before = open_lines(trained / "metrics.jsonl")
+    for way in (["--resume", trained], ["--resume", "--out", trained]):
+        code, out, err = minimix("train", *way)
+        assert (code, err) == (0, "")
+    assert "trained to its end" in out
+    assert open_lines(trained / "metrics.jsonl") == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["--hiden-dim", "3"], 2, "unknown option --hiden-dim; did you mean --hidden-dim?"),
+        (["--epochs", "many"], 2, "--epochs: expected a whole number, not 'many'"),
+        (["--epochs", "0"], 2, "--epochs is 0; expected at least 1"),
+        (["--lr", "-1"], 2, "--lr is -1.0; expected at least 0"),
+        (["--lr", "nan"], 2, "--lr is nan"),
+        (["--lr"], 2, "--lr: expected one argument"),
+        (["--preset", "fast"], 2, "'laptop', 'official', 'fast90'"),
+        (["--crop", "round"], 2, "'none', 'pad', 'resized'"),
+        (["--randaugment", "4"], 2, "--randaugment is '4'"),
+        (["--patch-size", "5"], 2, "--patch-size is 5, which does not divide the 32×32 pixels"),
+        (["--data", "nowhere"], 1, "nowhere"),
+        (["extra"], 2, "unexpected argument 'extra'"),
+        (["--resume"], 2, "--resume RUN"),
+        (["--resume", "nowhere"], 1, "no run folder nowhere"),
+        (["--save-every", "x"], 2, "--save-every: expected a number, not 'x'"),
+    ],
+)
+def test_mistakes(minimix, tmp_path, arguments, code, words):
+    got, _, err = minimix("train", "--data=shapes10", *SMALL, *arguments)
+    assert got == code
+    assert len(err.splitlines()) == 1
+    assert words in err
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_output_that_is_there_or_cannot_be_written(minimix, trained, tmp_path):
+    before = {p: p.read_bytes() for p in trained.iterdir()}
+    code, _, err = minimix("train", "--data=shapes10", "--out", trained)
+    assert code == 1
+    assert "holds a run already" in err
+    (tmp_path / "file").write_text("")
+    code, _, err = minimix("train", "--data=shapes10", "--out", tmp_path / "file" / "run")
+    assert code == 1
+    assert "cannot write to" in err
+    assert {p: p.read_bytes() for p in trained.iterdir() if p.name != ".lock"} == {
+        p: content for p, content in before.items() if p.name != ".lock"
+    }
+
+
+def test_divergence_and_a_full_disk_end_with_one_line(minimix, monkeypatch):
+    code, _, err = minimix("train", "--data=shapes10", *SMALL, "--lr=1e30", "--out=a")
+    assert code == 1
+    assert err.startswith("minimix: ")
+    assert "not finite" in err
+    assert len(err.splitlines()) == 1
+
+    def full(*_arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    code, _, err = minimix("train", "--data=shapes10", *SMALL, "--out=b")
+    assert code == 1
+    assert "No space left on device" in err
+    assert len(err.splitlines()) == 1
+
+
+# ------------------------------------------------------------------ evaluate, predict
+
+
+def test_evaluate_says_what_training_said(minimix, trained):
+    _, again, _ = minimix("train", "--data=shapes10", *SMALL, "--out=again", "--quiet")
+    for model in (trained, trained / "model.safetensors", "again"):
+        code, out, err = minimix("evaluate", model, "--mirror")
+        assert (code, err) == (0, "")
+        assert out.splitlines()[:11] == again.splitlines()[:11]
+        assert out.splitlines()[11].startswith("with mirrored images ")
+
+
+def test_evaluate_refuses(minimix, trained, tmp_path, monkeypatch):
+    few = shapes10.load()
+    other = Dataset(
+        *("cifar10", few.train_images, few.train_labels, few.test_images, few.test_labels),
+        tuple("abcdefghij"),
+    )
+    monkeypatch.setattr("minimix.data.load", lambda *_, **__: other)
+    code, _, err = minimix("evaluate", trained, "--data=cifar10")
+    assert code == 1
+    assert "trained on shapes10" in err
+    code, _, err = minimix("evaluate", tmp_path / "nowhere")
+    assert (code, len(err.splitlines())) == (1, 1)
+    (tmp_path / "empty").mkdir()
+    code, _, err = minimix("evaluate", tmp_path / "empty")
+    assert code == 1
+    assert "holds no checkpoint" in err
+
+
+@pytest.fixture
+def picture(tmp_path):
+    image = pytest.importorskip("PIL.Image", reason="needs Pillow, of the extra test")
+    pixels = np.random.default_rng(0).integers(0, 256, (47, 91, 3), np.uint8)
+    path = tmp_path / "picture.png"
+    image.fromarray(pixels).save(path)
+    return path
+
+
+def test_predict_any_size(minimix, trained, picture):
+    code, out, err = minimix("predict", picture, picture, "--model", trained)
+    assert (code, err) == (0, "")
+    first, second = out.splitlines()
+    assert first == second
+    assert first.startswith(f"{picture}: ")
+    top = first.removeprefix(f"{picture}: ").split(", ")
+    assert len(top) == 3
+    percents = [float(part.split()[1]) for part in top]
+    assert percents == sorted(percents, reverse=True)
+    assert all(part.split()[0] in shapes10.CLASS_NAMES for part in top)
+
+
+def test_predict_shows_the_middle_on_white(trained, picture):
+    from PIL import Image
+
+    from minimix.train import pictures
+
+    wide = np.zeros((20, 60, 4), np.uint8)
+    wide[:, 20:40] = (255, 0, 0, 255)
+    Image.fromarray(wide).save(picture)
+    seen = pictures.read(picture, (20, 20))
+    assert (seen == (255, 0, 0)).all()
+    Image.fromarray(np.zeros((9, 9, 4), np.uint8)).save(picture)
+    assert (pictures.read(picture, (32, 32)) == 255).all()
+
+
+def test_predict_refuses(minimix, trained, picture, tmp_path):
+    for arguments, code, words in [
+        (["nowhere.png"], 1, "cannot read nowhere.png"),
+        ([trained / "run.json"], 1, "no picture"),
+        ([picture, "--top", "0"], 2, "--top is 0"),
+        ([picture, picture, "--explain", "x.png"], 2, "--explain draws one image"),
+        ([], 2, "IMAGE"),
+    ]:
+        got, _, err = minimix("predict", *arguments, "--model", trained)
+        assert got == code
+        assert words in err
+        assert len(err.splitlines()) == 1
+
+
+def test_explain(minimix, trained, picture, tmp_path):
+    pytest.importorskip("matplotlib", reason="needs matplotlib, of the extra plots")
+    from PIL import Image
+
+    code, _, err = minimix("predict", picture, "--model", trained, "--explain", tmp_path / "e.png")
+    assert (code, err) == (0, "")
+    with Image.open(tmp_path / "e.png") as image:
+        assert image.size[0] > 500
+
+
+# ------------------------------------------------------------------ all of it
+
+
+def test_alone_it_helps(minimix):
+    code, out, _ = minimix()
+    assert code == 0
+    for command in ("train", "evaluate", "predict", "gradcheck", "lessons"):
+        assert command in out
+        code, help, _ = minimix(command, "--help")
+        assert code == 0
+        assert help.startswith(f"usage: minimix {command}")
+
+
+def test_wrong_commands(minimix, monkeypatch):
+    code, _, err = minimix("trian")
+    assert (code, len(err.splitlines())) == (2, 1)
+    code, _, err = minimix("--speed")
+    assert (code, len(err.splitlines())) == (2, 1)
+    monkeypatch.setattr(kernels, "_chosen", None)
+    monkeypatch.setenv("MINIMIX_BACKEND", "fortran")
+    code, _, err = minimix("train")
+    assert code == 2
+    assert "MINIMIX_BACKEND is 'fortran'" in err
+
+
+def test_version(minimix):
+    from minimix import __version__
+
+    assert minimix("--version") == (0, f"minimix {__version__}\n", "")
+
+
+def test_debug_shows_where_it_came_from(monkeypatch):
+    from minimix.errors import CheckpointError
+
+    monkeypatch.setenv("MINIMIX_DEBUG", "1")
+    with pytest.raises(CheckpointError):
+        cli.main(["evaluate", "nowhere"])
+
+
+def test_a_reader_that_leaves_early():
+    program = "import sys; from minimix.cli import main; sys.exit(main(['train', '--help']))"
+    process = subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    process.stdout.close()
+    assert b"Traceback" not in process.communicate()[1]
+
+
+def test_starting_imports_nothing_heavy():
+    program = (
+        "import sys; from minimix.cli import main; main([]);"
+        "heavy = {'numba', 'tqdm', 'safetensors', 'PIL', 'matplotlib', 'ssl', 'asyncio'};"
+        "sys.exit(str(heavy & set(sys.modules)) if heavy & set(sys.modules) else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
