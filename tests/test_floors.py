@@ -1,0 +1,118 @@
+"""A file imports only from floors below its own, or from its own part of the house; no circles."""
+
+import ast
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+import minimix
+
+FLOORS = [  # from the ground up; "" is minimix/__init__.py, the public face
+    {"errors"},
+    {"kernels", "autograd", "data"},
+    {"functional", "testing"},
+    {"nn"},
+    {"models", "optim"},
+    {"fuse"},
+    {""},
+    {"train"},
+    {"learn", "report"},
+    {"gradcases"},
+    {"cli"},
+    {"__main__"},
+]
+
+
+def imports(name, is_package, source, modules):
+    """The modules of minimix that `source`, the text of module `name`, imports anywhere in it."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            above = name.split(".")[: len(name.split(".")) + is_package - node.level]
+            base = ".".join([*(above if node.level else []), *filter(None, [node.module])])
+            inside = [f"{base}.{alias.name}" for alias in node.names]
+            found = [one if one in modules else base for one in inside]
+        else:
+            continue
+        yield from (one for one in found if one.split(".")[0] == "minimix")
+
+
+def house(root):
+    """Every module under `root`, as minimix.…, with the modules that it imports."""
+    paths = {}
+    for path in root.rglob("*.py"):
+        parts = path.relative_to(root).with_suffix("").parts
+        paths[".".join(("minimix", *(p for p in parts if p != "__init__")))] = path
+    return {
+        name: set(imports(name, path.stem == "__init__", path.read_text("utf-8"), paths)) - {name}
+        for name, path in paths.items()
+    }
+
+
+def part(module):
+    return module.split(".")[1] if "." in module else ""
+
+
+def wrong(graph):
+    """What breaks the rules, a line each."""
+    floor = {name: i for i, names in enumerate(FLOORS) for name in names}
+    lines = [f"{name} has no floor" for name in sorted(graph) if part(name) not in floor]
+    for name, imported in graph.items():
+        here = floor.get(part(name), 0)
+        lines += [
+            f"{name} imports {other} from a floor that is not below its own"
+            for other in sorted(imported)
+            if part(other) != part(name) and floor.get(part(other), 0) >= here
+        ]
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        lines.append("a circle: " + " ← ".join(error.args[1]))
+    return lines
+
+
+def test_the_house_stands():
+    graph = house(Path(minimix.__file__).parent)
+    assert len(graph) > 30
+    assert "minimix.kernels" in graph["minimix.functional.conv"]  # relative imports are followed
+    assert wrong(graph) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "complaint"),
+    [
+        ("nn/layers.py", "from ..models import convmixer", "minimix.nn.layers imports minimix.mod"),
+        ("autograd.py", "from . import kernels", "minimix.autograd imports minimix.kernels"),
+        ("kernels/a.py", "def f():\n    import minimix.autograd", "kernels.a imports minimix.aut"),
+        ("testing.py", "from .functional import conv as c", "testing imports minimix.functional.c"),
+        ("optim/a.py", "from ..models.convmixer import x", "optim.a imports minimix.models.conv"),
+        ("train/a.py", "from .. import cli", "minimix.train.a imports minimix.cli from a floor"),
+        ("nn/a.py", "from .. import Tensor", "minimix.nn.a imports minimix from a floor"),
+        ("nn/a.py", "from . import layers", "a circle"),
+        ("attic.py", "", "minimix.attic has no floor"),
+    ],
+)
+def test_what_breaks_the_rules_is_noticed(tmp_path, path, text, complaint):
+    files = {
+        "__init__.py": "from . import nn\nfrom .nn import layers",
+        "functional/conv.py": "from .. import kernels\nfrom ..autograd import op\nimport numpy",
+        "nn/layers.py": "from .. import functional as F\nfrom ..functional.conv import conv2d",
+        "models/convmixer.py": "from ..nn.layers import Linear",
+        **dict.fromkeys(("kernels/__init__.py", "functional/__init__.py"), ""),
+        **dict.fromkeys(("nn/__init__.py", "autograd.py", "cli.py", "testing.py"), ""),
+    }
+
+    def write():
+        for name, content in files.items():
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            (tmp_path / name).write_text(content, "utf-8")
+
+    write()
+    assert wrong(house(tmp_path)) == []
+    files[path] = text
+    if complaint == "a circle":
+        files["nn/layers.py"] = "from .a import something"
+    write()
+    assert any(complaint in line for line in wrong(house(tmp_path)))

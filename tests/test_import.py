@@ -1,0 +1,72 @@
+"""`import minimix` is light, and everything works where Numba cannot be imported."""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = ["numba", "llvmlite", "matplotlib", "tqdm", "safetensors", "PIL", "torch"]
+
+
+def python(code, **environment):
+    """What a fresh interpreter prints when it runs `code`, as JSON."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_importing_imports_nothing_heavy():
+    loaded = python("import json, sys, minimix; print(json.dumps(list(sys.modules)))")
+    assert "minimix.functional" in loaded
+    assert "numpy" in loaded
+    assert not set(HEAVY) & set(loaded)
+    assert "minimix.kernels.compiled" not in loaded
+
+
+def test_importing_takes_little_more_than_importing_numpy():
+    code = """
+import time
+start = time.perf_counter()
+import numpy
+middle = time.perf_counter()
+import minimix
+print((time.perf_counter() - middle) / (middle - start))
+"""
+    assert statistics.median(python(code) for _ in range(5)) < 1.0
+
+
+WITHOUT_NUMBA = """
+import json, sys
+for name in ("numba", "llvmlite"):
+    sys.modules[name] = None  # importing it raises ImportError
+import numpy as np
+import minimix as mx
+rng = np.random.default_rng(0)
+model = mx.ConvMixer(8, 1, 3, 2, 4, rng=0)
+optimizer = mx.AdamW(model.parameters(), lr=0.02)
+x, labels = mx.Tensor(rng.standard_normal((16, 8, 8, 3)).astype(np.float32)), np.arange(16) % 4
+losses = []
+for _ in range(30):
+    optimizer.zero_grad()
+    loss = mx.functional.cross_entropy(model(x), labels)
+    loss.backward()
+    optimizer.step()
+    losses.append(loss.item())
+print(json.dumps([losses[0], losses[-1], mx.kernels.backend_name()]))
+"""
+
+
+@pytest.mark.parametrize("wanted", ["numpy", ""])
+def test_it_trains_where_numba_cannot_be_imported(wanted):
+    first, last, backend = python(WITHOUT_NUMBA, MINIMIX_BACKEND=wanted)
+    assert backend == "numpy"
+    assert last < first / 3
