@@ -360,7 +360,9 @@ def predict(args: argparse.Namespace) -> int:
         top = sorted(zip(likely, names, strict=True), reverse=True)[: args.top]
         print(f"{path}: " + ", ".join(f"{name} {100 * p:.1f} %" for p, name in top))
         if args.explain:
-            pictures.explain(model, x, args.explain)
+            from .report.explain import explain, save
+
+            save(explain(model, x, names), args.explain)
             print(f"picture {args.explain}")
     return 0
 

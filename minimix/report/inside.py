@@ -12,6 +12,7 @@ import numpy as np
 from ..autograd import Array, Tensor, no_grad
 from ..data import Dataset, Loader, cifar10, shapes10
 from ..errors import DataError
+from ..fuse import fuse
 from ..models import ConvMixer
 from ..train.saved import config_of, load_model
 
@@ -81,9 +82,10 @@ def find_data(facts: dict[str, Any]) -> Dataset:
 def worst_mistakes(model: ConvMixer, data: Dataset, most: int = 24) -> list[Mistake]:
     """The test images that the model gives the largest probability of being what they are not."""
     images, labels = data.test_images, data.test_labels
+    net = fuse(model)
     with no_grad():
         batches = Loader(images, labels, 500, shuffle=False)
-        logits = np.concatenate([model(Tensor(x)).array for x, _ in batches])
+        logits = np.concatenate([net(Tensor(x)).array for x, _ in batches])
     shares = np.exp(logits - logits.max(axis=1, keepdims=True))
     shares /= shares.sum(axis=1, keepdims=True)
     taken = shares.argmax(axis=1)

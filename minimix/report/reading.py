@@ -152,12 +152,15 @@ def _epoch(line: Line) -> dict[str, Any]:
         if not isinstance(norms, dict):
             raise CheckpointError(f"{line.where} is damaged: {key!r} does not name layers")
         epoch[key] = {name: line.checked(key, value) for name, value in norms.items()}
-    confusion = line.content.get("confusion")
-    n = len(confusion) if isinstance(confusion, list) else 0
-    if not n or any(not isinstance(row, list) or len(row) != n for row in confusion):
-        raise CheckpointError(f"{line.where} is damaged: 'confusion' is not a square of counts")
-    counts = np.array([[line.checked("confusion", value) for value in row] for row in confusion])
-    if not (np.isfinite(counts).all() and (counts >= 0).all()):
-        raise CheckpointError(f"{line.where} is damaged: 'confusion' is not a square of counts")
-    epoch["confusion"] = counts
+    epoch["confusion"] = _square(line, line.content.get("confusion"))
     return epoch
+
+
+def _square(line: Line, rows: Any) -> Array:
+    """Lists of counts, as many in each as there are of them, as an array (n, n)."""
+    n = len(rows) if isinstance(rows, list) else 0
+    if n and all(isinstance(row, list) and len(row) == n for row in rows):
+        counts = np.array([[line.checked("confusion", n) for n in row] for row in rows])
+        if np.isfinite(counts).all() and (counts >= 0).all():
+            return counts
+    raise CheckpointError(f"{line.where} is damaged: 'confusion' is not a square of counts")
