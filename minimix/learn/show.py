@@ -294,24 +294,37 @@ def _places(values: list[Any], column: dict[int, int]) -> dict[int, tuple[float,
 
 
 def bars(
-    values: Mapping[str, float], *, alt: str, title: str = "", unit: str = "", log: bool = False
+    values: Mapping[str, float],
+    *,
+    alt: str,
+    title: str = "",
+    unit: str = "",
+    log: bool = False,
+    mark: Sequence[str] = (),
 ) -> Picture:
-    """One horizontal bar a name, with its number written at its end: for speeds and sizes."""
-    figure, ax = subplots(alt=alt, size=(7, 0.42 * len(values) + 0.8))
+    """One horizontal bar a name, with its number at its end: for speeds and sizes.
+
+    mark  names whose bars stand out
+    """
+    figure, ax = subplots(alt=alt, size=(7, 0.38 * len(values) + 0.6))
     names, lengths = list(values), list(values.values())
-    ax.barh(names, lengths, color=[BLUE, SKY, GREEN, ORANGE, RED, PURPLE][: len(names)] or BLUE)
+    ax.barh(names, lengths, color=[RED if name in mark else BLUE for name in names], height=0.7)
     for i, length in enumerate(lengths):
-        ax.annotate(
-            f"{length:.3g} {unit}", (length, i), (5, 0), textcoords="offset points", va="center"
-        )
+        text = f"{_three_digits(length)} {unit}"
+        ax.annotate(text, (length, i), (5, 0), textcoords="offset points", va="center")
     ax.invert_yaxis()
     if log:
         ax.set_xscale("log")
     ax.margins(x=0.18)
-    ax.set_xticks([])
+    ax.xaxis.set_visible(False)
     ax.spines["bottom"].set_visible(False)
+    ax.tick_params(length=0)
     ax.set_title(title)
     return figure
+
+
+def _three_digits(number: float) -> str:
+    return f"{float(f'{number:.3g}'):,.0f}" if abs(number) >= 100 else f"{number:.3g}"
 
 
 def plane(
