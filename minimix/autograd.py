@@ -297,7 +297,7 @@ class Tensor:
         if is_recording() and (self.requires_grad or self.node is not None):
             raise RuntimeError(
                 "assigning to part of a tensor that is on the tape would corrupt its gradients; "
-                "do it inside `with no_grad():`, or build the value with where, pad or concatenate"
+                "do it inside `with no_grad():`, or build the value with pad or concatenate"
             )
         self._array[index] = value.array if isinstance(value, Tensor) else value
         self.version += 1

@@ -1,6 +1,11 @@
 """What all tests share."""
 
+import hypothesis
 import pytest
+
+# The same examples each time, however slow the machine: a red test is never a matter of luck.
+hypothesis.settings.register_profile("minimix", derandomize=True, deadline=None)
+hypothesis.settings.load_profile("minimix")
 
 
 def pytest_addoption(parser):
