@@ -176,6 +176,7 @@ def _help(name: str) -> str:
 
 def train(args: argparse.Namespace) -> int:
     from .data import load
+    from .fuse import fuse
     from .kernels.threads import get_num_threads, set_num_threads
     from .train import Run, loop
     from .train.checkpoint import DiskError
@@ -227,7 +228,7 @@ def train(args: argparse.Namespace) -> int:
         say(f"trained for {clock(run.seconds())}")
         _print_test(test, data)
         if config.mirror:
-            _print_mirrored(load_model(run.model)[0], config.limited(data))
+            _print_mirrored(fuse(load_model(run.model)[0]), config.limited(data))
         print(f"checkpoint {run.model}")
     return 0
 
@@ -312,6 +313,7 @@ def add_evaluate(commands: Any) -> None:
 
 def evaluate(args: argparse.Namespace) -> int:
     from .data import load
+    from .fuse import fuse
     from .train import evaluate as test
     from .train.saved import config_of, load_model
 
@@ -323,9 +325,10 @@ def evaluate(args: argparse.Namespace) -> int:
             f"{args.model} was trained on {facts['data']['name']}, --data is {data.name}: "
             "other classes"
         )
-    _print_test(test(model, data.test_images, data.test_labels, data.n_classes), data)
+    fast = fuse(model)
+    _print_test(test(fast, data.test_images, data.test_labels, data.n_classes), data)
     if args.mirror:
-        _print_mirrored(model, data)
+        _print_mirrored(fast, data)
     return 0
 
 
@@ -398,12 +401,18 @@ def add_gradcheck(commands: Any) -> None:
         commands, gradcheck, "gradcheck", "Hold every gradient against finite differences."
     )
     parser.add_argument("operations", nargs="*", metavar="OP", help="only these (all)")
+    parser.add_argument(
+        "--backend",
+        choices=("numpy", "numba", "both"),
+        default="both",
+        help="whose kernels to check (both)",
+    )
 
 
 def gradcheck(args: argparse.Namespace) -> int:
     from . import gradcases
 
-    return gradcases.run(args.operations)
+    return gradcases.run(args.operations, args.backend)
 
 
 # ------------------------------------------------------------------ lessons

@@ -10,6 +10,7 @@ import numpy as np
 from .. import functional as F
 from ..autograd import Tensor
 from ..data import Dataset, Loader
+from ..fuse import fuse
 from ..optim import AdamW, clip_grad_norm
 from ..optim.averaging import WeightAverage
 from .config import Config
@@ -46,13 +47,14 @@ def train(
     state = State(config, data, model, optimizer, average)
     run.restore(state)
 
+    fast = fuse(model)  # the same parameters, fewer passes over memory
     augment = config.augment(data.n_classes)
     learning_rate = config.learning_rate(config.epochs * state.n_steps)
     averaged = average.applied if average else nullcontext
 
     def test_now() -> Evaluation:
         with averaged():
-            return evaluate(model, data.test_images, data.test_labels, data.n_classes)
+            return evaluate(fast, data.test_images, data.test_labels, data.n_classes)
 
     test = None
     with (
@@ -73,7 +75,7 @@ def train(
             )
             for x, targets in batches:
                 optimizer.lr = learning_rate(state.step)
-                logits = model(Tensor(x))  # (N, n_classes)
+                logits = fast(Tensor(x))  # (N, n_classes)
                 loss = F.cross_entropy(logits, targets, label_smoothing=config.label_smoothing)
                 optimizer.zero_grad()
                 loss.backward()

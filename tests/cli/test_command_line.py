@@ -280,7 +280,7 @@ def test_explain(minimix, trained, picture, tmp_path):
 def test_alone_it_helps(minimix):
     code, out, _ = minimix()
     assert code == 0
-    for command in ("train", "evaluate", "predict", "gradcheck", "lessons"):
+    for command in ("train", "evaluate", "predict", "report", "gradcheck", "lessons"):
         assert command in out
         code, help, _ = minimix(command, "--help")
         assert code == 0

@@ -12,6 +12,7 @@ import pytest
 import tiny_training
 from tiny_training import CONFIG, STEPS, results, run_to_end
 
+from minimix import kernels
 from minimix.errors import CheckpointError
 from minimix.train import Run, loop, train
 from minimix.train.checkpoint import load, save
@@ -60,6 +61,16 @@ def test_stopped_after_any_step(tmp_path, monkeypatch, uninterrupted, step):
     assert not (tmp_path / "model.safetensors").exists()
     run_to_end(tmp_path)
     assert results(tmp_path) == uninterrupted
+
+
+def test_the_compiled_kernels_give_the_same_bytes_too(tmp_path, monkeypatch):
+    pytest.importorskip("numba", reason="needs Numba")
+    begin, whole = tmp_path / "stopped", tmp_path / "whole"
+    with kernels.backend("numba"):
+        run_to_end(whole)
+        begin_and_stop(begin, monkeypatch, step=7)
+        run_to_end(begin)
+    assert results(begin) == results(whole)
 
 
 @pytest.mark.parametrize("seed", range(3))
