@@ -25,7 +25,8 @@ def fuse(model: ConvMixer) -> FusedConvMixer:
     if not isinstance(model, ConvMixer):
         raise TypeError(f"fuse: model is a {type(model).__name__}; expected a ConvMixer")
     _check("stem", model.stem, nn.Patchify)
-    for i, block in enumerate(model.blocks):
+    for i in range(len(model.blocks)):
+        block: Any = model.blocks[i]
         places, *channels = block
         if not isinstance(places, nn.Residual):
             raise TypeError(f"fuse: blocks.{i}.0 is {places!r}; expected a Residual")
@@ -35,9 +36,8 @@ def fuse(model: ConvMixer) -> FusedConvMixer:
 
 
 def _check(name: str, layers: Any, convolution: type[nn.Module], first: int = 0) -> None:
-    for i, (layer, kind) in enumerate(
-        zip(layers, (convolution, nn.GELU, nn.BatchNorm), strict=True)
-    ):
+    kinds: tuple[type[nn.Module], ...] = (convolution, nn.GELU, nn.BatchNorm)
+    for i, (layer, kind) in enumerate(zip(layers, kinds, strict=True)):
         plain = type(layer) is kind and getattr(layer, "approximate", "none") == "none"
         if not plain or (i == 0 and layer.bias is None):
             raise TypeError(
@@ -51,8 +51,10 @@ class FusedConvMixer(nn.Module):
 
     def __init__(self, model: ConvMixer) -> None:
         super().__init__()
-        self.stem, self.blocks = model.stem, model.blocks
-        self.pool, self.head = model.pool, model.head
+        self.stem: Any = model.stem
+        self.blocks: Any = model.blocks
+        self.pool = model.pool
+        self.head = model.head
         self.training = model.training
         self._plain = (model,)  # in a tuple, where it is no module of this one's
 

@@ -230,16 +230,16 @@ def gelu_norm_backward(
 
 def mix_channels_backward(
     z2: Array, g: Array, norm2: tuple[Array, ...],
-    z: Array, x: Array, norm: tuple[Array, ...], w: Array,
+    z1: Array, x: Array, norm1: tuple[Array, ...], w: Array,
 ) -> tuple[Array, Array, Array, Array, Array]:  # fmt: skip
-    """Back through gelu, batch norm and `mix_channels`: du, dw, db, and dγ, dβ of the norm of z."""
-    mean, rstd, gamma, beta = norm
+    """Back through gelu, batch norm and `mix_channels`: du, dw, db, and dγ, dβ of norm1."""
+    mean, rstd, gamma, beta = norm1
     dz2 = gelu_norm_backward(z2, g, *norm2)
-    u = gelu_affine(z, gamma * rstd, beta - mean * gamma * rstd) + x
+    u = gelu_affine(z1, gamma * rstd, beta - mean * gamma * rstd) + x
     rows = dz2.reshape(-1, w.shape[1])
     du = dz2 @ w.T
     dw, db = u.reshape(-1, w.shape[0]).T @ rows, rows.sum(axis=0)
-    return du, dw, db, *gelu_norm_sums(z, du, mean, rstd)
+    return du, dw, db, *gelu_norm_sums(z1, du, mean, rstd)
 
 
 def mix_places_backward(

@@ -59,15 +59,14 @@ class _Worker:
         self.job = job
         self.wake.release()
 
-    def finish(self) -> None:
-        """Take the job back from a thread that has not begun; otherwise wait for it."""
+    def finish(self) -> BaseException | None:
+        """Take the job back from a thread that has not begun, else wait; what went wrong, if so."""
         if self.wake.acquire(blocking=False):
             self.job = None
-            return
+            return None
         self.done.acquire()
         error, self.error = self.error, None
-        if error is not None:
-            raise error
+        return error
 
 
 _count = _default()
@@ -94,8 +93,10 @@ def run(kernel: Callable[..., None], pieces: int, *args: Any) -> None:
         try:
             job()
         finally:
-            for worker in _workers[:helpers]:
-                worker.finish()
+            errors = [worker.finish() for worker in _workers[:helpers]]
+        for error in errors:
+            if error is not None:
+                raise error
     finally:
         _busy.release()
 
@@ -123,7 +124,7 @@ def set_num_threads(n: int) -> None:
 def _set_blas_threads(n: int) -> None:
     """OpenBLAS, as NumPy's wheels carry it, has no Python name; other libraries keep their own."""
     try:
-        library = ctypes.CDLL(np.linalg._umath_linalg.__file__)  # type: ignore[attr-defined]
+        library = ctypes.CDLL(np.linalg._umath_linalg.__file__)
         setter = library.scipy_openblas_set_num_threads64_
     except (AttributeError, OSError):
         return

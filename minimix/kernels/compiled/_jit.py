@@ -28,7 +28,7 @@ from numba.core.serialize import dumps
 
 # Products and sums may be fused, for speed. Nothing else of IEEE arithmetic is given up: NaN and
 # infinity must come through to the loss, where divergence is noticed.
-OPTIONS = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
+OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
 
 DIGEST = 32  # bytes of SHA-256
 

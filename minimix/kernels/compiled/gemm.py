@@ -152,46 +152,49 @@ def _pack(b, row, column, k, n, packed):
                     store(packed, to + half, half, load(b, i * row + j + half, n - j - half))
                     to += wide
             else:
-                for jj in range(wide):
-                    if j + jj < n:
-                        for i in range(k0, k1):
-                            packed[to + (i - k0) * wide + jj] = b[i * row + (j + jj) * column]
-                    else:
-                        for i in range(k0, k1):
-                            packed[to + (i - k0) * wide + jj] = 0
-                to += (k1 - k0) * wide
+                for i in range(k0, k1):
+                    for jj in range(wide):
+                        there = j + jj < n
+                        packed[to + jj] = b[i * row + (j + jj) * column] if there else 0
+                    to += wide
+
+
+@helper
+def copy_tile(x, ix, x_row, rows, n, y, iy, y_row):
+    """A tile of up to ROWS rows and n columns, of which those past n are zero in y."""
+    half = lanes(x)
+    for r in range(min(ROWS, rows)):
+        for v in range(0, 2 * half, half):
+            store(y, iy + r * y_row + v, n - v, load(x, ix + r * x_row + v, n - v))
 
 
 @helper
 def multiply_rows(a, ia, a_row, rows, k, packed, n, bias, c, ic, edge):
     """c[rows, n] = a[rows, k] b + bias; b packed, bias as long as its panels are wide together.
 
-    Rows of a are a_row apart, rows of c n. `edge` has room for one tile.
+    Rows of a are a_row apart, rows of c n. `edge` has room for one tile: the last columns are
+    computed there when they do not fill one.
     """
     wide = columns(a)
     panel = 0
     for k0 in range(0, k, DEPTH):
         deep = min(DEPTH, k - k0)
         for j in range(0, n, wide):
+            whole = n - j >= wide
             for r in range(0, rows, ROWS):
                 at = ia + r * a_row + k0
                 to = ic + r * n + j
-                if n - j >= wide:
-                    if k0 == 0:
-                        tile(deep, a, at, rows - r, a_row, 1, packed, panel, wide,
-                             bias, j, 0, c, to, n)  # fmt: skip
-                    else:
-                        tile(deep, a, at, rows - r, a_row, 1, packed, panel, wide,
-                             c, to, n, c, to, n)  # fmt: skip
+                out, o, o_row = (c, to, n) if whole else (edge, 0, wide)
+                if k0 == 0:
+                    start, s, s_row = bias, j, 0
                 else:
-                    for i in range(min(ROWS, rows - r)):
-                        for jj in range(n - j):
-                            edge[i * wide + jj] = bias[j + jj] if k0 == 0 else c[to + i * n + jj]
-                    tile(deep, a, at, rows - r, a_row, 1, packed, panel, wide,
-                         edge, 0, wide, edge, 0, wide)  # fmt: skip
-                    for i in range(min(ROWS, rows - r)):
-                        for jj in range(n - j):
-                            c[to + i * n + jj] = edge[i * wide + jj]
+                    start, s, s_row = out, o, o_row
+                    if not whole:
+                        copy_tile(c, to, n, rows - r, n - j, edge, o, o_row)
+                tile(deep, a, at, rows - r, a_row, 1, packed, panel, wide,
+                     start, s, s_row, out, o, o_row)  # fmt: skip
+                if not whole:
+                    copy_tile(edge, o, o_row, rows - r, n - j, c, to, n)
             panel += deep * wide
 
 
@@ -222,18 +225,15 @@ def multiply_blocks(a, k, b, n, rows, c, ic, edge):
     wide = columns(a)
     a_row, b_row = padded(k, a), padded(n, b)
     for j in range(0, n, wide):
+        whole = n - j >= wide
         for i in range(0, k, ROWS):
             to = ic + i * n + j
-            if n - j >= wide:
-                tile(rows, a, i, k - i, 1, a_row, b, j, b_row, c, to, n, c, to, n)
-            else:
-                for ii in range(min(ROWS, k - i)):
-                    for jj in range(n - j):
-                        edge[ii * wide + jj] = c[to + ii * n + jj]
-                tile(rows, a, i, k - i, 1, a_row, b, j, b_row, edge, 0, wide, edge, 0, wide)
-                for ii in range(min(ROWS, k - i)):
-                    for jj in range(n - j):
-                        c[to + ii * n + jj] = edge[ii * wide + jj]
+            out, o, o_row = (c, to, n) if whole else (edge, 0, wide)
+            if not whole:
+                copy_tile(c, to, n, k - i, n - j, edge, o, o_row)
+            tile(rows, a, i, k - i, 1, a_row, b, j, b_row, out, o, o_row, out, o, o_row)
+            if not whole:
+                copy_tile(edge, o, o_row, k - i, n - j, c, to, n)
 
 
 @kernel

@@ -47,7 +47,7 @@ def gelu_moments(z, at, rows, c, pivots, sums, means, squares, to):
             n = c - i
             a = gelu_value(load(z, at + row * c + i, n))
             add_moments(a, load(pivots, i, n), sums, i, c, n)
-    end_moments(pivots, 0, sums, rows, c, c, means, squares, to)
+    end_moments(pivots, sums, rows, c, c, means, squares, to)
 
 
 @kernel
@@ -93,7 +93,7 @@ def _mix_channels(queue, z, x, m, k, scale, shift, w, bias, c, out, means, squar
         row = piece * CHUNK
         rows = min(CHUNK, m - row)
         load_mixed(z, x, row, rows, k, scale, shift, u, a)
-        multiply_rows(u, 0, ahead, rows, k, w, c, bias, out, row * c, edge)
+        multiply_rows(u, np.int64(0), ahead, rows, k, w, c, bias, out, row * c, edge)
         gelu_moments(out, row * c, rows, c, pivots, sums, means, squares, piece * c)
 
 
@@ -185,7 +185,7 @@ def _mix_places(k):
                                 store(pivots, v, half, a)
                             add_moments(a, load(pivots, v, half), sums, v, pixel, half)
                         to += c
-            end_moments(pivots, 0, sums, h * w, pixel, min(pixel, c - channel), means, squares,
+            end_moments(pivots, sums, h * w, pixel, min(pixel, c - channel), means, squares,
                         image * c + channel)  # fmt: skip
 
     return mix_places
@@ -305,7 +305,7 @@ def _mix_channels_backward(queue, z, g, pixels, p, q, o, c, z1, x, m, k, scale, 
                     store(db, piece * c + i, n, load(db, piece * c + i, n) + v)
             load_mixed(z1, x, start, rows, k, scale, shift, u, a)
             multiply_blocks(u, k, dz, c, rows, dw, piece * k * c, edge)
-            multiply_rows(dz, 0, z_row, rows, c, w, k, nothing, du, start * k, edge)
+            multiply_rows(dz, np.int64(0), z_row, rows, c, w, k, nothing, du, start * k, edge)
             for row in range(rows):
                 for i in range(0, k, step):
                     n = k - i

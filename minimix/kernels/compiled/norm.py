@@ -45,7 +45,7 @@ def _channel_moments(queue, x, m, c, means, squares):
             for i in range(0, c, step):
                 n = c - i
                 add_moments(load(x, row * c + i, n), load(x, start * c + i, n), sums, i, c, n)
-        end_moments(x, start * c, sums, stop - start, c, c, means, squares, piece * c)
+        end_moments(x[start * c :], sums, stop - start, c, c, means, squares, piece * c)
 
 
 @kernel

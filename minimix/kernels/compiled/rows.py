@@ -69,16 +69,18 @@ def add_moments(v, pivot, sums, i, c, n):
 
 
 @helper
-def end_moments(pivots, at, sums, count, c, n, means, squares, to):
+def end_moments(pivots, sums, count, c, n, means, squares, to):
     """Mean and Σ(x − mean)² of `count` samples from their sums about the pivots, n channels of c.
 
     Summing about a pivot that is itself a sample keeps Σd² from drowning in (Σd)² when the mean
     is large, at no extra pass.
     """
-    for i in range(n):
-        shift = sums[i] / count
-        means[to + i] = pivots[at + i] + shift
-        squares[to + i] = max(sums[c + i] - sums[i] * shift, sums[i] * 0)
+    for i in range(0, n, lanes(sums)):
+        m = n - i
+        s = load(sums, i, m)
+        shift = s / count
+        store(means, to + i, m, load(pivots, i, m) + shift)
+        store(squares, to + i, m, load(sums, c + i, m) - s * shift)
 
 
 def merge_moments(means, squares, size, m):
@@ -91,5 +93,5 @@ def merge_moments(means, squares, size, m):
     sizes[-1] = m - size * (len(means) - 1)
     mean = (sizes * means).sum(axis=0) / m
     scatter = (sizes * np.square(means - mean)).sum(axis=0)
-    variance = (squares.sum(axis=0, dtype=np.float64) + scatter) / m
+    variance = (np.maximum(squares, 0).sum(axis=0, dtype=np.float64) + scatter) / m
     return mean.astype(means.dtype), variance.astype(means.dtype)

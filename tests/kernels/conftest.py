@@ -1,0 +1,3 @@
+import pytest
+
+pytest.importorskip("numba", reason="numba is not installed")

@@ -1,0 +1,242 @@
+"""Every compiled kernel against its twin in NumPy, over awkward shapes."""
+
+import inspect
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from minimix import kernels
+from minimix.kernels import compiled, reference
+
+DTYPES = [np.float32, np.float64]
+TOLERANCE = {np.float32: 1e-5, np.float64: 1e-12}
+
+
+def draw(shape, dtype, seed=0):
+    return np.random.default_rng(seed).standard_normal(shape).astype(dtype)
+
+
+def positive(shape, dtype, seed=0):
+    return np.abs(draw(shape, dtype, seed)) + dtype(0.5)
+
+
+def close(mine, truth, dtype):
+    """Largest difference, as a share of the largest value."""
+    assert mine.dtype == dtype
+    assert mine.shape == truth.shape
+    if truth.size:
+        error = np.abs(mine - truth).max() / max(np.abs(truth).max(), 1)
+        assert error < TOLERANCE[dtype], error
+
+
+def agree(name, *arrays_and_options, dtype):
+    """compiled.name against reference.name; the reference computes in float64."""
+    wide = _in_float64(arrays_and_options)
+    mine = getattr(compiled, name)(*arrays_and_options)
+    truth = getattr(reference, name)(*wide)
+    for a, b in zip(_tuple(mine), _tuple(truth), strict=True):
+        close(a, b, dtype)
+
+
+def _in_float64(values):
+    return tuple(
+        v.astype(np.float64) if isinstance(v, np.ndarray)
+        else _in_float64(v) if isinstance(v, tuple)
+        else v
+        for v in values
+    )  # fmt: skip
+
+
+def _tuple(value):
+    return value if isinstance(value, tuple) else (value,)
+
+
+def test_both_back_ends_have_the_same_kernels_with_the_same_arguments():
+    names = set(compiled.__all__)
+    assert names | {"backend", "backend_name", "get_num_threads", "set_num_threads"} == set(
+        kernels.__all__
+    )
+    for name in names:
+        mine = inspect.signature(getattr(compiled, name)).parameters
+        assert list(mine) == list(inspect.signature(getattr(reference, name)).parameters), name
+
+
+# ---- elementwise
+
+SIZES = [(), (0,), (1,), (7,), (8,), (33,), (3, 5, 7), (20_000,)]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", SIZES, ids=str)
+def test_gelu(shape, dtype):
+    x = 3 * draw(shape, dtype)
+    g = draw(shape, dtype, 1)
+    agree("gelu", x, dtype=dtype)
+    agree("gelu_tanh", x, dtype=dtype)
+    agree("gelu_backward", x, g, dtype=dtype)
+    agree("gelu_tanh_backward", x, g, dtype=dtype)
+
+
+def test_gelu_float32_keeps_its_promise_everywhere():
+    x = np.concatenate([np.linspace(-9, 9, 200_001), [-1e30, -1e4, 1e4, 1e30]]).astype(np.float32)
+    truth = reference.gelu(x.astype(np.float64))
+    error = np.abs(kernels.gelu(x) - truth)
+    assert (error <= 1e-6 + 2.5e-7 * np.abs(truth)).all()
+    slope = reference.gelu_backward(x[:-4].astype(np.float64), np.ones(200_001))
+    assert np.abs(kernels.gelu_backward(x[:-4], np.ones(200_001, np.float32)) - slope).max() < 1e-6
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("size", [1, 9, 20_000])
+def test_adamw_update(size, dtype):
+    mine = [positive((size,), dtype, seed) for seed in range(4)]
+    truth = [a.astype(np.float64) for a in mine]
+    for step in (1, 2):
+        compiled.adamw_update(*mine, 1e-2, 0.9, 0.99, 1e-8, 0.1, step)
+        reference.adamw_update(*truth, 1e-2, 0.9, 0.99, 1e-8, 0.1, step)
+    for a, b in zip(mine, truth, strict=True):
+        close(a, b, dtype)
+
+
+def test_adamw_update_writes_into_arrays_that_are_not_contiguous():
+    p, g, m, v = (positive((6, 10), np.float32, seed) for seed in range(4))
+    straight = [a[:, ::2].copy() for a in (p, g, m, v)]
+    compiled.adamw_update(p[:, ::2], g[:, ::2], m[:, ::2], v[:, ::2], 0.1, 0.9, 0.9, 1e-8, 0.0, 1)
+    compiled.adamw_update(*straight, 0.1, 0.9, 0.9, 1e-8, 0.0, 1)
+    for a, b in zip((p, m, v), (straight[0], straight[2], straight[3]), strict=True):
+        np.testing.assert_array_equal(a[:, ::2], b)
+
+
+# ---- rows
+
+ROWS = [(1, 1), (2, 3), (95, 8), (96, 17), (97, 33), (300, 16)]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("m", "c"), ROWS)
+def test_rows(m, c, dtype):
+    x, g = draw((m, c), dtype), draw((m, c), dtype, 1)
+    mean, rstd, gamma, beta = (positive((c,), dtype, seed) for seed in range(4))
+    agree("channel_sum", x, dtype=dtype)
+    agree("channel_moments", x, dtype=dtype)
+    agree("normalize", x, mean, rstd, gamma, beta, dtype=dtype)
+    agree("batch_norm_backward", x, g, mean, rstd, gamma, dtype=dtype)
+
+
+def test_moments_survive_a_mean_much_larger_than_the_spread():
+    x = (1000 + draw((500, 20), np.float64)).astype(np.float32)
+    _, var = compiled.channel_moments(x)
+    np.testing.assert_allclose(var, x.astype(np.float64).var(axis=0), rtol=1e-4)
+
+
+# ---- matrix product
+
+PRODUCTS = [(1, 1, 1), (5, 3, 2), (97, 257, 33), (200, 48, 64), (300, 300, 10), (3, 700, 40)]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("m", "k", "n"), PRODUCTS)
+def test_matmul(m, k, n, dtype):
+    a, b = draw((m, k), dtype), draw((k, n), dtype, 1)
+    truth = a.astype(np.float64) @ b.astype(np.float64)
+    forms = (np.ascontiguousarray, np.asfortranarray, lambda x: np.repeat(x, 2, 1)[:, ::2])
+    for left in forms:
+        for right in forms:
+            close(compiled.matmul(left(a), right(b)), truth, dtype)
+
+
+@pytest.mark.parametrize(("m", "k", "n"), [(0, 3, 4), (3, 0, 4), (3, 4, 0)])
+def test_matmul_of_nothing(m, k, n):
+    product = compiled.matmul(np.ones((m, k), np.float32), np.ones((k, n), np.float32))
+    np.testing.assert_array_equal(product, np.zeros((m, n), np.float32))
+
+
+def test_matmul_of_whole_numbers_is_exact():
+    rng = np.random.default_rng(0)
+    a, b = rng.integers(-9, 9, (123, 77)), rng.integers(-9, 9, (77, 45))
+    product = compiled.matmul(a.astype(np.float32), b.astype(np.float32))
+    np.testing.assert_array_equal(product, a @ b)
+
+
+# ---- depthwise convolution: 1-pixel images, kernels larger than the image, odd and even, bands
+
+IMAGES = [
+    (1, 1, 1, 3, 5), (2, 5, 6, 7, 3), (3, 16, 16, 40, 5), (9, 8, 8, 17, 3), (2, 3, 9, 16, 2),
+    (1, 40, 70, 18, 2), (2, 3, 4, 5, 13), (1, 90, 60, 5, 3), (0, 4, 4, 3, 3),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("n", "h", "v", "c", "k"), IMAGES)
+def test_depthwise(n, h, v, c, k, dtype):
+    x, g = draw((n, h, v, c), dtype), draw((n, h, v, c), dtype, 1)
+    w = draw((k, k, c), dtype, 2)
+    agree("depthwise_conv2d", x, w, dtype=dtype)
+    agree("depthwise_conv2d_dx", g, w, dtype=dtype)
+    agree("depthwise_conv2d_dw", x, g, k, dtype=dtype)
+
+
+# ---- a fused ConvMixer
+
+MIXERS = [(1, 1, 1, 3, 5, 2), (2, 5, 6, 7, 3, 9), (9, 8, 8, 33, 3, 33), (1, 70, 60, 18, 2, 5)]
+
+
+def norms(c, dtype):
+    forward = tuple(positive((c,), dtype, seed) for seed in range(4))
+    return forward, (*forward[:3], draw((c,), dtype, 5), draw((c,), dtype, 6))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("n", "h", "v", "c", "k", "d"), MIXERS)
+def test_mixer_forward(n, h, v, c, k, d, dtype):
+    x, z = draw((n, h, v, c), dtype), draw((n, h, v, c), dtype, 1)
+    places, channels = draw((k, k, c), dtype, 2), draw((c, d), dtype, 3)
+    scale, shift, b = (draw((c,), dtype, seed) for seed in (4, 5, 6))
+    scale_d, shift_d, b_d = (draw((d,), dtype, seed) for seed in (7, 8, 9))
+    agree("embed", x.reshape(-1, c), channels, b_d, dtype=dtype)
+    agree("mix_places", x, places, b, dtype=dtype)
+    agree("mix_channels", z, x, scale, shift, channels, b_d, dtype=dtype)
+    agree("gelu_affine", z, scale, shift, dtype=dtype)
+    agree("infer_places", x, places, b, scale, shift, dtype=dtype)
+    agree("infer_channels", x, channels, b_d, scale_d, shift_d, dtype=dtype)
+
+
+@pytest.mark.parametrize("pooled", [False, True], ids=["gradient", "gradient of a mean"])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("n", "h", "v", "c", "k", "d"), MIXERS)
+def test_mixer_backward(n, h, v, c, k, d, dtype, pooled):
+    x, z = draw((n, h, v, c), dtype), draw((n, h, v, c), dtype, 1)
+    g, z2 = draw((n, h, v, d), dtype, 2), draw((n, h, v, d), dtype, 3)
+    if pooled:
+        g = np.broadcast_to(g[:, :1, :1], g.shape)
+    places, channels = draw((k, k, c), dtype, 4), draw((c, d), dtype, 5)
+    (norm, backward_norm), (norm2, backward_norm2) = norms(c, dtype), norms(d, dtype)
+    agree("gelu_norm_sums", z2, g, *norm2[:2], dtype=dtype)
+    agree("gelu_norm_backward", z2, g, *backward_norm2, dtype=dtype)
+    agree("mix_channels_backward", z2, g, backward_norm2, z, x, norm, channels, dtype=dtype)
+    agree("mix_places_backward", z, draw(z.shape, dtype, 6), backward_norm, x, places, dtype=dtype)
+
+
+# ---- any shape, any layout
+
+shapes = st.tuples(st.integers(1, 3), st.integers(1, 9), st.integers(1, 11), st.integers(1, 35))
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(shape=shapes, k=st.sampled_from([2, 3]), layout=st.sampled_from(["C", "F", "read-only"]))
+@example(shape=(1, 1, 1, 1), k=3, layout="F")
+def test_any_shape_and_layout(shape, k, layout):
+    def laid_out(a):
+        a = np.array(a, order="F" if layout == "F" else "C")
+        a.setflags(write=layout != "read-only")
+        return a
+
+    x, g = laid_out(draw(shape, np.float32)), laid_out(draw(shape, np.float32, 1))
+    w = laid_out(draw((k, k, shape[-1]), np.float32, 2))
+    agree("depthwise_conv2d", x, w, dtype=np.float32)
+    agree("depthwise_conv2d_dw", x, g, k, dtype=np.float32)
+    agree("gelu_backward", x, g, dtype=np.float32)
+    agree("channel_moments", x.reshape(-1, shape[-1]), dtype=np.float32)
+    agree("matmul", x.reshape(-1, shape[-1]).T, g.reshape(-1, shape[-1]), dtype=np.float32)

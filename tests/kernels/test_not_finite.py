@@ -1,0 +1,63 @@
+"""NaN and infinity come through: divergence must be seen in the loss."""
+
+import numpy as np
+import pytest
+
+from minimix.kernels import compiled
+
+BAD = [np.nan, np.inf, -np.inf]
+
+
+def spoiled(shape, bad, dtype):
+    x = np.ones(shape, dtype)
+    x.reshape(-1)[x.size // 2] = bad
+    return x
+
+
+def lost(*results):
+    """Whether a result is finite throughout, as if nothing had happened."""
+    return any(np.isfinite(r).all() for r in results)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("bad", BAD)
+@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
+def test_what_is_not_finite_stays_so(bad, dtype):
+    image = spoiled((2, 5, 5, 20), bad, dtype)
+    rows, good, c = image.reshape(-1, 20), np.ones((50, 20), dtype), np.ones(20, dtype)
+    w, k3 = np.ones((20, 20), dtype), np.ones((3, 3, 20), dtype)
+    assert not lost(
+        compiled.matmul(rows, w),
+        compiled.matmul(rows.T, good),
+        compiled.channel_sum(rows),
+        *compiled.channel_moments(rows),
+        compiled.normalize(rows, c, c, c, c),
+        *compiled.batch_norm_backward(good, rows, c, c, c)[::2],
+        compiled.depthwise_conv2d(image, k3),
+        compiled.depthwise_conv2d_dw(image, np.ones_like(image), 3),
+        *compiled.mix_places(image, k3, c)[:2],
+        *compiled.embed(rows, w, c)[:2],
+        compiled.mix_places_backward(
+            np.ones_like(image), image, (c, c, c, c, c), np.ones_like(image), k3
+        )[0],
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_gelu_of_what_is_not_finite(dtype):
+    x = np.array([np.nan, np.inf] * 9, dtype)
+    for y in (compiled.gelu(x), compiled.gelu_tanh(x)):
+        assert np.isnan(y[::2]).all()
+        assert (y[1::2] == np.inf).all()
+    one = np.ones_like(x)
+    assert np.isnan(compiled.gelu_backward(x, one)[::2]).all()
+    assert np.isnan(compiled.gelu_tanh_backward(x, one)[::2]).all()
+    assert np.isnan(compiled.gelu_backward(one, x * 1)[::2]).all()
+
+
+def test_adamw_keeps_nan():
+    p, g, m, v = np.ones((4, 20), np.float32)
+    g[3] = np.nan
+    compiled.adamw_update(p, g, m, v, 0.1, 0.9, 0.9, 1e-8, 0.1, 1)
+    assert np.isnan(p[3])
+    assert np.isfinite(p[4:]).all()

@@ -1,0 +1,112 @@
+"""The same bits for any number of threads, from any thread, in a forked child."""
+
+import os
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+
+from minimix import kernels
+from minimix.kernels import threads
+
+
+@pytest.fixture(autouse=True)
+def same_number_of_threads_afterwards():
+    before = kernels.get_num_threads()
+    yield
+    kernels.set_num_threads(before)
+
+
+def everything():
+    """The bytes of every kernel's results on something large enough to be divided."""
+    rng = np.random.default_rng(0)
+    x, g = rng.standard_normal((2, 20, 9, 9, 40)).astype(np.float32)
+    rows, g_rows = x.reshape(-1, 40), g.reshape(-1, 40)
+    w, k3 = rng.standard_normal((40, 40)), rng.standard_normal((3, 3, 40))
+    w, k3, c = w.astype(np.float32), k3.astype(np.float32), rows[0]
+    p, m, v = np.abs(rng.standard_normal((3, 20_000))).astype(np.float32)
+    kernels.adamw_update(p, m[::-1].copy(), m, v, 0.1, 0.9, 0.9, 1e-8, 0.1, 1)
+    five = (c, rows[1], rows[2], rows[3], rows[4])
+    results = (
+        p, m, v,
+        kernels.gelu(x), kernels.gelu_backward(x, g),
+        kernels.matmul(rows, w), kernels.matmul(rows.T, g_rows),
+        kernels.channel_sum(rows), *kernels.channel_moments(rows),
+        kernels.normalize(rows, c, c, c, c),
+        *kernels.batch_norm_backward(rows, g_rows, c, c, c),
+        kernels.depthwise_conv2d(x, k3), kernels.depthwise_conv2d_dw(x, g, 3),
+        *kernels.embed(rows, w, c), *kernels.mix_places(x, k3, c),
+        *kernels.mix_channels(x, g, c, c, w, c),
+        kernels.infer_places(x, k3, c, c, c), kernels.infer_channels(x, w, c, c, c),
+        *kernels.gelu_norm_sums(x, g, c, c),
+        *kernels.mix_channels_backward(x, g, five, g, x, five[:4], w),
+        *kernels.mix_places_backward(x, g, five, g, k3),
+    )  # fmt: skip
+    return [np.ascontiguousarray(r).tobytes() for r in results]
+
+
+def test_the_same_bits_for_any_number_of_threads():
+    kernels.set_num_threads(1)
+    alone = everything()
+    for n in (2, 3, 7):
+        kernels.set_num_threads(n)
+        assert everything() == alone, f"{n} threads"
+
+
+def test_several_python_threads_at_once():
+    kernels.set_num_threads(3)
+    x = np.random.default_rng(0).standard_normal(50_000).astype(np.float32)
+    truth = kernels.gelu(x).tobytes()
+    wrong = []
+
+    def caller():
+        wrong.extend(i for i in range(50) if kernels.gelu(x).tobytes() != truth)
+
+    callers = [threading.Thread(target=caller) for _ in range(4)]
+    for thread in callers:
+        thread.start()
+    for thread in callers:
+        thread.join()
+    assert wrong == []
+
+
+def test_an_error_in_a_kernel_reaches_the_caller_and_leaves_the_threads_usable():
+    kernels.set_num_threads(3)
+    with pytest.raises(ZeroDivisionError):
+        threads.run(lambda queue: 1 / 0, 100)
+    x = np.ones(50_000, np.float32)
+    assert kernels.gelu(x)[0] == pytest.approx(0.8413447)
+
+
+def test_every_thread_helps():
+    kernels.set_num_threads(3)
+    meeting = threading.Barrier(3, timeout=30)
+    threads.run(lambda queue: meeting.wait(), 3)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+def test_a_forked_child_has_its_own_threads():
+    code = (
+        "import os, numpy as np\n"
+        "from minimix import kernels\n"
+        "kernels.set_num_threads(2)\n"
+        "x = np.ones(50_000, np.float32); y = kernels.gelu(x)\n"
+        "child = os.fork()\n"
+        "if child == 0:\n"
+        "    os._exit(0 if (kernels.gelu(x) == y).all() else 1)\n"
+        "raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
+
+
+@pytest.mark.parametrize("n", [0, -1, 1.5, "2", True])
+def test_a_number_of_threads_that_makes_no_sense(n):
+    with pytest.raises(ValueError, match="set_num_threads"):
+        kernels.set_num_threads(n)
+
+
+def test_set_num_threads_is_what_get_num_threads_says():
+    kernels.set_num_threads(5)
+    assert kernels.get_num_threads() == 5
