@@ -250,14 +250,14 @@ CASES: tuple[Case, ...] = (
             w=normal(k, k, 3),
             b=normal(3),
         )
-        for k in (1, 2, 3, 4, 5)
+        for k in (1, 2, 3, 5)
     ),
     _op(
         "depthwise_conv2d",
         "kernel larger than the image, no bias",
         linear="xw",
         x=normal(2, 2, 3, 2),
-        w=normal(7, 7, 2),
+        w=normal(5, 5, 2),
     ),
     _op(
         "depthwise_conv2d",
@@ -277,7 +277,7 @@ CASES: tuple[Case, ...] = (
             w=normal(k, k, 37),
             b=normal(37),
         )
-        for k in (3, 4, 5, 6, 7, 9)
+        for k in (3, 4, 5, 9)
     ),
     *(
         _op(
