@@ -489,6 +489,8 @@ def _bar(share: float, colour: int = 0) -> Html:
 
 def _classes_compared(subjects: Sequence[Subject]) -> Html:
     tested = [(i, s) for i, s in enumerate(subjects) if s.epochs]
+    if not tested:
+        return el("p", "Tests come at the end of an epoch; none is complete yet.")
     if len({tuple(s.class_names) for _, s in tested}) != 1:
         return el("p", "The runs do not share their classes; each has its own below.")
     shares = [np.diag(_shares(s)) for _, s in tested]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,9 @@ import numpy as np
 from ..autograd import Array
 from ..errors import CheckpointError
 
-STEP_KEYS = ("step", "epoch", "loss", "accuracy", "lr", "grad_norm")
-EPOCH_KEYS = ("step", "epoch", "train_loss", "train_accuracy", "test_loss", "test_accuracy")
+COUNTS = ("step", "epoch")
+STEP_KEYS = (*COUNTS, "loss", "accuracy", "lr", "grad_norm")
+EPOCH_KEYS = (*COUNTS, "train_loss", "train_accuracy", "test_loss", "test_accuracy")
 
 
 @dataclass(frozen=True)
@@ -61,8 +62,8 @@ def read(folder: Path) -> Reading:
     epochs = []
     for line in _lines(folder / "metrics.jsonl"):
         if line.content.get("kind") == "step":
-            for key in STEP_KEYS:
-                steps[key].append(line.number(key))
+            for key, value in line.numbers(STEP_KEYS).items():
+                steps[key].append(value)
         elif line.content.get("kind") == "epoch":
             epochs.append(_epoch(line))
 
@@ -101,10 +102,17 @@ class Line:
         """`value` if it is a number. CheckpointError otherwise."""
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise CheckpointError(f"{self.where} is damaged: {key!r} is {value!r:.40}, no number")
-        try:
-            return float(value)
-        except OverflowError:
-            return math.inf
+        if abs(value) >= 1e30:  # as good as infinite, and no axis has to hold it
+            return math.inf if value > 0 else -math.inf
+        return float(value)
+
+    def numbers(self, keys: Sequence[str]) -> dict[str, float]:
+        """The numbers of those names, of which steps and epochs count from 1."""
+        found = {key: self.number(key) for key in keys}
+        for key in COUNTS:
+            if not 1 <= found[key] < math.inf:
+                raise CheckpointError(f"{self.where} is damaged: {key!r} is {found[key]:g}")
+        return found
 
 
 def _about(folder: Path) -> dict[str, Any]:
@@ -144,9 +152,7 @@ def _parse(content: bytes, where: str) -> Line:
 
 
 def _epoch(line: Line) -> dict[str, Any]:
-    epoch: dict[str, Any] = {key: line.number(key) for key in EPOCH_KEYS}
-    if not (epoch["step"] >= 1 and epoch["epoch"] >= 1):
-        raise CheckpointError(f"{line.where} is damaged: steps and epochs count from 1")
+    epoch: dict[str, Any] = line.numbers(EPOCH_KEYS)
     for key in ("weight_norms", "gradient_norms"):
         norms = line.content.get(key)
         if not isinstance(norms, dict):

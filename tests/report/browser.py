@@ -6,12 +6,12 @@ with a zero byte. https://chromedevtools.github.io/devtools-protocol
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 import select
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -19,9 +19,18 @@ from typing import Any
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
+# Python opens pipes where there is room, and the browser wants them at 3 and 4.
+START = """
+import fcntl, os, sys
+ends = [fcntl.fcntl(int(n), fcntl.F_DUPFD, 10) for n in sys.argv[1:3]]
+for end, place in zip(ends, (3, 4)):
+    os.dup2(end, place)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
+
 
 def find() -> str | None:
-    """Where a Chromium is installed; None where there is none, or no POSIX shell to start it."""
+    """Where a Chromium is installed; None where there is none, or it cannot be given pipes."""
     return next(filter(None, map(shutil.which, NAMES)), None) if os.name == "posix" else None
 
 
@@ -36,7 +45,7 @@ class Browser:
         theirs, self.to = os.pipe()
         self.answers, ours = os.pipe()
         command = [
-            "sh", "-c", f'exec "$0" "$@" 3<&{theirs} 4>&{ours}', program,
+            sys.executable, "-ISc", START, str(theirs), str(ours), program,
             "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
             "--no-first-run", "--disable-extensions", "--disable-background-networking",
             "--remote-debugging-pipe", f"--user-data-dir={self.profile.name}", "about:blank",
@@ -54,13 +63,20 @@ class Browser:
         self.events: list[tuple[str, dict[str, Any]]] = []
 
     def __enter__(self) -> Browser:
+        try:
+            self._attach()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def _attach(self) -> None:
         targets = self.send("Target.getTargets")["targetInfos"]
         page = next(target["targetId"] for target in targets if target["type"] == "page")
         attached = self.send("Target.attachToTarget", targetId=page, flatten=True)
         self.session = attached["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.send(f"{domain}.enable")
-        return self
 
     def __exit__(self, *_exception: object) -> None:
         os.close(self.to)  # it ends when nobody is left to command it
@@ -151,8 +167,3 @@ class Browser:
                 if not url.startswith(("data:", "file:")):
                     found.append(f"request: {url}")
         return found
-
-    def screenshot(self, path: Path) -> None:
-        """The whole page as a PNG."""
-        picture = self.send("Page.captureScreenshot", captureBeyondViewport=True, format="png")
-        path.write_bytes(base64.b64decode(picture["data"]))

@@ -1,0 +1,115 @@
+"""The page in a real browser."""
+
+import browser
+import pytest
+
+from minimix.data import shapes10
+from minimix.report import report
+
+PHONE, DESK = 390, 1200
+chromium = browser.find()
+pytestmark = pytest.mark.skipif(chromium is None, reason="needs Chromium: apt-get install chromium")
+
+
+@pytest.fixture(scope="module")
+def pages(trained, few, tmp_path_factory):
+    """The page about one run, and the one that compares it, here with itself, under a long name."""
+    folder = tmp_path_factory.mktemp("pages")
+    long = folder / ("a-name-that-nobody-would-type-twice-" * 4)
+    long.symlink_to(trained, target_is_directory=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shapes10, "load", lambda: few)
+        return [
+            report([trained], folder / "one.html", lambda line: None),
+            report([trained, long], folder / "two.html", lambda line: None),
+        ]
+
+
+@pytest.fixture(scope="module")
+def chrome():
+    with browser.Browser(chromium) as opened:
+        yield opened
+
+
+@pytest.fixture(params=[0, 1], ids=["one run", "two runs"])
+def page(pages, request):
+    return pages[request.param]
+
+
+UNFOLD = "document.querySelectorAll('details').forEach(fold => fold.open = true)"
+WIDER = """[...document.querySelectorAll('body *')]
+    .filter(e => e.getBoundingClientRect().right > innerWidth + 1 && !e.closest('.scroll, .unseen'))
+    .map(e => `${e.tagName}.${e.className}`)"""
+
+
+@pytest.mark.parametrize("width", [320, PHONE, DESK])
+def test_it_fits_and_nothing_complains(chrome, page, width):
+    chrome.open(page, width)
+    assert chrome.ask("document.querySelectorAll('.plot svg path.line').length") >= 5
+    for _ in range(2):  # as it opens, and with everything unfolded
+        assert chrome.ask("document.documentElement.scrollWidth") <= width
+        assert chrome.ask(WIDER) == []
+        chrome.ask(UNFOLD)
+    assert chrome.complaints() == []
+
+
+def test_it_is_dark_where_that_is_wanted(chrome, page):
+    chrome.open(page, DESK)
+    light = chrome.ask(COLOURS)
+    chrome.scheme(dark=True)
+    dark = chrome.ask(COLOURS)
+    assert all(a != b for a, b in zip(light, dark, strict=True))
+    for colours, paper in ((light, 1), (dark, 0)):
+        page_colour, card, ink, line = map(luminance, colours)
+        assert abs(page_colour - paper) < 0.1
+        assert contrast(page_colour, ink) > 7
+        assert contrast(card, ink) > 7
+        assert contrast(card, line) > 3
+    assert chrome.complaints() == []
+
+
+COLOURS = """(() => {
+    const of = (selector, what) => getComputedStyle(document.querySelector(selector))[what];
+    return [of('body', 'backgroundColor'), of('.chart', 'backgroundColor'), of('h1', 'color'),
+            of('.plot .line', 'stroke')];
+})()"""
+
+
+def luminance(colour):
+    """Relative luminance, from 0 (black) to 1, of "rgb(r, g, b)".   W3C, WCAG 2.2"""
+    shares = [int(n) / 255 for n in colour.removeprefix("rgb(").rstrip(")").split(",")]
+    linear = [s / 12.92 if s <= 0.04045 else ((s + 0.055) / 1.055) ** 2.4 for s in shares]
+    return sum(w * s for w, s in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
+def contrast(a, b):
+    return (max(a, b) + 0.05) / (min(a, b) + 0.05)
+
+
+def test_the_pointer_shows_the_values(chrome, pages):
+    chrome.open(pages[0], DESK)
+    chrome.ask("document.querySelector('.plot').scrollIntoView({behavior: 'instant'})")
+    left, top, width = chrome.ask(
+        "(({left, top, width}) => [left, top, width])"
+        "(document.querySelector('.plot').getBoundingClientRect())"
+    )
+    assert chrome.ask("getComputedStyle(document.querySelector('.tip')).visibility") == "hidden"
+    chrome.point(left + width - 1, top + 50)
+    assert chrome.ask("getComputedStyle(document.querySelector('.tip')).visibility") == "visible"
+    test_loss = chrome.ask(
+        "JSON.parse(document.querySelector('.plot').dataset.curves).curves[1].y.at(-1)"
+    )
+    tip = chrome.ask("document.querySelector('.tip').innerText")
+    assert tip.splitlines()[0] == "epoch 2"
+    assert f"test {test_loss}" in tip
+    assert chrome.complaints() == []
+
+
+def test_what_is_injected_after_all_does_not_run(chrome, pages, tmp_path):
+    """The policy is a second wall: were a name written out unescaped, nothing would come of it."""
+    hostile = tmp_path / "hostile.html"
+    evil = "<script>window.evil = 1</script><img src='http://127.0.0.1:9/' onerror='evil = 2'>"
+    hostile.write_text(pages[0].read_text("utf-8").replace("<h1>", evil + "<h1>"), "utf-8")
+    chrome.open(hostile, DESK)
+    assert chrome.ask("typeof evil") == "undefined"
+    assert chrome.complaints()  # and the browser says so
