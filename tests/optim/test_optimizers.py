@@ -1,0 +1,262 @@
+"""Optimisers step by step, against the formulas in plain Python."""
+
+import importlib.util
+import math
+import re
+
+import numpy as np
+import pytest
+
+from minimix import SGD, AdamW, Parameter, Tensor, kernels, nn
+
+GRADIENTS = [[0.5, -2.0], [1.5, 0.25], [-1.0, 0.0], [0.125, 4.0]]
+DTYPES = [np.float32, np.float64]
+
+
+@pytest.fixture(params=["numpy", "numba"])
+def backend(request):
+    if request.param == "numba" and importlib.util.find_spec("numba") is None:
+        pytest.skip("numba is not installed")
+    with kernels.backend(request.param):
+        yield
+
+
+def parameter(dtype=np.float64):
+    return Parameter(np.array([1.0, -3.0], dtype))
+
+
+def run(optimizer, p, gradients=GRADIENTS):
+    for g in gradients:
+        p.grad = np.array(g, p.dtype)
+        optimizer.step()
+    return p.array
+
+
+def close(array, expected):
+    rtol = 1e-5 if array.dtype == np.float32 else 1e-13
+    np.testing.assert_allclose(array, expected, rtol=rtol)
+
+
+# ---- the formulas
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_adamw(dtype, backend):
+    p = parameter(dtype)
+    lr, beta1, beta2, eps, decay = 0.1, 0.8, 0.9, 1e-3, 0.05
+    got = run(AdamW([p], lr, (beta1, beta2), eps, decay), p)
+    expected = []
+    for theta, gradients in zip([1.0, -3.0], zip(*GRADIENTS, strict=True), strict=True):
+        m = v = 0.0
+        for t, g in enumerate(gradients, start=1):
+            theta *= 1 - lr * decay
+            m = beta1 * m + (1 - beta1) * g
+            v = beta2 * v + (1 - beta2) * g * g
+            theta -= lr * (m / (1 - beta1**t)) / (math.sqrt(v / (1 - beta2**t)) + eps)
+        expected.append(theta)
+    assert got.dtype == dtype
+    close(got, expected)
+
+
+def test_adamw_s_first_step_is_lr_whatever_the_gradient(backend):
+    p = Parameter(np.zeros(3))
+    p.grad = np.array([1e-3, 5.0, -1e3])
+    AdamW([p], lr=0.1, weight_decay=0).step()
+    np.testing.assert_allclose(p.array, [-0.1, -0.1, 0.1], rtol=1e-4)
+
+
+def test_adamw_decays_apart_from_the_gradient(backend):
+    p = parameter()
+    p.grad = np.zeros(2)
+    AdamW([p], lr=0.1, weight_decay=0.5).step()
+    np.testing.assert_allclose(p.array, [0.95, -2.85])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    ("momentum", "decay", "nesterov"),
+    [(0.0, 0.0, False), (0.0, 0.05, False), (0.9, 0.05, False), (0.9, 0.05, True)],
+)
+def test_sgd(dtype, momentum, decay, nesterov):
+    p = parameter(dtype)
+    got = run(SGD([p], 0.1, momentum, decay, nesterov), p)
+    expected = []
+    for theta, gradients in zip([1.0, -3.0], zip(*GRADIENTS, strict=True), strict=True):
+        u = 0.0
+        for g in gradients:
+            h = g + decay * theta
+            u = momentum * u + h
+            theta -= 0.1 * (h + momentum * u if nesterov else u)
+        expected.append(theta)
+    assert got.dtype == dtype
+    close(got, expected)
+
+
+def test_sgd_by_hand():
+    p = parameter()
+    optimizer = SGD([p], lr=0.5, momentum=0.5)
+    assert run(optimizer, p, [[2, 2]]).tolist() == [0, -4]
+    assert run(optimizer, p, [[2, 2]]).tolist() == [-1.5, -5.5]
+
+
+# ---- groups
+
+
+def test_groups_have_settings_of_their_own(backend):
+    a, b, c = parameter(), parameter(), parameter()
+    optimizer = AdamW(
+        [{"params": [a]}, {"params": b, "lr": 0.2, "weight_decay": 0}, {"params": [c], "lr": 0}],
+        lr=0.1,
+        weight_decay=0.5,
+    )
+    for p in (a, b, c):
+        p.grad = np.zeros(2)
+    optimizer.step()
+    close(a.array, [0.95, -2.85])
+    assert b.array.tolist() == c.array.tolist() == [1, -3]
+    assert optimizer.lr == 0.1
+    optimizer.lr = 0.3
+    assert [group["lr"] for group in optimizer.groups] == [0.3] * 3
+    assert [group["weight_decay"] for group in optimizer.groups] == [0.5, 0, 0.5]
+
+
+@pytest.mark.parametrize("make", [AdamW, lambda ps: SGD(ps, momentum=0.9)])
+def test_a_parameter_without_a_gradient_is_left_alone(make):
+    a, b = parameter(), parameter()
+    optimizer = make([a, b])
+    a.grad = np.ones(2)
+    optimizer.step()
+    assert b.array.tolist() == [1, -3]
+    assert b.version == 0
+    assert a.version == 1
+
+
+def test_a_parameter_that_joins_later_is_a_beginner(backend):
+    early, late, alone = parameter(), parameter(), parameter()
+    optimizer = AdamW([early, late], lr=0.1)
+    run(optimizer, early)
+    early.grad = None
+    run(optimizer, late)
+    assert optimizer.steps == 8
+    np.testing.assert_array_equal(late.array, run(AdamW([alone], lr=0.1), alone))
+
+
+def test_the_array_stays_the_same_array(backend):
+    p = parameter()
+    array = p.array
+    run(AdamW([p]), p)
+    run(SGD([p], momentum=0.9), p)
+    assert p.array is array
+
+
+def test_a_parameter_of_any_layout_in_memory_is_moved(backend):
+    rng = np.random.default_rng(0)
+    values, g = rng.standard_normal((2, 4, 6))
+    plain = Parameter(values.copy())
+    wide = np.zeros((8, 6))
+    for other in (
+        Parameter(np.array(values, order="F")),
+        Parameter(np.lib.stride_tricks.as_strided(wide, (4, 6), (96, 8))),
+    ):
+        other.array[...] = values
+        plain.array[...] = values
+        for p, gradient in ((plain, g), (other, np.array(g, order="F"))):
+            p.grad = gradient
+            AdamW([p], lr=0.1).step()
+        np.testing.assert_allclose(other.array, plain.array, rtol=1e-14)
+        assert not np.allclose(other.array, values)
+
+
+def test_zero_grad():
+    p = parameter()
+    p.grad = np.ones(2)
+    optimizer = SGD([p])
+    optimizer.zero_grad()
+    assert p.grad is None
+    optimizer.step()
+    assert p.array.tolist() == [1, -3]
+
+
+# ---- saving and loading
+
+
+@pytest.mark.parametrize("make", [AdamW, lambda ps: SGD(ps, momentum=0.9)])
+def test_a_loaded_optimizer_goes_on_where_the_saved_one_was(make, backend):
+    one, other = parameter(), parameter()
+    first, second = make([one]), make([other])
+    run(first, one)
+    state = {name: array.copy() for name, array in first.state_dict().items()}
+    other.array = one.array.copy()
+    second.load_state_dict(state)
+    assert second.steps == 4
+    np.testing.assert_array_equal(run(first, one), run(second, other))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda s: s.pop("0.m"), "load_state_dict: '0.m' is missing"),
+        (lambda s: s.update(x=1), "load_state_dict: 'x' is unknown"),
+        (lambda s: s.update({"0.v": np.ones(3)}), "'0.v' has shape (3,), expected (2,)"),
+        (lambda s: s.update({"0.v": np.array(["a", "b"])}), "'a'"),
+    ],
+)
+def test_loading_is_all_or_nothing(change, message):
+    p = parameter()
+    optimizer = AdamW([p])
+    run(optimizer, p)
+    before = {name: array.copy() for name, array in optimizer.state_dict().items()}
+    state = {name: array + 1 for name, array in before.items()}
+    change(state)
+    with pytest.raises(ValueError, match=re.escape(message)):
+        optimizer.load_state_dict(state)
+    for name, array in optimizer.state_dict().items():
+        np.testing.assert_array_equal(array, before[name])
+
+
+# ---- what is refused
+
+P = parameter()
+
+
+@pytest.mark.parametrize(
+    ("make", "kind", "message"),
+    [
+        (lambda: AdamW([]), ValueError, "AdamW: there are no parameters to train"),
+        (lambda: AdamW(iter([])), ValueError, "AdamW: there are no parameters to train"),
+        (lambda: AdamW([P], lr=-1), ValueError, "AdamW: lr is -1; expected ≥ 0"),
+        (lambda: AdamW([P], lr=math.nan), ValueError, "AdamW: lr is nan; expected ≥ 0"),
+        (lambda: AdamW([P], weight_decay=-1), ValueError, "AdamW: weight_decay is -1; expected"),
+        (lambda: AdamW([P], betas=(0.9, 1)), ValueError, "AdamW: betas are (0.9, 1); expected 0 ≤"),
+        (lambda: AdamW([P], eps=0), ValueError, "AdamW: eps is 0; expected > 0"),
+        (lambda: AdamW([{"params": [P], "lr": -2}]), ValueError, "AdamW: lr is -2; expected ≥ 0"),
+        (lambda: AdamW([{"params": [P], "rate": 2}]), ValueError, "unknown setting 'rate' in a gr"),
+        (lambda: AdamW([{"lr": 2}]), ValueError, "AdamW: missing setting 'params' in a group"),
+        (lambda: AdamW([P, P]), ValueError, "AdamW: a parameter is given twice"),
+        (lambda: AdamW([P, np.ones(2)]), TypeError, "parameter 1 is a ndarray; expected a Tensor"),
+        (lambda: SGD([P], momentum=1), ValueError, "SGD: momentum is 1; expected 0 ≤ μ < 1"),
+        (lambda: SGD([P], nesterov=True), ValueError, "SGD: nesterov is True but momentum is 0"),
+    ],
+)
+def test_settings_that_make_no_sense(make, kind, message):
+    with pytest.raises(kind, match=re.escape(message)):
+        make()
+
+
+# ---- and they train
+
+
+@pytest.mark.parametrize("make", [lambda ps: AdamW(ps, 0.05), lambda ps: SGD(ps, 0.1, 0.9)])
+def test_a_line_is_fitted(make, backend):
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((64, 3))
+    y = x @ [1.0, -2.0, 3.0] + 0.5
+    layer = nn.Linear(3, 1, rng=0).astype(np.float64)
+    optimizer = make(layer.parameters())
+    for _ in range(500):
+        optimizer.zero_grad()
+        error = layer(Tensor(x)).reshape(-1) - y
+        (error * error).mean().backward()
+        optimizer.step()
+    np.testing.assert_allclose(layer.weight.array.ravel(), [1, -2, 3], atol=0.05)
+    np.testing.assert_allclose(layer.bias.array, [0.5], atol=0.05)
