@@ -34,14 +34,14 @@ class Config:
     depth: int = setting(8, "blocks", least=0)
     kernel_size: int = setting(5, "side of the depthwise kernels, in patches", least=1)
     patch_size: int = setting(4, "side of a patch, in pixels; it must divide the image", least=1)
-    whiten: bool = setting(False, "begin with a patch embedding that whitens the patches")
+    whiten: bool = setting(True, "begin with a patch embedding that whitens the patches")
 
     # what happens to an image before it is learned from
     crop: str = setting("pad", "pad, then cut; or cut, then enlarge", "none", "pad", "resized")
     padding: int = setting(4, "pixels on every side, for --crop pad", least=0)
     pad_mode: str = setting("reflect", "what the padding shows", "reflect", "zero")
     scale: float = setting(0.75, "least share kept by --crop resized", above=0, most=1)
-    flip: str = setting("random", "mirror images", "none", "random", "alternating")
+    flip: str = setting("alternating", "mirror images", "none", "random", "alternating")
     randaugment: str = setting("none", "none, timm, or OPERATIONS,MAGNITUDE such as 2,12")
     jitter: float = setting(0.0, "of brightness, contrast and saturation: 1 ± this", least=0)
     erasing: float = setting(0.0, "probability that a box is erased", least=0, most=1)
@@ -62,7 +62,7 @@ class Config:
     weight_decay: float = setting(0.005, "decay of AdamW", least=0)
     label_smoothing: float = setting(0.1, "share of a target given to all classes", least=0, most=1)
     clip_norm: float = setting(1.0, "greatest length of the gradient; 0: any", least=0)
-    ema: float = setting(0.0, "decay of an average of the weights; 0: none", least=0, below=1)
+    ema: float = setting(0.99, "decay of an average of the weights; 0: none", least=0, below=1)
     ema_every: int = setting(5, "steps between two updates of that average", least=1)
     mirror: bool = setting(False, "at the end, test with mirrored images as well")
     seed: int = setting(0, "what every random number follows from", least=0)
@@ -182,7 +182,9 @@ PRESETS = {
     "official": Config(
         hidden_dim=256,
         patch_size=2,
+        whiten=False,
         crop="none",
+        flip="random",
         randaugment="2,12",
         epochs=25,
         batch_size=512,
@@ -190,16 +192,8 @@ PRESETS = {
         schedule="official",
         label_smoothing=0.0,
         clip_norm=0.0,
+        ema=0.0,
     ),
     # The shortest way to 90 %.
-    "fast90": Config(
-        patch_size=2,
-        whiten=True,
-        flip="alternating",
-        lr=0.015,
-        peak=0.2,
-        clip_norm=0.0,
-        ema=0.97,
-        mirror=True,
-    ),
+    "fast90": Config(patch_size=2, epochs=15, mirror=True),
 }
