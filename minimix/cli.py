@@ -43,6 +43,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):  # a console that has no × shows ?
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
+    try:
+        code = _run(argv)
+        sys.stdout.flush()
+        return code
+    except SystemExit as end:  # argparse has helped, or refused
+        return int(end.code or 0)
+    except BrokenPipeError:  # whoever read the output has heard enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except (MinimixError, MemoryError, KeyboardInterrupt) as error:
+        if os.environ.get("MINIMIX_DEBUG") == "1":
+            raise
+        interrupted = isinstance(error, KeyboardInterrupt)
+        words = {
+            KeyboardInterrupt: "interrupted",
+            MemoryError: f"not enough memory: {error}; a smaller --batch-size needs less",
+        }
+        print(f"minimix: {words.get(type(error), error)}", file=sys.stderr)
+        return 130 if interrupted else 1
+
+
+def _run(argv: Sequence[str] | None) -> int:
     parser = Parser(prog="minimix", description=f"minimix {__version__}: a ConvMixer to read whole")
     parser.add_argument("--version", action="version", version=f"minimix {__version__}")
     parser.set_defaults(command=None)
@@ -51,33 +73,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         add(commands)
 
     args, unknown = parser.parse_known_args(argv)
+    if unknown:
+        _refuse(args.parser if args.command else parser, unknown[0])
     if args.command is None:
-        if unknown:
-            parser.error(f"unknown option {unknown[0]}")
         parser.print_help()
         return 0
-    if unknown:
-        _refuse(args.parser, unknown[0])
     try:
         kernels.backend_name()
     except ValueError as error:
         parser.error(str(error))
-
-    try:
-        return args.command(args)
-    except BrokenPipeError:  # whoever read the output has heard enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except (MinimixError, MemoryError, KeyboardInterrupt) as error:
-        if os.environ.get("MINIMIX_DEBUG") == "1":
-            raise
-        if isinstance(error, KeyboardInterrupt):
-            print("minimix: interrupted", file=sys.stderr)
-            return 130
-        if isinstance(error, MemoryError):
-            error = MinimixError(f"not enough memory ({error}); a smaller --batch-size needs less")
-        print(f"minimix: {error}", file=sys.stderr)
-        return 1
+    return args.command(args)
 
 
 def _refuse(parser: Parser, argument: str) -> NoReturn:
@@ -177,7 +182,7 @@ def _help(name: str) -> str:
 def train(args: argparse.Namespace) -> int:
     from .data import load
     from .fuse import fuse
-    from .kernels.threads import get_num_threads, set_num_threads
+    from .kernels.threads import get_num_threads
     from .train import Run, loop
     from .train.checkpoint import DiskError
     from .train.interrupt import Interrupted
@@ -203,9 +208,11 @@ def train(args: argparse.Namespace) -> int:
             )
         data = load(config.data, say=say)
         _checked(args, lambda: config.check_data(data))
-        if config.threads:
-            set_num_threads(config.threads)
-        config = replace(config, data=_where(config.data, data), threads=get_num_threads())
+        config = replace(
+            config,
+            data=_where(config.data, data),  # so that a resumed run does not look elsewhere
+            threads=config.threads or get_num_threads(),
+        )
 
         model = config.model(data.n_classes)
         say(f"data   {data.name}, {data.source}")

@@ -11,6 +11,7 @@ from .. import functional as F
 from ..autograd import Tensor
 from ..data import Dataset, Loader
 from ..fuse import fuse
+from ..kernels.threads import set_num_threads
 from ..optim import AdamW, clip_grad_norm
 from ..optim.averaging import WeightAverage
 from .config import Config
@@ -36,6 +37,8 @@ def train(
     CheckpointError where the disk refuses or what was saved is of another model or data set,
     Interrupted where a signal asked to stop and everything has been saved.
     """
+    if config.threads:
+        set_num_threads(config.threads)
     data = config.limited(data)
     images, labels = data.train_images, data.train_labels
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from tiny_training import CONFIG, dataset, run_to_end
 
-from minimix import ConvMixer, Tensor, op
+from minimix import ConvMixer, Tensor, kernels, op
 from minimix.data import normalize
 from minimix.errors import DivergenceError
 from minimix.nn import Module
@@ -26,6 +26,24 @@ def test_it_learns(tmp_path):
     epochs = [line for line in lines if line["kind"] == "epoch"]
     assert epochs[-1]["train_loss"] < epochs[0]["train_loss"]
     assert epochs[-1]["train_accuracy"] > 0.8
+
+
+TWO_EPOCHS = replace(CONFIG, epochs=2)
+
+
+def metrics_of(folder, config):
+    run_to_end(folder, config)
+    return (folder / "metrics.jsonl").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def plain_metrics(tmp_path_factory):
+    with kernels.backend("numpy"):
+        return metrics_of(tmp_path_factory.mktemp("plain"), TWO_EPOCHS)
+
+
+def test_the_same_settings_make_none(tmp_path, plain_metrics):
+    assert metrics_of(tmp_path, TWO_EPOCHS) == plain_metrics
 
 
 @pytest.mark.parametrize(
@@ -49,14 +67,8 @@ def test_it_learns(tmp_path):
         {"ema_every": 1},
     ],
 )
-def test_every_setting_makes_a_difference(tmp_path, change):
-    def losses(folder, config):
-        run_to_end(folder, config)
-        return (folder / "metrics.jsonl").read_bytes()
-
-    plain = replace(CONFIG, epochs=2)
-    changed = losses(tmp_path / "changed", replace(plain, **change))
-    assert changed != losses(tmp_path / "plain", plain)
+def test_every_setting_makes_a_difference(tmp_path, plain_metrics, change):
+    assert metrics_of(tmp_path, replace(TWO_EPOCHS, **change)) != plain_metrics
 
 
 # ------------------------------------------------------------------ settings

@@ -21,13 +21,14 @@ CONFIG = Config(
     depth=1,
     kernel_size=3,
     patch_size=2,
+    whiten=False,
     padding=1,
+    flip="random",
     epochs=3,
     batch_size=20,
     ema=0.9,
     ema_every=2,
     mixup=0.2,
-    threads=1,
 )
 STEPS = 15  # five an epoch
 
