@@ -20,7 +20,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ..autograd import Tensor
+from ..autograd import _NO_TENSOR, Tensor
 
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
 YELLOW, BLUE, RED, PURPLE = "#F0E442", "#0072B2", "#D55E00", "#CC79A7"
@@ -159,7 +159,9 @@ def tape(
     for v in values:
         x, y = place[id(v)]
         look = {"fc": "white", "ec": BLACK} if inputs[id(v)] else {"fc": PALE, "ec": BLUE}
-        words = f"{formulas[id(v)]}\n{_number(_data(v))}"
+        words = formulas[id(v)]
+        if v is not _NO_TENSOR:  # of a plain number the tape keeps nothing
+            words += f"\n{_number(_data(v))}"
         text = ax.text(x, y, words, ha="center", va="center", fontsize=9)
         text.set_bbox({"boxstyle": "round,pad=0.4", **look})
         boxes[id(v)] = text.get_bbox_patch()
@@ -492,6 +494,7 @@ def through_depth(
     fade = matplotlib.colors.LinearSegmentedColormap.from_list("", ["white", SKY, BLUE])
     ax.pcolormesh(np.arange(len(layers) + 1) + 0.5, 10**edges, np.array(columns).T, cmap=fade)
     ax.set_yscale("log")
+    ax.xaxis.get_major_locator().set_params(integer=True)
     ax.set_xlabel("layer")
 
 
