@@ -1,0 +1,54 @@
+"""ConvMixer in PyTorch, twice: with the names of the authors' code and with timm's."""
+
+import torch
+from torch import nn
+
+
+class Residual(nn.Module):
+    def __init__(self, fn):
+        super().__init__()
+        self.fn = fn
+
+    def forward(self, x):
+        return self.fn(x) + x
+
+
+def stage(convolution, channels):
+    return [convolution, nn.GELU(), nn.BatchNorm2d(channels)]
+
+
+def block(h, k):
+    depthwise = nn.Conv2d(h, h, k, groups=h, padding="same")
+    return nn.Sequential(
+        Residual(nn.Sequential(*stage(depthwise, h))), *stage(nn.Conv2d(h, h, 1), h)
+    )
+
+
+def authors(h, d, k, p, n):
+    """One Sequential: the stem is 0 to 2, block i is 3 + i, the head 5 + d."""
+    return nn.Sequential(
+        *stage(nn.Conv2d(3, h, p, stride=p), h),
+        *(block(h, k) for _ in range(d)),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(h, n),
+    ).double()
+
+
+class Timm(nn.Module):
+    """stem, blocks, head."""
+
+    def __init__(self, h, d, k, p, n):
+        super().__init__()
+        self.stem = nn.Sequential(*stage(nn.Conv2d(3, h, p, stride=p), h))
+        self.blocks = nn.Sequential(*(block(h, k) for _ in range(d)))
+        self.head = nn.Linear(h, n)
+        self.double()
+
+    def forward(self, x):
+        return self.head(self.blocks(self.stem(x)).mean((2, 3)))
+
+
+def images(x):
+    """(N, H, W, C) for ours as (N, C, H, W) for theirs."""
+    return torch.tensor(x).permute(0, 3, 1, 2)
