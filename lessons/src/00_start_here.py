@@ -37,7 +37,7 @@ def ask(images):
 
 logits = ask(data.test_images)
 fig, axes = show.subplots(3, 8, size=(8.5, 3.9), alt="24 noisy little pictures of shapes with what "
-                          "the network says: all but one or two are right.")  # fmt: skip
+                          "the network says: all but one or two are right.")
 for i, ax in enumerate(axes.flat):
     said = data.class_names[logits[i].argmax()]
     right = logits[i].argmax() == data.test_labels[i]
@@ -58,7 +58,8 @@ print(model.summary((1, 32, 32, 3)))
 # ## Your machine
 
 # %%
-print(f"minimix {mx.__version__} on {platform.system()} {platform.machine()}, {os.cpu_count()} cores")
+machine = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"
+print(f"minimix {mx.__version__} on {machine}")
 print(f"Python {platform.python_version()}, NumPy {np.__version__}")
 if mx.kernels.backend_name() == "numba":
     print("kernels are compiled by Numba: the fast way")
@@ -118,7 +119,7 @@ def importance(image, label, side=6):
 
 chosen = [9, 11, 5, 17]
 fig, axes = show.subplots(2, 4, size=(7, 3.6), alt="Four pictures, and below each a map of where "
-                          "painting over it hurts: bright on the shape, dark on the ground.")  # fmt: skip
+                          "painting over it hurts: bright on the shape, dark on the ground.")
 for (above, below), i in zip(axes.T, chosen, strict=True):
     show.image(above, data.test_images[i], data.class_names[data.test_labels[i]])
     seen = importance(data.test_images[i], data.test_labels[i])

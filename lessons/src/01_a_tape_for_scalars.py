@@ -452,7 +452,7 @@ fig, (left, right) = show.subplots(
     1, 2, size=(8, 3),
     alt="Left: the loss falls from above 1 to about 0.1 in 80 steps. Right: two crescents of points "
     "and the line that your network draws between them.",
-)  # fmt: skip
+)
 left.plot(losses)
 left.set(xlabel="step", title="loss", ylim=(0, None))
 show.plane(right, classify, points, labels)

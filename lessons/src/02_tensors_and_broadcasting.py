@@ -165,7 +165,7 @@ good, bad = fit(targets), fit(targets.ravel())  # (50, 1) and (50,)
 
 # %%
 fig, ax = show.subplots(alt="Points along a rising line. The fit with targets of shape (50, 1) "
-                        "follows them; the one with (50,) is flat.", size=(6, 2.8))  # fmt: skip
+                        "follows them; the one with (50,) is flat.", size=(6, 2.8))
 ax.plot(t, targets, ".", color=show.GREY)
 for (w, b, loss), name, style in ((good, "(50, 1)", "-"), (bad, "(50,)", "--")):
     ax.plot(t, w * t + b, style, label=f"targets {name}: loss {loss:.3f}")
@@ -313,7 +313,7 @@ def network(x):
 
 
 fig, axes = show.subplots(1, 3, size=(8, 2.9), alt="The plane as the network divides it after 0, "
-                          "50 and 1,000 steps: from random cuts to three spiral arms.")  # fmt: skip
+                          "50 and 1,000 steps: from random cuts to three spiral arms.")
 shots = dict(zip((0, 50, 1000), axes, strict=True))
 for step in range(1001):
     loss = loss_of(network(points), labels=labels)

@@ -23,7 +23,7 @@ from minimix.learn.suspects import suspects
 from minimix.testing import gradcheck
 
 fig, ax = show.subplots(size=(7, 3.2), alt="Seven curves of a loss over 40 steps, one for each "
-                        "suspect. All fall, each at its own pace; none stands out.")  # fmt: skip
+                        "suspect. All fall, each at its own pace; none stands out.")
 rng = np.random.default_rng(4)
 for (name, (op, inputs)), style in zip(suspects().items(), ["-", "--", ":", "-."] * 2):
     x, more = inputs[0], inputs[1:]
@@ -34,7 +34,7 @@ for (name, (op, inputs)), style in zip(suspects().items(), ["-", "--", ":", "-."
         losses.append(((y - target) ** 2).mean())
         x = x - 0.3 * backward(y - target)[0]
     ax.semilogy(np.array(losses) / losses[0], style, label=name)
-ax.set(xlabel="step of gradient descent", ylim=(1e-4, None), title="every loss falls: who is lying?")
+ax.set(xlabel="step of gradient descent", ylim=(1e-4, None), title="every loss falls")
 ax.legend(fontsize=8, ncols=2, loc="lower right")
 fig
 
@@ -93,7 +93,7 @@ def one_sided(f, x, h):
 
 fig, ax = show.subplots(size=(7, 3.4), alt="Error against step size, both logarithmic: three V "
                         "shapes. Central float64 reaches 1e-11 near h = 1e-5, one-sided float64 "
-                        "1e-8 near 1e-8, central float32 only 1e-5 near 1e-2.")  # fmt: skip
+                        "1e-8 near 1e-8, central float32 only 1e-5 near 1e-2.")
 for name, measure, kind, style in (
     ("one-sided, float64", one_sided, np.float64, "--"),
     ("central, float64", slope, np.float64, "-"),
@@ -170,7 +170,8 @@ print("measured:", measured.ravel().round(8) + 0.0)
 # %%
 v = np.random.default_rng(1).normal(size=y.shape)
 print("claimed: ", backward(v)[0].ravel())
-print("measured:", numerical_gradient(lambda x: (lying_softmax(x)[0] * v).sum(), x).ravel().round(3))
+measured = numerical_gradient(lambda x: (lying_softmax(x)[0] * v).sum(), x)
+print("measured:", measured.ravel().round(3))
 
 # %% [markdown]
 # **The second.** ReLU is $\max(x, 0)$. Its backward says that the slope at 0 is 0.
@@ -266,7 +267,7 @@ rng = np.random.default_rng(0)
 errors = {name: max(compare(op, inputs, rng)) for name, (op, inputs) in suspects().items()}
 
 fig, ax = show.subplots(size=(7, 2.8), alt="The errors of the seven on a logarithmic axis: four "
-                        "near 1e-10, and gelu, layer_norm and smooth above 1e-2.")  # fmt: skip
+                        "near 1e-10, and gelu, layer_norm and smooth above 1e-2.")
 for i, (name, error) in enumerate(errors.items()):
     wrong = error > 1e-6
     ax.plot(error, i, "X" if wrong else "o", color=show.RED if wrong else show.BLUE, ms=9)
