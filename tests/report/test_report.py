@@ -200,6 +200,18 @@ def test_runs_of_one_name_are_told_apart(run, tmp_path):
     assert "All runs have the same settings." in page.id("differences").text
 
 
+def test_runs_of_other_classes_are_not_compared_class_by_class(run, lines, tmp_path):
+    other = shutil.copytree(run, tmp_path / "other")
+    for line in lines:
+        if line["kind"] == "epoch":
+            line["confusion"] = [[3, 1], [0, 0]]
+    lines.write()
+    page = page_of(run, other)
+    assert "do not share their classes" in page.id("classes").text
+    ours = page.id("each-run").all("table", "bars")[0]
+    assert rows_of(ours) == [["0", "", "75.00 %"], ["1", "", "–"]]  # no image, no accuracy
+
+
 # ------------------------------------------------------------------ what is not there yet, or gone
 
 
