@@ -173,6 +173,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(
         train(CONFIG, tiny_training.dataset(), run, quiet=True)
     assert len(said) == 1
     assert "checkpoint-00000007.safetensors is damaged" in said[0]
+    assert not path.exists()  # nor does it count as one of the last three
     assert results(tmp_path) == uninterrupted
 
 
