@@ -25,7 +25,7 @@ from minimix.learn import show
 from minimix.learn.check import check
 from minimix.learn.trained import shapes10_model
 
-data = shapes10.load(n_train=1, n_test=500, seed=7)
+data = shapes10.load(n_train=1, n_test=300, seed=7)
 model = shapes10_model()
 
 
@@ -98,7 +98,7 @@ check("00.accuracy", accuracy)
 # (Try a wrong answer, too: return a sum instead of a mean, and check again.)
 
 # %%
-print(f"{100 * accuracy(logits, data.test_labels):.1f} % of 500 pictures that it has never seen")
+print(f"{100 * accuracy(logits, data.test_labels):.1f} % of 300 pictures that it has never seen")
 
 # %% [markdown]
 # ## What does it look at?
@@ -109,7 +109,7 @@ print(f"{100 * accuracy(logits, data.test_labels):.1f} % of 500 pictures that it
 # %%
 def importance(image, label, side=6):
     """How much the label's logit falls when a square around each place is painted over."""
-    places = range(0, 33 - side, 2)
+    places = range(0, 33 - side, 3)
     covered = np.repeat(image[None], len(places) ** 2, axis=0)
     for n, (i, j) in enumerate((i, j) for i in places for j in places):
         covered[n, i : i + side, j : j + side] = image[:3, :3].mean(axis=(0, 1))

@@ -160,7 +160,7 @@ def execute(book: dict[str, Any], timeout: float = 600) -> dict[str, Any]:
         try:
             client.execute(env=os.environ | {"OMP_NUM_THREADS": "2"})
         except CellExecutionError as error:
-            raise MinimixError(str(error)) from None
+            raise MinimixError(re.sub(r"\x1b\[[\d;]*m", "", str(error))) from None  # no colours
     for cell in book.cells:
         cell.metadata.clear()
         if cell.cell_type == "code":

@@ -38,7 +38,7 @@ STYLE: Any = {
     "legend.frameon": False,
 }
 matplotlib.rcParams.update(STYLE)
-DPI, SCREEN_DPI = 144, 80  # drawn finer than shown, so that it is sharp on a fine screen
+DPI, SCREEN_DPI = 144, 96  # drawn finer than shown, so that it is sharp on a fine screen
 
 
 class Picture(Figure):
