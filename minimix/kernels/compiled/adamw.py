@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from ..threads import run
 from ._jit import kernel
 from .rows import PIECE, flat, pieces
@@ -31,13 +29,13 @@ def _adamw(queue, p, g, m, v, decay, beta1, beta2, rate, root_unbias2, eps):
 
 
 def adamw_update(p, g, m, v, lr, beta1, beta2, eps, weight_decay, step):
-    """The arrays that change are written in place, so those that are not contiguous go by copy."""
-    rows = [flat(a) for a in (p, g, m, v)]
+    changed = (p, m, v)
+    rows = [flat(a) for a in changed]
     run(
-        _adamw, pieces(p.size), *rows,
+        _adamw, pieces(p.size), rows[0], flat(g), rows[1], rows[2],
         1.0 - lr * weight_decay, float(beta1), float(beta2),
         lr / (1.0 - beta1**step), (1.0 - beta2**step) ** -0.5, float(eps),
     )  # fmt: skip
-    for original, copy in zip((p, m, v), (rows[0], rows[2], rows[3]), strict=True):
-        if not np.shares_memory(original, copy):
-            original[...] = copy.reshape(original.shape)
+    for original, row in zip(changed, rows, strict=True):
+        if not original.flags.carray:  # then the row was a copy
+            original[...] = row.reshape(original.shape)

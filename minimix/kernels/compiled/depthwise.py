@@ -17,6 +17,7 @@ import functools
 from typing import Any
 
 import numpy as np
+from llvmlite import ir
 from numba import types
 
 from ..threads import run
@@ -32,6 +33,7 @@ from .simd import (
     lanes,
     load,
     pointer,
+    prefetch,
     store,
     take,
     vector_type,
@@ -41,30 +43,29 @@ from .simd import (
 PIXELS = 8  # outputs that stay in registers together
 TAPS = 8  # taps of a row that do, when a row has more than twelve
 STRIP = 96 * 1024  # bytes of image that are worked on at a time
-GROUP = 8  # images whose weight gradients are summed before the groups are
+GROUP = 4  # images whose weight gradients are summed before the groups are
 
 
 @intrinsic(prefer_literal=True)
 def convolve(typingctx: Any, k: Any, strip: Any, at: Any, row: Any, taps: Any, first: Any,
              rows: Any, start: Any, out: Any, to: Any) -> Any:  # fmt: skip
-    """out[p] = start + Σᵢⱼ strip[i, p + j] taps[i, j] for PIXELS neighbours p, one vector of each.
+    """out[p] = start + Σᵢⱼ strip[i, p + j] taps[i, j] for PIXELS neighbours p, a vector each.
 
-    A pixel is two vectors long in strip, taps and out. Rows of the strip are `row` numbers apart,
-    rows of taps k pixels; `rows` of them are summed.
+    Rows of the strip are `row` numbers apart, rows of taps k vectors; `rows` of them are summed.
     """
     kind = Vector(strip.dtype)
     width = k.literal_value
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         _, strip_, at, row, taps_, first, rows, start, out_, to = args
-        vector, pixel = vector_type(kind), 2 * kind.lanes
+        vector, wide = vector_type(kind), kind.lanes
         size = kind.dtype.bitwidth // 8
         x0 = pointer(context, builder, strip, strip_, at)
         w0 = pointer(context, builder, taps, taps_, first)
         y0 = pointer(context, builder, out, out_, to)
 
         def at_pixel(p: Any, i: int) -> Any:
-            return builder.bitcast(builder.gep(p, [I64(i * pixel)]), vector.as_pointer())
+            return builder.bitcast(builder.gep(p, [I64(i * wide)]), vector.as_pointer())
 
         entry = builder.block
         loop, after = builder.append_basic_block("row"), builder.append_basic_block("done")
@@ -83,7 +84,7 @@ def convolve(typingctx: Any, k: Any, strip: Any, at: Any, row: Any, taps: Any, f
         for phi, old, new in (
             (done, I64(0), ahead),
             (x, x0, builder.gep(x, [row])),
-            (w, w0, builder.gep(w, [I64(width * pixel)])),
+            (w, w0, builder.gep(w, [I64(width * wide)])),
             *((phi, start, new) for phi, new in zip(before, sums, strict=True)),
         ):
             phi.add_incoming(old, entry)
@@ -102,31 +103,37 @@ def convolve(typingctx: Any, k: Any, strip: Any, at: Any, row: Any, taps: Any, f
 
 
 @intrinsic(prefer_literal=True)
-def correlate(typingctx: Any, count: Any, vectors: Any, strip: Any, at: Any, row: Any,
+def correlate(typingctx: Any, count: Any, both: Any, strip: Any, at: Any, row: Any,
               g: Any, g_at: Any, g_row: Any, rows: Any, width: Any,
-              out: Any, to: Any) -> Any:  # fmt: skip
+              out: Any, to: Any, out_plane: Any) -> Any:  # fmt: skip
     """out[j] += Σ strip[h, v + j] g[h, v] over rows h and columns v, for `count` taps j.
 
-    A pixel is two vectors long everywhere; `vectors` says whether both are worked on, or the one
-    at which the indices point.
+    Where `both` is 2, for the other vector as well, which is half a row further in strip and g and
+    `out_plane` numbers further in out.
     """
     kind = Vector(strip.dtype)
-    taps, both = count.literal_value, vectors.literal_value
+    taps, vectors = count.literal_value, both.literal_value
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        _, _, strip_, at, row, g_, g_at, g_row, rows, width, out_, to = args
-        vector, pixel = vector_type(kind), 2 * kind.lanes
+        _, _, strip_, at, row, g_, g_at, g_row, rows, width, out_, to, out_plane = args
+        vector, wide = vector_type(kind), kind.lanes
         size = kind.dtype.bitwidth // 8
         x0 = pointer(context, builder, strip, strip_, at)
         g0 = pointer(context, builder, g, g_, g_at)
         y0 = pointer(context, builder, out, out_, to)
 
-        def lane(p: Any, j: int, v: int) -> Any:
-            p = builder.gep(p, [I64(j * pixel + v * kind.lanes)])
+        def plane(stride: Any) -> list[Any]:
+            return [I64(0), stride][:vectors]
+
+        half, g_half = builder.ashr(row, I64(1)), builder.ashr(g_row, I64(1))
+
+        def tap(p: Any, j: int, plane: Any) -> Any:
+            p = builder.gep(p, [builder.add(plane, I64(j * wide))])
             return builder.bitcast(p, vector.as_pointer())
 
-        which = [(j, v) for j in range(taps) for v in range(both)]
-        initial = [builder.load(lane(y0, j, v), align=size) for j, v in which]
+        which = [(j, v) for j in range(taps) for v in range(vectors)]
+        targets = [tap(y0, j, plane(out_plane)[v]) for j, v in which]
+        initial = [builder.load(p, align=size) for p in targets]
         entry = builder.block
         outer, inner = builder.append_basic_block("row"), builder.append_basic_block("column")
         next_row, after = builder.append_basic_block("next"), builder.append_basic_block("done")
@@ -140,16 +147,20 @@ def correlate(typingctx: Any, count: Any, vectors: Any, strip: Any, at: Any, row
         builder.position_at_end(inner)
         column, x, gp = builder.phi(I64), builder.phi(x0.type), builder.phi(g0.type)
         sums = [builder.phi(vector) for _ in which]
-        gs = [builder.load(lane(gp, 0, v), align=size) for v in range(both)]
+        # Unrolling this loop, LLVM would keep what neighbouring columns share in registers, and
+        # put the sums into memory for it. An empty instruction that may touch memory forbids it.
+        nothing = ir.FunctionType(ir.VoidType(), [])
+        builder.asm(nothing, "", "~{memory}", [], side_effect=True)
+        gs = [builder.load(tap(gp, 0, shift), align=size) for shift in plane(g_half)]
         results = []
         for (j, v), old in zip(which, sums, strict=True):
-            value = builder.load(lane(x, j, v), align=size)
+            value = builder.load(tap(x, j, plane(half)[v]), align=size)
             results.append(call(builder, "fmuladd", value, gs[v], old))
         ahead = builder.add(column, I64(1))
         for phi, old, new in (
             (column, I64(0), ahead),
-            (x, x_row, builder.gep(x, [I64(pixel)])),
-            (gp, g_at_row, builder.gep(gp, [I64(pixel)])),
+            (x, x_row, builder.gep(x, [I64(wide)])),
+            (gp, g_at_row, builder.gep(gp, [I64(wide)])),
             *zip(sums, row_sums, results, strict=True),
         ):
             phi.add_incoming(old, outer)
@@ -170,30 +181,49 @@ def correlate(typingctx: Any, count: Any, vectors: Any, strip: Any, at: Any, row
 
         builder.position_at_end(after)
         final = [builder.phi(vector) for _ in which]
-        for (j, v), result, old, new in zip(which, final, initial, results, strict=True):
+        for result, old, new, p in zip(final, initial, results, targets, strict=True):
             result.add_incoming(old, entry)
             result.add_incoming(new, next_row)
-            builder.store(result, lane(y0, j, v), align=size)
+            builder.store(result, p, align=size)
         return context.get_dummy_value()
 
     i = types.int64
-    kinds = (count, vectors, strip, i, i, g, i, i, i, i, out, i)
-    return types.void(*kinds), codegen
+    return types.void(count, both, strip, i, i, g, i, i, i, i, out, i, i), codegen
 
 
 @helper
 def cut(x, image, top, bottom, h, w, c, channel, strip, row, left):
-    """Rows top … bottom − 1 of a block of channels into a strip, `left` pixels from its edge."""
+    """Rows top … bottom − 1 of a block of channels into a strip, `left` pixels from its edge.
+
+    A row of a strip is first all pixels of the block's first vector, then all of its second:
+    pixels 64 bytes apart would all want the same half of the cache's ports.
+    """
     half = lanes(x)
     n = c - channel
     for y in range(max(top, 0), min(bottom, h)):
-        to = (y - top) * row + left * 2 * half
+        to = (y - top) * row + left * half
         at = ((image * h + y) * w) * c + channel
         for _ in range(w):
             store(strip, to, half, load(x, at, n))
-            store(strip, to + half, half, load(x, at + half, n - half))
-            to += 2 * half
+            store(strip, to + row // 2, half, load(x, at + half, n - half))
+            prefetch(x, at + 2 * half)  # the next block, which comes next
+            to += half
             at += c
+
+
+@helper
+def convolve_line(k, strip, top, row, taps, block, yy, h, before, tiles, line):
+    """One row of a block of channels of an image, from a strip that begins at image row `top`."""
+    half = lanes(strip)
+    first = max(0, before - yy)
+    rows = min(k, h + before - yy) - first
+    for v in range(2):
+        at = (yy + first - before - top) * row + v * (row // 2)
+        tap = ((block * 2 + v) * k + first) * k * half
+        for tile in range(tiles):
+            shift = tile * PIXELS * half
+            to = (v * tiles + tile) * PIXELS * half
+            convolve(k, strip, at + shift, row, taps, tap, rows, zeros(strip), line, to)
 
 
 @functools.cache
@@ -201,111 +231,128 @@ def _forward(k):
     @kernel
     def depthwise(queue, x, taps, h, w, c, before, band, y):
         half = lanes(x)
-        pixel = 2 * half
         tiles = -(-w // PIXELS)
-        row = (tiles * PIXELS + k - 1) * pixel
+        plane = tiles * PIXELS * half
+        row = 2 * (plane + (k - 1) * half)
         strip = np.zeros((band + k - 1) * row, x.dtype)
-        line = np.empty(tiles * PIXELS * pixel, x.dtype)
-        blocks = -(-c // pixel)
+        line = np.zeros(2 * plane, x.dtype)
+        blocks = -(-c // (2 * half))
         while True:
             piece = take(queue)
             if piece < 0:
                 break
             image, block = piece // blocks, piece % blocks
-            channel = block * pixel
+            channel = block * 2 * half
             n = c - channel
             for top in range(0, h, band):
                 bottom = min(top + band, h)
                 edge = top - before  # the image row with which the strip begins
                 cut(x, image, edge, bottom + k - 1 - before, h, w, c, channel, strip, row, before)
                 for yy in range(top, bottom):
-                    first = max(0, before - yy)
-                    rows = min(k, h + before - yy) - first
-                    at = (yy - top + first) * row
-                    tap = (block * k + first) * k * pixel
-                    for tile in range(tiles):
-                        for v in range(0, pixel, half):
-                            shift = tile * PIXELS * pixel + v
-                            convolve(k, strip, at + shift, row, taps, tap + v, rows, zeros(x),
-                                     line, shift)  # fmt: skip
+                    convolve_line(k, strip, edge, row, taps, block, yy, h, before, tiles, line)
                     to = ((image * h + yy) * w) * c + channel
                     for i in range(w):
-                        store(y, to, n, load(line, i * pixel, half))
-                        store(y, to + half, n - half, load(line, i * pixel + half, half))
+                        store(y, to, n, load(line, i * half, half))
+                        store(y, to + half, n - half, load(line, plane + i * half, half))
+                        prefetch(y, to + 2 * half)
                         to += c
 
     return depthwise
 
 
 def split_taps(k):
-    """How many taps of a row stay in registers, and how many vectors of each."""
-    room = 12 if VECTOR_BYTES == 32 else 24
+    """How many taps of a row stay in registers, and of how many vectors each."""
+    room = 14 if VECTOR_BYTES == 32 else 26
     count = k if k <= 12 else TAPS
-    return count, 2 if 2 * count <= room + 2 else 1
+    return count, 2 if 2 * count <= room else 1
+
+
+@helper
+def correlate_rows(k, count, both, groups, strip, edge, row, g, g_edge, g_row, left, top, bottom,
+                   h, w, before, sums, at, plane):  # fmt: skip
+    """Add to the k × k sums of a block of channels what rows top … bottom − 1 of g give.
+
+    strip begins at image row `edge`, g at `g_edge` and its pixels `left` from the edge.
+    """
+    half = lanes(strip)
+    across = plane // k  # numbers in a row of sums
+    for i in range(k):
+        first = max(top, before - i)
+        last = min(bottom, h + before - i)
+        for group in range(groups):
+            shift = group * count * half
+            for v in range(0, 2, both):
+                correlate(
+                    count, both,
+                    strip, (first + i - before - edge) * row + v * (row // 2) + shift, row,
+                    g, (first - g_edge) * g_row + v * (g_row // 2) + left * half, g_row,
+                    last - first, w,
+                    sums, at + v * plane + i * across + shift, plane,
+                )  # fmt: skip
+
+
+@helper
+def write_sums(k, plane, sums, block, c, to, dw):
+    """The k × k sums of a block of channels into dw (k, k, C), which begins at `to`."""
+    half = lanes(sums)
+    across = plane // k
+    for v in range(2):
+        channel = (block * 2 + v) * half
+        for i in range(k):
+            for j in range(k):
+                value = load(sums, v * plane + i * across + j * half, half)
+                store(dw, to + (i * k + j) * c + channel, c - channel, value)
 
 
 @functools.cache
 def _weights(k):
-    count, vectors = split_taps(k)
+    count, both = split_taps(k)
     groups = -(-k // count)
     spare = groups * count - k  # taps past the last, computed and dropped
 
     @kernel
     def depthwise_dw(queue, x, g, images, h, w, c, band, parts):
         half = lanes(x)
-        pixel = 2 * half
         before = (k - 1) // 2
-        row = (w + k - 1 + spare) * pixel
-        g_row = w * pixel
+        row = 2 * (w + k - 1 + spare) * half
+        g_row = 2 * w * half
         strip = np.zeros((band + k - 1) * row, x.dtype)
-        g_strip = np.empty(band * g_row, x.dtype)
-        sums = np.empty(k * (k + spare) * pixel, x.dtype)
-        blocks = -(-c // pixel)
+        g_strip = np.zeros(band * g_row, x.dtype)
+        blocks = -(-c // (2 * half))
+        plane = k * (k + spare) * half
+        sums = np.zeros(blocks * 2 * plane, x.dtype)
         while True:
-            piece = take(queue)
-            if piece < 0:
+            group = take(queue)
+            if group < 0:
                 break
-            group, block = piece // blocks, piece % blocks
-            channel = block * pixel
             sums[:] = 0
             for image in range(group * GROUP, min((group + 1) * GROUP, images)):
-                for top in range(0, h, band):
-                    bottom = min(top + band, h)
-                    edge = top - before
-                    cut(x, image, edge, bottom + k - 1 - before, h, w, c, channel, strip, row,
-                        before)  # fmt: skip
-                    cut(g, image, top, bottom, h, w, c, channel, g_strip, g_row, 0)
-                    for i in range(k):
-                        first = max(top, before - i)
-                        last = min(bottom, h + before - i)
-                        for tap in range(groups):
-                            for v in range(0, pixel, vectors * half):
-                                shift = tap * count * pixel + v
-                                correlate(
-                                    count, vectors,
-                                    strip, (first + i - before - edge) * row + shift, row,
-                                    g_strip, (first - top) * g_row + v, g_row,
-                                    last - first, w,
-                                    sums, i * (k + spare) * pixel + shift,
-                                )  # fmt: skip
-            for i in range(k):
-                for j in range(k):
-                    at = (i * (k + spare) + j) * pixel
-                    to = ((group * k + i) * k + j) * c + channel
-                    store(parts, to, c - channel, load(sums, at, half))
-                    store(parts, to + half, c - channel - half, load(sums, at + half, half))
+                for block in range(blocks):
+                    channel = block * 2 * half
+                    for top in range(0, h, band):
+                        bottom = min(top + band, h)
+                        edge = top - before
+                        cut(x, image, edge, bottom + k - 1 - before, h, w, c, channel, strip, row,
+                            before)  # fmt: skip
+                        cut(g, image, top, bottom, h, w, c, channel, g_strip, g_row, 0)
+                        correlate_rows(k, count, both, groups, strip, edge, row,
+                                       g_strip, top, g_row, 0, top, bottom, h, w, before,
+                                       sums, block * 2 * plane, plane)  # fmt: skip
+            for block in range(blocks):
+                at = block * 2 * plane
+                write_sums(k, plane, sums[at:], block, c, group * k * k * c, parts)
 
     return depthwise_dw
 
 
 def blocked(w):
-    """Taps (k, k, C) by blocks of channels: (blocks, k, k, channels of a block)."""
+    """Taps (k, k, C) by vectors of channels: (blocks · 2, k, k, LANES)."""
     k, _, c = w.shape
-    pixel = 2 * VECTOR_BYTES // w.itemsize
-    blocks = -(-c // pixel)
-    taps = np.zeros((k, k, blocks * pixel), w.dtype)
+    half = VECTOR_BYTES // w.itemsize
+    blocks = -(-c // (2 * half))
+    taps = np.zeros((k, k, blocks * 2 * half), w.dtype)
     taps[:, :, :c] = w
-    return flat(taps.reshape(k, k, blocks, pixel).transpose(2, 0, 1, 3)), blocks
+    return flat(taps.reshape(k, k, blocks * 2, half).transpose(2, 0, 1, 3)), blocks
 
 
 def bands(h, w, k):
@@ -332,11 +379,9 @@ def depthwise_conv2d_dx(g, w):
 
 def depthwise_conv2d_dw(x, g, k):
     n, h, v, c = x.shape
-    blocks = -(-c // (2 * VECTOR_BYTES // x.itemsize))
     groups = -(-n // GROUP)
     parts = empty((groups, k, k, c), x.dtype)
     run(
-        _weights(k), groups * blocks, flat(x), flat(g), n, h, v, c, bands(h, v, k),
-        parts.reshape(-1),
+        _weights(k), groups, flat(x), flat(g), n, h, v, c, bands(h, v, k), parts.reshape(-1)
     )  # fmt: skip
     return add_up(parts) if n else np.zeros((k, k, c), x.dtype)

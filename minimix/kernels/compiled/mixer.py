@@ -14,7 +14,17 @@ import numpy as np
 
 from ..threads import run
 from ._jit import helper, kernel
-from .depthwise import PIXELS, bands, blocked, convolve, correlate, cut, split_taps
+from .depthwise import (
+    GROUP,
+    PIXELS,
+    bands,
+    blocked,
+    convolve_line,
+    correlate_rows,
+    cut,
+    split_taps,
+    write_sums,
+)
 from .gemm import ROWS, columns, multiply_blocks, multiply_rows, packed, padded, split, widened
 from .memory import empty, empty_like
 from .rows import (
@@ -27,10 +37,7 @@ from .rows import (
     merge_moments,
     total,
 )
-from .simd import gelu_and_slope, gelu_value, lanes, load, store, take, zeros
-
-GROUP = 8  # images whose depthwise weight gradients are summed before the groups are
-
+from .simd import gelu_and_slope, gelu_value, lanes, load, prefetch, store, take, zeros
 
 # ---- forward: pointwise
 
@@ -134,40 +141,25 @@ def _infer_channels(queue, x, m, k, w, bias, c, scale, shift, y):
 # ---- forward: depthwise
 
 
-@helper
-def convolve_line(k, strip, top, row, taps, block, yy, h, before, tiles, line):
-    """One row of one block of channels of an image, from a strip that begins at image row `top`."""
-    half = lanes(strip)
-    pixel = 2 * half
-    first = max(0, before - yy)
-    rows = min(k, h + before - yy) - first
-    at = (yy + first - before - top) * row
-    tap = (block * k + first) * k * pixel
-    for tile in range(tiles):
-        for v in range(0, pixel, half):
-            shift = tile * PIXELS * pixel + v
-            convolve(k, strip, at + shift, row, taps, tap + v, rows, zeros(strip), line, shift)
-
-
 @functools.cache
 def _mix_places(k):
     @kernel
     def mix_places(queue, x, taps, bias, h, w, c, band, z, means, squares):
         half = lanes(x)
-        pixel = 2 * half
         before = (k - 1) // 2
         tiles = -(-w // PIXELS)
-        row = (tiles * PIXELS + k - 1) * pixel
+        plane = tiles * PIXELS * half
+        row = 2 * (plane + (k - 1) * half)
         strip = np.zeros((band + k - 1) * row, x.dtype)
-        line = np.zeros(tiles * PIXELS * pixel, x.dtype)
-        pivots, sums = np.zeros(pixel, x.dtype), np.zeros(2 * pixel, x.dtype)
-        blocks = -(-c // pixel)
+        line = np.zeros(2 * plane, x.dtype)
+        pivots, sums = np.zeros(2 * half, x.dtype), np.zeros(4 * half, x.dtype)
+        blocks = -(-c // (2 * half))
         while True:
             piece = take(queue)
             if piece < 0:
                 break
             image, block = piece // blocks, piece % blocks
-            channel = block * pixel
+            channel = block * 2 * half
             sums[:] = 0
             for top in range(0, h, band):
                 bottom = min(top + band, h)
@@ -175,17 +167,25 @@ def _mix_places(k):
                 cut(x, image, edge, bottom + k - 1 - before, h, w, c, channel, strip, row, before)
                 for yy in range(top, bottom):
                     convolve_line(k, strip, edge, row, taps, block, yy, h, before, tiles, line)
-                    to = ((image * h + yy) * w) * c + channel
-                    for i in range(w):
-                        for v in range(0, pixel, half):
-                            value = load(line, i * pixel + v, half) + load(bias, channel + v, half)
-                            store(z, to + v, c - channel - v, value)
-                            a = gelu_value(value)
-                            if yy == 0 and i == 0:
-                                store(pivots, v, half, a)
-                            add_moments(a, load(pivots, v, half), sums, v, pixel, half)
-                        to += c
-            end_moments(pivots, sums, h * w, pixel, min(pixel, c - channel), means, squares,
+                    for v in range(2):
+                        i = v * half
+                        n = c - channel - i
+                        to = ((image * h + yy) * w) * c + channel + i
+                        b = load(bias, channel + i, half)
+                        if yy == 0:
+                            store(pivots, i, half, gelu_value(load(line, v * plane, half) + b))
+                        pivot = load(pivots, i, half)
+                        s, q = load(sums, i, half), load(sums, 2 * half + i, half)
+                        for at in range(v * plane, v * plane + w * half, half):
+                            value = load(line, at, half) + b
+                            store(z, to, n, value)
+                            prefetch(z, to + 2 * half)
+                            d = gelu_value(value) - pivot
+                            s, q = s + d, q + d * d
+                            to += c
+                        store(sums, i, half, s)
+                        store(sums, 2 * half + i, half, q)
+            end_moments(pivots, sums, h * w, 2 * half, min(2 * half, c - channel), means, squares,
                         image * c + channel)  # fmt: skip
 
     return mix_places
@@ -196,34 +196,35 @@ def _infer_places(k):
     @kernel
     def infer_places(queue, x, taps, bias, scale, shift, h, w, c, band, u):
         half = lanes(x)
-        pixel = 2 * half
         before = (k - 1) // 2
         tiles = -(-w // PIXELS)
-        row = (tiles * PIXELS + k - 1) * pixel
+        plane = tiles * PIXELS * half
+        row = 2 * (plane + (k - 1) * half)
         strip = np.zeros((band + k - 1) * row, x.dtype)
-        line = np.zeros(tiles * PIXELS * pixel, x.dtype)
-        blocks = -(-c // pixel)
+        line = np.zeros(2 * plane, x.dtype)
+        blocks = -(-c // (2 * half))
         while True:
             piece = take(queue)
             if piece < 0:
                 break
             image, block = piece // blocks, piece % blocks
-            channel = block * pixel
+            channel = block * 2 * half
             for top in range(0, h, band):
                 bottom = min(top + band, h)
                 edge = top - before
                 cut(x, image, edge, bottom + k - 1 - before, h, w, c, channel, strip, row, before)
                 for yy in range(top, bottom):
                     convolve_line(k, strip, edge, row, taps, block, yy, h, before, tiles, line)
-                    to = ((image * h + yy) * w) * c + channel
-                    for i in range(w):
-                        for v in range(0, pixel, half):
-                            n = c - channel - v
-                            z = load(line, i * pixel + v, half) + load(bias, channel + v, half)
-                            y = gelu_value(z) * load(scale, channel + v, half)
-                            y = y + load(shift, channel + v, half) + load(x, to + v, n)
-                            store(u, to + v, n, y)
-                        to += c
+                    for v in range(2):
+                        i = channel + v * half
+                        n = c - i
+                        to = ((image * h + yy) * w) * c + i
+                        b, s, t = load(bias, i, half), load(scale, i, half), load(shift, i, half)
+                        for at in range(v * plane, v * plane + w * half, half):
+                            a = gelu_value(load(line, at, half) + b)
+                            store(u, to, n, a * s + t + load(x, to, n))
+                            prefetch(u, to + 2 * half)
+                            to += c
 
     return infer_places
 
@@ -322,90 +323,84 @@ def cut_backward(z, g, image, top, bottom, first, last, h, w, c, channel, p, q, 
                  strip, row, left, sums):  # fmt: skip
     """As `cut`, of dz; and Σ dz over rows first … last − 1, those that are in no other strip."""
     half = lanes(z)
-    n = c - channel
-    for y in range(max(top, 0), min(bottom, h)):
-        to = (y - top) * row + left * 2 * half
-        at = ((image * h + y) * w) * c + channel
-        for v in range(0, 2 * half, half):
-            pv, qv = load(p, channel + v, n - v), load(q, channel + v, n - v)
-            ov = load(o, channel + v, n - v)
+    for v in range(2):
+        i = channel + v * half
+        n = c - i
+        pv, qv, ov = load(p, i, n), load(q, i, n), load(o, i, n)
+        for y in range(max(top, 0), min(bottom, h)):
+            to = (y - top) * row + left * half + v * (row // 2)
+            at = ((image * h + y) * w) * c + i
             s = zeros(z)
-            for i in range(w):
-                a, slope = gelu_and_slope(load(z, at + v + i * c, n - v))
-                dz = (pv * load(g, at + v + i * c, n - v) + qv * a + ov) * slope
-                store(strip, to + v + i * 2 * half, half, dz)
+            for _ in range(w):
+                a, slope = gelu_and_slope(load(z, at, n))
+                dz = (pv * load(g, at, n) + qv * a + ov) * slope
+                store(strip, to, half, dz)
+                prefetch(z, at + 2 * half)
+                prefetch(g, at + 2 * half)
                 s = s + dz
+                to += half
+                at += c
             if first <= y < last:
-                store(sums, v, half, load(sums, v, half) + s)
+                store(sums, i, half, load(sums, i, half) + s)
 
 
 @functools.cache
 def _mix_places_backward(k):
-    count, vectors = split_taps(k)
+    count, both = split_taps(k)
     groups = -(-k // count)
     spare = groups * count - k
 
     @kernel
     def mix_places_backward(queue, z, g, p, q, o, x, taps, images, h, w, c, band, dx, dw, db):
-        """Per group of images and block of channels: dx, and that group's dw and db."""
+        """Per group of images: dx, and that group's dw and db."""
         half = lanes(x)
-        pixel = 2 * half
         before, after = (k - 1) // 2, k // 2  # after: how the way back is padded in front
         tiles = -(-w // PIXELS)
-        row = (tiles * PIXELS + k - 1 + spare) * pixel
+        line_plane = tiles * PIXELS * half
+        row = 2 * (line_plane + (k - 1 + spare) * half)
         strip = np.zeros((band + k - 1) * row, x.dtype)
         z_strip = np.zeros((band + k - 1) * row, x.dtype)
-        line = np.zeros(tiles * PIXELS * pixel, x.dtype)
-        sums = np.zeros(k * (k + spare) * pixel, x.dtype)
-        z_sums = np.zeros(pixel, x.dtype)
-        blocks = -(-c // pixel)
+        line = np.zeros(2 * line_plane, x.dtype)
+        blocks = -(-c // (2 * half))
+        plane = k * (k + spare) * half
+        sums = np.zeros(blocks * 2 * plane, x.dtype)
+        z_sums = np.zeros(blocks * 2 * half, x.dtype)
         while True:
-            piece = take(queue)
-            if piece < 0:
+            group = take(queue)
+            if group < 0:
                 break
-            group, block = piece // blocks, piece % blocks
-            channel = block * pixel
             sums[:] = 0
             z_sums[:] = 0
             for image in range(group * GROUP, min((group + 1) * GROUP, images)):
-                for top in range(0, h, band):
-                    bottom = min(top + band, h)
-                    edge, z_edge = top - before, top - after
-                    cut(x, image, edge, bottom + k - 1 - before, h, w, c, channel, strip, row,
-                        before)  # fmt: skip
-                    cut_backward(z, g, image, z_edge, bottom + k - 1 - after, top, bottom, h, w, c,
-                                 channel, p, q, o, z_strip, row, after, z_sums)  # fmt: skip
-                    for i in range(k):
-                        first = max(top, before - i)
-                        last = min(bottom, h + before - i)
-                        for tap in range(groups):
-                            for v in range(0, pixel, vectors * half):
-                                shift = tap * count * pixel + v
-                                correlate(
-                                    count, vectors,
-                                    strip, (first + i - before - edge) * row + shift, row,
-                                    z_strip, (first - z_edge) * row + after * pixel + v, row,
-                                    last - first, w,
-                                    sums, i * (k + spare) * pixel + shift,
-                                )  # fmt: skip
-                    for yy in range(top, bottom):
-                        convolve_line(k, z_strip, z_edge, row, taps, block, yy, h, after, tiles,
-                                      line)  # fmt: skip
-                        to = ((image * h + yy) * w) * c + channel
-                        for i in range(w):
-                            for v in range(0, pixel, half):
-                                n = c - channel - v
-                                sum_ = load(line, i * pixel + v, half) + load(g, to + v, n)
-                                store(dx, to + v, n, sum_)
-                            to += c
-            for v in range(0, pixel, half):
-                n = c - channel - v
-                store(db, group * c + channel + v, n, load(z_sums, v, half))
-                for i in range(k):
-                    for j in range(k):
-                        at = (i * (k + spare) + j) * pixel + v
-                        to = ((group * k + i) * k + j) * c + channel + v
-                        store(dw, to, n, load(sums, at, half))
+                for block in range(blocks):
+                    channel = block * 2 * half
+                    for top in range(0, h, band):
+                        bottom = min(top + band, h)
+                        edge, z_edge = top - before, top - after
+                        cut(x, image, edge, bottom + k - 1 - before, h, w, c, channel, strip, row,
+                            before)  # fmt: skip
+                        cut_backward(z, g, image, z_edge, bottom + k - 1 - after, top, bottom,
+                                     h, w, c, channel, p, q, o, z_strip, row, after,
+                                     z_sums)  # fmt: skip
+                        correlate_rows(k, count, both, groups, strip, edge, row,
+                                       z_strip, z_edge, row, after, top, bottom, h, w, before,
+                                       sums, block * 2 * plane, plane)  # fmt: skip
+                        for yy in range(top, bottom):
+                            convolve_line(k, z_strip, z_edge, row, taps, block, yy, h, after,
+                                          tiles, line)  # fmt: skip
+                            to = ((image * h + yy) * w) * c + channel
+                            for i in range(w):
+                                for v in range(2):
+                                    here, n = to + v * half, c - channel - v * half
+                                    value = load(line, v * line_plane + i * half, half)
+                                    store(dx, here, n, value + load(g, here, n))
+                                prefetch(dx, to + 2 * half)
+                                to += c
+            for block in range(blocks):
+                at = block * 2 * plane
+                write_sums(k, plane, sums[at:], block, c, group * k * k * c, dw)
+            for i in range(0, c, half):
+                store(db, group * c + i, c - i, load(z_sums, i, half))
 
     return mix_places_backward
 
@@ -546,12 +541,12 @@ def mix_channels_backward(z2, g, norm2, z1, x, norm1, w):
 def mix_places_backward(z, g, norm, x, w):
     n, h, v, c = x.shape
     k = w.shape[0]
-    taps, blocks = blocked(w[::-1, ::-1])
+    taps, _ = blocked(w[::-1, ::-1])
     groups = -(-n // GROUP)
     dx = empty_like(x)
     dw, db = empty((groups, k, k, c), x.dtype), np.empty((groups, c), x.dtype)
     run(
-        _mix_places_backward(k), groups * blocks, flat(z), flat(g), *_terms(n * h * v, *norm),
+        _mix_places_backward(k), groups, flat(z), flat(g), *_terms(n * h * v, *norm),
         flat(x), taps, n, h, v, c, bands(h, v, k), dx.reshape(-1), dw.reshape(-1), db.reshape(-1),
     )  # fmt: skip
     return dx, add_up(dw), total(db, x.dtype)

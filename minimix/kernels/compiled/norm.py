@@ -12,7 +12,7 @@ import numpy as np
 from ..threads import run
 from ._jit import kernel
 from .memory import empty_like
-from .rows import CHUNK, add_moments, chunks, end_moments, flat, merge_moments, total
+from .rows import CHUNK, chunks, end_moments, flat, merge_moments, total
 from .simd import lanes, load, store, take
 
 
@@ -41,10 +41,15 @@ def _channel_moments(queue, x, m, c, means, squares):
             break
         start, stop = piece * CHUNK, min((piece + 1) * CHUNK, m)
         sums[:] = 0
-        for row in range(start, stop):
+        for row in range(start, stop, 2):
+            # Two rows at a time halve the traffic of the sums; a missing one adds the pivot, 0.
+            other = row + 1 if row + 1 < stop else start
             for i in range(0, c, step):
                 n = c - i
-                add_moments(load(x, row * c + i, n), load(x, start * c + i, n), sums, i, c, n)
+                pivot = load(x, start * c + i, n)
+                d, e = load(x, row * c + i, n) - pivot, load(x, other * c + i, n) - pivot
+                store(sums, i, n, load(sums, i, n) + (d + e))
+                store(sums, c + i, n, load(sums, c + i, n) + (d * d + e * e))
         end_moments(x[start * c :], sums, stop - start, c, c, means, squares, piece * c)
 
 

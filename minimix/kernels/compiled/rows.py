@@ -10,7 +10,9 @@ from .memory import empty
 from .simd import lanes, load, store, take
 
 CHUNK = 96  # rows a thread takes at a time: 256 channels of them are a fifth of a usual L2
-PIECE = 8192  # numbers a thread takes at a time, where there are no rows
+PIECE = (
+    32768  # numbers a thread takes at a time, where there are no rows: less is not worth waking it
+)
 
 
 def flat(x):

@@ -201,6 +201,23 @@ def store(typingctx: Any, array: Any, i: Any, n: Any, v: Any) -> Any:
 
 
 @intrinsic
+def prefetch(typingctx: Any, array: Any, i: Any) -> Any:
+    """Ask for the cache line of array[i], to be there soon. It need not exist."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        p = pointer(context, builder, array, args[0], args[1])
+        kinds = [p.type, I32, I32, I32]
+        function = cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(ir.VoidType(), kinds), "llvm.prefetch.p0"
+        )
+        read, second_level, data = I32(0), I32(2), I32(1)
+        builder.call(function, [p, read, second_level, data])
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64), codegen
+
+
+@intrinsic
 def zeros(typingctx: Any, array: Any) -> Any:
     """A vector of zeros, of the kind that `array` holds."""
     kind = Vector(array.dtype)

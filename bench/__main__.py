@@ -1,0 +1,192 @@
+"""python -m bench: measure, print tables, write JSON and a roofline plot."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import minimix as mx
+
+from . import machine, nets, operations, report
+from .timing import interleave, ratio, spread
+
+PARTS = ("steps", "operations", "memory", "start", "sweeps", "data")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="a minute's worth; nothing is written")
+    parser.add_argument("--only", choices=PARTS, action="append", help="these parts (repeatable)")
+    parser.add_argument("--threads", type=int, default=mx.kernels.get_num_threads())
+    parser.add_argument("--rounds", type=int, default=0, help="how often each candidate has a turn")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
+    options = parser.parse_args()
+    parts = options.only or (("steps", "operations", "start") if options.quick else PARTS)
+    rounds = options.rounds or (3 if options.quick else 9)
+    with_torch = importlib.util.find_spec("torch") is not None
+    if with_torch:
+        import torch
+
+        torch.set_num_threads(options.threads)
+    mx.kernels.set_num_threads(options.threads)
+
+    result: dict[str, Any] = {"machine": machine.describe(options.threads)}
+    result["ceilings"] = machine.ceilings(3 if options.quick else 7)
+    if "steps" in parts:
+        chosen = nets.NETS[2:] if options.quick else nets.NETS
+        result["steps"] = [steps(net, rounds, with_torch, options.quick) for net in chosen]
+    if "operations" in parts:
+        result["operations"] = operations.measure(options.quick, rounds, say)
+    if "memory" in parts:
+        result["memory"] = [memory(net, with_torch) for net in nets.NETS]
+    if "start" in parts:
+        result["start"] = start()
+    if "sweeps" in parts:
+        result["sweeps"] = sweeps(rounds, options.threads)
+    if "data" in parts:
+        result["data"] = data(rounds)
+    tables = report.tables(result)
+    print("\n" + tables)
+    if not options.quick:
+        options.out.mkdir(parents=True, exist_ok=True)
+        name = f"{options.threads}-threads"
+        (options.out / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n")
+        (options.out / f"{name}.md").write_text(tables + "\n")
+        if "operations" in result:
+            report.roofline(result, options.out / f"{name}-roofline.png")
+
+
+def say(what: str) -> None:
+    print(f"measured {what}", file=sys.stderr, flush=True)
+
+
+def steps(net: nets.Net, rounds: int, with_torch: bool, quick: bool) -> dict[str, Any]:
+    """Training and inference, all forms in turns."""
+    candidates: dict[str, Any] = {"minimix": nets.Minimix(net)}
+    if with_torch:
+        forms = nets.FORMS[1:2] if quick else nets.FORMS
+        for form in forms:
+            candidates[form] = nets.Torch(net, form)
+            nets.check(nets.Minimix(net), nets.Torch(net, form))
+    training = interleave({name: c.step for name, c in candidates.items()}, rounds)
+    inference = interleave({name: c.infer for name, c in candidates.items()}, rounds)
+    say(f"{net}")
+    seconds = spread(training["minimix"])["median"]
+    return {
+        "net": str(net),
+        "gflops": 1e-9 * net.flops() / seconds,
+        **{
+            kind: {
+                "images/s": {n: spread([net.batch / t for t in ts]) for n, ts in times.items()},
+                "ratio": ratio(times),
+            }
+            for kind, times in (("training", training), ("inference", inference))
+        },
+    }
+
+
+def _child(*arguments: str, **environment: str) -> dict[str, Any]:
+    done = subprocess.run(
+        [sys.executable, "-m", "bench.child", *arguments],
+        capture_output=True, text=True, check=True, cwd=Path(__file__).parent.parent,
+        env={**os.environ, "OMP_NUM_THREADS": str(mx.kernels.get_num_threads()), **environment},
+    )  # fmt: skip
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def memory(net: nets.Net, with_torch: bool) -> dict[str, Any]:
+    forms = ["minimix", "minimix unfused", *(nets.FORMS if with_torch else ())]
+    measured = {form: _child("memory", form, *map(str, net[:5])) for form in forms}
+    say(f"memory of {net}")
+    theirs = [measured[form]["step"] for form in nets.FORMS if form in measured]
+    share = measured["minimix"]["step"] / min(theirs) if theirs else None
+    return {"net": str(net), "bytes": measured, "share": share}
+
+
+def start() -> dict[str, Any]:
+    """The first process ever, with nothing compiled, and a later one."""
+    with tempfile.TemporaryDirectory() as cache:
+        before = time.perf_counter()
+        first = _child("start", MINIMIX_CACHE_DIR=cache)
+        middle = time.perf_counter()
+        later = _child("start", MINIMIX_CACHE_DIR=cache)
+        after = time.perf_counter()
+    say("start-up")
+    return {
+        "first": {**first, "whole process": middle - before},
+        "later": {**later, "whole process": after - middle},
+    }
+
+
+def sweeps(rounds: int, threads: int) -> dict[str, dict[str, float]]:
+    """Milliseconds a step as one thing changes and the rest of a net stays."""
+    base = nets.Net(128, 4, 5, 2, 64)
+    series = {
+        "threads": {n: base for n in (1, 2, 4, 8) if n <= threads},
+        "batch": {n: base._replace(batch=n) for n in (16, 32, 64, 128)},
+        "depth": {n: base._replace(depth=n) for n in (2, 4, 8)},
+        "pixels": {n * n: base._replace(size=n) for n in (16, 32, 64)},
+        "kernel size": {k: base._replace(kernel_size=k) for k in (3, 5, 7, 9)},
+    }
+    result = {}
+    for name, family in series.items():
+        calls = {}
+        for value, net in family.items():
+            model = nets.Minimix(net)
+
+            def call(model=model, value=value, name=name):
+                if name == "threads":
+                    mx.kernels.set_num_threads(value)
+                model.step()
+
+            calls[str(value)] = call
+        times = interleave(calls, min(rounds, 5))
+        mx.kernels.set_num_threads(threads)
+        result[name] = {value: 1e3 * spread(t)["median"] for value, t in times.items()}
+        say(f"sweep over {name}")
+    return result
+
+
+def data(rounds: int) -> dict[str, Any]:
+    """A step on the same batch over and over, against one on batches that are being prepared."""
+    import numpy as np
+
+    from minimix.data import Augment, Loader, shapes10
+
+    net = nets.Net(128, 8, 5, 4, 128)
+    model = nets.Minimix(net)
+    drawn = shapes10.load()
+    everything = Augment(
+        crop="pad", flip="random", randaugment=(2, 12), jitter=0.2, erasing=0.25, mixup=0.5,
+        cutmix=0.5, n_classes=10,
+    )  # fmt: skip
+    batches = iter(
+        Loader(
+            np.tile(drawn.train_images, (8, 1, 1, 1)),
+            np.tile(drawn.train_labels, 8),
+            net.batch,
+            transform=everything,
+        )  # fmt: skip
+    )
+
+    def fed() -> None:
+        x, labels = next(batches)
+        model.x, model.labels = mx.Tensor(x), labels
+        model.step()
+
+    times = interleave({"same batch": model.step, "fed": fed}, rounds, 0.5)
+    say("the data pipeline")
+    ms = {name: {k: 1e3 * v for k, v in spread(t).items()} for name, t in times.items()}
+    return {"net": str(net), "ms": ms, "cost": ratio(times, mine="same batch")}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,72 @@
+"""What must be measured in a process of its own: memory, page faults, start-up.
+
+python -m bench.child memory FORM HIDDEN DEPTH K P BATCH   ->  one JSON line
+python -m bench.child start                                ->  one JSON line
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+
+def _status(field: str) -> int:
+    """A size from /proc/self/status, in bytes; 0 where there is none."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((1024 * int(line.split()[1]) for line in lines if line.startswith(field)), 0)
+
+
+def memory(form: str, *numbers: str) -> dict[str, Any]:
+    """The most memory that training steps take beyond what was there before the first."""
+    from .nets import Minimix, Net, Torch
+
+    net = Net(*map(int, numbers))
+    if form in ("minimix", "minimix unfused"):
+        _warm(Minimix, net)
+        model: Any = Minimix(net, fused=form == "minimix")
+    else:
+        _warm(lambda small: Torch(small, form), net)
+        model = Torch(net, form)
+    before = _status("VmRSS")
+    for _ in range(3):
+        model.step()
+    faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(3):
+        model.step()
+    faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - faults
+    peak = _status("VmHWM")
+    return {"step": peak - before, "process": peak, "faults a step": faults / 3}
+
+
+def _warm(make: Any, net: Any) -> None:
+    """Load what is only loaded by a first step (kernels, libraries), on a tiny batch."""
+    small = make(net._replace(batch=2))
+    small.step()
+
+
+def start() -> dict[str, Any]:
+    """Seconds to import minimix, and from there to the end of a first step and of a second."""
+    begun = time.perf_counter()
+    import minimix  # noqa: F401
+
+    imported = time.perf_counter()
+    from .nets import Minimix, Net
+
+    model = Minimix(Net(128, 8, 5, 4, 128))
+    model.step()
+    first = time.perf_counter()
+    model.step()
+    second = time.perf_counter()
+    return {"import": imported - begun, "first step": first - imported, "step": second - first}
+
+
+if __name__ == "__main__":
+    what, *arguments = sys.argv[1:]
+    print(json.dumps({"memory": memory, "start": start}[what](*arguments)))

@@ -1,0 +1,74 @@
+"""What the figures were taken on, and what it could do at best."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from minimix.kernels.compiled.simd import VECTOR_BYTES
+
+from .timing import interleave
+
+PRODUCTS = [(32768, 256, 256), (32768, 128, 128), (2048, 2048, 2048)]
+
+
+def describe(threads: int) -> dict[str, Any]:
+    versions = {"python": platform.python_version()}
+    for package in ("numpy", "numba", "llvmlite", "torch"):
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            versions[package] = "not installed"
+    return {
+        "processor": _processor(),
+        "system": platform.platform(),
+        "cores": os.cpu_count(),
+        "threads": threads,
+        "vector bits": 8 * VECTOR_BYTES,
+        "versions": versions,
+        "commit": _git("rev-parse", "--short", "HEAD") or "unknown",
+        "changed since": bool(_git("status", "--porcelain", "--", "minimix", "bench/*.py")),
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if "model name" in line)
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def _git(*arguments: str) -> str:
+    try:
+        done = subprocess.run(
+            ["git", *arguments], capture_output=True, text=True, cwd=Path(__file__).parent.parent
+        )
+    except OSError:
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def ceilings(rounds: int) -> dict[str, Any]:
+    """The best that NumPy's BLAS does, GFLOP/s, and copying within memory, GB/s."""
+    products = {}
+    for m, k, n in PRODUCTS:
+        a, b = np.ones((m, k), np.float32), np.ones((k, n), np.float32)
+        c = np.empty((m, n), np.float32)
+        calls = {"blas": lambda a=a, b=b, c=c: np.matmul(a, b, out=c)}
+        seconds = min(interleave(calls, rounds, 0.05)["blas"])
+        products[f"{m}×{k}×{n}"] = 2e-9 * m * k * n / seconds
+    source = np.ones(2**26, np.float32)  # 256 MiB, larger than any cache
+    target = np.empty_like(source)
+    seconds = min(interleave({"copy": lambda: np.copyto(target, source)}, rounds)["copy"])
+    return {
+        "products": products,
+        "gflops": max(products.values()),
+        "copy gbs": 2e-9 * source.nbytes / seconds,
+    }

@@ -1,0 +1,166 @@
+"""Tables for people, and the roofline."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+GOALS = {"training": 1.5, "inference": 1.3, "operations": 1.2}
+
+
+def tables(result: dict[str, Any]) -> str:
+    parts = [_machine(result["machine"], result["ceilings"])]
+    if "steps" in result:
+        parts += [_steps(result["steps"], kind) for kind in ("training", "inference")]
+        parts.append(_share(result["steps"], result["ceilings"]["gflops"]))
+    if "operations" in result:
+        parts.append(_operations(result["operations"]))
+    if "memory" in result:
+        parts.append(_memory(result["memory"]))
+    if "start" in result:
+        parts.append(_start(result["start"]))
+    if "sweeps" in result:
+        parts += [_sweep(name, series) for name, series in result["sweeps"].items()]
+    if "data" in result:
+        parts.append(_data(result["data"]))
+    return "\n\n".join(parts)
+
+
+def _table(title: str, head: list[str], rows: list[list[str]]) -> str:
+    widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
+
+    def line(cells: list[str]) -> str:
+        first, *rest = zip(cells, widths, strict=True)
+        padded = [first[0].ljust(first[1]), *(cell.rjust(width) for cell, width in rest)]
+        return "| " + " | ".join(padded) + " |"
+
+    rule = "|" + "|".join(["-" * (w + 1) + (":" if i else "-") for i, w in enumerate(widths)]) + "|"
+    return "\n".join([f"### {title}", "", line(head), rule, *map(line, rows)])
+
+
+def _range(value: dict[str, Any], digits: int = 0) -> str:
+    return f"{value['median']:.{digits}f} ({value['low']:.{digits}f}–{value['high']:.{digits}f})"
+
+
+def _ratio(value: dict[str, Any] | None) -> str:
+    return _range(value, 2) if value else "–"
+
+
+def _machine(machine: dict[str, Any], ceilings: dict[str, Any]) -> str:
+    versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
+    state = " with changes" if machine["changed since"] else ""
+    products = ", ".join(f"{shape} {g:.0f}" for shape, g in ceilings["products"].items())
+    return "\n".join(
+        [
+            f"{machine['processor']}, {machine['cores']} cores, vectors of "
+            f"{machine['vector bits']} bits, {machine['system']}",
+            f"{machine['threads']} threads; {versions}; commit {machine['commit']}{state}",
+            f"matrix products, GFLOP/s (NumPy's BLAS): {products}; copying "
+            f"{ceilings['copy gbs']:.0f} GB/s",
+            "Medians with quartiles of interleaved rounds; a ratio is that of the fastest other "
+            "candidate's time to minimix's in the same round.",
+        ]
+    )
+
+
+def _steps(steps: list[dict[str, Any]], kind: str) -> str:
+    forms = list(steps[0][kind]["images/s"])
+    rows = [
+        [
+            step["net"],
+            *(_range(step[kind]["images/s"][form]) for form in forms),
+            _ratio(step[kind]["ratio"]),
+        ]
+        for step in steps
+    ]
+    title = f"{kind.capitalize()}, images/s (goal: ratio ≥ {GOALS[kind]})"
+    return _table(title, ["net", *forms, "ratio"], rows)
+
+
+def _share(steps: list[dict[str, Any]], ceiling: float) -> str:
+    rows = [[s["net"], f"{s['gflops']:.0f}", f"{100 * s['gflops'] / ceiling:.0f} %"] for s in steps]
+    title = "A training step as a share of the matrix product's speed (goal: ≥ 60 % for the first)"
+    return _table(title, ["net", "GFLOP/s", "share"], rows)
+
+
+def _operations(rows: list[dict[str, Any]]) -> str:
+    body = []
+    for row in rows:
+        theirs = row["ratio"]
+        against = (
+            f"{_range(row['ms'][theirs['against']], 2)} {theirs['against']}" if theirs else "–"
+        )
+        body.append(
+            [row["operation"], _range(row["ms"]["minimix"], 2), against, _ratio(theirs),
+             f"{row['gflops']:.0f}", f"{row['gbs']:.0f}"]
+        )  # fmt: skip
+    head = ["operation", "minimix, ms", "PyTorch's fastest, ms", "ratio", "GFLOP/s", "GB/s"]
+    return _table(f"Operations (goal: ratio ≥ {GOALS['operations']})", head, body)
+
+
+def _memory(rows: list[dict[str, Any]]) -> str:
+    forms = list(rows[0]["bytes"])
+    body = [
+        [
+            row["net"],
+            *(f"{row['bytes'][form]['step'] / 2**20:.0f}" for form in forms),
+            f"{row['share']:.2f}" if row["share"] else "–",
+            f"{row['bytes']['minimix']['faults a step']:.0f}",
+        ]
+        for row in rows
+    ]
+    title = "Peak memory of training steps, MiB (goal: ≤ 0.7 of PyTorch's least)"
+    return _table(title, ["net", *forms, "share", "page faults a step"], body)
+
+
+def _start(start: dict[str, dict[str, float]]) -> str:
+    head = ["process", *next(iter(start.values()))]
+    body = [[name, *(f"{seconds:.2f}" for seconds in row.values())] for name, row in start.items()]
+    return _table("Start-up, seconds (goals: first step ≤ 20, later ≤ 2)", head, body)
+
+
+def _sweep(name: str, series: dict[str, float]) -> str:
+    least = next(iter(series.values()))
+    body = [[value, f"{ms:.1f}", f"{ms / least:.2f}"] for value, ms in series.items()]
+    return _table(
+        f"128/4 k5 p2 batch 64, other {name}", [name, "ms a step", "times the first"], body
+    )
+
+
+def _data(data: dict[str, Any]) -> str:
+    body = [[name, _range(ms, 1)] for name, ms in data["ms"].items()]
+    cost = 100 * (data["cost"]["median"] - 1)
+    title = f"{data['net']}, all augmentations on: {cost:+.1f} % (goal: ≤ 5 %)"
+    return _table(title, ["batches", "ms a step"], body)
+
+
+def roofline(result: dict[str, Any], path: Path) -> None:
+    """Each operation between the two things that bound it: memory's slope and arithmetic's roof."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    roof, slope = result["ceilings"]["gflops"], result["ceilings"]["copy gbs"]
+    figure, axes = pyplot.subplots(figsize=(9, 5.5), layout="constrained")
+    intensities = [2**i for i in range(-2, 9)]
+    axes.plot(intensities, [min(roof, slope * i) for i in intensities], color="0.3")
+    axes.annotate(f"matrix product, {roof:.0f} GFLOP/s", (64, roof), (64, roof * 1.1))
+    axes.annotate(
+        f"copying, {slope:.0f} GB/s", (0.5, slope * 0.5), (0.3, slope * 0.75), rotation=34
+    )
+    kinds = dict.fromkeys(row["operation"].partition(",")[0] for row in result["operations"])
+    for kind in kinds:
+        rows = [r for r in result["operations"] if r["operation"].partition(",")[0] == kind]
+        axes.scatter(
+            [r["flops a byte"] for r in rows], [r["gflops"] for r in rows], s=24, label=kind
+        )
+    axes.set(
+        xscale="log", yscale="log", xlabel="arithmetic, FLOP for each byte that must move",
+        ylabel="GFLOP/s", title=f"minimix on {result['machine']['processor']}, "
+        f"{result['machine']['threads']} threads, float32",
+    )  # fmt: skip
+    axes.legend(fontsize=8, loc="lower right")
+    axes.grid(True, which="major", alpha=0.3)
+    figure.savefig(path, dpi=120)
+    pyplot.close(figure)

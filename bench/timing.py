@@ -1,0 +1,58 @@
+"""Times that can be compared: candidates take turns, and the same round is compared with itself.
+
+A machine that does something else for a moment slows down whoever is running. So candidates are
+never timed one after the other but in rounds, each round starting with another one, and what is
+reported is the median over rounds, with quartiles.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+
+Calls = dict[str, Callable[[], object]]
+Times = dict[str, list[float]]  # seconds a call, one for each round
+
+
+def burst(call: Callable[[], object], seconds: float) -> float:
+    """Median seconds a call over about so many seconds, at least once.
+
+    The first call is not counted: it finds the other candidate's data in the caches, and perhaps
+    its idle threads still spinning on a core.
+    """
+    call()
+    times: list[float] = []
+    while not times or sum(times) < seconds:
+        start = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
+
+
+def interleave(calls: Calls, rounds: int, seconds: float = 0.0) -> Times:
+    """Every candidate in every round."""
+    times: Times = {name: [] for name in calls}
+    names = list(calls)
+    for r in range(rounds):
+        for name in names[r % len(names) :] + names[: r % len(names)]:
+            times[name].append(burst(calls[name], seconds))
+    return times
+
+
+def spread(values: list[float]) -> dict[str, float]:
+    """Median and quartiles."""
+    if len(values) < 2:
+        return {"median": values[0], "low": values[0], "high": values[0]}
+    low, median, high = statistics.quantiles(values, n=4, method="inclusive")
+    return {"median": median, "low": low, "high": high}
+
+
+def ratio(times: Times, mine: str = "minimix") -> dict[str, float | str] | None:
+    """How many times faster `mine` is than the fastest of the others, round by round."""
+    others = {name: statistics.median(t) for name, t in times.items() if name != mine}
+    if not others:
+        return None
+    best = min(others, key=lambda name: others[name])
+    rounds = [theirs / ours for theirs, ours in zip(times[best], times[mine], strict=True)]
+    return {"against": best, **spread(rounds)}
