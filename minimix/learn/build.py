@@ -70,12 +70,16 @@ def parse(text: str) -> list[Cell]:
 def stub(source: str) -> str:
     """An exercise with every solution replaced by a `raise` that says whose turn it is."""
     lines: list[str] = []
-    name, inside = "", False
+    around: dict[int, str] = {}  # indentation -> the function that is open there
+    inside = False
     for line in source.splitlines():
+        indent = len(line) - len(line.lstrip())
         if defined := re.match(r"\s*def (\w+)", line):
-            name = defined[1]
+            around = {i: name for i, name in around.items() if i < indent}
+            around[indent] = defined[1]
         if line.strip() == BEGIN:
             inside = True
+            name = next((name for i, name in reversed(around.items()) if i < indent), "")
             lines.append(line.replace(BEGIN, f'raise NotImplementedError("your turn: {name}")'))
         elif line.strip() == END:
             inside = False
