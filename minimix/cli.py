@@ -228,10 +228,8 @@ def train(args: argparse.Namespace) -> int:
             _say(f"stopped, and saved; go on with: minimix train --resume {run.folder}")
             return 128 + stop.signal
         except DiskError as error:
-            raise MinimixError(
-                f"{error}; the last good checkpoint is {run.saved}: make room, then "
-                f"minimix train --resume {run.folder}"
-            ) from error
+            way = f"; {run.saved} is whole: make room, then minimix train --resume {run.folder}"
+            raise MinimixError(f"{error}{way if run.saved else ''}") from error
         say(f"trained for {clock(run.seconds())}")
         _print_test(test, data)
         if config.mirror:

@@ -93,9 +93,10 @@ class Run:
         self.metrics.close()
         self.timing.close()
         self.lock.release()
-        if self._made and [path.name for path in self.folder.iterdir()] == [".lock"]:
-            with contextlib.suppress(OSError):  # nothing came of it: leave nothing behind
-                (self.folder / ".lock").unlink()
+        if self.saved is None:  # nothing came of it: leave nothing behind
+            with contextlib.suppress(OSError):
+                for name in (".lock", "run.json", "metrics.jsonl", "timing.jsonl"):
+                    (self.folder / name).unlink(missing_ok=True)
                 for folder in self._made:
                     folder.rmdir()
 

@@ -182,6 +182,7 @@ def test_divergence_and_a_full_disk_end_with_one_line(minimix, monkeypatch):
     assert code == 1
     assert "No space left on device" in err
     assert len(err.splitlines()) == 1
+    assert not Path("b").exists()
 
 
 # ------------------------------------------------------------------ evaluate, predict
