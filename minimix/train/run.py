@@ -66,7 +66,8 @@ class Run:
 
     def __init__(self, folder: Path, say: Callable[[str], None] = print) -> None:
         self.folder = folder
-        self._made = [f for f in (folder, *folder.parents) if not f.exists()]
+        files = (folder / n for n in (".lock", "run.json", "metrics.jsonl", "timing.jsonl"))
+        self._new = [path for path in (*files, folder, *folder.parents) if not path.exists()]
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self.lock = FolderLock(folder)
@@ -95,10 +96,11 @@ class Run:
         self.lock.release()
         if self.saved is None:  # nothing came of it: leave nothing behind
             with contextlib.suppress(OSError):
-                for name in (".lock", "run.json", "metrics.jsonl", "timing.jsonl"):
-                    (self.folder / name).unlink(missing_ok=True)
-                for folder in self._made:
-                    folder.rmdir()
+                for path in self._new:
+                    if path.is_dir():
+                        path.rmdir()
+                    else:
+                        path.unlink(missing_ok=True)
 
     @property
     def model(self) -> Path:

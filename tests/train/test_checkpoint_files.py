@@ -170,6 +170,13 @@ def test_nothing_is_left_of_a_run_that_never_began(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_what_was_there_before_stays(tmp_path):
+    (tmp_path / "run.json").write_text("somebody's")
+    with pytest.raises(ZeroDivisionError), Run(tmp_path):
+        raise ZeroDivisionError
+    assert [p.name for p in tmp_path.iterdir()] == ["run.json"]
+
+
 def test_an_output_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(CheckpointError, match=r"cannot write to .*--out"):
