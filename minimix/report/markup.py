@@ -6,7 +6,7 @@ import html
 from collections.abc import Iterable
 from typing import Any
 
-VOID = ("img", "link", "meta", "path")  # elements with nothing inside
+VOID = ("img", "link", "meta")  # elements that have no end
 
 
 class Html(str):
@@ -33,6 +33,5 @@ def el(tag: str, *inside: Any, **attributes: Any) -> Html:
         for name, value in attributes.items()
         if value is not None
     )
-    if tag in VOID:
-        return Html(f"<{tag}{words}>" if tag != "path" else f"<path{words}/>")
-    return Html(f"<{tag}{words}>{join(inside)}</{tag}>")
+    end = "" if tag in VOID else f"{join(inside)}</{tag}>"
+    return Html(f"<{tag}{words}>{end}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,7 +41,7 @@ class Reading:
 
     @property
     def name(self) -> str:
-        return self.folder.resolve().name
+        return Path(os.path.abspath(self.folder)).name
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -72,8 +73,8 @@ def read(folder: Path) -> Reading:
     if (folder / "timing.jsonl").exists():
         for line in _lines(folder / "timing.jsonl"):
             for key in ("seconds", "test_seconds"):
-                if key in line.content:
-                    seconds += line.number(key)
+                if key in line.content and math.isfinite(taken := line.number(key)):
+                    seconds += taken
             if "images_per_s" in line.content:
                 speeds[line.number("step")] = line.number("images_per_s")
     columns = {key: np.array(values, float) for key, values in steps.items()}

@@ -257,6 +257,18 @@ def test_without_a_clock_there_are_no_speeds(run):
     assert [d.text for d in page.one("dl", "facts").all("dd")[3:]] == ["–", "–"]
 
 
+def test_a_clock_that_was_wrong(run):
+    lines = [
+        {"step": 1, "seconds": 2.0, "images_per_s": 25.0},
+        {"step": 2, "seconds": 10**400, "images_per_s": -(10**400)},
+        {"step": 3, "seconds": float("nan"), "images_per_s": float("nan")},
+        {"step": 3, "test_seconds": 60.0},
+    ]
+    (run / "timing.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    facts = [d.text for d in page_of(run).one("dl", "facts").all("dd")]
+    assert facts[3] == "1:02"
+
+
 def test_a_data_set_that_has_changed_is_not_looked_at(run, monkeypatch):
     changed = shapes10.load()
     changed = type(changed)(**{**vars(changed), "test_images": changed.test_images[::-1]})
