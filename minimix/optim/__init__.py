@@ -1,9 +1,10 @@
-"""Optimisers, learning-rate schedules and gradient clipping."""
+"""Optimisers, learning-rate schedules, gradient clipping and averaged weights."""
 
 from . import schedules
 from .adamw import AdamW
+from .averaging import WeightAverage
 from .clip import clip_grad_norm
 from .optimizer import Optimizer
 from .sgd import SGD
 
-__all__ = ["SGD", "AdamW", "Optimizer", "clip_grad_norm", "schedules"]
+__all__ = ["SGD", "AdamW", "Optimizer", "WeightAverage", "clip_grad_norm", "schedules"]

@@ -12,8 +12,7 @@ from ..autograd import Tensor
 from ..data import Dataset, Loader
 from ..fuse import fuse
 from ..kernels.threads import set_num_threads
-from ..optim import AdamW, clip_grad_norm
-from ..optim.averaging import WeightAverage
+from ..optim import AdamW, WeightAverage, clip_grad_norm
 from .config import Config
 from .divergence import diverged
 from .evaluation import Evaluation, evaluate

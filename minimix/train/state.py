@@ -14,8 +14,7 @@ from ..autograd import Array
 from ..data import Dataset
 from ..errors import CheckpointError
 from ..models import ConvMixer
-from ..optim import Optimizer
-from ..optim.averaging import WeightAverage
+from ..optim import Optimizer, WeightAverage
 from .config import Config, option
 
 MAY_CHANGE = ("data", "threads")  # settings that name where, not what

@@ -12,7 +12,7 @@ from minimix import ConvMixer, Tensor, kernels, op
 from minimix.data import normalize
 from minimix.errors import DivergenceError
 from minimix.nn import Module
-from minimix.optim.averaging import WeightAverage
+from minimix.optim import WeightAverage
 from minimix.train import PRESETS, Config, evaluate, loop
 from minimix.train.divergence import first_not_finite
 from minimix.train.whitening import whiten, whitening_filters
