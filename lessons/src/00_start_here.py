@@ -188,7 +188,7 @@ show.bars(
 # | 01 | a tape for scalars | forty lines that differentiate programs |
 # | 02 | tensors and broadcasting | a network that untwists a spiral |
 # | 03 | gradients you can trust | three bugs found that nobody would notice |
-# | 04 | the speed ladder | a matrix product, thousands of times faster |
+# | 04 | the speed ladder | a matrix product, ten thousand times faster |
 # | 05 | patches | a picture as a sequence of pieces |
 # | 06 | depthwise and pointwise convolution | the two halves of a ConvMixer |
 # | 07 | GELU and batch normalisation | why depth works at all |

@@ -22,13 +22,18 @@ from minimix.learn import show
 from minimix.learn.check import check
 
 
-def seconds(f, *args, repeat=5):
-    """The shortest of a few runs: the one that was disturbed least."""
+def once(f, *args):
+    """How long one call takes, in seconds."""
+    start = time.perf_counter()
+    f(*args)
+    return time.perf_counter() - start
+
+
+def seconds(f, *args):
+    """The shortest of many calls: the one that was disturbed least."""
     times = []
-    for _ in range(repeat):
-        start = time.perf_counter()
-        f(*args)
-        times.append(time.perf_counter() - start)
+    while len(times) < 2 or sum(times) < 0.3:
+        times.append(once(f, *args))
     return min(times)
 
 
@@ -82,7 +87,7 @@ check("04.matmul_loops", matmul_loops)
 
 # %%
 small = a[:64, :64], b[:64, :64]
-speed = {"1. Python loops": 64**3 / seconds(matmul_loops, *small, repeat=2) / 1e6}
+speed = {"1. Python loops": 64**3 / seconds(matmul_loops, *small) / 1e6}
 print(f"{speed['1. Python loops']:.1f} million multiply-adds a second")
 
 # %% [markdown]
@@ -117,7 +122,7 @@ def matmul_outer(a, b):
 check("04.matmul_outer", matmul_outer)
 
 # %%
-speed["2. NumPy, table by table"] = n**3 / seconds(matmul_outer, a, b, repeat=2) / 1e6
+speed["2. NumPy, table by table"] = n**3 / seconds(matmul_outer, a, b) / 1e6
 print(f"{speed['2. NumPy, table by table']:,.0f} million multiply-adds a second")
 
 # %% [markdown]
@@ -144,7 +149,7 @@ def matmul_ijk(a, b):
 # > **Predict:** we call it twice on a 64 × 64 product. How long do the two calls take?
 
 # %%
-first, second = (seconds(matmul_ijk, *small, repeat=1) for _ in range(2))
+first, second = (once(matmul_ijk, *small) for _ in range(2))
 print(f"first call {1000 * first:.0f} ms, second call {1000 * second:.2f} ms")
 
 # %% [markdown]
@@ -183,7 +188,7 @@ def matmul_ikj(a, b):
 check("04.matmul_ikj", matmul_ikj)
 
 # %%
-speed["3. Numba, i j k"] = n**3 / seconds(matmul_ijk, a, b, repeat=2) / 1e6
+speed["3. Numba, i j k"] = n**3 / seconds(matmul_ijk, a, b) / 1e6
 speed["4. Numba, i k j"] = n**3 / seconds(matmul_ikj, a, b) / 1e6
 speed["5. minimix"] = n**3 / seconds(mx.kernels.matmul, a, b) / 1e6
 speed["6. NumPy's @ (BLAS)"] = n**3 / seconds(np.matmul, a, b) / 1e6
