@@ -38,7 +38,11 @@ def main() -> None:
         torch.set_num_threads(options.threads)
     mx.kernels.set_num_threads(options.threads)
 
-    result: dict[str, Any] = {"machine": machine.describe(options.threads)}
+    written = options.out / f"{options.threads}-threads.json"
+    result: dict[str, Any] = {}
+    if options.only and not options.quick and written.exists():
+        result = json.loads(written.read_text())  # the other parts stay as they were
+    result["machine"] = machine.describe(options.threads)
     result["ceilings"] = machine.ceilings(3 if options.quick else 7)
     if "steps" in parts:
         chosen = nets.NETS[2:] if options.quick else nets.NETS
@@ -57,11 +61,10 @@ def main() -> None:
     print("\n" + tables)
     if not options.quick:
         options.out.mkdir(parents=True, exist_ok=True)
-        name = f"{options.threads}-threads"
-        (options.out / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n")
-        (options.out / f"{name}.md").write_text(tables + "\n")
+        written.write_text(json.dumps(result, indent=1) + "\n")
+        written.with_suffix(".md").write_text(tables + "\n")
         if "operations" in result:
-            report.roofline(result, options.out / f"{name}-roofline.png")
+            report.roofline(result, written.with_name(f"{written.stem}-roofline.png"))
 
 
 def say(what: str) -> None:
@@ -168,14 +171,8 @@ def data(rounds: int) -> dict[str, Any]:
         crop="pad", flip="random", randaugment=(2, 12), jitter=0.2, erasing=0.25, mixup=0.5,
         cutmix=0.5, n_classes=10,
     )  # fmt: skip
-    batches = iter(
-        Loader(
-            np.tile(drawn.train_images, (8, 1, 1, 1)),
-            np.tile(drawn.train_labels, 8),
-            net.batch,
-            transform=everything,
-        )  # fmt: skip
-    )
+    images, labels = np.tile(drawn.train_images, (8, 1, 1, 1)), np.tile(drawn.train_labels, 8)
+    batches = iter(Loader(images, labels, net.batch, transform=everything))
 
     def fed() -> None:
         x, labels = next(batches)

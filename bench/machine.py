@@ -31,6 +31,7 @@ def describe(threads: int) -> dict[str, Any]:
         "cores": os.cpu_count(),
         "threads": threads,
         "vector bits": 8 * VECTOR_BYTES,
+        "load before": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
         "versions": versions,
         "commit": _git("rev-parse", "--short", "HEAD") or "unknown",
         "changed since": bool(_git("status", "--porcelain", "--", "minimix", "bench/*.py")),

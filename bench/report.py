@@ -54,7 +54,8 @@ def _machine(machine: dict[str, Any], ceilings: dict[str, Any]) -> str:
         [
             f"{machine['processor']}, {machine['cores']} cores, vectors of "
             f"{machine['vector bits']} bits, {machine['system']}",
-            f"{machine['threads']} threads; {versions}; commit {machine['commit']}{state}",
+            f"{machine['threads']} threads; load before {machine['load before']}; {versions}; "
+            f"commit {machine['commit']}{state}",
             f"matrix products, GFLOP/s (NumPy's BLAS): {products}; copying "
             f"{ceilings['copy gbs']:.0f} GB/s",
             "Medians with quartiles of interleaved rounds; a ratio is that of the fastest other "

@@ -36,13 +36,9 @@ from .simd import (
     vector_type,
 )
 
-# Two vectors wide, and as many rows as the registers hold: 32 with AVX-512 or on ARM, else 16.
-if VECTOR_BYTES == 64:
-    ROWS = 14
-elif platform.machine() in ("arm64", "aarch64"):
-    ROWS = 12
-else:
-    ROWS = 6
+# Two vectors wide, and as many rows as leave registers for both vectors of b and for a: there are
+# 32 with AVX-512 and on ARM, else 16. (With 32, the pointers to the rows are what runs out first.)
+ROWS = 12 if VECTOR_BYTES == 64 or platform.machine() in ("arm64", "aarch64") else 6
 
 DEPTH = 256  # steps of k between loading and storing a tile: a panel of b fills half a usual L1
 SPLITS = 16  # into how many sums `_matmul_tn` divides a long product, at most

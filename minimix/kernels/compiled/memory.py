@@ -24,7 +24,7 @@ def empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
     for n in shape:
         size *= n
     block = np.empty(size + LINE, np.uint8)
-    start = -block.ctypes.data % LINE
+    start = -block.__array_interface__["data"][0] % LINE
     return np.ndarray(shape, dtype, block, start)
 
 
