@@ -123,23 +123,23 @@ def causes(exercise: Exercise, cases: list[Case], got: list[Outcome]) -> list[st
 
     Output by output: who made one mistake in dx and another in dw is told of both.
     """
-
-    def agree(these: list[Outcome], those: list[Outcome], part: int) -> bool:
-        return all(a.agrees(b, part) for a, b in zip(these, those, strict=True))
-
     wanted = [Outcome(exercise, exercise.reference, args) for _, args in cases]
+    trials = list(zip(cases, got, wanted, strict=True))
     parts = range(max(1, len(exercise.outputs)))
-    pairs = [(g, w) for g, w in zip(got, wanted, strict=True) if not g.error]
-    wrong = [i for i in parts if not all(g.agrees(w, i) for g, w in pairs)] or list(parts)
+    right = {i for i in parts if all(g.agrees(w, i) for _, g, w in trials if not g.error)}
+    wrong = set(parts) - right or set(parts)
     said: list[str] = []
     for message, mistake in exercise.mistakes.items():
-        theirs = [Outcome(exercise, mistake, args) for _, args in cases]
-        explained = [
-            part for part in wrong if agree(got, theirs, part) and not agree(theirs, wanted, part)
-        ]
-        if explained:
+        same, telling = set(wrong), set()
+        for (_, args), g, w in trials:
+            theirs = Outcome(exercise, mistake, args)
+            same = {i for i in same if g.agrees(theirs, i)}
+            telling |= {i for i in same if not theirs.agrees(w, i)}
+            if not same:
+                break
+        if same & telling:
             said.append(message)
-            wrong = [part for part in wrong if part not in explained]
+            wrong -= same & telling
     return said
 
 
