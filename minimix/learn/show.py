@@ -229,7 +229,7 @@ SYMBOLS = {
 
 
 def _symbol(v: Any) -> str:
-    op = v.node.op if isinstance(v, Tensor) else v.op
+    op = v.node.op if isinstance(v, Tensor) and v.node else v.op
     name = op if isinstance(op, str) else getattr(op, "__name__", "?")
     return SYMBOLS.get(name, name)
 
@@ -512,8 +512,7 @@ def valley(
     """
     x, y = np.meshgrid(np.linspace(*extent[:2], 200), np.linspace(*extent[2:], 200))
     height = np.sqrt(f(x, y) - f(x, y).min())  # its contours are evenly spaced on a parabola
-    ax.contourf(x, y, height, 14, cmap="Greys", alpha=0.45)
-    ax.contour(x, y, height, 14, colors=GREY, linewidths=0.4)
+    ax.contourf(x, y, height, 9, cmap="Greys", alpha=0.4)
     at = np.unravel_index(height.argmin(), height.shape)
     ax.plot(x[at], y[at], "x", color=BLACK, markersize=8)
     colours = (BLUE, RED, GREEN, PURPLE)
