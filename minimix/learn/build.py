@@ -153,10 +153,10 @@ def execute(book: dict[str, Any], timeout: float = 600) -> dict[str, Any]:
     from nbclient import NotebookClient
     from nbclient.exceptions import CellExecutionError
 
-    book = nbformat.reads(to_json(book), as_version=4)
+    form: Any = nbformat.reads(to_json(book), as_version=4)
     with tempfile.TemporaryDirectory() as folder:
         client = NotebookClient(
-            book,
+            form,
             timeout=timeout,
             record_timing=False,
             resources={"metadata": {"path": folder}},
@@ -165,13 +165,13 @@ def execute(book: dict[str, Any], timeout: float = 600) -> dict[str, Any]:
             client.execute(env=os.environ | {"OMP_NUM_THREADS": "2"})
         except CellExecutionError as error:
             raise MinimixError(re.sub(r"\x1b\[[\d;]*m", "", str(error))) from None  # no colours
-    for cell in book.cells:
+    for cell in form.cells:
         cell.metadata.clear()
         if cell.cell_type == "code":
             cell.outputs = [o for o in cell.outputs if not _is_compiling(o)]
-    book.metadata["language_info"] = {"name": "python"}
+    form.metadata["language_info"] = {"name": "python"}
     # One form for text, a list of lines, as nbformat and code hosts write it.
-    return json.loads(nbformat.writes(book, version=nbformat.NO_CONVERT))
+    return json.loads(nbformat.writes(form, version=nbformat.NO_CONVERT))
 
 
 def _is_compiling(output: dict[str, Any]) -> bool:

@@ -467,7 +467,7 @@ def reads(f: Callable[[np.ndarray], np.ndarray], shape: tuple[int, ...]) -> np.n
     Booleans of shape (*output, *input).
     """
     x = np.empty(shape, object)
-    x.flat = [_Trace(frozenset([i])) for i in range(x.size)]
+    x.reshape(-1)[:] = [_Trace(frozenset([i])) for i in range(x.size)]
     y = np.asarray(f(x))
     found = np.zeros((y.size, x.size), bool)
     for row, value in zip(found, y.flat, strict=True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from typing import Any
 
 from . import Exercise
 
@@ -26,9 +27,8 @@ class Value:
 
 
 def there_and_back(op, *numbers):
-    *inputs, g = numbers
-    result, backward = op(*inputs)
-    return result, *backward(g)
+    result, backward = op(*numbers[:-1])
+    return result, *backward(numbers[-1])
 
 
 def operation(forward, *gradients):
@@ -106,8 +106,8 @@ tanh = Exercise(
 def recorder(numbers=lambda v: v.data, wrap=Value, keep=tuple, name=lambda op: op.__name__):
     """A `record` of which one step can be replaced by a wrong one."""
 
-    def record(op, *inputs):
-        inputs = [v if hasattr(v, "data") else wrap(v) for v in inputs]
+    def record(op, *given):
+        inputs = [v if hasattr(v, "data") else wrap(v) for v in given]
         result, backward = op(*(numbers(v) for v in inputs))
         return Value(result, keep(inputs), name(op), backward)
 
@@ -218,7 +218,8 @@ def tapes(*builders):
 
 def behind(result):
     """Reference order, independent of `newest_first` as the student may write it."""
-    found, rest = {}, [result]
+    found: dict[int, Any] = {}
+    rest = [result]
     while rest:
         value = rest.pop()
         if value.serial not in found:
@@ -251,7 +252,8 @@ def as_found(result):
 
 
 def with_repeats(result):
-    found, waiting = [], [result]
+    found: list[Any] = []
+    waiting = [result]
     while waiting and len(found) < 10_000:
         value = waiting.pop()
         found.append(value)
