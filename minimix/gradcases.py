@@ -23,6 +23,7 @@ import numpy as np
 from . import functional as F
 from . import kernels, models, nn
 from .autograd import Array, Tensor
+from .fuse import fuse
 from .testing import Report, gradcheck
 
 Draw = Callable[[np.random.Generator], Array]
@@ -453,6 +454,21 @@ CASES: tuple[Case, ...] = (
     _module(
         "with its loss, as trained",
         lambda: models.ConvMixer(19, 3, 5, 4, 6),
+        lambda model, x: F.cross_entropy(model(x), LABELS, label_smoothing=0.1),
+        x=normal(5, 16, 16, 3),
+    ),
+    *(
+        _module(
+            f"{mode}, kernel 4",
+            lambda: fuse(models.ConvMixer(5, 2, 4, 2, 6)),
+            evaluation=mode == "evaluation",
+            x=normal(2, 8, 6, 3),
+        )
+        for mode in ("training", "evaluation")
+    ),
+    _module(
+        "with its loss, as trained",
+        lambda: fuse(models.ConvMixer(19, 3, 5, 4, 6)),
         lambda model, x: F.cross_entropy(model(x), LABELS, label_smoothing=0.1),
         x=normal(5, 16, 16, 3),
     ),

@@ -8,7 +8,7 @@ in up to three ways:
 
 **The whole Jacobian**, where inputs and outputs are few. Every number of every input is moved, and
 
-    ∂f/∂x ≈ (f(x−2h) − 8 f(x−h) + 8 f(x+h) − f(x+2h)) / 12h        h = 2⁻¹⁰
+    ∂f/∂x ≈ (f(x−2h) − 8 f(x−h) + 8 f(x+h) − f(x+2h)) / 12h        h = 2⁻¹²
 
 is off by h⁴/30 times the fifth derivative: about as little as the rounding of f, divided by h,
 takes away again. Backward is asked for the same matrix row by row, one output at a time; and once
@@ -108,7 +108,7 @@ def gradcheck(
     *,
     rtol: float = 1e-7,
     atol: float | None = None,
-    eps: float = 2.0**-10,
+    eps: float = 2.0**-12,
     linear: Collection[str] = (),
     zero: Collection[str] = (),
     whole: bool | None = None,
