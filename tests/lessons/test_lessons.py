@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -87,6 +88,17 @@ def test_a_lesson_has_the_form_that_writing_md_asks_for(path):
     if number != "00":
         assert 3 <= len(exercises(number)) <= 5
         assert any("**Predict" in cell.source for cell in found)
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=NUMBERS)
+def test_the_table_of_lessons_has_it_with_its_running_time(path):
+    table = (build.ROOT / "README.md").read_text(encoding="utf-8")
+    row = next((r for r in table.splitlines() if f"(solved/{path.stem}.ipynb)" in r), None)
+    assert row, f"lessons/README.md has no row for {path.stem}"
+    opening = build.parse(path.read_text(encoding="utf-8"))[0].source
+    time = re.search(r"work through, (.*?) to run", opening)
+    assert time
+    assert row.endswith(f" {time[1]} |"), f"{path.stem} says {time[1]}"
 
 
 # ---- the checkers: the solution passes, the stub does not, nor does any mistake
