@@ -203,3 +203,35 @@ def test_unbroadcast_is_the_adjoint_of_broadcasting(data):
     x = np.arange(np.prod(shape), dtype=float).reshape(shape) - 2
     g = np.arange(np.prod(out), dtype=float).reshape(out) - 3
     assert np.vdot(np.broadcast_to(x, out), g) == np.vdot(x, unbroadcast(g, shape))
+
+
+# ---- changing values
+
+
+def test_an_assigned_array_takes_its_place_and_keeps_the_dtype():
+    t = Tensor(np.ones(2, np.float32))
+    t.array = np.array([3.0, 4.0])
+    assert t.dtype == np.float32
+    assert t.array.tolist() == [3, 4]
+    t.array = [5, 6]
+    t.array += 1
+    assert t.array.tolist() == [6, 7]
+    assert t.dtype == np.float32
+    assert t.version == 3
+
+
+def test_a_part_is_assigned_from_numbers_arrays_and_tensors():
+    t = Tensor(np.zeros((2, 2)))
+    t[0] = [1, 2]
+    t[1, 0] = np.float64(3)
+    t[1, 1:] = Tensor([4.0])
+    assert t.array.tolist() == [[1, 2], [3, 4]]
+    assert t.version == 3
+
+
+def test_a_gradient_may_be_sent_as_a_tensor_or_a_list():
+    for gradient in (Tensor([1.0, 2.0]), [1, 2], np.array([1, 2])):
+        x = Tensor(np.ones(2), requires_grad=True)
+        (x * 3).backward(gradient)
+        assert x.grad.tolist() == [3, 6]
+        assert x.grad.dtype == np.float64
