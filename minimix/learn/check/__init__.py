@@ -256,8 +256,10 @@ def _compared(got: np.ndarray, want: np.ndarray, wrong: np.ndarray) -> str:
         text = f"at [{place}] is {got[at]:.6g}, expected {want[at]:.6g} ({n} wrong)"
     if got.dtype.kind in "biuf" and (want[wrong] != 0).all():
         ratio = got[wrong].astype(float) / want[wrong]
-        if np.allclose(ratio, ratio.flat[0], rtol=1e-4) and wrong.sum() == (want != 0).sum():
-            text += _times(float(ratio.flat[0]))
+        first = float(ratio.flat[0])
+        everywhere = np.allclose(ratio, first, rtol=1e-4) and wrong.sum() == (want != 0).sum()
+        if everywhere and (got.size > 1 or first in (-1, 0.5, 2)):
+            text += _times(first)
     return text
 
 

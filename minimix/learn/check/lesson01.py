@@ -28,7 +28,10 @@ class Value:
 
 def there_and_back(op, *numbers):
     result, backward = op(*numbers[:-1])
-    return result, *backward(numbers[-1])
+    gradients = backward(numbers[-1])
+    if not isinstance(gradients, tuple):
+        raise TypeError("backward(g) should return a tuple, even of one: (dx,)")
+    return result, *gradients
 
 
 def operation(forward, *gradients):
