@@ -248,65 +248,45 @@ fig
 # The parameters hardly notice; the work falls to a quarter. The patch size is the **dial for
 # speed**, and lesson 11 measures what one pays for turning it.
 #
-# ## What does one place see?
+# ## Who sees whom?
 #
-# Take the place in the middle after some blocks, and ask which pixels it depends on. The tape
-# knows: send a gradient back from that place alone.
+# In lesson 06 you recorded what a place reads. The tape knows it, too: send a gradient back from
+# one place alone, and see which pixels it reaches. Here from the middle of image 0, after two
+# blocks, through a batch of two images.
 #
-# > **Predict:** with $p = 2$ and $k = 5$, how many pixels wide is what the middle sees after the
-# > patches, after one block, after two, after four?
+# > **Predict:** in evaluation mode, how many pixels wide is what it sees of image 0 ($p = 2$,
+# > $k = 5$)? What does it see of image 1? And what changes in *training* mode?
 
 # %%
-def seen(layers, training=False, size=48):
-    """How much each pixel of an image matters for the place in the middle of the result."""
+def seen(layers, training, size=40):
+    """How much each pixel of two images matters for the place in the middle of the first."""
     x = mx.Tensor(np.random.default_rng(1).normal(size=(2, size, size, 3)), requires_grad=True)
     y = nn.Sequential(*layers).astype(np.float64).train(training)(x)
     middle = y.shape[1] // 2
     y[0, middle, middle].sum().backward()
-    return np.abs(x.grad).sum(axis=3)  # (2, size, size): two images, and the place is in the first
+    return np.abs(x.grad).sum(axis=3)  # (2, size, size)
 
 
 net = conv_mixer(h=32, d=4, k=5, p=2, n=10, rng=np.random.default_rng(0))
-layers = [net[i] for i in range(len(net))]
-stem = 3  # patches, GELU, batch norm
+two_blocks = [net[i] for i in range(5)]  # patches, GELU, batch norm, block, block
+evaluation, training = seen(two_blocks, training=False), seen(two_blocks, training=True)
+width = np.ptp(np.nonzero(evaluation[0].any(axis=0))) + 1
 
 fig, axes = show.subplots(
     1, 4, size=(8.5, 2.5),
-    alt="Four maps of 48×48 pixels. Dark squares in the middle, 2, 10, 18 and 34 pixels wide, "
-    "paler towards their edges.",
+    alt="Two pairs of maps. In evaluation: a blue square 18 pixels wide in image 0, nothing in "
+    "image 1. In training: the same square, and faint blue everywhere, in image 1 too.",
 )  # fmt: skip
-for ax, blocks in zip(axes, (0, 1, 2, 4)):
-    map_ = seen(layers[: stem + blocks])[0]
-    width = np.ptp(np.nonzero(map_.any(axis=0))) + 1
-    words = "patches" if blocks == 0 else f"block {blocks}"
-    show.image(ax, map_**0.3, f"after {words}: {width} wide", cmap="Blues")
+names = (f"evaluation, image 0: {width} wide", "image 1", "training, image 0", "image 1")
+for ax, pixels, name in zip(axes, (*evaluation, *training), names):
+    show.image(ax, pixels**0.3, name, cmap="Blues", vmin=0, vmax=evaluation.max() ** 0.3)
 fig
 
 # %% [markdown]
-# Every block adds $k - 1$ places, half of them on either side, and a place is $p$ pixels wide:
-# $\;p + d\,p\,(k-1)$ after $d$ blocks. Four blocks reach 34 pixels, more than an image of CIFAR-10
-# is wide; whatever is still out of reach, the pool at the end brings together.
-#
-# That was in evaluation mode.
-#
-# > **Predict:** the same in training mode, and the *other* image of the batch beside it. What can
-# > the place in the middle of image 0 see of image 1?
-
-# %%
-first, second = seen(layers[: stem + 1], training=True)
-fig, axes = show.subplots(
-    1, 2, size=(4.6, 2.5),
-    alt="The same map after one block in training mode: a dark square in the first image, and "
-    "faint blue everywhere, in the second image too.",
-)  # fmt: skip
-for ax, map_, name in zip(axes, (first, second), ("image 0", "image 1")):
-    show.image(ax, map_**0.3, name, cmap="Blues", vmin=0, vmax=first.max() ** 0.3)
-fig
-
-# %% [markdown]
-# Everything! Mean and variance of the batch are made of every pixel of every image, so in training
-# each place depends on all of them a little. Remember it when a network behaves differently in
-# evaluation than in training: lesson 12 will ask.
+# In training it sees **everything**. Mean and variance of the batch are made of every pixel of
+# every image, so each place depends on all of them a little, also on those of its neighbours in
+# the batch. Remember it when a network behaves differently in evaluation than in training: lesson
+# 12 will ask.
 #
 # ## Any size
 #
