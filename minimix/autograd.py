@@ -288,7 +288,13 @@ class Tensor:
         return leaf
 
     def astype(self, dtype: Any) -> Tensor:
-        """A leaf copy in another precision; no gradient flows back through it."""
+        """A leaf, copied into another precision. No gradient flows back through it, and so it is
+        refused to a result that is on the tape: convert what went in, or .detach() first."""
+        if self.node is not None:
+            raise RuntimeError(
+                f"this tensor is the result of {self.node.op}; astype would cut the tape. "
+                "Convert the leaves, or .detach() first"
+            )
         return Tensor(self._array.astype(dtype), requires_grad=self.requires_grad)
 
     # ---- changing it in place

@@ -97,6 +97,9 @@ def test_astype():
     assert double.dtype == np.float64
     assert double.requires_grad
     assert double.is_leaf
+    with pytest.raises(RuntimeError, match="result of multiply; astype would cut the tape"):
+        (t * 2).astype(np.float64)
+    assert (t * 2).detach().astype(np.float64).dtype == np.float64
 
 
 # ---- operators

@@ -77,7 +77,7 @@ def test_matmul_multiplies_and_has_gradients_of_its_arguments_shapes(a, b, m, k,
     ("left", "right"), [((2, 3), (2, 3)), ((2, 3), (4,)), ((), (3,)), ((3,), ()), ((4,), (3, 2))]
 )
 def test_matmul_of_shapes_that_do_not_fit(left, right):
-    message = re.escape(f"matmul: inner lengths of shapes {left} and {right} differ")
+    message = "^" + re.escape(f"matmul: inner lengths of shapes {left} and {right} differ") + "$"
     with pytest.raises(ValueError, match=message):
         F.matmul(np.ones(left), np.ones(right))
 
