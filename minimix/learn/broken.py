@@ -210,12 +210,16 @@ def _model() -> Module:
     return model
 
 
+def _fours(n: int) -> list[slice]:
+    return [slice(i, i + 4) for i in range(0, n, 4)]
+
+
 def _classifier(
     confession: str,
     *,
     prepare: Callable[[Array], Array] = normalize,
     training: bool = False,
-    batches: Callable[[int], list[slice]] = lambda n: [slice(i, i + 4) for i in range(0, n, 4)],
+    batches: Callable[[int], list[slice]] = _fours,
 ) -> Callable[[Array], Array]:
     def classify(images):
         model = _model().train(training)
@@ -248,7 +252,7 @@ classifiers = {
     "B": _classifier("the model is in training mode", training=True),
     "C": _classifier(
         "the last images are left out where they fill no batch of four",
-        batches=lambda n: [slice(i, i + 4) for i in range(0, n - 3, 4)] or [slice(0, n)],
+        batches=lambda n: _fours(n - n % 4) or [slice(0, n)],
     ),
     "D": _classifier("the user's pictures are overwritten", prepare=_clipped),
     "E": _classifier(
