@@ -345,8 +345,8 @@ print(f"whose {product.size} weights are made from {w.size + v.size}")
 
 # %% [markdown]
 # No: 300 weights made from 87 numbers are not free. All outputs have to use the *same* picture of
-# a channel, merely stronger or weaker. What is lost is bought back with depth: for the price of
-# one ordinary convolution there are a dozen or more such pairs, with GELUs between.
+# a channel, merely stronger or weaker. What is lost is bought back with depth: the price of one
+# ordinary convolution pays for twenty such pairs, with GELUs between.
 #
 # ## How far it sees
 #
@@ -430,8 +430,8 @@ print(f"half of it comes from {np.searchsorted(inner, 0.5) / inner.size:.0%} of 
 # %% [markdown]
 # A narrow peak: there are many ways from the middle to the middle, and few to the rim; and the
 # residual connection leads straight down. (Luo et al. 2016, arXiv:1701.04128, call this the
-# *effective* receptive field. Training widens it.) It is one reason why the paper prefers large
-# kernels, $k = 9$.
+# *effective* receptive field. Training widens it.) A good reason to try large kernels: the paper
+# goes up to $k = 9$.
 #
 # ## What it costs
 #
@@ -494,7 +494,7 @@ print("dw:", np.allclose(depthwise_dw(x, g, 4), dw()))
 # %%
 x, w = mx.Tensor(images[:32]), mx.Tensor(rng.normal(size=(5, 5, 3)).astype(np.float32))
 ratio = seconds(lambda: depthwise(x.array, w.array)) / seconds(lambda: F.depthwise_conv2d(x, w))
-print(f"back end {mx.kernels.backend_name()}: yours takes {ratio:.1f} times as long")
+print(f"back end {mx.kernels.backend_name()}: yours takes {ratio:.0f} times as long")
 
 # %% [markdown]
 # Read **`minimix/functional/conv.py`**: `depthwise_conv2d` and `pointwise_conv2d`. What they mean

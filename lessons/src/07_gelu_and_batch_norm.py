@@ -26,6 +26,7 @@ from minimix.kernels.reference import erf
 from minimix.learn import show
 from minimix.learn.check import check
 
+mx.kernels.set_num_threads(1)  # arrays as small as these are not worth a second one
 data = shapes10.load(1000, 10)
 images = (data.train_images / np.float32(255) - 0.5) * 4  # (N, 32, 32, 3), -2 to 2
 labels = data.train_labels
@@ -72,7 +73,7 @@ fig
 
 # %% [markdown]
 # Each column is a histogram: how large are the deviations from the mean over 32 images? On the
-# left they drown in rounding errors after ten blocks. By then every image looks the same.
+# left they drown in rounding errors after a dozen blocks. By then every image looks the same.
 #
 # ## A gate that opens gradually
 #

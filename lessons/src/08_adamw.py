@@ -420,6 +420,7 @@ fig
 # > **Predict:** for which optimiser does the learning rate matter least?
 
 # %%
+mx.kernels.set_num_threads(1)  # arrays as small as these are not worth a second one
 data = shapes10.load(1000, 10)
 images = (data.train_images / np.float32(255) - 0.5) * 4
 h = 32

@@ -1,0 +1,75 @@
+"""Pictures of filters, of what reads what, of sizes through depth and of valleys."""
+
+import numpy as np
+import pytest
+
+from minimix.kernels import reference
+from minimix.learn import show
+
+
+def test_reads_finds_the_window_of_a_convolution_by_running_it():
+    found = show.reads(lambda x: reference.depthwise_conv2d(x, np.ones((4, 4, 1))), (1, 7, 8, 1))
+    assert found.shape == (1, 7, 8, 1, 1, 7, 8, 1)
+    expected = np.zeros((7, 8), bool)
+    expected[2:6, 3:7] = True  # one before, two after
+    assert (found[0, 3, 4, 0, 0, :, :, 0] == expected).all()
+    corner = np.zeros((7, 8), bool)
+    corner[:3, :3] = True
+    assert (found[0, 0, 0, 0, 0, :, :, 0] == corner).all()
+
+
+def test_reads_sees_which_channels_meet():
+    matrix = show.reads(lambda x: x @ np.ones((3, 2)), (1, 3))
+    assert matrix.all()
+    alone = show.reads(lambda x: 2 * x - 1, (3,))
+    assert (alone == np.eye(3, dtype=bool)).all()
+    assert not show.reads(lambda x: 0 * np.ones(2), (3,)).any()
+
+
+def test_mosaic_puts_tiles_in_rows():
+    tiles = np.arange(3.0)[:, None, None, None] * np.ones((3, 2, 2, 1))
+    image = show.mosaic(tiles, columns=2, gap=1, fill=9.0)[..., 0]
+    assert image.tolist() == [
+        [0, 0, 9, 1, 1],
+        [0, 0, 9, 1, 1],
+        [9, 9, 9, 9, 9],
+        [2, 2, 9, 9, 9],
+        [2, 2, 9, 9, 9],
+    ]
+
+
+@pytest.mark.parametrize("shape", [(4, 4, 3, 20), (3, 3, 5)])
+def test_filters_scale_each_by_its_own_largest_weight(shape):
+    rng = np.random.default_rng(0)
+    w = rng.normal(size=shape) * np.geomspace(1e-6, 1e6, shape[-1])
+    picture = show.filters(w, alt="Filters.", columns=8)
+    (drawn,) = picture.axes[0].images
+    pixels = np.asarray(drawn.get_array())
+    assert pixels.min() >= 0
+    assert pixels.max() <= 1
+    tile = pixels[: shape[0], : shape[1]]  # the first one, though its weights are tiny
+    assert np.ptp(tile) > 0.3
+
+
+def test_through_depth_draws_a_column_a_layer():
+    picture, ax = show.subplots(alt="Sizes.")
+    show.through_depth(ax, [np.full(10, 1e-3), np.zeros(10), np.ones(10)], low=1e-4, high=10)
+    (mesh,) = ax.collections
+    columns = mesh.get_array().reshape(80, 3)
+    where = 10 ** np.linspace(-4, 1, 81)
+    assert where[columns[:, 0].argmax()] == pytest.approx(1e-3, rel=0.2)
+    assert columns[:, 1].argmax() == 0  # what is smaller than `low` is at the bottom
+    assert where[columns[:, 2].argmax()] == pytest.approx(1, rel=0.2)
+    assert picture.png()
+
+
+def test_valley_marks_the_minimum_and_names_the_paths():
+    picture, ax = show.subplots(alt="A valley.")
+    paths = {"one": [(1, 1), (0.5, 0.5)], "two": [(-1, 1), (0, 0.5)]}
+    show.valley(ax, lambda x, y: (x - 1) ** 2 + 5 * y * y, paths, extent=(-2, 2, -1, 1))
+    minimum, *lines = ax.lines
+    assert minimum.get_xdata() == pytest.approx(1, abs=0.02)
+    assert minimum.get_ydata() == pytest.approx(0, abs=0.02)
+    assert [line.get_label() for line in lines] == ["one", "two"]
+    assert len({(line.get_color(), line.get_marker()) for line in lines}) == 2
+    assert picture.png()
