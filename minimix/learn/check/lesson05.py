@@ -236,7 +236,8 @@ def outputs_of(answer, rows, eps):
     if filters.shape != (k, k):
         raise ValueError(f"the filters have shape {filters.shape}, expected ({k}, {k})")
     outputs = (rows - rows.mean(axis=0)) @ filters
-    return outputs.T @ outputs / len(rows), np.linalg.norm(filters, axis=0)
+    covariance = outputs.T @ outputs / len(rows)
+    return (np.vstack([covariance, np.linalg.norm(filters, axis=0)]),)
 
 
 def whitener(
@@ -253,6 +254,11 @@ def whitener(
     return whitening
 
 
+def zca(rows, eps):
+    values, vectors = np.linalg.eigh(np.cov(rows, rowvar=False))
+    return vectors / np.sqrt(values + eps) @ vectors.T
+
+
 def patches_of_noise(rng, m, k):
     """Correlated rows with a mean that is not 0."""
     return rng.normal(size=(m, k)) @ rng.normal(size=(k, k)) + rng.uniform(1, 3, k)
@@ -261,7 +267,7 @@ def patches_of_noise(rng, m, k):
 whitening = Exercise(
     "05.whitening",
     reference=whitener(),
-    outputs=("the covariance of rows @ filters", "the filters' lengths, in order,"),
+    outputs=("the covariance of rows @ filters, with the filters' lengths as a last row,",),
     run=outputs_of,
     rtol=0.01,
     cases=lambda rng: [
@@ -270,6 +276,8 @@ whitening = Exercise(
         ("500 rows of 4, eps=0.02", (patches_of_noise(rng, 500, 4), 0.02)),
     ],
     mistakes={
+        "these outputs are turned back into pixels (E Λ^-½ Eᵀ, known as ZCA); leave off the last "
+        "turn, so that each column is one pattern": zca,
         "the filters are rows here; eigh gives eigenvectors as columns, and columns are asked "
         "for": whitener(form=lambda filters: filters[:, ::-1].T),
         "the smallest eigenvalue comes first: turn eigenvalues and columns round": whitener(
