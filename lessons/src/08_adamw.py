@@ -166,8 +166,8 @@ for mu in (0.5, 0.7, 0.8, 0.9, 0.95):
     print(f"μ = {mu:4}, η = 0.02: {steps:8} steps")
 
 # %% [markdown]
-# More than twice as fast, and too much of it swings to and fro. (With the best $\eta$ and $\mu$ the
-# number of steps grows like the *root* of the condition number: Polyak 1964.)
+# More than twice as fast; with too much of it the ball swings to and fro. (With the best $\eta$ and
+# $\mu$ the number of steps grows like the *root* of the condition number: Polyak 1964.)
 #
 # ## Two averages
 #
