@@ -3,6 +3,12 @@
 import hypothesis
 import pytest
 
+from minimix import kernels
+
+# Chosen now, by the environment that the tests were started in: not by the first test that happens
+# to call a kernel while it has changed that environment for the processes it starts.
+kernels.backend_name()
+
 # The same examples each time, however slow the machine: a red test is never a matter of luck.
 hypothesis.settings.register_profile("minimix", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("minimix")

@@ -56,7 +56,7 @@ def backend(name: str) -> Iterator[None]:
     global _chosen
     if name not in BACKENDS:
         raise ValueError(f"backend {name!r}; it can be 'numba' or 'numpy'")
-    before, _chosen = backend_name(), name
+    before, _chosen = _chosen, name
     try:
         yield
     finally:
