@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from minimix.kernels import reference
-from minimix.learn import show
+
+pytest.importorskip("matplotlib", reason="pictures need matplotlib, of the extra lessons")
+from minimix.learn import show  # noqa: E402
 
 
 def test_reads_finds_the_window_of_a_convolution_by_running_it():
