@@ -293,9 +293,10 @@ def test_wrong_commands(minimix, monkeypatch):
     assert (code, len(err.splitlines())) == (2, 1)
     code, _, err = minimix("--speed")
     assert (code, len(err.splitlines())) == (2, 1)
-    monkeypatch.setattr(kernels, "_chosen", None)
-    monkeypatch.setenv("MINIMIX_BACKEND", "fortran")
-    code, _, err = minimix("train")
+    with monkeypatch.context() as patch:  # over before the back end is put back
+        patch.setattr(kernels, "_chosen", None)
+        patch.setenv("MINIMIX_BACKEND", "fortran")
+        code, _, err = minimix("train")
     assert code == 2
     assert "MINIMIX_BACKEND is 'fortran'" in err
 
