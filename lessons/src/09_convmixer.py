@@ -81,8 +81,8 @@ def block(h, k, rng=None):
 # 1. Read the figure from left to right. Inside the arrow are three layers, after it three more.
 # 2. `nn.Residual` takes one module: put the three layers of the first half into a Sequential of
 #    their own.
-# 3. `nn.Sequential(nn.Residual(nn.Sequential(…)), nn.PointwiseConv2d(h, h, rng=rng), nn.GELU(),
-#    nn.BatchNorm(h))`
+# 3. `nn.Sequential(nn.Residual(places), nn.PointwiseConv2d(h, h, rng=rng), nn.GELU(), …)`, with
+#    `places = nn.Sequential(nn.DepthwiseConv2d(h, k, rng=rng), …)`.
 
 # %%
 check("09.block", block)

@@ -37,16 +37,17 @@ def kept(images, labels):
 images, labels = kept(data.train_images, data.train_labels)
 test_images, test_labels = kept(data.test_images, data.test_labels)
 
-example = 9  # a star
+# %%
+star = data.train_images[9]
 order = np.random.default_rng(0).permutation(64)
-patches = data.train_images[example].reshape(8, 4, 8, 4, 3).swapaxes(1, 2).reshape(64, 4, 4, 3)
+patches = star.reshape(8, 4, 8, 4, 3).swapaxes(1, 2).reshape(64, 4, 4, 3)
 shuffled = patches[order].reshape(8, 8, 4, 4, 3).swapaxes(1, 2).reshape(32, 32, 3)
 
 fig, axes = show.subplots(
     1, 2, size=(5, 2.6), alt="Left a star. Right the same image cut into 64 patches of 4×4 pixels, "
     "in random order: nobody would see a star in it.",
 )  # fmt: skip
-show.image(axes[0], data.train_images[example], "patches in their places")
+show.image(axes[0], star, "patches in their places")
 show.image(axes[1], shuffled, "a bag of patches")
 fig
 
@@ -147,7 +148,7 @@ results = {"baseline": [accuracy_of(seed) for seed in SEEDS]}
 print("baseline: ", "  ".join(f"{a:.1%}" for a in results["baseline"]))
 
 # %% [markdown]
-# A change that makes the network better by one per cent would drown in that. More runs help, since
+# A change that makes the network better by one point would drown in that. More runs help, since
 # a mean of $n$ runs wobbles less than one: by $\sqrt n$. How sure one can be of the mean of few
 # runs was worked out in 1908 by a brewer, W. S. Gosset, who signed as "Student":
 #
@@ -158,6 +159,7 @@ print("baseline: ", "  ".join(f"{a:.1%}" for a in results["baseline"]))
 # is enormous for two runs.
 
 # %%
+# n: tₙ
 T = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57, 7: 2.45, 8: 2.36, 9: 2.31, 10: 2.26}
 
 # %% [markdown]
@@ -277,9 +279,9 @@ for name, runs in results.items():
         print(f"{name:26} {100 * mean:+6.1f} ± {100 * half:4.1f}   {verdict(runs, baseline)}")
 
 # %% [markdown]
-# Some things are beyond doubt. Without an activation the whole network is one linear map, and a
-# linear map cannot see a shape. Without a norm it does not get going in 300 steps. Patches that
-# never meet remain a bag. For the rest, read slowly:
+# Some things are beyond doubt. Without an activation the whole network is one linear map, and no
+# linear map can tell a star from a ring at any place and any angle. Without a norm it does not get
+# going in 300 steps. Patches that never meet remain a bag. For the rest, read slowly:
 #
 # - **"Cannot tell" is not "makes no difference".** It says that four runs of this length do not
 #   show one. If it matters to you, do more runs.
@@ -364,8 +366,8 @@ picture(
 
 # %% [markdown]
 # Patches of 8×8 leave a grid of 4×4 places, too coarse for a star. At the other end, patches of 2×2
-# leave work for few channels only. Somewhere in between is the best use of it, and where that is
-# depends on how much there is.
+# leave work for few channels only: what they gain in sight they lose in thought. Somewhere in
+# between is the best use of the work, and where that is depends on how much there is.
 #
 # ## Yours and the library's
 #

@@ -41,22 +41,27 @@ def backend_name() -> str:
     global _chosen
     if _chosen is None:
         wanted = os.environ.get("MINIMIX_BACKEND", "")
-        installed = importlib.util.find_spec("numba") is not None
-        if wanted not in ("", *BACKENDS):
-            raise ValueError(f"MINIMIX_BACKEND is {wanted!r}; it can be 'numba' or 'numpy'")
-        if wanted == "numba" and not installed:
-            raise ValueError("MINIMIX_BACKEND is 'numba', which is not installed; use 'numpy'")
-        _chosen = wanted or ("numba" if installed else "numpy")
+        fastest = "numba" if importlib.util.find_spec("numba") else "numpy"
+        _chosen = _checked(wanted, "MINIMIX_BACKEND") if wanted else fastest
     return _chosen
+
+
+def _checked(name: str, who: str) -> str:
+    if name not in BACKENDS:
+        raise ValueError(f"{who} is {name!r}; it can be 'numba' or 'numpy'")
+    if name == "numba" and importlib.util.find_spec("numba") is None:
+        raise ValueError(f"{who} is 'numba', which is not installed; use 'numpy'")
+    return name
 
 
 @contextmanager
 def backend(name: str) -> Iterator[None]:
-    """Inside this block kernels run in `name`, "numba" or "numpy" (for the whole process)."""
+    """Inside this block kernels run in `name`, "numba" or "numpy" (for the whole process).
+
+    ValueError for another name, and for a Numba that is not installed.
+    """
     global _chosen
-    if name not in BACKENDS:
-        raise ValueError(f"backend {name!r}; it can be 'numba' or 'numpy'")
-    before, _chosen = _chosen, name
+    before, _chosen = _chosen, _checked(name, "the back end")
     try:
         yield
     finally:

@@ -22,8 +22,7 @@ from minimix.train.interrupt import Interrupted
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory):
     folder = tmp_path_factory.mktemp("whole")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MINIMIX_BACKEND", "numpy")
+    with kernels.backend("numpy"):  # fixtures of a module begin before those of a test
         run_to_end(folder)
     return results(folder)
 
