@@ -6,6 +6,8 @@ are (N, H, W, C), rows are (M, C) with M = N·H·W. Short and obvious comes befo
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 
 Array = np.ndarray
@@ -260,20 +262,20 @@ def matmul(a: Array, b: Array) -> Array:
 
 
 def adamw_update(
-    p: Array,
-    g: Array,
-    m: Array,
-    v: Array,
+    moved: Iterable[tuple[Array, Array, Array, Array, int]],
     lr: float,
     beta1: float,
     beta2: float,
     eps: float,
     weight_decay: float,
-    step: int,
 ) -> None:
-    """One AdamW step, in place on p, m and v (see `minimix.optim.AdamW` for the formula)."""
-    p *= 1.0 - lr * weight_decay
-    m += (1.0 - beta1) * (g - m)
-    v += (1.0 - beta2) * (g * g - v)
-    unbias1, unbias2 = 1.0 - beta1**step, 1.0 - beta2**step
-    p -= (lr / unbias1) * m / (np.sqrt(v / unbias2) + eps)
+    """One AdamW step of every (p, g, m, v, t), in place on p, m and v.
+
+    The formula is that of `minimix.optim.AdamW`.
+    """
+    for p, g, m, v, t in moved:
+        p *= 1.0 - lr * weight_decay
+        m += (1.0 - beta1) * (g - m)
+        v += (1.0 - beta2) * (g * g - v)
+        unbias1, unbias2 = 1.0 - beta1**t, 1.0 - beta2**t
+        p -= (lr / unbias1) * m / (np.sqrt(v / unbias2) + eps)

@@ -163,23 +163,24 @@ def _adamw(
     class Suspect(AdamW):
         updates = 0
 
-        def _update(self, p, g, state, group):
+        def _update(self, moved, group):
             beta1, beta2 = group["betas"]
             lr, decay, eps = group["lr"], group["weight_decay"], group["eps"]
-            self.updates += 1
-            t = self.updates if count_parameters else self.steps
-            if coupled:
-                g = g + decay * p.array
-            else:
-                p.array[...] *= 1 - (decay if bare_decay else lr * decay)
-            m, v = state["m"], state["v"]
-            m += (1 - beta1) * (g - m)
-            v += (1 - beta2) * (g * g - v)
-            direction, scale = m, v
-            if corrected:
-                direction, scale = m / (1 - beta1**t), v / (1 - beta2**t)
-            root = np.sqrt(scale + eps) if eps_inside else np.sqrt(scale) + eps
-            p.array[...] -= lr * direction / root
+            for p, g, state in moved:
+                self.updates += 1
+                t = self.updates if count_parameters else self.steps
+                if coupled:
+                    g = g + decay * p
+                else:
+                    p *= 1 - (decay if bare_decay else lr * decay)
+                m, v = state["m"], state["v"]
+                m += (1 - beta1) * (g - m)
+                v += (1 - beta2) * (g * g - v)
+                direction, scale = m, v
+                if corrected:
+                    direction, scale = m / (1 - beta1**t), v / (1 - beta2**t)
+                root = np.sqrt(scale + eps) if eps_inside else np.sqrt(scale) + eps
+                p -= lr * direction / root
 
     def make(parameters, lr=1e-3, weight_decay=1e-2):
         return Suspect(parameters, lr=lr, weight_decay=weight_decay)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from .. import kernels
 from ..autograd import Array, Tensor
-from .optimizer import Optimizer
+from .optimizer import Moved, Optimizer
 
 
 class AdamW(Optimizer):
@@ -49,18 +49,13 @@ class AdamW(Optimizer):
         m, v, t = np.zeros_like(p.array), np.zeros_like(p.array), np.zeros((), np.int64)
         return {"m": m, "v": v, "t": t}
 
-    def _update(self, p: Tensor, g: Array, state: dict[str, Array], group: dict[str, Any]) -> None:
-        beta1, beta2 = group["betas"]
-        state["t"] += 1
+    def _update(self, moved: Sequence[Moved], group: dict[str, Any]) -> None:
+        for _, _, state in moved:
+            state["t"] += 1
         kernels.adamw_update(
-            p.array,
-            g,
-            state["m"],
-            state["v"],
+            [(p, g, state["m"], state["v"], int(state["t"])) for p, g, state in moved],
             group["lr"],
-            beta1,
-            beta2,
+            *group["betas"],
             group["eps"],
             group["weight_decay"],
-            int(state["t"]),
         )

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from ..autograd import Array, Tensor
+
+
+Moved: TypeAlias = tuple[Array, Array, dict[str, Array]]  # a parameter, its gradient and state
 
 
 class Optimizer:
@@ -62,8 +65,8 @@ class Optimizer:
         """What is remembered of a parameter, before the first step."""
         raise NotImplementedError
 
-    def _update(self, p: Tensor, g: Array, state: dict[str, Array], group: dict[str, Any]) -> None:
-        """Change one parameter and its state in place."""
+    def _update(self, moved: Sequence[Moved], group: dict[str, Any]) -> None:
+        """Change these parameters of a group, and their states, in place."""
         raise NotImplementedError
 
     def parameters(self) -> list[Tensor]:
@@ -89,11 +92,14 @@ class Optimizer:
         self.steps += 1
         states = iter(self.state)
         for group in self.groups:
-            for p in group["params"]:
-                state = next(states)
-                if p.grad is not None:
-                    self._update(p, p.grad, state, group)
-                    p.version += 1  # a tape that still holds this parameter must notice
+            moved = [
+                (p, state)
+                for p, state in zip(group["params"], states, strict=False)
+                if p.grad is not None
+            ]
+            self._update([(p.array, p.grad, state) for p, state in moved], group)
+            for p, _ in moved:
+                p.version += 1  # a tape that still holds this parameter must notice
 
     def state_dict(self) -> dict[str, Array]:
         """The step count and what is remembered of each parameter, "0.m", "0.v", …; no copies."""

@@ -50,8 +50,9 @@ def constant(lr: float) -> Schedule:
 
 
 def warmup_cosine(lr: float, total: float, warmup: float = 0.0, final: float = 0.0) -> Schedule:
-    """A straight line from 0 to lr over `warmup` steps, then half a cosine down to `final`.
+    """A straight line up to lr in `warmup` steps, then half a cosine down to `final`.
 
+    The first step moves already, by lr / (warmup + 1).
     Loshchilov & Hutter 2017, arXiv:1608.03983; warm-up: Goyal et al. 2017, arXiv:1706.02677.
     """
     _check("warmup_cosine", lr=lr, total=total)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from ..autograd import Array, Tensor
-from .optimizer import Optimizer
+from .optimizer import Moved, Optimizer
 
 
 class SGD(Optimizer):
@@ -45,9 +45,11 @@ class SGD(Optimizer):
     def _fresh(self, p: Tensor) -> dict[str, Array]:
         return {"u": np.zeros_like(p.array)}
 
-    def _update(self, p: Tensor, g: Array, state: dict[str, Array], group: dict[str, Any]) -> None:
-        u, momentum = state["u"], group["momentum"]
-        h = g + group["weight_decay"] * p.array
-        u *= momentum
-        u += h
-        p.array[...] -= group["lr"] * (h + momentum * u if group["nesterov"] else u)
+    def _update(self, moved: Sequence[Moved], group: dict[str, Any]) -> None:
+        momentum = group["momentum"]
+        for p, g, state in moved:
+            u = state["u"]
+            h = g + group["weight_decay"] * p
+            u *= momentum
+            u += h
+            p -= group["lr"] * (h + momentum * u if group["nesterov"] else u)

@@ -74,6 +74,7 @@ def train(
                 epoch=epoch,
                 transform=augment,
                 skip=state.step % state.n_steps,  # of a run that was stopped within the epoch
+                n_classes=data.n_classes,
             )
             for x, targets in batches:
                 optimizer.lr = learning_rate(state.step)

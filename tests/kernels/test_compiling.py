@@ -86,15 +86,15 @@ PACKED = {
 }  # fmt: skip
 PACKED |= {"AMD64": PACKED["x86_64"], "arm64": PACKED["aarch64"]}
 ARRAY = {4: numba.float32[::1], 8: numba.float64[::1]}
-QUEUE, I = numba.int64[::1], numba.int64
+QUEUE = numba.int64[::1]
 
 KERNELS = [
-    (activation._gelu, "aa"),
-    (activation._gelu_tanh, "aa"),
-    (norm._normalize, "aiiaaaa"),
-    (norm._channel_moments, "aiiaa"),
+    (activation._gelu, "qaa"),
+    (activation._gelu_tanh, "qaa"),
+    (norm._normalize, "qaiiaaaa"),
+    (norm._channel_moments, "qaiiaa"),
     (adamw._adamw, "aaaaffffff"),
-    (gemm._matmul, "aiiaiaa"),
+    (gemm._matmul, "qaiiaiaa"),
 ]
 
 
@@ -102,8 +102,8 @@ KERNELS = [
 @pytest.mark.parametrize("size", [4, 8])
 @pytest.mark.parametrize(("kernel", "kinds"), KERNELS, ids=lambda x: getattr(x, "__name__", ""))
 def test_packed_instructions(kernel, kinds, size):
-    kind = {"a": ARRAY[size], "i": I, "f": numba.float64}
-    signature = (QUEUE, *(kind[letter] for letter in kinds))
+    kind = {"q": QUEUE, "a": ARRAY[size], "i": numba.int64, "f": numba.float64}
+    signature = tuple(kind[letter] for letter in kinds)
     fresh = numba.njit(**_jit.OPTIONS)(kernel.py_func)  # what comes from the cache has no listing
     fresh.compile(signature)
     listing = fresh.inspect_asm(fresh.signatures[0])

@@ -58,6 +58,6 @@ def test_gelu_of_what_is_not_finite(dtype):
 def test_adamw_keeps_nan():
     p, g, m, v = np.ones((4, 20), np.float32)
     g[3] = np.nan
-    compiled.adamw_update(p, g, m, v, 0.1, 0.9, 0.9, 1e-8, 0.1, 1)
+    compiled.adamw_update([(p, g, m, v, 1)], 0.1, 0.9, 0.9, 1e-8, 0.1)
     assert np.isnan(p[3])
     assert np.isfinite(p[4:]).all()

@@ -27,8 +27,8 @@ def everything():
     rows, g_rows = x.reshape(-1, 40), g.reshape(-1, 40)
     w, k3 = rng.standard_normal((40, 40)), rng.standard_normal((3, 3, 40))
     w, k3, c = w.astype(np.float32), k3.astype(np.float32), rows[0]
-    p, m, v = np.abs(rng.standard_normal((3, 20_000))).astype(np.float32)
-    kernels.adamw_update(p, m[::-1].copy(), m, v, 0.1, 0.9, 0.9, 1e-8, 0.1, 1)
+    p, m, v = np.abs(rng.standard_normal((3, 70_000))).astype(np.float32)
+    kernels.adamw_update([(p, m[::-1].copy(), m, v, 1)], 0.1, 0.9, 0.9, 1e-8, 0.1)
     five = (c, rows[1], rows[2], rows[3], rows[4])
     results = (
         p, m, v,
