@@ -9,7 +9,6 @@ import numpy as np
 
 from ..autograd import Array, Tensor
 
-
 Moved: TypeAlias = tuple[Array, Array, dict[str, Array]]  # a parameter, its gradient and state
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from .. import functional as F
 from ..autograd import Array, Tensor, no_grad
 from ..data import normalize
-from ..errors import DataError, MinimixError
+from ..errors import DataError
 from ..nn import Module
 
 
@@ -18,12 +18,10 @@ def read(path: Path, size: Sequence[int]) -> Array:
     """The picture in a file: its largest central rectangle of this shape, (height, width), resized.
 
     Returns uint8 (height, width, 3); transparency is laid on white. Errors: DataError where the
-    file is no picture, MinimixError where Pillow is not installed.
+    file is no picture.
     """
-    try:
-        from PIL import Image, ImageOps
-    except ImportError:
-        raise MinimixError("reading pictures needs Pillow: pip install pillow") from None
+    from PIL import Image, ImageOps  # not worth its time to those who only train
+
     try:
         with Image.open(path) as file:
             image = ImageOps.exif_transpose(file).convert("RGBA")

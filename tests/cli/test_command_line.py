@@ -217,10 +217,11 @@ def test_evaluate_refuses(minimix, trained, tmp_path, monkeypatch):
 
 @pytest.fixture
 def picture(tmp_path):
-    image = pytest.importorskip("PIL.Image", reason="needs Pillow, of the extra test")
+    from PIL import Image
+
     pixels = np.random.default_rng(0).integers(0, 256, (47, 91, 3), np.uint8)
     path = tmp_path / "picture.png"
-    image.fromarray(pixels).save(path)
+    Image.fromarray(pixels).save(path)
     return path
 
 

@@ -6,12 +6,10 @@ Pillow's multiplications and additions, so one grey level is allowed, to one byt
 
 import numpy as np
 import pytest
+from PIL import Image, ImageEnhance, ImageOps
 
 from minimix.data.augment import colour, geometry
 from minimix.data.augment.randaugment import TIMM, TIMM_MAPS, TORCHVISION, rand_augment
-
-Image = pytest.importorskip("PIL.Image", reason="compares with Pillow (the extra: test)")
-from PIL import ImageEnhance, ImageOps  # noqa: E402
 
 N = 60
 NEAREST, BILINEAR, BICUBIC = (

@@ -9,6 +9,7 @@ import pytest
 import reader
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from minimix.report import charts, markup, pictures
 from minimix.report.charts import Curve, chart, number, percent, smoothed, strips, ticks
@@ -144,9 +145,8 @@ def test_strips_are_logarithmic():
 
 @pytest.mark.parametrize("channels", [3, 4])
 def test_png_is_what_pillow_reads(channels):
-    image = pytest.importorskip("PIL.Image", reason="needs Pillow, of the extra test")
     pixels = np.random.default_rng(0).integers(0, 256, (5, 7, channels), np.uint8)
-    with image.open(io.BytesIO(pictures.png(pixels))) as read:
+    with Image.open(io.BytesIO(pictures.png(pixels))) as read:
         read.load()
         assert read.mode == {3: "RGB", 4: "RGBA"}[channels]
         assert (np.asarray(read) == pixels).all()

@@ -5,6 +5,7 @@ import sys
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from minimix import ConvMixer, Tensor, no_grad
 from minimix.data import normalize
@@ -77,8 +78,7 @@ def test_saving_it(image, tmp_path):
         explaining.save(figure, tmp_path / "no" / "x.png")
     assert list(tmp_path.iterdir()) == []
     explaining.save(figure, tmp_path / "x")
-    pillow = pytest.importorskip("PIL.Image", reason="needs Pillow, of the extra test")
-    with pillow.open(io.BytesIO((tmp_path / "x").read_bytes())) as picture:
+    with Image.open(io.BytesIO((tmp_path / "x").read_bytes())) as picture:
         assert picture.format == "PNG"
         assert picture.size[0] == 11 * 120
 
