@@ -4,7 +4,8 @@ from . import schedules
 from .adamw import AdamW
 from .averaging import WeightAverage
 from .clip import clip_grad_norm
+from .muon import Muon
 from .optimizer import Optimizer
 from .sgd import SGD
 
-__all__ = ["SGD", "AdamW", "Optimizer", "WeightAverage", "clip_grad_norm", "schedules"]
+__all__ = ["SGD", "AdamW", "Muon", "Optimizer", "WeightAverage", "clip_grad_norm", "schedules"]

@@ -45,17 +45,19 @@ class AdamW(Optimizer):
         if not group["eps"] > 0:
             raise ValueError(f"AdamW: eps is {group['eps']}; expected > 0")
 
-    def _fresh(self, p: Tensor) -> dict[str, Array]:
+    def _fresh(self, p: Tensor, group: Mapping[str, Any]) -> dict[str, Array]:
         m, v, t = np.zeros_like(p.array), np.zeros_like(p.array), np.zeros((), np.int64)
         return {"m": m, "v": v, "t": t}
 
     def _update(self, moved: Sequence[Moved], group: dict[str, Any]) -> None:
         for _, _, state in moved:
             state["t"] += 1
+        beta1, beta2 = group["betas"]
         kernels.adamw_update(
             [(p, g, state["m"], state["v"], int(state["t"])) for p, g, state in moved],
             group["lr"],
-            *group["betas"],
+            beta1,
+            beta2,
             group["eps"],
             group["weight_decay"],
         )

@@ -52,7 +52,9 @@ class Optimizer:
         for group in self.groups:
             self._check(group)
         self.steps = 0
-        self.state: list[dict[str, Array]] = [self._fresh(p) for p in self.parameters()]
+        self.state: list[dict[str, Array]] = [
+            self._fresh(p, group) for group in self.groups for p in group["params"]
+        ]
 
     def _check(self, group: Mapping[str, Any]) -> None:
         """Raise ValueError, naming the setting and its value, where one makes no sense."""
@@ -60,7 +62,7 @@ class Optimizer:
             if not group[name] >= 0:
                 raise ValueError(f"{type(self).__name__}: {name} is {group[name]}; expected ≥ 0")
 
-    def _fresh(self, p: Tensor) -> dict[str, Array]:
+    def _fresh(self, p: Tensor, group: Mapping[str, Any]) -> dict[str, Array]:
         """What is remembered of a parameter, before the first step."""
         raise NotImplementedError
 

@@ -12,7 +12,8 @@ from typing import Any
 
 from ..data import Augment, Dataset
 from ..models import ConvMixer
-from ..optim import schedules
+from ..nn import PointwiseConv2d
+from ..optim import AdamW, Muon, schedules
 
 
 def setting(default: Any, help: str, *choices: str, **limits: float) -> Any:
@@ -52,6 +53,9 @@ class Config:
     # how it is learned
     epochs: int = setting(10, "times through the training images", least=1)
     batch_size: int = setting(128, "images a step", least=1)
+    optimizer: str = setting(
+        "adamw", "adamw; or muon, which moves the pointwise convolutions otherwise", "adamw", "muon"
+    )
     lr: float = setting(0.01, "learning rate at the highest", least=0)
     schedule: str = setting(
         "one-cycle", "learning rate over time", "one-cycle", "cosine", "official", "constant"
@@ -59,7 +63,7 @@ class Config:
     peak: float = setting(
         0.25, "when it is highest, as a share of the steps (one-cycle, cosine)", above=0, below=1
     )
-    weight_decay: float = setting(0.005, "decay of AdamW", least=0)
+    weight_decay: float = setting(0.005, "decay of the weights", least=0)
     label_smoothing: float = setting(0.1, "share of a target given to all classes", least=0, most=1)
     clip_norm: float = setting(1.0, "greatest length of the gradient; 0: any", least=0)
     ema: float = setting(0.99, "decay of an average of the weights; 0: none", least=0, below=1)
@@ -91,6 +95,19 @@ class Config:
             n_classes,
             rng=self.seed,
         )
+
+    def optimizer_of(self, model: ConvMixer) -> AdamW:
+        """The optimiser of every parameter of `model`."""
+        parameters = list(model.parameters())
+        if self.optimizer == "adamw":
+            return AdamW(parameters, lr=self.lr, weight_decay=self.weight_decay)
+        layers = [m for _, m in model.named_modules() if isinstance(m, PointwiseConv2d)]
+        inside = {layer.weight for layer in layers}
+        groups: list[dict[str, Any]] = [
+            {"params": [p for p in parameters if p in inside], "orthogonal": True},
+            {"params": [p for p in parameters if p not in inside]},
+        ]
+        return Muon(groups, lr=self.lr, weight_decay=self.weight_decay)
 
     def augment(self, n_classes: int) -> Augment:
         """The transform of the training images."""
@@ -195,5 +212,5 @@ PRESETS = {
         ema=0.0,
     ),
     # The shortest way to 90 %.
-    "fast90": Config(patch_size=2, epochs=15, mirror=True),
+    "fast90": Config(patch_size=2, epochs=15, optimizer="muon", mirror=True),
 }

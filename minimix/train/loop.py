@@ -12,7 +12,7 @@ from ..autograd import Tensor
 from ..data import Dataset, Loader
 from ..fuse import fuse
 from ..kernels.threads import set_num_threads
-from ..optim import AdamW, WeightAverage, clip_grad_norm
+from ..optim import WeightAverage, clip_grad_norm
 from .config import Config
 from .divergence import diverged
 from .evaluation import Evaluation, evaluate
@@ -44,7 +44,7 @@ def train(
     model = config.model(data.n_classes)
     if config.whiten:
         whiten(model, images, config.seed)
-    optimizer = AdamW(model.parameters(), lr=config.lr, weight_decay=config.weight_decay)
+    optimizer = config.optimizer_of(model)
     average = WeightAverage(model, config.ema) if config.ema else None
     state = State(config, data, model, optimizer, average)
     run.restore(state)
