@@ -8,8 +8,13 @@ import numpy as np
 
 from . import kernels, nn
 from .autograd import Array, Tensor, is_recording
+from .functional import concatenate
 from .functional.fused import fused_block, fused_embedding
 from .models import ConvMixer
+
+# Where nothing has to be kept for the way back, no more images at a time than make layers of about
+# so many bytes: what one layer writes is then still in cache when the next one reads it.
+CACHED = 4 << 20
 
 
 def fuse(model: ConvMixer) -> FusedConvMixer:
@@ -61,11 +66,17 @@ class FusedConvMixer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """x (N, H, W, C) -> logits (N, n_classes); as ConvMixer, and with its errors."""
         patchify, _, norm = self.stem
-        p, _, c, _ = patchify.weight.shape
+        p, _, c, d = patchify.weight.shape
         fits = x.ndim == 4 and x.shape[3] == c and not (x.shape[1] % p or x.shape[2] % p)
         if not fits or (is_recording() and not norm.training):
             return self._plain[0](x)  # which says what does not fit, or how to differentiate
-        return self.head(self.pool(self._train(x) if norm.training else self._infer(x)))
+        if norm.training:
+            return self.head(self.pool(self._train(x)))
+        n, h, w, _ = x.shape
+        size = x.array.itemsize * (h // p) * (w // p) * d  # of one image, after a layer
+        at_once = max(1, CACHED // max(1, size))
+        parts = (x.array[i : i + at_once] for i in range(0, max(1, n), at_once))
+        return concatenate([self.head(self.pool(self._infer(part))) for part in parts])
 
     def _train(self, x: Tensor) -> Tensor:
         patchify, _, norm = self.stem
@@ -78,11 +89,11 @@ class FusedConvMixer(nn.Module):
             )  # fmt: skip
         return y
 
-    def _infer(self, x: Tensor) -> Tensor:
+    def _infer(self, x: Array) -> Tensor:
         patchify, _, norm = self.stem
         p, _, c, d = patchify.weight.shape
         n, h, v = x.shape[0], x.shape[1] // p, x.shape[2] // p
-        patches = x.array.reshape(n, h, p, v, p, c).transpose(0, 1, 3, 2, 4, 5)
+        patches = x.reshape(n, h, p, v, p, c).transpose(0, 1, 3, 2, 4, 5)
         y = kernels.infer_channels(
             patches.reshape(n, h, v, p * p * c), patchify.weight.array.reshape(p * p * c, d),
             patchify.bias.array, *_scale_and_shift(norm),

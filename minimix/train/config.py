@@ -40,6 +40,10 @@ class Config:
     # what happens to an image before it is learned from
     crop: str = setting("pad", "pad, then cut; or cut, then enlarge", "none", "pad", "resized")
     padding: int = setting(4, "pixels on every side, for --crop pad", least=0)
+    early_epochs: int = setting(
+        0, "epochs at first that see only a piece of every image, which takes less time", least=0
+    )
+    early_size: int = setting(24, "side of those pieces, in pixels; for --crop pad", least=1)
     pad_mode: str = setting("reflect", "what the padding shows", "reflect", "zero")
     scale: float = setting(0.75, "least share kept by --crop resized", above=0, most=1)
     flip: str = setting("alternating", "mirror images", "none", "random", "alternating")
@@ -75,7 +79,12 @@ class Config:
     def __post_init__(self) -> None:
         for f in fields(self):
             check(f, getattr(self, f.name))
-        self.augment(n_classes=1)
+        if self.early_epochs and self.crop != "pad":
+            raise ValueError(
+                f"--early-epochs is {self.early_epochs} but --crop is {self.crop}; "
+                "pieces are cut by --crop pad"
+            )
+        self.augment(n_classes=1, epoch=0)
 
     @property
     def name(self) -> str:
@@ -109,9 +118,10 @@ class Config:
         ]
         return Muon(groups, lr=self.lr, weight_decay=self.weight_decay)
 
-    def augment(self, n_classes: int) -> Augment:
-        """The transform of the training images."""
+    def augment(self, n_classes: int, epoch: int) -> Augment:
+        """The transform of the training images in an epoch, 0 …"""
         return Augment(
+            size=self.early_size if epoch < self.early_epochs else None,
             crop=None if self.crop == "none" else self.crop,
             padding=self.padding,
             pad_mode=self.pad_mode,
@@ -155,6 +165,13 @@ class Config:
             raise ValueError(
                 f"--patch-size is {self.patch_size}, which does not divide "
                 f"the {height}×{width} pixels of {data.name}'s images"
+            )
+        if self.early_epochs and (
+            self.early_size > min(height, width) or self.early_size % self.patch_size
+        ):
+            raise ValueError(
+                f"--early-size is {self.early_size}; expected a multiple of --patch-size, which is "
+                f"{self.patch_size}, and at most the {min(height, width)} pixels of an image"
             )
 
 

@@ -50,7 +50,6 @@ def train(
     run.restore(state)
 
     fast = fuse(model)  # the same parameters, fewer passes over memory
-    augment = config.augment(data.n_classes)
     learning_rate = config.learning_rate(config.epochs * state.n_steps)
     averaged = average.applied if average else nullcontext
 
@@ -72,7 +71,7 @@ def train(
                 config.batch_size,
                 seed=config.seed,
                 epoch=epoch,
-                transform=augment,
+                transform=config.augment(data.n_classes, epoch),
                 skip=state.step % state.n_steps,  # of a run that was stopped within the epoch
                 n_classes=data.n_classes,
             )

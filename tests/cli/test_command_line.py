@@ -137,6 +137,8 @@ def test_resume(minimix, trained):
         (["--preset", "fast"], 2, "'laptop', 'official', 'fast90'"),
         (["--crop", "round"], 2, "'none', 'pad', 'resized'"),
         (["--randaugment", "4"], 2, "--randaugment is '4'"),
+        (["--early-epochs=1", "--early-size=20"], 2, "--early-size is 20; expected a multiple of"),
+        (["--early-epochs=1", "--crop=none"], 2, "--early-epochs is 1 but --crop is none"),
         (["--patch-size", "5"], 2, "--patch-size is 5, which does not divide the 32×32 pixels"),
         (["--data", "nowhere"], 1, "nowhere"),
         (["extra"], 2, "unexpected argument 'extra'"),

@@ -103,6 +103,20 @@ def test_pad_crop_cuts_where_it_says(mode):
     np.testing.assert_array_equal(unmoved, IMAGES)
 
 
+def test_a_smaller_piece_may_come_from_anywhere():
+    n = 20_000
+    images = np.arange(36, dtype=np.uint8).reshape(1, 6, 6, 1).repeat(3, axis=3).repeat(n, axis=0)
+    augment = Augment(padding=1, pad_mode="zero", flip=None, size=4)
+    x, _ = augment(images, np.zeros(n, int), np.arange(n), 0, 0)
+    assert x.shape == (n, 4, 4, 3)
+    pieces, counts = np.unique(x[..., 0].reshape(n, 16), axis=0, return_counts=True)
+    padded = np.pad(images[0, ..., 0], 1)
+    cut = [normalize(np.stack([padded[i : i + 4, j : j + 4]] * 3, -1))[..., 0].ravel()
+           for i in range(5) for j in range(5)]  # fmt: skip
+    np.testing.assert_array_equal(pieces, np.unique(cut, axis=0))
+    assert abs(counts / n - 1 / 25).max() < 0.01
+
+
 @given(st.integers(1, 12), st.integers(1, 12), st.integers(0, 3), st.integers(1, 5))
 @settings(max_examples=30, deadline=None)
 def test_any_size(h, w, padding, n):
@@ -370,6 +384,8 @@ def test_mixing_with_nobody_is_no_change():
         ({"pad_mode": "edge"}, "pad_mode must be one of .* got 'edge'"),
         ({"flip": True}, "flip must be one of .* got True"),
         ({"erase_mode": "pixel"}, "erase_mode must be one of .* got 'pixel'"),
+        ({"size": 0}, "size must be at least 1, .* got 0 and 'pad'"),
+        ({"size": 8, "crop": None}, "goes with crop 'pad'; got 8 and None"),
         ({"padding": -1}, "padding must be at least 0, got -1"),
         ({"jitter": -0.1}, "jitter must be at least 0, got -0.1"),
         ({"erasing": 1.5}, "erasing must be from 0 to 1, got 1.5"),

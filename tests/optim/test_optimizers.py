@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from minimix import SGD, AdamW, Parameter, Tensor, kernels, nn
+from minimix.optim import Muon, muon
 
 GRADIENTS = [[0.5, -2.0], [1.5, 0.25], [-1.0, 0.0], [0.125, 4.0]]
 DTYPES = [np.float32, np.float64]
@@ -92,6 +93,46 @@ def test_sgd(dtype, momentum, decay, nesterov):
     close(got, expected)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_muon_moves_a_matrix_along_its_directions_alike(dtype, backend):
+    rng = np.random.default_rng(0)
+    lr, momentum, decay = 0.1, 0.8, 0.05
+    p = Parameter(rng.standard_normal((6, 4)).astype(dtype))
+    expected, m = p.array.astype(np.float64), np.zeros((6, 4))
+    optimizer = Muon([p], lr, momentum, weight_decay=decay, orthogonal=True)
+    for _ in range(3):
+        p.grad = rng.standard_normal((6, 4)).astype(dtype)
+        m = momentum * m + (1 - momentum) * p.grad
+        u, s, v = np.linalg.svd((1 - momentum) * p.grad + momentum * m, full_matrices=False)
+        s = s / np.linalg.norm(s)
+        for _ in range(5):
+            s = 3.4445 * s - 4.7750 * s**3 + 2.0315 * s**5
+        expected = expected * (1 - lr * decay) - 0.2 * math.sqrt(6) * lr * (u * s) @ v
+        optimizer.step()
+    assert p.array.dtype == dtype
+    np.testing.assert_allclose(p.array, expected, rtol=1e-4 if dtype == np.float32 else 1e-6)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 3), (2, 9), (20, 7), (64, 64)])
+def test_orthogonal_leaves_directions_and_evens_sizes(shape, backend):
+    rng = np.random.default_rng(0)
+    u, _, v = np.linalg.svd(rng.standard_normal(shape), full_matrices=False)
+    sizes = np.geomspace(0.1, 1, len(v))  # a tenth of the largest, at least
+    got = u.T @ muon.orthogonal(1000 * (u * sizes) @ v) @ v.T
+    assert ((np.diag(got) > 0.68) & (np.diag(got) < 1.21)).all()
+    np.testing.assert_allclose(got, np.diag(np.diag(got)), atol=1e-12)
+    assert not muon.orthogonal(np.zeros(shape)).any()
+
+
+def test_muon_leaves_the_rest_to_adamw(backend):
+    ours, theirs, inside = parameter(), parameter(), Parameter(np.eye(3))
+    inside.grad = np.ones((3, 3))
+    optimizer = Muon([{"params": inside, "orthogonal": True}, {"params": [ours]}], lr=0.1)
+    np.testing.assert_array_equal(run(optimizer, ours), run(AdamW([theirs], lr=0.1), theirs))
+    assert [sorted(state) for state in optimizer.state] == [["m"], ["m", "t", "v"]]
+    assert not np.allclose(inside.array, np.eye(3))
+
+
 def test_sgd_by_hand():
     p = parameter()
     optimizer = SGD([p], lr=0.5, momentum=0.5)
@@ -120,7 +161,7 @@ def test_groups_have_settings_of_their_own(backend):
     assert [group["weight_decay"] for group in optimizer.groups] == [0.5, 0, 0.5]
 
 
-@pytest.mark.parametrize("make", [AdamW, lambda ps: SGD(ps, momentum=0.9)])
+@pytest.mark.parametrize("make", [AdamW, Muon, lambda ps: SGD(ps, momentum=0.9)])
 def test_a_parameter_without_a_gradient_is_left_alone(make):
     a, b = parameter(), parameter()
     optimizer = make([a, b])
@@ -180,7 +221,7 @@ def test_zero_grad():
 # ---- saving and loading
 
 
-@pytest.mark.parametrize("make", [AdamW, lambda ps: SGD(ps, momentum=0.9)])
+@pytest.mark.parametrize("make", [AdamW, Muon, lambda ps: SGD(ps, momentum=0.9)])
 def test_a_loaded_optimizer_goes_on_where_the_saved_one_was(make, backend):
     one, other = parameter(), parameter()
     first, second = make([one]), make([other])
@@ -234,6 +275,8 @@ P = parameter()
         (lambda: AdamW([{"lr": 2}]), ValueError, "AdamW: missing setting 'params' in a group"),
         (lambda: AdamW([P, P]), ValueError, "AdamW: a parameter is given twice"),
         (lambda: AdamW([P, np.ones(2)]), TypeError, "parameter 1 is a ndarray; expected a Tensor"),
+        (lambda: Muon([P], momentum=1), ValueError, "Muon: momentum is 1; expected 0 ≤ μ < 1"),
+        (lambda: Muon([P], orthogonal=True), ValueError, "of shape (2,) is to be orthogonal; ex"),
         (lambda: SGD([P], momentum=1), ValueError, "SGD: momentum is 1; expected 0 ≤ μ < 1"),
         (lambda: SGD([P], nesterov=True), ValueError, "SGD: nesterov is True but momentum is 0"),
     ],

@@ -31,7 +31,7 @@ class Stop(Exception):
     """Stands for whatever ends a process in the middle."""
 
 
-def begin_and_stop(folder, monkeypatch, step):
+def begin_and_stop(folder, monkeypatch, step, config=CONFIG):
     """Train with a checkpoint after each step, and end right after the one of `step`."""
 
     def restless_save(run, state):
@@ -43,7 +43,7 @@ def begin_and_stop(folder, monkeypatch, step):
     with monkeypatch.context() as patch:
         patch.setattr(Run, "save", restless_save)
         with pytest.raises(Stop):
-            run_to_end(folder, save_every=0)
+            run_to_end(folder, config, save_every=0)
 
 
 # ------------------------------------------------------------------ bit for bit
@@ -60,6 +60,15 @@ def test_stopped_after_any_step(tmp_path, monkeypatch, uninterrupted, step):
     assert not (tmp_path / "model.safetensors").exists()
     run_to_end(tmp_path)
     assert results(tmp_path) == uninterrupted
+
+
+def test_muon_is_stopped_and_goes_on_too(tmp_path, monkeypatch):
+    config = replace(CONFIG, optimizer="muon")
+    begin, whole = tmp_path / "stopped", tmp_path / "whole"
+    run_to_end(whole, config)
+    begin_and_stop(begin, monkeypatch, step=7, config=config)
+    run_to_end(begin, config)
+    assert results(begin) == results(whole)
 
 
 def test_the_compiled_kernels_give_the_same_bytes_too(tmp_path, monkeypatch):

@@ -12,8 +12,8 @@ from minimix import ConvMixer, Tensor, kernels, op
 from minimix.data import normalize
 from minimix.errors import DivergenceError
 from minimix.nn import Module
-from minimix.optim import WeightAverage
-from minimix.train import PRESETS, Config, evaluate, loop
+from minimix.optim import AdamW, WeightAverage
+from minimix.train import PRESETS, Config, evaluate
 from minimix.train.divergence import first_not_finite
 from minimix.train.whitening import whiten, whitening_filters
 
@@ -28,7 +28,7 @@ def test_it_learns(tmp_path):
     assert epochs[-1]["train_accuracy"] > 0.8
 
 
-TWO_EPOCHS = replace(CONFIG, epochs=2)
+TWO_EPOCHS = replace(CONFIG, epochs=2, early_epochs=0)
 
 
 def metrics_of(folder, config):
@@ -51,6 +51,8 @@ def test_the_same_settings_make_none(tmp_path, plain_metrics):
     [
         {"seed": 1},
         {"lr": 0.02},
+        {"optimizer": "muon"},
+        {"early_epochs": 1},
         {"weight_decay": 0.5},
         {"clip_norm": 0.01},
         {"label_smoothing": 0.3},
@@ -159,7 +161,7 @@ def test_the_layer_that_went_first_is_named(batch):
 
 
 def test_divergence_stops_with_step_layer_checkpoint_and_advice(tmp_path, monkeypatch):
-    plain_step = loop.AdamW.step
+    plain_step = AdamW.step
 
     def spoiling_step(optimizer):
         plain_step(optimizer)
@@ -168,7 +170,7 @@ def test_divergence_stops_with_step_layer_checkpoint_and_advice(tmp_path, monkey
                 1e38  # finite, but what it is multiplied by is not
             )
 
-    monkeypatch.setattr(loop.AdamW, "step", spoiling_step)
+    monkeypatch.setattr(AdamW, "step", spoiling_step)
     with pytest.raises(DivergenceError) as error:
         run_to_end(tmp_path, replace(CONFIG, clip_norm=0.0))
     message = str(error.value)

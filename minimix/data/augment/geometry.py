@@ -18,19 +18,26 @@ def flip(images: np.ndarray, which: np.ndarray) -> np.ndarray:
 
 
 def pad_crop(
-    images: np.ndarray, top: np.ndarray, left: np.ndarray, padding: int, mode: str
+    images: np.ndarray,
+    top: np.ndarray,
+    left: np.ndarray,
+    padding: int,
+    mode: str,
+    size: tuple[int, int] | None = None,
 ) -> np.ndarray:
-    """Pad by `padding` on every side, then cut H×W out from row top and column left.
+    """Pad by `padding` on every side, then cut out from row top and column left.
 
     mode "zero" pads with black, "reflect" with the mirrored image, its edge not repeated.
+    size, (height, width), is what is cut out: by default H×W.
     """
     n, h, w, c = images.shape
+    height, width = size or (h, w)
     sides = ((0, 0), (padding, padding), (padding, padding), (0, 0))
     padded = np.pad(images, sides, mode="constant" if mode == "zero" else "reflect")
     # Every window as a view, a row of pixels being one run of w·c bytes; then one copy.
     rows = padded.reshape(n, h + 2 * padding, -1)
-    windows = sliding_window_view(rows, (h, w * c), axis=(1, 2))[:, :, ::c]
-    return windows[np.arange(n), top, left].reshape(images.shape)
+    windows = sliding_window_view(rows, (height, width * c), axis=(1, 2))[:, :, ::c]
+    return windows[np.arange(n), top, left].reshape(n, height, width, c)
 
 
 def _at(images: np.ndarray, row: np.ndarray, column: np.ndarray) -> np.ndarray:

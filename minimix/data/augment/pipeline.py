@@ -26,7 +26,8 @@ class Augment:
 
     crop: str | None = "pad"  # "pad": pad, then cut; "resized": cut, then enlarge
     padding: int = 4  # for "pad": pixels on every side,
-    pad_mode: str = "reflect"  # mirrored ones or "zero"
+    pad_mode: str = "reflect"  # mirrored ones or "zero",
+    size: int | None = None  # and how high and wide a piece is cut out; None: like the image
     scale: tuple[float, float] = (0.75, 1.0)  # for "resized": share of the area,
     ratio: tuple[float, float] = (1.0, 1.0)  # width / height
     flip: str | None = "random"  # "alternating": from its first state to the other each epoch
@@ -48,6 +49,11 @@ class Augment:
         ):
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} must be one of {choices}, got {getattr(self, name)!r}")
+        if self.size is not None and (self.size < 1 or self.crop != "pad"):
+            raise ValueError(
+                f"size must be at least 1, and goes with crop 'pad'; got {self.size} and "
+                f"{self.crop!r}"
+            )
         for name in ("padding", "jitter", "mixup", "cutmix"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
@@ -76,9 +82,10 @@ class Augment:
         draws = Draws(seed, epoch, indices)
         h, w = images.shape[1:3]
         if self.crop == "pad":
-            top = draws.integers("crop top", 2 * self.padding + 1)
-            left = draws.integers("crop left", 2 * self.padding + 1)
-            images = pad_crop(images, top, left, self.padding, self.pad_mode)
+            height, width = (self.size, self.size) if self.size else (h, w)
+            top = draws.integers("crop top", h + 2 * self.padding - height + 1)
+            left = draws.integers("crop left", w + 2 * self.padding - width + 1)
+            images = pad_crop(images, top, left, self.padding, self.pad_mode, (height, width))
         elif self.crop == "resized":
             widest = min(h, round(w / self.ratio[0])), min(w, round(h * self.ratio[1]))
             box = boxes(draws, "crop", (h, w), self.scale, self.ratio, (h, w), widest)
