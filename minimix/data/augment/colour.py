@@ -8,15 +8,19 @@ import numpy as np
 
 def _blend(plain: np.ndarray, images: np.ndarray, factor: np.ndarray) -> np.ndarray:
     """plain + factor (images − plain), in float32, cut off to bytes: factor 1 changes nothing."""
-    factor = factor.astype(np.float32)[:, None, None, None]
     plain = plain.astype(np.float32)
-    return (plain + factor * (images - plain)).clip(0, 255).astype(np.uint8)
+    out = images - plain
+    out *= factor.astype(np.float32)[:, None, None, None]
+    out += plain
+    return out.clip(0, 255, out=out).astype(np.uint8)
 
 
 def _grey(images: np.ndarray) -> np.ndarray:
     """Luma by ITU-R 601, in fixed point.   -> uint8 (n, H, W, 1)"""
-    luma = images @ np.array([19595, 38470, 7471], np.uint32)
-    return ((luma + 0x8000) >> 16).astype(np.uint8)[..., None]
+    luma = np.full(images.shape[:3], 0x8000, np.uint32)
+    for channel, weight in enumerate((19595, 38470, 7471)):
+        luma += images[..., channel] * np.uint32(weight)
+    return (luma >> 16).astype(np.uint8)[..., None]
 
 
 def brightness(images: np.ndarray, factor: np.ndarray) -> np.ndarray:
@@ -32,19 +36,18 @@ def contrast(images: np.ndarray, factor: np.ndarray) -> np.ndarray:
 
 def saturation(images: np.ndarray, factor: np.ndarray) -> np.ndarray:
     """From its own greys (ImageEnhance.Color)."""
-    return _blend(_grey(images), images, factor)
+    grey = np.repeat(_grey(images), 3, axis=3)  # broadcasting over three channels is slow
+    return _blend(grey, images, factor)
 
 
 def sharpness(images: np.ndarray, factor: np.ndarray) -> np.ndarray:
     """From a blurred copy: a mean over 3×3 in which the centre counts five times."""
-    wide = images.astype(np.int32)
-    total = 4 * wide[:, 1:-1, 1:-1]
-    h, w = images.shape[1:3]
-    for y in range(3):
-        for x in range(3):
-            total += wide[:, y : h - 2 + y, x : w - 2 + x]
+    wide = images.astype(np.float32)  # whose sums of whole numbers are exact
+    columns = wide[:, :-2] + wide[:, 1:-1] + wide[:, 2:]
+    total = columns[:, :, :-2] + columns[:, :, 1:-1] + columns[:, :, 2:]
+    total += 4 * wide[:, 1:-1, 1:-1]
     blurred = images.copy()  # the border is left as it is
-    blurred[:, 1:-1, 1:-1] = (2 * total + 13) // 26  # total / 13, rounded
+    blurred[:, 1:-1, 1:-1] = (total + 6.5) / 13  # rounded; no sum is half-way
     return _blend(blurred, images, factor)
 
 
@@ -71,11 +74,15 @@ def solarize_add(images: np.ndarray, add: np.ndarray) -> np.ndarray:
 
 def autocontrast(images: np.ndarray) -> np.ndarray:
     """Stretch each channel so that its darkest pixel is 0 and its brightest 255."""
-    low = images.min(axis=1, keepdims=True).min(axis=2, keepdims=True).astype(np.float64)
-    high = images.max(axis=1, keepdims=True).max(axis=2, keepdims=True)
-    scale = 255.0 / np.maximum(high - low, 1)
-    stretched = (images * scale - low * scale).clip(0, 255).astype(np.uint8)
-    return np.where(high > low, stretched, images)
+    n, h, w, c = images.shape
+    low, high = (of(of(images, axis=1), axis=1).astype(np.float64) for of in (np.min, np.max))
+    scale = np.where(high > low, 255.0 / np.maximum(high - low, 1), 1.0)
+    shift = np.where(high > low, low * scale, 0.0)
+    # Over whole rows, so that the innermost loop is long: three channels at a time is slow.
+    scale, shift = (np.tile(a, (1, w))[:, None] for a in (scale, shift))
+    stretched = images.reshape(n, h, w * c) * scale
+    stretched -= shift
+    return stretched.clip(0, 255, out=stretched).astype(np.uint8).reshape(images.shape)
 
 
 def equalize(images: np.ndarray) -> np.ndarray:
