@@ -209,40 +209,41 @@ def conv2d(
         )
 
     def view(image: Array, i: int, j: int) -> Array:
-        """What place (i, j) of the kernel sees, (N, H′, W′, groups, channels a group)."""
+        """What place (i, j) of the kernel sees, (N, H′, W′, C)."""
         i, j = i * dilation, j * dilation
-        seen = image[
+        return image[
             :, i : i + stride * (h - 1) + 1 : stride, j : j + stride * (v - 1) + 1 : stride
         ]
-        return seen.reshape(n, h, v, groups, c // groups) if image is padded else seen
+
+    def split(image: Array) -> Array:
+        """(N, H′, W′, channels) -> (groups, N H′ W′, channels a group)"""
+        return image.reshape(n * h * v, groups, image.shape[3] // groups).swapaxes(0, 1)
+
+    def joined(rows: Array) -> Array:
+        return rows.swapaxes(0, 1).reshape(n, h, v, groups * rows.shape[2])
 
     # D is laid out group by group: (…, C/groups, D) is (…, C/groups, groups, D/groups).
-    matrices = w.reshape(k, l, c // groups, groups, d // groups)
-    y = np.zeros((n, h, v, groups, d // groups), x.dtype)
-    for i, j in np.ndindex(k, l):
-        y += np.einsum("nhvgc,cgd->nhvgd", view(padded, i, j), matrices[i, j], optimize=True)
-    y = y.reshape(n, h, v, d)
+    matrices = w.reshape(k, l, c // groups, groups, d // groups).swapaxes(2, 3)
+    y = joined(sum(split(view(padded, i, j)) @ matrices[i, j] for i, j in np.ndindex(k, l)))
     if b is not None:
         y += b
 
     def dx(g):
         dpadded = np.zeros_like(padded)
         for i, j in np.ndindex(k, l):
-            share = np.einsum("nhvgd,cgd->nhvgc", g, matrices[i, j], optimize=True)
-            view(dpadded, i, j)[...] += share.reshape(n, h, v, c)
+            view(dpadded, i, j)[...] += joined(split(g) @ matrices[i, j].swapaxes(1, 2))
         return dpadded[:, before[0] : before[0] + height, before[1] : before[1] + width]
 
     def dw(g):
         dmatrices = np.empty_like(matrices)
         for i, j in np.ndindex(k, l):
-            dmatrices[i, j] = np.einsum("nhvgc,nhvgd->cgd", view(padded, i, j), g, optimize=True)
-        return dmatrices.reshape(w.shape)
+            dmatrices[i, j] = split(view(padded, i, j)).swapaxes(1, 2) @ split(g)
+        return dmatrices.swapaxes(2, 3).reshape(w.shape)
 
     def backward(g):
-        grouped = g.reshape(n, h, v, groups, d // groups)
         return (
-            lambda: dx(grouped),
-            lambda: dw(grouped),
+            lambda: dx(g),
+            lambda: dw(g),
             None if b is None else lambda: g.sum(axis=(0, 1, 2)),
         )
 
