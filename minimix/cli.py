@@ -361,17 +361,18 @@ def predict(args: argparse.Namespace) -> int:
     if args.explain and len(args.images) > 1:
         args.parser.error(f"--explain draws one image, but {len(args.images)} are given")
     model, facts = load_model(args.model)
-    for path in args.images:
-        x = pictures.read(path, facts["data"]["image_size"])
-        likely = pictures.probabilities(model, x)
-        names = facts["data"]["class_names"]
-        top = sorted(zip(likely, names, strict=True), reverse=True)[: args.top]
-        print(f"{path}: " + ", ".join(f"{name} {100 * p:.1f} %" for p, name in top))
-        if args.explain:
-            from .report.explain import explain, save
+    names = facts["data"]["class_names"]
+    with kernels.backend("numpy"):  # at once: for a few images it is not worth compiling anything
+        for path in args.images:
+            x = pictures.read(path, facts["data"]["image_size"])
+            likely = pictures.probabilities(model, x)
+            top = sorted(zip(likely, names, strict=True), reverse=True)[: args.top]
+            print(f"{path}: " + ", ".join(f"{name} {100 * p:.1f} %" for p, name in top))
+            if args.explain:
+                from .report.explain import explain, save
 
-            save(explain(model, x, names), args.explain)
-            print(f"picture {args.explain}")
+                save(explain(model, x, names), args.explain)
+                print(f"picture {args.explain}")
     return 0
 
 

@@ -240,6 +240,17 @@ def test_predict_any_size(minimix, trained, picture):
     assert all(part.split()[0] in shapes10.CLASS_NAMES for part in top)
 
 
+def test_predict_with_the_model_that_minimix_comes_with(minimix, picture):
+    from minimix.train.saved import BUNDLED
+
+    (weights,) = BUNDLED.glob("*.safetensors")
+    assert weights.stat().st_size <= 1_500_000
+    code, out, err = minimix("predict", picture)
+    assert (code, err) == (0, "")
+    assert len(out.split(", ")) == 3
+    assert any(name in out for name in ("bird", "cat", "frog", "ship", "truck", "airplane"))
+
+
 def test_predict_shows_the_middle_on_white(trained, picture):
     from PIL import Image
 
