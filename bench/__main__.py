@@ -43,7 +43,7 @@ def main() -> None:
     if options.only and not options.quick and written.exists():
         result = json.loads(written.read_text())  # the other parts stay as they were
     result["machine"] = machine.describe(options.threads)
-    result["ceilings"] = machine.ceilings(3 if options.quick else 7)
+    result["ceilings"] = machine.ceilings(3 if options.quick else 7, options.threads)
     if "steps" in parts:
         chosen = nets.NETS[2:] if options.quick else nets.NETS
         result["steps"] = [steps(net, rounds, with_torch, options.quick) for net in chosen]
@@ -56,7 +56,7 @@ def main() -> None:
     if "sweeps" in parts:
         result["sweeps"] = sweeps(rounds, options.threads)
     if "data" in parts:
-        result["data"] = data(rounds)
+        result["data"] = [data(net, rounds) for net in nets.NETS]
     tables = report.tables(result)
     print("\n" + tables)
     if not options.quick:
@@ -158,13 +158,12 @@ def sweeps(rounds: int, threads: int) -> dict[str, dict[str, float]]:
     return result
 
 
-def data(rounds: int) -> dict[str, Any]:
+def data(net: nets.Net, rounds: int) -> dict[str, Any]:
     """A step on the same batch over and over, against one on batches that are being prepared."""
     import numpy as np
 
     from minimix.data import Augment, Loader, shapes10
 
-    net = nets.Net(128, 8, 5, 4, 128)
     model = nets.Minimix(net)
     drawn = shapes10.load()
     everything = Augment(
@@ -180,7 +179,7 @@ def data(rounds: int) -> dict[str, Any]:
         model.step()
 
     times = interleave({"same batch": model.step, "fed": fed}, rounds, 0.5)
-    say("the data pipeline")
+    say(f"the data pipeline of {net}")
     ms = {name: {k: 1e3 * v for k, v in spread(t).items()} for name, t in times.items()}
     return {"net": str(net), "ms": ms, "cost": ratio(times, mine="same batch")}
 

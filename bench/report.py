@@ -14,7 +14,7 @@ def tables(result: dict[str, Any]) -> str:
         parts += [_steps(result["steps"], kind) for kind in ("training", "inference")]
         parts.append(_share(result["steps"], result["ceilings"]["gflops"]))
     if "operations" in result:
-        parts.append(_operations(result["operations"]))
+        parts.append(_operations(result["operations"], result["ceilings"]))
     if "memory" in result:
         parts.append(_memory(result["memory"]))
     if "start" in result:
@@ -84,7 +84,12 @@ def _share(steps: list[dict[str, Any]], ceiling: float) -> str:
     return _table(title, ["net", "GFLOP/s", "share"], rows)
 
 
-def _operations(rows: list[dict[str, Any]]) -> str:
+def _limit(row: dict[str, Any], ceilings: dict[str, Any]) -> float:
+    """GFLOP/s that arithmetic and memory allow an operation."""
+    return min(ceilings["gflops"], ceilings["copy gbs"] * row["flops a byte"])
+
+
+def _operations(rows: list[dict[str, Any]], ceilings: dict[str, Any]) -> str:
     body = []
     for row in rows:
         theirs = row["ratio"]
@@ -93,9 +98,11 @@ def _operations(rows: list[dict[str, Any]]) -> str:
         )
         body.append(
             [row["operation"], _range(row["ms"]["minimix"], 2), against, _ratio(theirs),
-             f"{row['gflops']:.0f}", f"{row['gbs']:.0f}"]
+             f"{row['gflops']:.0f}", f"{row['gbs']:.0f}",
+             f"{100 * row['gflops'] / _limit(row, ceilings):.0f} %"]
         )  # fmt: skip
-    head = ["operation", "minimix, ms", "PyTorch's fastest, ms", "ratio", "GFLOP/s", "GB/s"]
+    head = ["operation", "minimix, ms", "PyTorch's fastest, ms", "ratio", "GFLOP/s", "GB/s",
+            "of the roofline"]  # fmt: skip
     return _table(f"Operations (goal: ratio ≥ {GOALS['operations']})", head, body)
 
 
@@ -128,11 +135,17 @@ def _sweep(name: str, series: dict[str, float]) -> str:
     )
 
 
-def _data(data: dict[str, Any]) -> str:
-    body = [[name, _range(ms, 1)] for name, ms in data["ms"].items()]
-    cost = 100 * (data["cost"]["median"] - 1)
-    title = f"{data['net']}, all augmentations on: {cost:+.1f} % (goal: ≤ 5 %)"
-    return _table(title, ["batches", "ms a step"], body)
+def _data(rows: list[dict[str, Any]]) -> str:
+    body = [
+        [
+            row["net"],
+            *(_range(ms, 1) for ms in row["ms"].values()),
+            f"{100 * (row['cost']['median'] - 1):+.1f} %",
+        ]
+        for row in rows
+    ]
+    title = "Batches with all augmentations, ms a step (goal: cost ≤ 5 %)"
+    return _table(title, ["net", *rows[0]["ms"], "cost"], body)
 
 
 def roofline(result: dict[str, Any], path: Path) -> None:
@@ -142,7 +155,8 @@ def roofline(result: dict[str, Any], path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    roof, slope = result["ceilings"]["gflops"], result["ceilings"]["copy gbs"]
+    ceilings = result["ceilings"]
+    roof, slope = ceilings["gflops"], ceilings["copy gbs"]
     figure, axes = pyplot.subplots(figsize=(9, 5.5), layout="constrained")
     intensities = [2**i for i in range(-2, 9)]
     axes.plot(intensities, [min(roof, slope * i) for i in intensities], color="0.3")
