@@ -9,7 +9,7 @@
 #
 # **You build** one line, to see how exercises work.<br>
 # **You need** Python and some NumPy.<br>
-# **It takes** 10 minutes to work through, 20 seconds to run.
+# **It takes** 10 minutes to work through, 10 seconds to run.
 #
 # *Select a cell and press Shift + Enter to run it. The first run compiles for some seconds.*
 

@@ -5,7 +5,7 @@
 #
 # **You build** a check that no wrong gradient passes, and find three bugs with it.<br>
 # **You need** lesson 02.<br>
-# **It takes** 30 minutes to work through, 10 seconds to run.
+# **It takes** 30 minutes to work through, 5 seconds to run.
 #
 # A wrong gradient is the quietest bug there is. Nothing crashes; the loss even falls, only not
 # quite as far. Seven operations are in a line-up at the end of this lesson, and three of them lie:

@@ -5,7 +5,7 @@
 #
 # **You build** the matrix product three times and GELU once, each faster than the last.<br>
 # **You need** lesson 02. A first meeting with Numba, which compiles Python functions.<br>
-# **It takes** 40 minutes to work through, 20 seconds to run. Close what else is busy.
+# **It takes** 40 minutes to work through, 15 seconds to run. Close what else is busy.
 #
 # The same sum of products, as Python does it and as your computer can. Every rung between them is
 # something you will write.

@@ -6,7 +6,7 @@
 # **You build** what stands between the convolutions: a smooth gate, and a layer that keeps numbers
 # at a healthy size; both with the way back in closed form.<br>
 # **You need** the product and chain rules, mean and variance, and lessons 02 and 03.<br>
-# **It takes** an hour to work through, 30 seconds to run.
+# **It takes** an hour to work through, 10 seconds to run.
 #
 # Sixteen blocks of a ConvMixer, fresh from the dice. How much does what comes out of each block
 # depend on the image that went in? Without normalisation, soon not at all:

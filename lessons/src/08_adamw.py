@@ -6,7 +6,7 @@
 # **You build** the optimiser that trains ConvMixers, one idea at a time: momentum, a scale for each
 # weight, bias correction, and weight decay in the right place.<br>
 # **You need** gradients; nothing of the other lessons.<br>
-# **It takes** 45 minutes to work through, 20 seconds to run.
+# **It takes** 45 minutes to work through, 15 seconds to run.
 #
 # A gradient says which way is down *here*. Getting to the bottom is another matter. Forty steps of
 # three optimisers, down a valley that is long and steep-sided:

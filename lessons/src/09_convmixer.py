@@ -6,7 +6,7 @@
 # **You build** the whole network of the paper, in twenty lines, and count its parameters and its
 # multiplications by hand.<br>
 # **You need** lessons 05, 06 and 07, whose layers it is made of.<br>
-# **It takes** 40 minutes to work through, 15 seconds to run.
+# **It takes** 40 minutes to work through, 10 seconds to run.
 #
 # This is all of it: the figure of *Patches Are All You Need?* (Trockman & Kolter,
 # [arXiv:2201.09792](https://arxiv.org/abs/2201.09792)).

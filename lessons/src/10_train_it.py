@@ -6,7 +6,7 @@
 # **You build** what stands between a network and a *trained* network: augmentation, a schedule, the
 # training step, and a look at the mistakes.<br>
 # **You need** lessons 08 and 09.<br>
-# **It takes** an hour to work through, 3 minutes to run.
+# **It takes** an hour to work through, 90 seconds to run.
 #
 # This is a training as it should be, the one that the authors of ConvMixer logged: ConvMixer-256/8
 # on CIFAR-10, 25 epochs. At the end of this lesson you can read every bend of both curves.

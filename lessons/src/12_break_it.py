@@ -5,7 +5,7 @@
 #
 # **You build** five tests, and find twenty-four bugs with them.<br>
 # **You need** lesson 03, and what the parts do: lessons 06 to 10.<br>
-# **It takes** an hour to work through, 30 seconds to run.
+# **It takes** an hour to work through, 15 seconds to run.
 #
 # Bugs in a network do not crash. Here are six depthwise convolutions, A to F, each in the same
 # small ConvMixer, learning the same pictures. **Five of the six are broken.**
