@@ -289,7 +289,7 @@ fig
 # %%
 model, more = fit(data.train_images, data.train_labels, 2 * STEPS, augmented=True)
 print(f"learned {more[-1, 1]:.0%}, test {more[-1, 2]:.0%}")
-print(f"all three trainings: {(time.perf_counter() - start) / 60:.0f} minutes")
+print(f"all three trainings: {time.perf_counter() - start:.0f} seconds")
 
 # %%
 fig, ax = show.subplots(
