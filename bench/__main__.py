@@ -79,13 +79,23 @@ def steps(net: nets.Net, rounds: int, with_torch: bool, quick: bool) -> dict[str
         for form in forms:
             candidates[form] = nets.Torch(net, form)
             nets.check(nets.Minimix(net), nets.Torch(net, form))
-    training = interleave({name: c.step for name, c in candidates.items()}, rounds)
+    product = machine.Product()
+    training = interleave(
+        {"product": product, **{name: c.step for name, c in candidates.items()}}, rounds
+    )
+    products = training.pop("product")
     inference = interleave({name: c.infer for name, c in candidates.items()}, rounds)
     say(f"{net}")
     seconds = spread(training["minimix"])["median"]
     return {
         "net": str(net),
         "gflops": 1e-9 * net.flops() / seconds,
+        "share": spread(
+            [
+                (net.flops() / step) / (product.flops / one)
+                for step, one in zip(training["minimix"], products, strict=True)
+            ]
+        ),
         **{
             kind: {
                 "images/s": {n: spread([net.batch / t for t in ts]) for n, ts in times.items()},

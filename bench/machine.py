@@ -57,6 +57,18 @@ def _git(*arguments: str) -> str:
     return done.stdout.strip() if done.returncode == 0 else ""
 
 
+class Product:
+    """A product of two large square matrices by NumPy's BLAS: what arithmetic could come to."""
+
+    def __init__(self, size: int = 2048) -> None:
+        self.a, self.b = np.ones((2, size, size), np.float32)
+        self.c = np.empty((size, size), np.float32)
+        self.flops = 2.0 * size**3
+
+    def __call__(self) -> None:
+        np.matmul(self.a, self.b, out=self.c)
+
+
 def ceilings(rounds: int, threads: int) -> dict[str, Any]:
     """The best that NumPy's BLAS does, GFLOP/s, and copying within memory, GB/s."""
     products = {}

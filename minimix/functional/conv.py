@@ -36,9 +36,7 @@ def _affine(name: str, x: Array, w: Array, b: Array | None):
         )
     _check_bias(name, b, w.shape[1])
     rows = x.reshape(-1, x.shape[-1])
-    y = kernels.matmul(rows, w)
-    if b is not None:
-        y += b
+    y = kernels.matmul(rows, w, b)
 
     def backward(g):
         flat = g.reshape(-1, w.shape[1])

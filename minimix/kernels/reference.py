@@ -256,9 +256,9 @@ def mix_places_backward(
 # ---- matrix product and optimiser
 
 
-def matmul(a: Array, b: Array) -> Array:
-    """a @ b of two matrices, (M, K) and (K, C)."""
-    return a @ b
+def matmul(a: Array, b: Array, bias: Array | None = None) -> Array:
+    """a @ b, and + bias (C,) where there is one, of two matrices (M, K) and (K, C)."""
+    return a @ b if bias is None else a @ b + bias
 
 
 def adamw_update(

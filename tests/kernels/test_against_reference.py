@@ -143,17 +143,22 @@ PRODUCTS = [(1, 1, 1), (5, 3, 2), (97, 257, 33), (200, 48, 64), (300, 300, 10), 
 @pytest.mark.parametrize(("m", "k", "n"), PRODUCTS)
 def test_matmul(m, k, n, dtype):
     a, b = draw((m, k), dtype), draw((k, n), dtype, 1)
+    bias = draw((n,), dtype, 2)
     truth = a.astype(np.float64) @ b.astype(np.float64)
     forms = (np.ascontiguousarray, np.asfortranarray, lambda x: np.repeat(x, 2, 1)[:, ::2])
     for left in forms:
         for right in forms:
             close(compiled.matmul(left(a), right(b)), truth, dtype)
+            close(compiled.matmul(left(a), right(b), bias), truth + bias, dtype)
 
 
 @pytest.mark.parametrize(("m", "k", "n"), [(0, 3, 4), (3, 0, 4), (3, 4, 0)])
 def test_matmul_of_nothing(m, k, n):
     product = compiled.matmul(np.ones((m, k), np.float32), np.ones((k, n), np.float32))
     np.testing.assert_array_equal(product, np.zeros((m, n), np.float32))
+    b, bias = np.ones((k, n), np.float32), np.arange(n, dtype=np.float32)
+    biased = compiled.matmul(np.ones((m, k), np.float32), b, bias)
+    np.testing.assert_array_equal(biased, np.broadcast_to(bias, (m, n)))
 
 
 def test_matmul_of_whole_numbers_is_exact():

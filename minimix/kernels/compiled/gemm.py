@@ -279,18 +279,18 @@ def split(m):
     return -(-m // long), long
 
 
-def matmul(a, b):
+def matmul(a, b, bias=None):
     m, k = a.shape
     n = b.shape[1]
     if 0 in (m, n, k):
-        return np.zeros((m, n), a.dtype)
-    if a.flags.f_contiguous and not a.flags.c_contiguous and k >= m:
+        return np.zeros((m, n), a.dtype) + (0 if bias is None else bias)
+    if bias is None and a.flags.f_contiguous and not a.flags.c_contiguous and k >= m:
         sums, long = split(k)
         parts = empty((sums, m, n), a.dtype)
         run(_matmul_tn, sums, flat(a.T), m, flat(b), n, k, long, parts.reshape(-1))
         return add_up(parts)
     c = empty((m, n), a.dtype)
     run(
-        _matmul, chunks(m), flat(a), m, k, packed(b), n, widened(None, n, a.dtype), c.reshape(-1)
+        _matmul, chunks(m), flat(a), m, k, packed(b), n, widened(bias, n, a.dtype), c.reshape(-1)
     )  # fmt: skip
     return c
