@@ -79,7 +79,7 @@ def steps(net: nets.Net, rounds: int, with_torch: bool, quick: bool) -> dict[str
         for form in forms:
             candidates[form] = nets.Torch(net, form)
             nets.check(nets.Minimix(net), nets.Torch(net, form))
-    product = machine.Product()
+    product = machine.Product(*machine.LARGE)
     training = interleave(
         {"product": product, **{name: c.step for name, c in candidates.items()}}, rounds
     )

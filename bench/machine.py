@@ -16,7 +16,8 @@ from minimix.kernels.compiled.simd import VECTOR_BYTES
 
 from .timing import interleave
 
-PRODUCTS = [(32768, 256, 256), (32768, 128, 128), (2048, 2048, 2048)]
+LARGE = (2048, 2048, 2048)
+PRODUCTS = [(32768, 256, 256), (32768, 128, 128), LARGE]
 
 
 def describe(threads: int) -> dict[str, Any]:
@@ -58,12 +59,12 @@ def _git(*arguments: str) -> str:
 
 
 class Product:
-    """A product of two large square matrices by NumPy's BLAS: what arithmetic could come to."""
+    """A matrix product (m, k) × (k, n) by NumPy's BLAS; of large squares, the peak."""
 
-    def __init__(self, size: int = 2048) -> None:
-        self.a, self.b = np.ones((2, size, size), np.float32)
-        self.c = np.empty((size, size), np.float32)
-        self.flops = 2.0 * size**3
+    def __init__(self, m: int, k: int, n: int) -> None:
+        self.a, self.b = np.ones((m, k), np.float32), np.ones((k, n), np.float32)
+        self.c = np.empty((m, n), np.float32)
+        self.flops = 2.0 * m * k * n
 
     def __call__(self) -> None:
         np.matmul(self.a, self.b, out=self.c)
@@ -73,11 +74,9 @@ def ceilings(rounds: int, threads: int) -> dict[str, Any]:
     """The best that NumPy's BLAS does, GFLOP/s, and copying within memory, GB/s."""
     products = {}
     for m, k, n in PRODUCTS:
-        a, b = np.ones((m, k), np.float32), np.ones((k, n), np.float32)
-        c = np.empty((m, n), np.float32)
-        calls = {"blas": lambda a=a, b=b, c=c: np.matmul(a, b, out=c)}
-        seconds = min(interleave(calls, rounds, 0.05)["blas"])
-        products[f"{m}×{k}×{n}"] = 2e-9 * m * k * n / seconds
+        product = Product(m, k, n)
+        seconds = min(interleave({"blas": product}, rounds, 0.05)["blas"])
+        products[f"{m}×{k}×{n}"] = 1e-9 * product.flops / seconds
     source = np.ones(2**26, np.float32)  # 256 MiB, larger than any cache
     target = np.empty_like(source)
     sources, targets = np.array_split(source, threads), np.array_split(target, threads)

@@ -12,8 +12,7 @@ def tables(result: dict[str, Any]) -> str:
     parts = [_machine(result["machine"], result["ceilings"])]
     if "steps" in result:
         parts += [_steps(result["steps"], kind) for kind in ("training", "inference")]
-        if "share" in result["steps"][0]:  # results of before it was measured have none
-            parts.append(_share(result["steps"]))
+        parts.append(_share(result["steps"]))
     if "operations" in result:
         parts.append(_operations(result["operations"], result["ceilings"]))
     if "memory" in result:

@@ -1,5 +1,6 @@
 """`import minimix` is light, and everything works where Numba cannot be imported."""
 
+import importlib.util
 import json
 import os
 import statistics
@@ -63,6 +64,18 @@ for _ in range(30):
     losses.append(loss.item())
 print(json.dumps([losses[0], losses[-1], mx.kernels.backend_name()]))
 """
+
+
+def test_a_back_end_that_is_not_there_is_named(monkeypatch):
+    from minimix import kernels
+
+    before = kernels.backend_name()
+    with pytest.raises(ValueError, match="the back end is 'fortran'; it can be 'numba' or 'numpy'"):
+        kernels.backend("fortran").__enter__()
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match="is 'numba', which is not installed; use 'numpy'"):
+        kernels.backend("numba").__enter__()
+    assert kernels.backend_name() == before
 
 
 @pytest.mark.parametrize("wanted", ["numpy", ""])

@@ -227,15 +227,15 @@ def conv2d(
         y += b
 
     def dx(g):
-        dpadded = np.zeros_like(padded)
+        dpadded, rows = np.zeros_like(padded), split(g)
         for i, j in np.ndindex(k, l):
-            view(dpadded, i, j)[...] += joined(split(g) @ matrices[i, j].swapaxes(1, 2))
+            view(dpadded, i, j)[...] += joined(rows @ matrices[i, j].swapaxes(1, 2))
         return dpadded[:, before[0] : before[0] + height, before[1] : before[1] + width]
 
     def dw(g):
-        dmatrices = np.empty_like(matrices)
+        dmatrices, rows = np.empty_like(matrices), split(g)
         for i, j in np.ndindex(k, l):
-            dmatrices[i, j] = split(view(padded, i, j)).swapaxes(1, 2) @ split(g)
+            dmatrices[i, j] = split(view(padded, i, j)).swapaxes(1, 2) @ rows
         return dmatrices.swapaxes(2, 3).reshape(w.shape)
 
     def backward(g):

@@ -93,14 +93,13 @@ class Optimizer:
         self.steps += 1
         states = iter(self.state)
         for group in self.groups:
-            moved = [
-                (p, state)
-                for p, state in zip(group["params"], states, strict=False)
-                if p.grad is not None
-            ]
-            self._update([(p.array, p.grad, state) for p, state in moved], group)
-            for p, _ in moved:
-                p.version += 1  # a tape that still holds this parameter must notice
+            moved = []
+            for p in group["params"]:
+                state = next(states)
+                if p.grad is not None:
+                    moved.append((p.array, p.grad, state))
+                    p.version += 1  # a tape that still holds this parameter must notice
+            self._update(moved, group)
 
     def state_dict(self) -> dict[str, Array]:
         """The step count and what is remembered of each parameter, "0.m", "0.v", …; no copies."""

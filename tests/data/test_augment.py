@@ -117,6 +117,13 @@ def test_a_smaller_piece_may_come_from_anywhere():
     assert abs(counts / n - 1 / 25).max() < 0.01
 
 
+def test_a_piece_larger_than_the_padded_image_is_refused():
+    images, index = np.zeros((1, 8, 6, 3), np.uint8), np.zeros(1, int)
+    assert Augment(padding=1, size=8)(images, index, index, 0, 0)[0].shape == (1, 8, 8, 3)
+    with pytest.raises(ValueError, match="size is 9, more than there is of an image of 8×6 with 1"):
+        Augment(padding=1, size=9)(images, index, index, 0, 0)
+
+
 @given(st.integers(1, 12), st.integers(1, 12), st.integers(0, 3), st.integers(1, 5))
 @settings(max_examples=30, deadline=None)
 def test_any_size(h, w, padding, n):

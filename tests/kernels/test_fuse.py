@@ -1,5 +1,7 @@
 """minimix.fuse: the same parameters, the same numbers, the same errors."""
 
+import sys
+
 import numpy as np
 import pytest
 
@@ -59,6 +61,22 @@ def test_the_same_numbers(net, dtype, tolerance):
     for a, b in zip(*results, strict=True):
         assert difference(a, b) < tolerance
     assert difference(results[1][4], results[1][5]) < tolerance
+
+
+@pytest.mark.parametrize("images", [0, 1, 4, 7])
+def test_inference_a_few_images_at_a_time(images, monkeypatch):
+    plain, _, fused = pair(8, 2, 3, 2, np.float64)
+    seen = []
+    infer = fused._infer
+    monkeypatch.setattr(fused, "_infer", lambda x: seen.append(len(x)) or infer(x))
+    one_image = 8 * 4 * 4 * 8  # bytes of a layer's output
+    monkeypatch.setattr(sys.modules["minimix.fuse"], "CACHED", 3 * one_image + 5)
+    x, _ = batch(8, images, np.float64)
+    with mx.no_grad():
+        expected, got = plain.eval()(x).array, fused.eval()(x).array
+    assert seen == {0: [0], 1: [1], 4: [3, 1], 7: [3, 3, 1]}[images]
+    assert got.shape == (images, 10)
+    np.testing.assert_allclose(got, expected, rtol=1e-10, atol=1e-12)
 
 
 def test_gradients_in_evaluation():

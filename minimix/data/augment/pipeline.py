@@ -21,7 +21,8 @@ class Augment:
     are the labels, or where mixing or label smoothing needs it float32 (n, n_classes).
 
     What an image looks like is a function of seed, epoch and its index; what it is mixed with, of
-    the batch it is in.
+    the batch it is in. Errors: ValueError naming the setting that makes no sense, or a `size` that
+    the padded image does not have.
     """
 
     crop: str | None = "pad"  # "pad": pad, then cut; "resized": cut, then enlarge
@@ -83,6 +84,11 @@ class Augment:
         h, w = images.shape[1:3]
         if self.crop == "pad":
             height, width = (self.size, self.size) if self.size else (h, w)
+            if max(height - h, width - w) > 2 * self.padding:
+                raise ValueError(
+                    f"size is {self.size}, more than there is of an image of {h}×{w} with "
+                    f"{self.padding} pixels of padding on every side"
+                )
             top = draws.integers("crop top", h + 2 * self.padding - height + 1)
             left = draws.integers("crop left", w + 2 * self.padding - width + 1)
             images = pad_crop(images, top, left, self.padding, self.pad_mode, (height, width))
