@@ -16,7 +16,7 @@ from typing import Any
 import minimix as mx
 
 from . import machine, nets, operations, report
-from .timing import interleave, ratio, spread
+from .timing import Times, interleave, ratio, spread
 
 PARTS = ("steps", "operations", "memory", "start", "sweeps", "data")
 
@@ -139,8 +139,16 @@ def start() -> dict[str, Any]:
     }
 
 
+def medians(times: Times) -> dict[str, float]:
+    """Milliseconds of each candidate."""
+    return {value: 1e3 * spread(seconds)["median"] for value, seconds in times.items()}
+
+
 def sweeps(rounds: int, threads: int) -> dict[str, dict[str, float]]:
-    """Milliseconds a step as one thing changes and the rest of a net stays."""
+    """Milliseconds a step as one thing changes and the rest of a net stays.
+
+    Before that, those of a matrix product by BLAS as threads change: what a second one brings here.
+    """
     base = nets.Net(128, 4, 5, 2, 64)
     series = {
         "threads": {n: base for n in (1, 2, 4, 8) if n <= threads},
@@ -149,21 +157,21 @@ def sweeps(rounds: int, threads: int) -> dict[str, dict[str, float]]:
         "pixels": {n * n: base._replace(size=n) for n in (16, 32, 64)},
         "kernel size": {k: base._replace(kernel_size=k) for k in (3, 5, 7, 9)},
     }
-    result = {}
+
+    def with_threads(n, work):
+        return lambda: (mx.kernels.set_num_threads(n), work())
+
+    product = machine.Product(*machine.LARGE)
+    times = interleave({str(n): with_threads(n, product) for n in series["threads"]}, rounds)
+    result = {"matrix product by BLAS, other threads": medians(times)}
     for name, family in series.items():
         calls = {}
         for value, net in family.items():
             model = nets.Minimix(net)
-
-            def call(model=model, value=value, name=name):
-                if name == "threads":
-                    mx.kernels.set_num_threads(value)
-                model.step()
-
-            calls[str(value)] = call
-        times = interleave(calls, min(rounds, 5))
+            calls[str(value)] = with_threads(value, model.step) if name == "threads" else model.step
+        times = interleave(calls, rounds)
         mx.kernels.set_num_threads(threads)
-        result[name] = {value: 1e3 * spread(t)["median"] for value, t in times.items()}
+        result[f"{base}, other {name}"] = medians(times)
         say(f"sweep over {name}")
     return result
 

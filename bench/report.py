@@ -133,9 +133,7 @@ def _start(start: dict[str, dict[str, float]]) -> str:
 def _sweep(name: str, series: dict[str, float]) -> str:
     least = next(iter(series.values()))
     body = [[value, f"{ms:.1f}", f"{ms / least:.2f}"] for value, ms in series.items()]
-    return _table(
-        f"128/4 k5 p2 batch 64, other {name}", [name, "ms a step", "times the first"], body
-    )
+    return _table(name, [name.partition("other ")[2], "ms", "times the first"], body)
 
 
 def _data(rows: list[dict[str, Any]]) -> str:
