@@ -181,13 +181,12 @@ def _help(name: str) -> str:
 
 def train(args: argparse.Namespace) -> int:
     from .data import load
-    from .fuse import fuse
     from .kernels.threads import get_num_threads
     from .train import Run, loop
     from .train.checkpoint import DiskError
     from .train.interrupt import Interrupted
     from .train.progress import clock
-    from .train.saved import config_of, load_model
+    from .train.saved import config_of
 
     given = {f.name: getattr(args, f.name) for f in fields(Config) if hasattr(args, f.name)}
     config = _checked(args, lambda: replace(PRESETS[args.preset or "laptop"], **given))
@@ -232,8 +231,6 @@ def train(args: argparse.Namespace) -> int:
             raise MinimixError(f"{error}{way if run.saved else ''}") from error
         say(f"trained for {clock(run.seconds())}")
         _print_test(test, data)
-        if config.mirror:
-            _print_mirrored(fuse(load_model(run.model)[0]), config.limited(data))
         print(f"checkpoint {run.model}")
     return 0
 
@@ -292,18 +289,12 @@ def _about(config: Config) -> dict[str, Any]:
 
 
 def _print_test(test: Evaluation, data: Dataset) -> None:
-    """The accuracy of each class, and of all."""
+    """The accuracy of each class, of all, and apart from them that with mirrored images."""
     for name, accuracy in zip(data.class_names, test.per_class, strict=True):
         print(f"{name:>12} " + ("no images" if accuracy is None else f"{100 * accuracy:6.2f} %"))
     print(f"test accuracy {100 * test.accuracy:.2f} %")
-
-
-def _print_mirrored(model: Any, data: Dataset) -> None:
-    """The accuracy when each image is looked at in the mirror too; beside the plain one."""
-    from .train import evaluate as test
-
-    result = test(model, data.test_images, data.test_labels, data.n_classes, mirror=True)
-    print(f"with mirrored images {100 * result.accuracy:.2f} %")
+    if test.mirrored is not None:
+        print(f"with mirrored images {100 * test.mirrored:.2f} %")
 
 
 # ------------------------------------------------------------------ evaluate
@@ -330,10 +321,8 @@ def evaluate(args: argparse.Namespace) -> int:
             f"{args.model} was trained on {facts['data']['name']}, --data is {data.name}: "
             "other classes"
         )
-    fast = fuse(model)
-    _print_test(test(fast, data.test_images, data.test_labels, data.n_classes), data)
-    if args.mirror:
-        _print_mirrored(fast, data)
+    images, labels = data.test_images, data.test_labels
+    _print_test(test(fuse(model), images, labels, data.n_classes, mirror=args.mirror), data)
     return 0
 
 

@@ -88,7 +88,14 @@ def one_cycle(
     return piecewise([0, peak_at * total, total], [start * lr, lr, final * lr])
 
 
-def official(lr: float, total: float) -> Schedule:
-    """The ConvMixer authors' CIFAR-10 schedule: 0 to lr by 2/5 of the way, lr/20 by 4/5, then 0."""
-    _check("official", lr=lr, total=total)
-    return piecewise([0, total * 2 / 5, total * 4 / 5, total], [0, lr, lr / 20, 0])
+def official(lr: float, total: float, epochs: int | None = None) -> Schedule:
+    """The ConvMixer authors' CIFAR-10 schedule: 0 to lr by 2/5 of the way, lr/20 by 4/5, then 0.
+
+    epochs  E, where both corners are to be at the ends of whole epochs, ⌊2E/5⌋ and ⌊4E/5⌋, as
+            theirs are
+    """
+    _check("official", lr=lr, total=total, epochs=1 if epochs is None else epochs)
+    first, second = total * 2 / 5, total * 4 / 5
+    if epochs is not None:
+        first, second = (total * (part * epochs // 5) / epochs for part in (2, 4))
+    return piecewise([0, first, second, total], [0, lr, lr / 20, 0])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 
@@ -125,10 +126,12 @@ def _state(s: Subject) -> str:
     return f"{model}Not at its end: {done} of {planned} epochs, {taken:,} steps so far."
 
 
-def _facts(s: Subject) -> dict[str, str]:
-    """The numbers that one looks for first."""
+def _facts(s: Subject, mirrored: bool) -> dict[str, str]:
+    """The numbers that one looks for first; that with mirrored images where some run has it."""
+    beside = {"with mirrored images": percent(s.last("mirrored_accuracy"))} if mirrored else {}
     return {
         "test accuracy": percent(s.last("test_accuracy")),
+        **beside,
         "test loss": number(s.last("test_loss")),
         "parameters": f"{s.inside.model.n_parameters():,}" if s.inside else "–",
         "time": clock(s.reading.seconds) if s.reading.seconds else "–",
@@ -136,21 +139,26 @@ def _facts(s: Subject) -> dict[str, str]:
     }
 
 
+def _mirrored(s: Subject) -> bool:
+    return math.isfinite(s.last("mirrored_accuracy"))
+
+
 def _facts_list(s: Subject) -> Html:
-    pairs = _facts(s).items()
+    pairs = _facts(s, _mirrored(s)).items()
     return el(
         "dl", *(el("div", el("dt", name), el("dd", value)) for name, value in pairs), class_="facts"
     )
 
 
 def _results(subjects: Sequence[Subject]) -> Html:
+    facts = [_facts(s, any(map(_mirrored, subjects))) for s in subjects]
     rows = [
         (
             el("span", s.name, class_=f"key {look(i)}"),
-            *_facts(s).values(),
+            *facts[i].values(),
             percent(s.last("train_accuracy")),
             f"{len(s.epochs)} of {s.reading.settings.get('epochs', '?')}",
         )
         for i, s in enumerate(subjects)
     ]
-    return table(("run", *_facts(subjects[0]), "training accuracy", "epochs"), rows)
+    return table(("run", *facts[0], "training accuracy", "epochs"), rows)

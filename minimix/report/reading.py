@@ -27,7 +27,8 @@ class Reading:
     about      run.json: "command", "settings", "versions" and more
     steps      by the names of STEP_KEYS and "speed" in images a second, float64 (steps,); the
                speed is NaN where no clock was read
-    epochs     a dict for each completed epoch: EPOCH_KEYS, the norms by layer, "confusion" (n, n)
+    epochs     a dict for each completed epoch: EPOCH_KEYS, the norms by layer, "confusion" (n, n),
+               and "mirrored_accuracy" where mirrored images were tested as well
     seconds    of all steps and tests together
     finished   whether the training went to its end
     """
@@ -154,6 +155,8 @@ def _parse(content: bytes, where: str) -> Line:
 
 def _epoch(line: Line) -> dict[str, Any]:
     epoch: dict[str, Any] = line.numbers(EPOCH_KEYS)
+    if "mirrored_accuracy" in line.content:
+        epoch["mirrored_accuracy"] = line.number("mirrored_accuracy")
     for key in ("weight_norms", "gradient_norms"):
         norms = line.content.get(key)
         if not isinstance(norms, dict):

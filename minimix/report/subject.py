@@ -27,8 +27,8 @@ class Subject:
         return self.reading.epochs
 
     def last(self, key: str) -> float:
-        """A number of the last epoch; NaN before there is one."""
-        return self.epochs[-1][key] if self.epochs else np.nan
+        """A number of the last epoch; NaN where there is none."""
+        return self.epochs[-1].get(key, np.nan) if self.epochs else np.nan
 
     def each(self, key: str) -> Array:
         """A number of every epoch."""

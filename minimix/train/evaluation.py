@@ -14,10 +14,17 @@ from ..nn import Module
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What came out: mean cross-entropy, and confusion[i, j], images of class i taken for j."""
+    """What came out.
+
+    loss       mean cross-entropy
+    confusion  (n, n) counts: [i, j] images of class i were taken for j
+    mirrored   the accuracy when each image is also looked at in the mirror and the logits of both
+               are averaged; None unless it was asked for. The other figures are without it
+    """
 
     loss: float
     confusion: Array
+    mirrored: float | None = None
 
     @property
     def accuracy(self) -> float:
@@ -43,18 +50,20 @@ def evaluate(
 ) -> Evaluation:
     """Test `model`, in evaluation mode, on images uint8 (N, H, W, 3) with labels (N,).
 
-    mirror  whether each image is also looked at in the mirror, and the logits of both averaged
+    mirror  whether to look at each image in the mirror as well, for `Evaluation.mirrored`
     """
     confusion = np.zeros((n_classes, n_classes), np.int64)
-    loss = 0.0
+    loss, mirrored = 0.0, 0
     training = model.training
     model.eval()
     with no_grad():
         for x, y in Loader(images, labels, batch_size, shuffle=False, n_classes=n_classes):
             logits = model(Tensor(x))
-            if mirror:
-                logits = (logits + model(Tensor(np.ascontiguousarray(x[:, :, ::-1])))) / 2
             loss += F.cross_entropy(logits, y).item() * len(y)
             np.add.at(confusion, (y, logits.array.argmax(axis=1)), 1)
+            if mirror:
+                both = logits + model(Tensor(np.ascontiguousarray(x[:, :, ::-1])))
+                mirrored += int((both.array.argmax(axis=1) == y).sum())
     model.train(training)
-    return Evaluation(loss / len(images), confusion)
+    n = len(images)
+    return Evaluation(loss / n, confusion, mirrored / n if mirror else None)

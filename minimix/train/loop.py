@@ -53,9 +53,12 @@ def train(
     learning_rate = config.learning_rate(config.epochs * state.n_steps)
     averaged = average.applied if average else nullcontext
 
-    def test_now() -> Evaluation:
+    def test_now(last: bool) -> Evaluation:
         with averaged():
-            return evaluate(fast, data.test_images, data.test_labels, data.n_classes)
+            return evaluate(
+                fast, data.test_images, data.test_labels, data.n_classes,
+                mirror=last and config.mirror,
+            )  # fmt: skip
 
     test = None
     with (
@@ -93,12 +96,12 @@ def train(
                     run.save(state)
                     interrupt.obey()
 
-            test = test_now()
+            test = test_now(last=epoch == config.epochs - 1)
             record.epoch(epoch, test)
             run.save(state)
             interrupt.obey()
 
-    test = test or test_now()  # a run that was stopped between its last epoch and here
+    test = test or test_now(last=True)  # a run that was stopped between its last epoch and here
     with averaged():
         run.finish(state, test.accuracy)
     return test

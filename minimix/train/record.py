@@ -61,6 +61,7 @@ class Record:
                 "a smaller --lr or --clip-norm 1 usually helps"
             )
         tally, self.state.tally = self.state.tally, Tally()
+        mirrored = {} if test.mirrored is None else {"mirrored_accuracy": test.mirrored}
         self.run.metrics.write(
             {
                 "kind": "epoch",
@@ -70,6 +71,7 @@ class Record:
                 "train_accuracy": tally.accuracy,
                 "test_loss": test.loss,
                 "test_accuracy": test.accuracy,
+                **mirrored,
                 "per_class": test.per_class,
                 "confusion": test.confusion.tolist(),
                 **layer_norms(self.state.model),

@@ -100,7 +100,11 @@ def test_quiet_prints_the_result_alone(minimix):
 def test_mirrored_evaluation_is_reported_beside_the_other(minimix):
     _, out, _ = minimix("train", "--data=shapes10", *SMALL, "--mirror")
     assert sum(line.startswith("test accuracy ") for line in out.splitlines()) == 1
-    assert sum(line.startswith("with mirrored images ") for line in out.splitlines()) == 1
+    (line,) = (line for line in out.splitlines() if line.startswith("with mirrored images "))
+    (metrics,) = Path().glob("runs/*/metrics.jsonl")
+    *earlier, last = [json.loads(line) for line in metrics.read_text().splitlines()]
+    assert line == f"with mirrored images {100 * last['mirrored_accuracy']:.2f} %"
+    assert not any("mirrored_accuracy" in line for line in earlier)
 
 
 def test_without_a_network_it_says_so_and_draws(minimix, monkeypatch, tmp_path):

@@ -34,6 +34,14 @@ def test_official_is_the_authors_interpolation():
     assert rates(schedule, 0, 10, 20, 25) == [0, 0.05, 0.0025, 0]
 
 
+@pytest.mark.parametrize("epochs", [2, 3, 7, 11])
+def test_officials_corners_are_whole_epochs(epochs):
+    schedule = schedules.official(0.05, total=10 * epochs, epochs=epochs)
+    t = np.linspace(0, epochs, 8 * epochs + 1)[1:]
+    expected = np.interp(t, [0, 2 * epochs // 5, 4 * epochs // 5, epochs], [0, 0.05, 0.0025, 0])
+    np.testing.assert_allclose([schedule(10 * s) for s in t], expected, rtol=1e-12, atol=1e-15)
+
+
 def test_one_cycle():
     schedule = schedules.one_cycle(0.8, total=100, peak_at=0.25, start=0.1, final=0.01)
     assert rates(schedule, 0, 12.5, 25, 62.5, 100, 200) == [0.08, 0.44, 0.8, 0.404, 0.008, 0.008]

@@ -191,6 +191,20 @@ def test_runs_are_compared(run, lines, tmp_path):
     ]  # fmt: skip
 
 
+def test_the_figure_with_mirrored_images_stands_beside_the_other(run, lines, tmp_path):
+    other = shutil.copytree(run, tmp_path / "other")
+    lines[-1] |= {"test_accuracy": 0.75, "mirrored_accuracy": 0.8125}
+    lines.write()
+    facts = page_of(run).one("dl", "facts")
+    assert [d.text for d in facts.all("dt")[:2]] == ["test accuracy", "with mirrored images"]
+    assert [d.text for d in facts.all("dd")[:2]] == ["75.00 %", "81.25 %"]
+    assert "mirrored" not in page_of(other).one("header").text
+
+    head, *rows = rows_of(page_of(other, run).id("results").one("table"))
+    assert head[2] == "with mirrored images"
+    assert [row[2] for row in rows] == ["–", "81.25 %"]
+
+
 def test_runs_of_one_name_are_told_apart(run, tmp_path):
     (tmp_path / "b").mkdir()
     twin = shutil.copytree(run, tmp_path / "b" / "run")
@@ -366,6 +380,7 @@ def test_a_line_of_metrics_that_is_not_one(run, line):
         ("weight_norms", {"head": "heavy"}),
         ("gradient_norms", None),
         ("test_loss", None),
+        ("mirrored_accuracy", "high"),
         ("epoch", 0),
         ("step", -3),
     ],
