@@ -82,23 +82,26 @@ class Node:
         self.backward: Callable[[Array], Any] | None = backward
         self.serial = next(_serial)
 
-    def pull(self, output: Tensor, g: Array) -> list[tuple[Tensor, Array]]:
-        """The inputs that want a gradient, each with its share of `g`. Frees what was saved."""
+    def pull(self, version: int, g: Array) -> list[tuple[Tensor, Array]]:
+        """The inputs that want a gradient, each with its share of `g`. Frees what was saved.
+
+        version  that of the result as it is now
+        """
         if self.backward is None:
             raise RuntimeError(
                 f"backward has already passed through this {self.op}, and what it saved is freed; "
                 "run the forward pass again before a second backward"
             )
-        for name, t, version in zip(
+        for name, now, recorded in zip(
             (*(f"argument {name!r}" for name in self.names), "the result"),
-            (*self.inputs, output),
+            (*(t.version for t in self.inputs), version),
             (*self.versions, self.version),
             strict=True,
         ):
-            if t.version != version:
+            if now != recorded:
                 raise RuntimeError(
                     f"{self.op}: {name} was changed in place after the forward pass "
-                    f"(version {t.version}, recorded {version}); the gradient would be wrong. "
+                    f"(version {now}, recorded {recorded}); the gradient would be wrong. "
                     "Change it after backward, or work on a copy"
                 )
         backward, inputs, self.backward = self.backward, self.inputs, None
@@ -135,6 +138,20 @@ class Node:
                 f"{self.op}: the gradient of {name!r} is {share.dtype}, but {name!r} is {t.dtype}"
             )
         return share
+
+
+def _hand_on(
+    shares: list[tuple[Tensor, Array]], waiting: dict[Tensor, Array], owned: set[Tensor]
+) -> None:
+    """Add each share to what waits for its tensor. `owned`: whose sum was made here."""
+    for source, share in shares:
+        if source not in waiting:
+            waiting[source] = share
+        elif source in owned:
+            waiting[source] += share
+        else:  # the first two shares may be one array, or the caller's: add into a new one
+            waiting[source] = waiting[source] + share
+            owned.add(source)
 
 
 def unbroadcast(g: Array, shape: tuple[int, ...]) -> Array:
@@ -348,21 +365,16 @@ class Tensor:
         owned: set[Tensor] = set()  # whose waiting gradient is a sum made here, safe to add into
         tape = self._tape()
         while tape:
-            t = tape.pop()  # the newest; from here on nothing else keeps it in memory
+            t = tape.pop()  # the newest
             g = waiting.pop(t)
             owned.discard(t)
             if t._keeps_grad or t.node is None:
                 t.grad = np.array(g, order="C") if t.grad is None else np.asarray(t.grad + g)
             if t.node is None:
                 continue
-            for source, share in t.node.pull(t, g):
-                if source not in waiting:
-                    waiting[source] = share
-                elif source in owned:
-                    waiting[source] += share
-                else:  # the first two shares may be one array, or the caller's: add into a new one
-                    waiting[source] = waiting[source] + share
-                    owned.add(source)
+            node, version = t.node, t.version
+            del t  # nothing here keeps it in memory any longer: on the way back nobody reads it
+            _hand_on(node.pull(version, g), waiting, owned)
 
     def _tape(self) -> list[Tensor]:
         """Every tensor that self depends on and that wants a gradient, the newest last."""

@@ -101,14 +101,20 @@ def fused_block(
     rstd2 = _rstd(mean2, var2, m, norm2)
     scale2 = gamma2 * rstd2
 
+    saved = [z2]  # from where backward takes it, so that dx can have its memory
+    y = kernels.gelu_affine(z2, scale2, beta2 - mean2 * scale2)
+    del z2
+
     def backward(g):
+        z2 = saved.pop()
         dgamma2, dbeta2 = kernels.gelu_norm_sums(z2, g, mean2, rstd2)
         du, dw2, db2, dgamma1, dbeta1 = kernels.mix_channels_backward(
             z2, g, (mean2, rstd2, gamma2, dgamma2, dbeta2), z1, x, (mean1, rstd1, gamma1, beta1), w2
         )
+        del z2
         dx, dw1, db1 = kernels.mix_places_backward(
             z1, du, (mean1, rstd1, gamma1, dgamma1, dbeta1), x, w1
         )
         return dx, dw1, db1, dgamma1, dbeta1, dw2, db2, dgamma2, dbeta2
 
-    return kernels.gelu_affine(z2, scale2, beta2 - mean2 * scale2), backward
+    return y, backward

@@ -1,13 +1,16 @@
-"""Depthwise convolution and its gradients, a block of channels at a time.
+"""Depthwise convolution and its gradients.
 
-A block is two vectors wide, usually one cache line. Its part of an image is first copied into a
+Small kernels read the image where it lies, a row of pixels at a time and all channels: what a row
+of results reads is then still in cache when the next row reads it again, and no more is to be said.
+Larger ones would fetch every number from second-level cache too often; like all gradients of
+weights they work on a block of channels at a time. A block is two vectors wide, usually one cache line. Its part of an image is first copied into a
 strip with zeros left and right, so that no tap needs to ask whether it is inside the image, and so
 that neighbouring pixels are neighbours in memory: at 256 channels pixels lie 1 KiB apart, which
 puts them all into the same few sets of the first-level cache. (Rows above and below need no zeros:
 the taps that would read them are left out.)
 
 Taps along a row are unrolled, so there is one compiled kernel for each k; taps along a column are
-a loop. Forward keeps PIXELS sums in registers and slides the row over them; the weight gradient
+a loop. Forward keeps SUMS sums in registers and slides the row over them; the weight gradient
 keeps one row of taps there while it runs over all pixels of a strip.
 """
 
@@ -29,77 +32,102 @@ from .simd import (
     VECTOR_BYTES,
     Vector,
     call,
+    constant,
     intrinsic,
     lanes,
     load,
     pointer,
     prefetch,
+    prefetch_write,
     store,
     take,
     vector_type,
-    zeros,
 )
 
-PIXELS = 8  # outputs that stay in registers together
+SUMS = 8  # vectors of results that stay in registers together
 TAPS = 8  # taps of a row that do, when a row has more than twelve
 STRIP = 96 * 1024  # bytes of image that are worked on at a time
+BAND = 8  # rows of an image that a thread takes at a time, where it is read in place
+WAY = 1024  # bytes between pixels, at most, with which the window of a large kernel stays in L1
 GROUP = 4  # images whose weight gradients are summed before the groups are
 
 
 @intrinsic(prefer_literal=True)
-def convolve(typingctx: Any, k: Any, strip: Any, at: Any, row: Any, taps: Any, first: Any,
-             rows: Any, start: Any, out: Any, to: Any) -> Any:  # fmt: skip
-    """out[p] = start + Σᵢⱼ strip[i, p + j] taps[i, j] for PIXELS neighbours p, a vector each.
+def convolve(typingctx: Any, k: Any, vectors: Any, left: Any, right: Any, x: Any, at: Any, row: Any,
+             near: Any, taps: Any, first: Any, rows: Any, out: Any, to: Any, apart: Any,
+             ) -> Any:  # fmt: skip
+    """out[p] = Σᵢⱼ x[i, p + j] taps[i, j] for SUMS / vectors neighbours p, 1 or 2 vectors each.
 
-    Rows of the strip are `row` numbers apart, rows of taps k vectors; `rows` of them are summed.
+    Rows of x are `row` numbers apart and its pixels `near`; `rows` of them are summed. Of the
+    pixels that a row of results reads, `left` at its beginning and `right` at its end are outside
+    the image; x[0, 0] is the first that is inside. Rows of taps are k vectors, those of the second
+    vector follow all of the first. Results are `apart` numbers from one another.
     """
-    kind = Vector(strip.dtype)
-    width = k.literal_value
+    kind = Vector(x.dtype)
+    width, both = k.literal_value, vectors.literal_value
+    pixels = SUMS // both
+    inside = range(left.literal_value, pixels + width - 1 - right.literal_value)
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        _, strip_, at, row, taps_, first, rows, start, out_, to = args
+        _, _, _, _, x_, at, row, near, taps_, first, rows, out_, to, apart = args
         vector, wide = vector_type(kind), kind.lanes
         size = kind.dtype.bitwidth // 8
-        x0 = pointer(context, builder, strip, strip_, at)
+        x0 = pointer(context, builder, x, x_, at)
         w0 = pointer(context, builder, taps, taps_, first)
         y0 = pointer(context, builder, out, out_, to)
+        zero = constant(vector, 0.0)
 
-        def at_pixel(p: Any, i: int) -> Any:
+        def vector_at(p: Any, i: int) -> Any:
             return builder.bitcast(builder.gep(p, [I64(i * wide)]), vector.as_pointer())
+
+        def tap(w: Any, j: int, v: int) -> Any:
+            return builder.load(vector_at(w, v * width * width + j), align=size)
 
         entry = builder.block
         loop, after = builder.append_basic_block("row"), builder.append_basic_block("done")
         builder.cbranch(builder.icmp_signed(">", rows, I64(0)), loop, after)
         builder.position_at_end(loop)
-        done, x, w = builder.phi(I64), builder.phi(x0.type), builder.phi(w0.type)
-        before = [builder.phi(vector) for _ in range(PIXELS)]
-        sums = list(before)
-        weights = [builder.load(at_pixel(w, j), align=size) for j in range(width)]
-        for q in range(PIXELS + width - 1):
-            value = builder.load(at_pixel(x, q), align=size)
-            for j in range(width):
-                if 0 <= q - j < PIXELS:
-                    sums[q - j] = call(builder, "fmuladd", value, weights[j], sums[q - j])
+        done, x_row, w = builder.phi(I64), builder.phi(x0.type), builder.phi(w0.type)
+        before = [[builder.phi(vector) for _ in range(pixels)] for _ in range(both)]
+        sums = [list(olds) for olds in before]
+        weights = [[tap(w, j, v) for j in range(width)] for v in range(both)]
+        pixel = x_row
+        for q in inside:
+            for v in range(both):
+                value = builder.load(vector_at(pixel, v), align=size)
+                for j in range(width):
+                    if 0 <= q - j < pixels:
+                        old = sums[v][q - j]
+                        sums[v][q - j] = call(builder, "fmuladd", value, weights[v][j], old)
+            pixel = builder.gep(pixel, [near])
         ahead = builder.add(done, I64(1))
         for phi, old, new in (
             (done, I64(0), ahead),
-            (x, x0, builder.gep(x, [row])),
+            (x_row, x0, builder.gep(x_row, [row])),
             (w, w0, builder.gep(w, [I64(width * wide)])),
-            *((phi, start, new) for phi, new in zip(before, sums, strict=True)),
+            *(
+                (phi, zero, new)
+                for olds, news in zip(before, sums, strict=True)
+                for phi, new in zip(olds, news, strict=True)
+            ),
         ):
             phi.add_incoming(old, entry)
             phi.add_incoming(new, loop)
         builder.cbranch(builder.icmp_signed("<", ahead, rows), loop, after)
         builder.position_at_end(after)
-        final = [builder.phi(vector) for _ in sums]
-        for i, (result, last) in enumerate(zip(final, sums, strict=True)):
-            result.add_incoming(start, entry)
-            result.add_incoming(last, loop)
-            builder.store(result, at_pixel(y0, i), align=size)
+        final = [[builder.phi(vector) for _ in row] for row in sums]
+        for p in range(pixels):
+            for v in range(both):
+                final[v][p].add_incoming(zero, entry)
+                final[v][p].add_incoming(sums[v][p], loop)
+        for p in range(pixels):
+            for v in range(both):
+                builder.store(final[v][p], vector_at(y0, v), align=size)
+            y0 = builder.gep(y0, [apart])
         return context.get_dummy_value()
 
     i = types.int64
-    return types.void(k, strip, i, i, taps, i, i, start, out, i), codegen
+    return types.void(k, vectors, left, right, x, i, i, i, taps, i, i, out, i, i), codegen
 
 
 @intrinsic(prefer_literal=True)
@@ -221,9 +249,66 @@ def convolve_line(k, strip, top, row, taps, block, yy, h, before, tiles, line):
         at = (yy + first - before - top) * row + v * (row // 2)
         tap = ((block * 2 + v) * k + first) * k * half
         for tile in range(tiles):
-            shift = tile * PIXELS * half
-            to = (v * tiles + tile) * PIXELS * half
-            convolve(k, strip, at + shift, row, taps, tap, rows, zeros(strip), line, to)
+            shift = tile * SUMS * half
+            to = (v * tiles + tile) * SUMS * half
+            convolve(k, 1, 0, 0, strip, at + shift, row, half, taps, tap, rows, line, to, half)
+
+
+def in_place(k, w, c, dtype):
+    """How many vectors of each pixel to compute at a time where the image lies; 0: use strips.
+
+    A power of two between pixels puts them all into a few sets of the first-level cache. Both
+    vectors of a line at a time then make the most of it while it is there, if registers suffice.
+    """
+    wide = 2 * VECTOR_BYTES // dtype.itemsize
+    if w % SUMS or c % wide:
+        return 0
+    return 2 if k <= 3 else int(k <= 5 and c * dtype.itemsize <= WAY)
+
+
+@functools.cache
+def _forward_in_place(k, before, vectors):
+    after = k - 1 - before
+    pixels = SUMS // vectors
+
+    @kernel
+    def depthwise_in_place(queue, x, taps, h, w, c, y):
+        half = lanes(x)
+        bands = -(-h // BAND)
+        row = w * c
+        while True:
+            piece = take(queue)
+            if piece < 0:
+                break
+            image, band = piece // bands, piece % bands
+            for yy in range(band * BAND, min((band + 1) * BAND, h)):
+                first = max(0, before - yy)
+                rows = min(k, h + before - yy) - first
+                here = (image * h + yy) * row
+                top = here + (first - before) * row
+                for tile in range(0, w, pixels):
+                    inside = top + max(tile - before, 0) * c
+                    for i in range(0, c, vectors * half):
+                        at, to = inside + i, here + tile * c + i
+                        tap = (i * k + first * half) * k
+                        if i % (2 * half) == 0:
+                            for p in range(0, pixels * c, c):
+                                prefetch(x, to + (after + 1) * row + p)
+                                prefetch_write(y, to + row + p)
+                        if w == pixels:
+                            convolve(k, vectors, before, after, x, at, row, c, taps, tap, rows,
+                                     y, to, c)  # fmt: skip
+                        elif tile == 0:
+                            convolve(k, vectors, before, 0, x, at, row, c, taps, tap, rows,
+                                     y, to, c)  # fmt: skip
+                        elif tile == w - pixels:
+                            convolve(k, vectors, 0, after, x, at, row, c, taps, tap, rows,
+                                     y, to, c)  # fmt: skip
+                        else:
+                            convolve(k, vectors, 0, 0, x, at, row, c, taps, tap, rows,
+                                     y, to, c)  # fmt: skip
+
+    return depthwise_in_place
 
 
 @functools.cache
@@ -231,8 +316,8 @@ def _forward(k):
     @kernel
     def depthwise(queue, x, taps, h, w, c, before, band, y):
         half = lanes(x)
-        tiles = -(-w // PIXELS)
-        plane = tiles * PIXELS * half
+        tiles = -(-w // SUMS)
+        plane = tiles * SUMS * half
         row = 2 * (plane + (k - 1) * half)
         strip = np.zeros((band + k - 1) * row, x.dtype)
         line = np.zeros(2 * plane, x.dtype)
@@ -357,7 +442,7 @@ def blocked(w):
 
 def bands(h, w, k):
     """Rows worked on at a time: all of a small image, and what fits into STRIP of a large one."""
-    return max(1, min(h, STRIP // ((w + k + PIXELS) * 2 * VECTOR_BYTES) - k + 1))
+    return max(1, min(h, STRIP // ((w + k + SUMS) * 2 * VECTOR_BYTES) - k + 1))
 
 
 def _convolve(x, w, before):
@@ -365,6 +450,12 @@ def _convolve(x, w, before):
     k = w.shape[0]
     taps, blocks = blocked(w)
     y = empty_like(x)
+    if vectors := in_place(k, v, c, x.dtype):
+        run(
+            _forward_in_place(k, before, vectors), n * -(-h // BAND), flat(x), taps, h, v, c,
+            y.reshape(-1),
+        )  # fmt: skip
+        return y
     run(_forward(k), n * blocks, flat(x), taps, h, v, c, before, bands(h, v, k), y.reshape(-1))
     return y
 

@@ -6,7 +6,8 @@ nothing can be done to a piece of the result while it is still in cache. Fused l
 A tile of ROWS × COLUMNS results stays in registers while k runs: every step loads two vectors of b
 and multiplies them with ROWS numbers of a. For that b is first packed into panels of COLUMNS
 columns, which a step reads in order, from first-level cache; a is read as it is, a chunk of rows
-at a time, from second-level cache.
+at a time, from second-level cache. Both a and the result are asked for before they are needed: six
+rows that are read side by side, a few lines each, are no pattern that a processor foresees.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from numba import types
 
 from ..threads import run
 from ._jit import helper, kernel
-from .memory import empty
+from .memory import LINE, empty
 from .rows import CHUNK, add_up, chunks, flat
 from .simd import (
     I64,
@@ -30,6 +31,8 @@ from .simd import (
     lanes,
     load,
     pointer,
+    prefetch,
+    prefetch_write,
     splat,
     store,
     take,
@@ -41,6 +44,7 @@ from .simd import (
 ROWS = 12 if VECTOR_BYTES == 64 or platform.machine() in ("arm64", "aarch64") else 6
 
 DEPTH = 256  # steps of k between loading and storing a tile: a panel of b fills half a usual L1
+SMALL = 4096  # numbers of b that leave room in L1: then a row of a meets all of b at once
 SPLITS = 16  # into how many sums `_matmul_tn` divides a long product, at most
 
 
@@ -165,6 +169,17 @@ def copy_tile(x, ix, x_row, rows, n, y, iy, y_row):
 
 
 @helper
+def ask_for(a, ia, a_row, k, c, ic, c_row):
+    """Prefetch k numbers of ROWS rows of a, and a tile of c, which will be written."""
+    line = lanes(a) * LINE // VECTOR_BYTES
+    for r in range(ROWS):
+        for i in range(0, columns(c), line):
+            prefetch_write(c, ic + r * c_row + i)
+        for i in range(0, k, line):
+            prefetch(a, ia + r * a_row + i)
+
+
+@helper
 def multiply_rows(a, ia, a_row, rows, k, packed, n, bias, c, ic, edge):
     """c[rows, n] = a[rows, k] b + bias; b packed, bias as long as its panels are wide together.
 
@@ -172,26 +187,29 @@ def multiply_rows(a, ia, a_row, rows, k, packed, n, bias, c, ic, edge):
     computed there when they do not fill one.
     """
     wide = columns(a)
-    panel = 0
+    panels = 0
+    at_once = ROWS if k * n <= SMALL else rows
     for k0 in range(0, k, DEPTH):
         deep = min(DEPTH, k - k0)
-        for j in range(0, n, wide):
-            whole = n - j >= wide
-            for r in range(0, rows, ROWS):
-                at = ia + r * a_row + k0
-                to = ic + r * n + j
-                out, o, o_row = (c, to, n) if whole else (edge, 0, wide)
-                if k0 == 0:
-                    start, s, s_row = bias, j, 0
-                else:
-                    start, s, s_row = out, o, o_row
+        for r0 in range(0, rows, at_once):
+            for j in range(0, n, wide):
+                whole = n - j >= wide
+                for r in range(r0, min(r0 + at_once, rows), ROWS):
+                    at = ia + r * a_row + k0
+                    to = ic + r * n + j
+                    ask_for(a, at + 2 * ROWS * a_row, a_row, deep if j == 0 else 0, c, to, n)
+                    out, o, o_row = (c, to, n) if whole else (edge, 0, wide)
+                    if k0 == 0:
+                        start, s, s_row = bias, j, 0
+                    else:
+                        start, s, s_row = out, o, o_row
+                        if not whole:
+                            copy_tile(c, to, n, rows - r, n - j, edge, o, o_row)
+                    tile(deep, a, at, rows - r, a_row, 1, packed, panels + j * deep, wide,
+                         start, s, s_row, out, o, o_row)  # fmt: skip
                     if not whole:
-                        copy_tile(c, to, n, rows - r, n - j, edge, o, o_row)
-                tile(deep, a, at, rows - r, a_row, 1, packed, panel, wide,
-                     start, s, s_row, out, o, o_row)  # fmt: skip
-                if not whole:
-                    copy_tile(edge, o, o_row, rows - r, n - j, c, to, n)
-            panel += deep * wide
+                        copy_tile(edge, o, o_row, rows - r, n - j, c, to, n)
+        panels += deep * (-(-n // wide) * wide)
 
 
 @kernel

@@ -16,7 +16,7 @@ from ..threads import run
 from ._jit import helper, kernel
 from .depthwise import (
     GROUP,
-    PIXELS,
+    SUMS,
     bands,
     blocked,
     convolve_line,
@@ -147,8 +147,8 @@ def _mix_places(k):
     def mix_places(queue, x, taps, bias, h, w, c, band, z, means, squares):
         half = lanes(x)
         before = (k - 1) // 2
-        tiles = -(-w // PIXELS)
-        plane = tiles * PIXELS * half
+        tiles = -(-w // SUMS)
+        plane = tiles * SUMS * half
         row = 2 * (plane + (k - 1) * half)
         strip = np.zeros((band + k - 1) * row, x.dtype)
         line = np.zeros(2 * plane, x.dtype)
@@ -197,8 +197,8 @@ def _infer_places(k):
     def infer_places(queue, x, taps, bias, scale, shift, h, w, c, band, u):
         half = lanes(x)
         before = (k - 1) // 2
-        tiles = -(-w // PIXELS)
-        plane = tiles * PIXELS * half
+        tiles = -(-w // SUMS)
+        plane = tiles * SUMS * half
         row = 2 * (plane + (k - 1) * half)
         strip = np.zeros((band + k - 1) * row, x.dtype)
         line = np.zeros(2 * plane, x.dtype)
@@ -355,8 +355,8 @@ def _mix_places_backward(k):
         """Per group of images: dx, and that group's dw and db."""
         half = lanes(x)
         before, after = (k - 1) // 2, k // 2  # after: how the way back is padded in front
-        tiles = -(-w // PIXELS)
-        line_plane = tiles * PIXELS * half
+        tiles = -(-w // SUMS)
+        line_plane = tiles * SUMS * half
         row = 2 * (line_plane + (k - 1 + spare) * half)
         strip = np.zeros((band + k - 1) * row, x.dtype)
         z_strip = np.zeros((band + k - 1) * row, x.dtype)

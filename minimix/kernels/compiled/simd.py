@@ -8,6 +8,7 @@ what the machine has.
 
     v = load(x, i, n)        x[i : i+LANES], of which only the first n are there (the rest is 0)
     store(y, i, n, v)        its first n values to y[i : i+n]
+    prefetch, prefetch_write ask for what will be read, or written, soon
     zeros(x), spread(x, i)   all 0; all x[i]
     v * 2.0 + w              numbers become vectors
     fma(a, b, c)             a b + c, rounded once where the machine can
@@ -200,21 +201,31 @@ def store(typingctx: Any, array: Any, i: Any, n: Any, v: Any) -> Any:
     return types.void(array, types.int64, types.int64, v), codegen
 
 
-@intrinsic
-def prefetch(typingctx: Any, array: Any, i: Any) -> Any:
-    """Ask for the cache line of array[i], to be there soon. It need not exist."""
-
+def _prefetch(array: Any, write: int, level: int) -> Any:
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         p = pointer(context, builder, array, args[0], args[1])
         kinds = [p.type, I32, I32, I32]
         function = cgutils.get_or_insert_function(
             builder.module, ir.FunctionType(ir.VoidType(), kinds), "llvm.prefetch.p0"
         )
-        read, second_level, data = I32(0), I32(2), I32(1)
-        builder.call(function, [p, read, second_level, data])
+        data = I32(1)
+        builder.call(function, [p, I32(write), I32(4 - level), data])
         return context.get_dummy_value()
 
     return types.void(array, types.int64), codegen
+
+
+@intrinsic
+def prefetch(typingctx: Any, array: Any, i: Any) -> Any:
+    """Ask for the cache line of array[i], to be in second-level cache soon. It need not exist."""
+    return _prefetch(array, 0, 2)
+
+
+@intrinsic
+def prefetch_write(typingctx: Any, array: Any, i: Any) -> Any:
+    """Ask for the cache line of array[i], which will be written soon: a store that misses would
+    otherwise wait for it, and all stores behind it. It need not exist."""
+    return _prefetch(array, 1, 1)
 
 
 @intrinsic
