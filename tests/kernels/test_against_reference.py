@@ -112,6 +112,22 @@ def test_adamw_update_writes_into_arrays_that_are_not_contiguous():
         np.testing.assert_array_equal(a[:, ::2], b)
 
 
+def test_adamw_update_of_unlike_tensors():
+    """Both dtypes at once, an empty one, and gradients that may not be written."""
+    mine = [
+        [positive(shape, dtype, seed) for seed in range(4)]
+        for shape, dtype in (((3, 5), np.float32), ((0, 2), np.float32), ((4,), np.float64))
+    ]
+    truth = [[a.astype(np.float64) for a in arrays] for arrays in mine]
+    for _, g, *_ in mine:
+        g.flags.writeable = False
+    for f, tensors in ((compiled.adamw_update, mine), (reference.adamw_update, truth)):
+        f([(*arrays, 3) for arrays in tensors], 1e-2, 0.9, 0.99, 1e-8, 0.1)
+    for arrays, true in zip(mine, truth, strict=True):
+        for a, b in zip(arrays, true, strict=True):
+            close(a, b, arrays[0].dtype.type)
+
+
 # ---- rows
 
 ROWS = [(1, 1), (2, 3), (95, 8), (96, 17), (97, 33), (300, 16)]
@@ -173,6 +189,11 @@ def test_matmul_of_whole_numbers_is_exact():
 IMAGES = [
     (1, 1, 1, 3, 5), (2, 5, 6, 7, 3), (3, 16, 16, 40, 5), (9, 8, 8, 17, 3), (2, 3, 9, 16, 2),
     (1, 40, 70, 18, 2), (2, 3, 4, 5, 13), (1, 90, 60, 5, 3), (0, 4, 4, 3, 3),
+    # read in place: both edges in one tile, a tile each, tiles between; odd and even, and the
+    # last k and the widest pixel for which that is done
+    (2, 17, 8, 32, 3), (1, 9, 8, 32, 5), (3, 2, 24, 32, 4), (2, 16, 16, 64, 5), (1, 3, 32, 32, 1),
+    (1, 8, 16, 256, 5), (1, 8, 16, 288, 5), (1, 8, 16, 288, 3),
+    (1, 1, 8, 32, 2), (1, 8, 8, 32, 6), (0, 8, 8, 32, 3),
 ]  # fmt: skip
 
 

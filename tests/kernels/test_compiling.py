@@ -10,7 +10,7 @@ import numba
 import numpy as np
 import pytest
 
-from minimix.kernels.compiled import _jit, activation, adamw, gemm, norm
+from minimix.kernels.compiled import _jit, activation, adamw, depthwise, gemm, norm
 
 CODE = (
     "import numpy as np\n"
@@ -93,8 +93,10 @@ KERNELS = [
     (activation._gelu_tanh, "qaa"),
     (norm._normalize, "qaiiaaaa"),
     (norm._channel_moments, "qaiiaa"),
-    (adamw._adamw, "aaaaffffff"),
+    (adamw._adamw, "qaIFffff"),
     (gemm._matmul, "qaiiaiaa"),
+    (depthwise._forward_in_place(5, 2, 1), "qaaiiia"),
+    (depthwise._forward_in_place(3, 1, 2), "qaaiiia"),
 ]
 
 
@@ -102,7 +104,10 @@ KERNELS = [
 @pytest.mark.parametrize("size", [4, 8])
 @pytest.mark.parametrize(("kernel", "kinds"), KERNELS, ids=lambda x: getattr(x, "__name__", ""))
 def test_packed_instructions(kernel, kinds, size):
-    kind = {"q": QUEUE, "a": ARRAY[size], "i": numba.int64, "f": numba.float64}
+    kind = {
+        "q": QUEUE, "a": ARRAY[size], "i": numba.int64, "f": numba.float64,
+        "I": numba.int64[:, ::1], "F": numba.float64[:, ::1],
+    }  # fmt: skip
     signature = tuple(kind[letter] for letter in kinds)
     fresh = numba.njit(**_jit.OPTIONS)(kernel.py_func)  # what comes from the cache has no listing
     fresh.compile(signature)

@@ -1,9 +1,11 @@
 """Depthwise convolution and its gradients.
 
-Small kernels read the image where it lies, a row of pixels at a time and all channels: what a row
-of results reads is then still in cache when the next row reads it again, and no more is to be said.
-Larger ones would fetch every number from second-level cache too often; like all gradients of
-weights they work on a block of channels at a time. A block is two vectors wide, usually one cache line. Its part of an image is first copied into a
+A small kernel reads the image where it lies, a row of results at a time in all channels: the rows
+that it reads are still in cache when the next row reads them again. A larger one would fetch each
+number too often from second-level cache. It works on a block of channels at a time, as gradients
+of weights do for any kernel.
+
+A block is two vectors wide, usually one cache line. Its part of an image is first copied into a
 strip with zeros left and right, so that no tap needs to ask whether it is inside the image, and so
 that neighbouring pixels are neighbours in memory: at 256 channels pixels lie 1 KiB apart, which
 puts them all into the same few sets of the first-level cache. (Rows above and below need no zeros:
@@ -292,9 +294,9 @@ def _forward_in_place(k, before, vectors):
                         at, to = inside + i, here + tile * c + i
                         tap = (i * k + first * half) * k
                         if i % (2 * half) == 0:
-                            for p in range(0, pixels * c, c):
-                                prefetch(x, to + (after + 1) * row + p)
-                                prefetch_write(y, to + row + p)
+                            for p in range(pixels):
+                                prefetch(x, to + (after + 1) * row + p * c)
+                                prefetch_write(y, to + row + p * c)
                         if w == pixels:
                             convolve(k, vectors, before, after, x, at, row, c, taps, tap, rows,
                                      y, to, c)  # fmt: skip

@@ -20,6 +20,7 @@ def flat(x):
     return (x if x.flags.carray else x.copy(order="C")).reshape(-1)
 
 
+@helper
 def chunks(m):
     """How many chunks m rows make."""
     return -(-m // CHUNK)
@@ -54,9 +55,18 @@ def add_up(parts):
     return total
 
 
+@kernel
+def _total(parts, count, c, sums):
+    for part in range(count):
+        for i in range(c):
+            sums[i] += parts[part * c + i]
+
+
 def total(parts, dtype):
     """Σ over the first axis in float64: for sums over all pixels, of which there may be many."""
-    return parts.sum(axis=0, dtype=np.float64).astype(dtype)
+    sums = np.zeros(parts.shape[1:])
+    _total(flat(parts), len(parts), sums.size, sums.reshape(-1))
+    return sums.astype(dtype)
 
 
 # ---- moments
@@ -85,15 +95,35 @@ def end_moments(pivots, sums, count, c, n, means, squares, to):
         store(squares, to + i, m, load(sums, c + i, m) - s * shift)
 
 
+@kernel
+def _merge(means, squares, count, size, last, c, mean, variance):
+    for part in range(count):
+        m = size if part < count - 1 else last
+        for i in range(c):
+            mean[i] += m * np.float64(means[part * c + i])
+    m = size * (count - 1) + last
+    for i in range(c):
+        mean[i] /= m
+    for part in range(count):
+        m = size if part < count - 1 else last
+        for i in range(c):
+            d = means[part * c + i] - mean[i]
+            square = np.float64(squares[part * c + i])
+            variance[i] += m * d * d + (0.0 if square < 0.0 else square)
+    m = size * (count - 1) + last
+    for i in range(c):
+        variance[i] /= m
+
+
 def merge_moments(means, squares, size, m):
     """Mean and biased variance of m samples from those of parts of `size` (the last has the rest).
 
     Chan, Golub & LeVeque 1983: squares about the common mean are the squares about each mean plus
     what the means themselves scatter.
     """
-    sizes = np.full((len(means), 1), size, np.float64)
-    sizes[-1] = m - size * (len(means) - 1)
-    mean = (sizes * means).sum(axis=0) / m
-    scatter = (sizes * np.square(means - mean)).sum(axis=0)
-    variance = (np.maximum(squares, 0).sum(axis=0, dtype=np.float64) + scatter) / m
+    count, c = means.shape
+    mean, variance = np.zeros((2, c))
+    _merge(
+        flat(means), flat(squares), count, size, m - size * (count - 1), c, mean, variance
+    )  # fmt: skip
     return mean.astype(means.dtype), variance.astype(means.dtype)

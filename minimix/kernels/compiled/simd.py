@@ -103,6 +103,17 @@ def pointer(context: Any, builder: Any, kind: types.Array, array: Any, index: An
     return builder.gep(data, [index])
 
 
+@intrinsic
+def pointer_to(typingctx: Any, like: Any, address: Any) -> Any:
+    """A pointer to numbers of the kind that `like` holds, for `numba.carray`."""
+    kind = types.CPointer(like.dtype)
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.inttoptr(args[1], context.get_value_type(kind))
+
+    return kind(like, types.int64), codegen
+
+
 # ---- arithmetic operators
 
 
