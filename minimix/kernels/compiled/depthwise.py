@@ -50,6 +50,7 @@ SUMS = 8  # vectors of results that stay in registers together
 TAPS = 8  # taps of a row that do, when a row has more than twelve
 STRIP = 96 * 1024  # bytes of image that are worked on at a time
 BAND = 8  # rows of an image that a thread takes at a time, where it is read in place
+IMAGES = 16  # from so many on, a thread takes all blocks of an image at a time
 WAY = 1024  # bytes between pixels, at most, with which the window of a large kernel stays in L1
 GROUP = 4  # images whose weight gradients are summed before the groups are
 
@@ -316,7 +317,7 @@ def _forward_in_place(k, before, vectors):
 @functools.cache
 def _forward(k):
     @kernel
-    def depthwise(queue, x, taps, h, w, c, before, band, y):
+    def depthwise(queue, share, x, taps, h, w, c, before, band, y):
         half = lanes(x)
         tiles = -(-w // SUMS)
         plane = tiles * SUMS * half
@@ -328,21 +329,23 @@ def _forward(k):
             piece = take(queue)
             if piece < 0:
                 break
-            image, block = piece // blocks, piece % blocks
-            channel = block * 2 * half
-            n = c - channel
-            for top in range(0, h, band):
-                bottom = min(top + band, h)
-                edge = top - before  # the image row with which the strip begins
-                cut(x, image, edge, bottom + k - 1 - before, h, w, c, channel, strip, row, before)
-                for yy in range(top, bottom):
-                    convolve_line(k, strip, edge, row, taps, block, yy, h, before, tiles, line)
-                    to = ((image * h + yy) * w) * c + channel
-                    for i in range(w):
-                        store(y, to, n, load(line, i * half, half))
-                        store(y, to + half, n - half, load(line, plane + i * half, half))
-                        prefetch(y, to + 2 * half)
-                        to += c
+            for unit in range(piece * share, (piece + 1) * share):
+                image, block = unit // blocks, unit % blocks
+                channel = block * 2 * half
+                n = c - channel
+                for top in range(0, h, band):
+                    bottom = min(top + band, h)
+                    edge = top - before  # the image row with which the strip begins
+                    cut(x, image, edge, bottom + k - 1 - before, h, w, c, channel, strip, row,
+                        before)  # fmt: skip
+                    for yy in range(top, bottom):
+                        convolve_line(k, strip, edge, row, taps, block, yy, h, before, tiles, line)
+                        to = ((image * h + yy) * w) * c + channel
+                        for i in range(w):
+                            store(y, to, n, load(line, i * half, half))
+                            store(y, to + half, n - half, load(line, plane + i * half, half))
+                            prefetch(y, to + 2 * half)
+                            to += c
 
     return depthwise
 
@@ -447,6 +450,15 @@ def bands(h, w, k):
     return max(1, min(h, STRIP // ((w + k + SUMS) * 2 * VECTOR_BYTES) - k + 1))
 
 
+def shares(n, blocks):
+    """How many blocks of an image a thread takes at a time: all, unless there are few images.
+
+    Blocks share pages, and what is prefetched for the next block should come to the core that
+    takes it.
+    """
+    return blocks if n >= IMAGES else 1
+
+
 def _convolve(x, w, before):
     n, h, v, c = x.shape
     k = w.shape[0]
@@ -458,7 +470,11 @@ def _convolve(x, w, before):
             y.reshape(-1),
         )  # fmt: skip
         return y
-    run(_forward(k), n * blocks, flat(x), taps, h, v, c, before, bands(h, v, k), y.reshape(-1))
+    share = shares(n, blocks)
+    run(
+        _forward(k), n * blocks // share, share, flat(x), taps, h, v, c, before, bands(h, v, k),
+        y.reshape(-1),
+    )  # fmt: skip
     return y
 
 

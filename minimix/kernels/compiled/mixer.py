@@ -22,6 +22,7 @@ from .depthwise import (
     convolve_line,
     correlate_rows,
     cut,
+    shares,
     split_taps,
     write_sums,
 )
@@ -144,7 +145,7 @@ def _infer_channels(queue, x, m, k, w, bias, c, scale, shift, y):
 @functools.cache
 def _mix_places(k):
     @kernel
-    def mix_places(queue, x, taps, bias, h, w, c, band, z, means, squares):
+    def mix_places(queue, share, x, taps, bias, h, w, c, band, z, means, squares):
         half = lanes(x)
         before = (k - 1) // 2
         tiles = -(-w // SUMS)
@@ -158,35 +159,38 @@ def _mix_places(k):
             piece = take(queue)
             if piece < 0:
                 break
-            image, block = piece // blocks, piece % blocks
-            channel = block * 2 * half
-            sums[:] = 0
-            for top in range(0, h, band):
-                bottom = min(top + band, h)
-                edge = top - before
-                cut(x, image, edge, bottom + k - 1 - before, h, w, c, channel, strip, row, before)
-                for yy in range(top, bottom):
-                    convolve_line(k, strip, edge, row, taps, block, yy, h, before, tiles, line)
-                    for v in range(2):
-                        i = v * half
-                        n = c - channel - i
-                        to = ((image * h + yy) * w) * c + channel + i
-                        b = load(bias, channel + i, half)
-                        if yy == 0:
-                            store(pivots, i, half, gelu_value(load(line, v * plane, half) + b))
-                        pivot = load(pivots, i, half)
-                        s, q = load(sums, i, half), load(sums, 2 * half + i, half)
-                        for at in range(v * plane, v * plane + w * half, half):
-                            value = load(line, at, half) + b
-                            store(z, to, n, value)
-                            prefetch(z, to + 2 * half)
-                            d = gelu_value(value) - pivot
-                            s, q = s + d, q + d * d
-                            to += c
-                        store(sums, i, half, s)
-                        store(sums, 2 * half + i, half, q)
-            end_moments(pivots, sums, h * w, 2 * half, min(2 * half, c - channel), means, squares,
-                        image * c + channel)  # fmt: skip
+            for unit in range(piece * share, (piece + 1) * share):
+                image, block = unit // blocks, unit % blocks
+                channel = block * 2 * half
+                sums[:] = 0
+                for top in range(0, h, band):
+                    bottom = min(top + band, h)
+                    edge = top - before
+                    cut(x, image, edge, bottom + k - 1 - before, h, w, c, channel, strip, row,
+                        before)  # fmt: skip
+                    for yy in range(top, bottom):
+                        convolve_line(k, strip, edge, row, taps, block, yy, h, before, tiles, line)
+                        for v in range(2):
+                            i = v * half
+                            n = c - channel - i
+                            to = ((image * h + yy) * w) * c + channel + i
+                            b = load(bias, channel + i, half)
+                            if yy == 0:
+                                store(pivots, i, half, gelu_value(load(line, v * plane, half) + b))
+                            pivot = load(pivots, i, half)
+                            s, q = load(sums, i, half), load(sums, 2 * half + i, half)
+                            for at in range(v * plane, v * plane + w * half, half):
+                                value = load(line, at, half) + b
+                                store(z, to, n, value)
+                                prefetch(z, to + 2 * half)
+                                d = gelu_value(value) - pivot
+                                s, q = s + d, q + d * d
+                                to += c
+                            store(sums, i, half, s)
+                            store(sums, 2 * half + i, half, q)
+                there = min(2 * half, c - channel)
+                end_moments(pivots, sums, h * w, 2 * half, there, means, squares,
+                            image * c + channel)  # fmt: skip
 
     return mix_places
 
@@ -194,7 +198,7 @@ def _mix_places(k):
 @functools.cache
 def _infer_places(k):
     @kernel
-    def infer_places(queue, x, taps, bias, scale, shift, h, w, c, band, u):
+    def infer_places(queue, share, x, taps, bias, scale, shift, h, w, c, band, u):
         half = lanes(x)
         before = (k - 1) // 2
         tiles = -(-w // SUMS)
@@ -207,24 +211,27 @@ def _infer_places(k):
             piece = take(queue)
             if piece < 0:
                 break
-            image, block = piece // blocks, piece % blocks
-            channel = block * 2 * half
-            for top in range(0, h, band):
-                bottom = min(top + band, h)
-                edge = top - before
-                cut(x, image, edge, bottom + k - 1 - before, h, w, c, channel, strip, row, before)
-                for yy in range(top, bottom):
-                    convolve_line(k, strip, edge, row, taps, block, yy, h, before, tiles, line)
-                    for v in range(2):
-                        i = channel + v * half
-                        n = c - i
-                        to = ((image * h + yy) * w) * c + i
-                        b, s, t = load(bias, i, half), load(scale, i, half), load(shift, i, half)
-                        for at in range(v * plane, v * plane + w * half, half):
-                            a = gelu_value(load(line, at, half) + b)
-                            store(u, to, n, a * s + t + load(x, to, n))
-                            prefetch(u, to + 2 * half)
-                            to += c
+            for unit in range(piece * share, (piece + 1) * share):
+                image, block = unit // blocks, unit % blocks
+                channel = block * 2 * half
+                for top in range(0, h, band):
+                    bottom = min(top + band, h)
+                    edge = top - before
+                    cut(x, image, edge, bottom + k - 1 - before, h, w, c, channel, strip, row,
+                        before)  # fmt: skip
+                    for yy in range(top, bottom):
+                        convolve_line(k, strip, edge, row, taps, block, yy, h, before, tiles, line)
+                        for v in range(2):
+                            i = channel + v * half
+                            n = c - i
+                            to = ((image * h + yy) * w) * c + i
+                            b = load(bias, i, half)
+                            s, t = load(scale, i, half), load(shift, i, half)
+                            for at in range(v * plane, v * plane + w * half, half):
+                                a = gelu_value(load(line, at, half) + b)
+                                store(u, to, n, a * s + t + load(x, to, n))
+                                prefetch(u, to + 2 * half)
+                                to += c
 
     return infer_places
 
@@ -241,13 +248,12 @@ def _infer_places(k):
 def _gelu_norm_sums(queue, z, g, pixels, m, c, mean, rstd, gammas, betas):
     """Each chunk's Σ g x̂ and Σ g. A row of g belongs to `pixels` rows of z."""
     step = lanes(z)
+    sums = np.empty(2 * c, z.dtype)
     while True:
         piece = take(queue)
         if piece < 0:
             break
-        to = piece * c
-        gammas[to : to + c] = 0
-        betas[to : to + c] = 0
+        sums[:] = 0
         for row in range(piece * CHUNK, min((piece + 1) * CHUNK, m)):
             g_at = row // pixels * c
             for i in range(0, c, step):
@@ -255,8 +261,10 @@ def _gelu_norm_sums(queue, z, g, pixels, m, c, mean, rstd, gammas, betas):
                 u = load(g, g_at + i, n)
                 normal = gelu_value(load(z, row * c + i, n)) - load(mean, i, n)
                 normal = normal * load(rstd, i, n)
-                store(gammas, to + i, n, load(gammas, to + i, n) + u * normal)
-                store(betas, to + i, n, load(betas, to + i, n) + u)
+                store(sums, i, n, load(sums, i, n) + u * normal)
+                store(sums, c + i, n, load(sums, c + i, n) + u)
+        gammas[piece * c : (piece + 1) * c] = sums[:c]
+        betas[piece * c : (piece + 1) * c] = sums[c:]
 
 
 @kernel
@@ -284,14 +292,14 @@ def _mix_channels_backward(queue, z, g, pixels, p, q, o, c, z1, x, m, k, scale, 
     u_row, z_row = padded(k, z), padded(c, z)
     u, a = np.zeros(CHUNK * u_row, z.dtype), np.zeros(CHUNK * u_row, z.dtype)
     dz = np.zeros(CHUNK * z_row, z.dtype)
+    dz_sums, du_sums = np.zeros(c, z.dtype), np.zeros(2 * k, z.dtype)
     while True:
         piece = take(queue)
         if piece < 0:
             break
         dw[piece * k * c : (piece + 1) * k * c] = 0
-        db[piece * c : (piece + 1) * c] = 0
-        dgamma[piece * k : (piece + 1) * k] = 0
-        dbeta[piece * k : (piece + 1) * k] = 0
+        dz_sums[:] = 0
+        du_sums[:] = 0
         first, last = piece * long, min((piece + 1) * long, m)
         for start in range(first, last, CHUNK):
             rows = min(CHUNK, last - start)
@@ -303,7 +311,7 @@ def _mix_channels_backward(queue, z, g, pixels, p, q, o, c, z1, x, m, k, scale, 
                     v = load(p, i, n) * load(g, g_at + i, n) + load(q, i, n) * b + load(o, i, n)
                     v = v * slope
                     store(dz, row * z_row + i, step, v)
-                    store(db, piece * c + i, n, load(db, piece * c + i, n) + v)
+                    store(dz_sums, i, n, load(dz_sums, i, n) + v)
             load_mixed(z1, x, start, rows, k, scale, shift, u, a)
             multiply_blocks(u, k, dz, c, rows, dw, piece * k * c, edge)
             multiply_rows(dz, np.int64(0), z_row, rows, c, w, k, nothing, du, start * k, edge)
@@ -313,9 +321,11 @@ def _mix_channels_backward(queue, z, g, pixels, p, q, o, c, z1, x, m, k, scale, 
                     v = load(du, (start + row) * k + i, n)
                     normal = load(a, row * u_row + i, step) - load(mean, i, n)
                     normal = normal * load(rstd, i, n)
-                    at = piece * k + i
-                    store(dgamma, at, n, load(dgamma, at, n) + v * normal)
-                    store(dbeta, at, n, load(dbeta, at, n) + v)
+                    store(du_sums, i, n, load(du_sums, i, n) + v * normal)
+                    store(du_sums, k + i, n, load(du_sums, k + i, n) + v)
+        db[piece * c : (piece + 1) * c] = dz_sums
+        dgamma[piece * k : (piece + 1) * k] = du_sums[:k]
+        dbeta[piece * k : (piece + 1) * k] = du_sums[k:]
 
 
 @helper
@@ -447,9 +457,10 @@ def mix_places(x, w, b):
     taps, blocks = blocked(w)
     z = empty_like(x)
     means, squares = _moments_room(n, c, x.dtype)
+    share = shares(n, blocks)
     run(
-        _mix_places(k), n * blocks, flat(x), taps, widened(b, c, x.dtype), h, v, c, bands(h, v, k),
-        z.reshape(-1), means.reshape(-1), squares.reshape(-1),
+        _mix_places(k), n * blocks // share, share, flat(x), taps, widened(b, c, x.dtype),
+        h, v, c, bands(h, v, k), z.reshape(-1), means.reshape(-1), squares.reshape(-1),
     )  # fmt: skip
     return z, *merge_moments(means, squares, h * v, n * h * v)
 
@@ -480,8 +491,10 @@ def infer_places(x, w, b, scale, shift):
     taps, blocks = blocked(w)
     u = empty_like(x)
     rows = [widened(a, c, x.dtype) for a in (b, scale, shift)]
+    share = shares(n, blocks)
     run(
-        _infer_places(k), n * blocks, flat(x), taps, *rows, h, v, c, bands(h, v, k), u.reshape(-1)
+        _infer_places(k), n * blocks // share, share, flat(x), taps, *rows,
+        h, v, c, bands(h, v, k), u.reshape(-1),
     )  # fmt: skip
     return u
 

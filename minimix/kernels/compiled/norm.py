@@ -1,9 +1,10 @@
 """Channel sums, moments and batch normalisation over rows (M, C).
 
-Every kernel walks whole rows in memory order and keeps one running vector of C sums per chunk in
-first-level cache: reading down columns instead would skip from line to line and defeat the
-prefetcher. (So do four rows at a time, which would share what is loaded for a channel: tried, and
-slower from 256 channels on.)
+Every kernel walks whole rows in memory order and keeps one running vector of C sums in first-level
+cache: reading down columns instead would skip from line to line and defeat the prefetcher. (So do
+four rows at a time, which would share what is loaded for a channel: tried, and slower from 256
+channels on.) Sums live in memory of the thread's own until a chunk is done: those of two chunks
+side by side would send the line that they share from one core to the other, row after row.
 
 A second pass begins where the first one ended, with what is still in the caches.
 """
@@ -22,16 +23,17 @@ from .simd import lanes, load, store, take
 @kernel
 def _channel_sum(queue, x, m, c, parts):
     step = lanes(x)
+    sums = np.empty(c, x.dtype)
     while True:
         piece = take(queue)
         if piece < 0:
             break
-        parts[piece * c : (piece + 1) * c] = 0
+        sums[:] = 0
         for row in range(piece * CHUNK, min((piece + 1) * CHUNK, m)):
             for i in range(0, c, step):
                 n = c - i
-                s = load(parts, piece * c + i, n)
-                store(parts, piece * c + i, n, s + load(x, row * c + i, n))
+                store(sums, i, n, load(sums, i, n) + load(x, row * c + i, n))
+        parts[piece * c : (piece + 1) * c] = sums
 
 
 @kernel
@@ -75,20 +77,21 @@ def _normalize(queue, x, m, c, mean, scale, beta, y):
 def _batch_norm_sums(queue, x, g, m, c, mean, products, betas):
     """Each chunk's Σ g (x − μ) and Σ g."""
     step = lanes(x)
+    sums = np.empty(2 * c, x.dtype)
     while True:
         piece = take(queue)
         if piece < 0:
             break
-        to = piece * c
-        products[to : to + c] = 0
-        betas[to : to + c] = 0
+        sums[:] = 0
         for row in range(piece * CHUNK, min((piece + 1) * CHUNK, m)):
             for i in range(0, c, step):
                 n = c - i
                 u = load(g, row * c + i, n)
                 product = u * (load(x, row * c + i, n) - load(mean, i, n))
-                store(products, to + i, n, load(products, to + i, n) + product)
-                store(betas, to + i, n, load(betas, to + i, n) + u)
+                store(sums, i, n, load(sums, i, n) + product)
+                store(sums, c + i, n, load(sums, c + i, n) + u)
+        products[piece * c : (piece + 1) * c] = sums[:c]
+        betas[piece * c : (piece + 1) * c] = sums[c:]
 
 
 @kernel
