@@ -29,7 +29,14 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=0, help="how often each candidate has a turn")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     options = parser.parse_args()
-    parts = options.only or (("steps", "operations", "start") if options.quick else PARTS)
+    written = options.out / f"{options.threads}-threads.json"
+    if not (options.only or options.quick):
+        written.unlink(missing_ok=True)
+        for part in PARTS:
+            apart(part, options)
+        print("\n" + written.with_suffix(".md").read_text(), end="")
+        return
+    parts = options.only or ("steps", "operations", "start")
     rounds = options.rounds or (3 if options.quick else 9)
     with_torch = importlib.util.find_spec("torch") is not None
     if with_torch:
@@ -38,7 +45,6 @@ def main() -> None:
         torch.set_num_threads(options.threads)
     mx.kernels.set_num_threads(options.threads)
 
-    written = options.out / f"{options.threads}-threads.json"
     result: dict[str, Any] = {}
     if options.only and not options.quick and written.exists():
         result = json.loads(written.read_text())  # the other parts stay as they were
@@ -65,6 +71,17 @@ def main() -> None:
         written.with_suffix(".md").write_text(tables + "\n")
         if "operations" in result:
             report.roofline(result, written.with_name(f"{written.stem}-roofline.png"))
+
+
+def apart(part: str, options: argparse.Namespace) -> None:
+    """Measure one part in a process of its own, whose memory no other part has cut into pieces."""
+    command = [sys.executable, "-m", "bench", "--only", part, "--out", str(options.out.resolve())]
+    command += ["--threads", str(options.threads), "--rounds", str(options.rounds)]
+    done = subprocess.run(
+        command, stdout=subprocess.DEVNULL, cwd=Path(__file__).parent.parent, check=False
+    )
+    if done.returncode:
+        raise SystemExit(f"bench: the part {part} ended with exit code {done.returncode}")
 
 
 def say(what: str) -> None:

@@ -65,7 +65,7 @@ def _normalize(queue, x, m, c, mean, scale, beta, y):
         piece = take(queue)
         if piece < 0:
             break
-        piece = chunks(m) - 1 - piece
+        piece = queue[1] - 1 - piece  # the last one first
         for row in range(piece * CHUNK, min((piece + 1) * CHUNK, m)):
             for i in range(0, c, step):
                 n = c - i
@@ -102,7 +102,7 @@ def _batch_norm_dx(queue, x, g, m, c, mean, p, q, o, dx):
         piece = take(queue)
         if piece < 0:
             break
-        piece = chunks(m) - 1 - piece
+        piece = queue[1] - 1 - piece  # the last one first
         for row in range(piece * CHUNK, min((piece + 1) * CHUNK, m)):
             for i in range(0, c, step):
                 n = c - i

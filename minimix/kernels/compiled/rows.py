@@ -20,7 +20,6 @@ def flat(x):
     return (x if x.flags.carray else x.copy(order="C")).reshape(-1)
 
 
-@helper
 def chunks(m):
     """How many chunks m rows make."""
     return -(-m // CHUNK)
