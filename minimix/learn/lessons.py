@@ -45,9 +45,11 @@ def main(
     if check_progress:
         print(progress(folder))
         return 0
+    first = folder / notebooks()[0].name
+    begun = first.exists()
     for line in copy(folder):
         print(line)
-    return open_jupyter(folder) if open_lab else 0
+    return open_jupyter(folder if begun else first) if open_lab else 0
 
 
 # ---- copying
@@ -91,15 +93,19 @@ def copy(folder: Path) -> list[str]:
     return lines
 
 
-def open_jupyter(folder: Path) -> int:
-    """Start JupyterLab in the folder and wait until it ends."""
+def open_jupyter(place: Path) -> int:
+    """Start JupyterLab in a folder, or with a notebook open, and wait until it ends.
+
+    In a folder it comes back as it was left: so lesson 00 is opened the first time only.
+    """
     if importlib.util.find_spec("jupyterlab") is None:
+        folder = place if place.is_dir() else place.parent
         raise MinimixError(
             f"the lessons are in {folder}, but JupyterLab is not installed: "
             "pip install 'minimix[lessons]'"
         )
     try:
-        return subprocess.call([sys.executable, "-m", "jupyterlab", str(folder)])
+        return subprocess.call([sys.executable, "-m", "jupyterlab", str(place)])
     except KeyboardInterrupt:
         return 0
 

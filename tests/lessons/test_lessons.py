@@ -234,6 +234,16 @@ def test_copying_never_touches_what_is_there(tmp_path):
     )
 
 
+def test_the_first_lesson_is_opened_once_then_the_folder(tmp_path, monkeypatch):
+    opened = []
+    monkeypatch.setattr(lessons.subprocess, "call", lambda command: opened.append(command[-1]))
+    folder = tmp_path / "mine"
+    for _ in range(2):
+        lessons.main(folder)
+    lessons.main(folder, open_lab=False)
+    assert opened == [str(folder / "00_start_here.ipynb"), str(folder)]
+
+
 def test_progress_exercise_by_exercise(tmp_path):
     lessons.copy(tmp_path)
     first = next(tmp_path.glob("01_*.ipynb"))
