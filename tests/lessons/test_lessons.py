@@ -236,6 +236,7 @@ def test_copying_never_touches_what_is_there(tmp_path):
 
 def test_the_first_lesson_is_opened_once_then_the_folder(tmp_path, monkeypatch):
     opened = []
+    monkeypatch.setattr(lessons.importlib.util, "find_spec", lambda name: name)  # installed or not
     monkeypatch.setattr(lessons.subprocess, "call", lambda command: opened.append(command[-1]))
     folder = tmp_path / "mine"
     for _ in range(2):

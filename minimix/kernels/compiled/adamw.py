@@ -46,6 +46,8 @@ def adamw_update(moved, lr, beta1, beta2, eps, weight_decay):
     work: dict[np.dtype, tuple[list, list]] = {}  # by dtype: places, rates
     moved = [each for each in moved if each[0].size]
     for p, g, m, v, t in moved:
+        if g.dtype != p.dtype or g.shape != p.shape:  # one set by hand; an address knows neither
+            g = np.array(np.broadcast_to(g, p.shape), p.dtype)
         rows = [a if a.flags.carray else a.copy(order="C") for a in (p, g, m, v)]
         kept.append(rows)
         places, rates = work.setdefault(p.dtype, ([], []))
