@@ -6,6 +6,7 @@ import argparse
 import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -31,9 +32,10 @@ def main() -> None:
     options = parser.parse_args()
     written = options.out / f"{options.threads}-threads.json"
     if not (options.only or options.quick):
-        written.unlink(missing_ok=True)
-        for part in PARTS:
-            apart(part, options)
+        with tempfile.TemporaryDirectory() as fresh:  # what was there stays until all is measured
+            for part in PARTS:
+                apart(part, options, fresh)
+            shutil.copytree(fresh, options.out, dirs_exist_ok=True)
         print("\n" + written.with_suffix(".md").read_text(), end="")
         return
     parts = options.only or ("steps", "operations", "start")
@@ -73,9 +75,9 @@ def main() -> None:
             report.roofline(result, written.with_name(f"{written.stem}-roofline.png"))
 
 
-def apart(part: str, options: argparse.Namespace) -> None:
+def apart(part: str, options: argparse.Namespace, out: str) -> None:
     """Measure one part in a process of its own, whose memory no other part has cut into pieces."""
-    command = [sys.executable, "-m", "bench", "--only", part, "--out", str(options.out.resolve())]
+    command = [sys.executable, "-m", "bench", "--only", part, "--out", out]
     command += ["--threads", str(options.threads), "--rounds", str(options.rounds)]
     done = subprocess.run(
         command, stdout=subprocess.DEVNULL, cwd=Path(__file__).parent.parent, check=False
