@@ -372,7 +372,7 @@ print(f"matmul_ikj: largest difference {difference:.0e}, of sums near {np.abs(a 
 
 # %% [markdown]
 # Read **`minimix/kernels/__init__.py`**, which chooses between the two, then
-# **`minimix/kernels/reference.py`**, what each kernel *means*, in NumPy, and
+# **`minimix/kernels/reference/network.py`**, what each kernel *means*, in NumPy, and
 # **`minimix/kernels/compiled/activation.py`**, the same names, fast.
 #
 # **Go further.** Find the packed instructions: search

@@ -498,7 +498,7 @@ print(f"back end {mx.kernels.backend_name()}: yours takes {ratio:.0f} times as l
 
 # %% [markdown]
 # Read **`minimix/functional/conv.py`**: `depthwise_conv2d` and `pointwise_conv2d`. What they mean
-# is in **`minimix/kernels/reference.py`**, nearly word for word what you wrote; with the back end
+# is in **`minimix/kernels/reference/network.py`**, nearly word for word what you wrote; with the back end
 # `numpy` that is what runs. How the fast one works, with several outputs at once in registers, is
 # in **`minimix/kernels/compiled/depthwise.py`**.
 #

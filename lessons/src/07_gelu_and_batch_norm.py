@@ -546,7 +546,7 @@ print("gelu:   ", np.allclose(mine, theirs), np.allclose(my_backward(x), their_b
 # Read `gelu` in **`minimix/functional/activation.py`** and `batch_norm` in
 # **`minimix/functional/norm.py`**: your formulas, with training and eval in one function. How each
 # becomes a single pass over memory is in **`minimix/kernels/compiled/norm.py`**, and what it means
-# in `minimix/kernels/reference.py`.
+# in `minimix/kernels/reference/network.py`.
 #
 # **Go further.** Normalise every image's channels at every place instead of every channel over the
 # batch: that is layer normalisation, `F.layer_norm`. Which of the troubles above does it not have?

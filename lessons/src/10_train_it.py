@@ -19,7 +19,7 @@ import numpy as np
 import minimix as mx
 from minimix import functional as F
 from minimix.data import cifar10, normalize, shapes10
-from minimix.data.augment import geometry
+from minimix.kernels.reference import geometry
 from minimix.learn import show
 from minimix.learn.check import check
 from minimix.optim import schedules
@@ -398,7 +398,7 @@ rng = np.random.default_rng(0)
 images, top, left = test_images[:50], rng.integers(0, 9, 50), rng.integers(0, 9, 50)
 which = rng.random(50) < 0.5
 
-print("flip:         ", np.array_equal(flip(images, which), geometry.flip(images, which)))
+print("flip:         ", np.array_equal(flip(images, which)[which], geometry.flip(images[which])))
 theirs = geometry.pad_crop(images, top, left, 4, "reflect")
 print("crop:         ", np.array_equal(crop(images, top, left), theirs))
 steps = range(0, 1001, 7)
@@ -411,7 +411,8 @@ print("confusion:    ", np.array_equal(counts, theirs))
 # %% [markdown]
 # The library's loop is **`minimix/train/loop.py`**: yours, plus what a long training needs: it can
 # be stopped and goes on where it was, it says which layer broke first if numbers run away, it
-# averages weights. `flip` and `crop` are in **`minimix/data/augment/geometry.py`**, schedules in
+# averages weights. `flip` and `crop` are in **`minimix/kernels/reference/geometry.py`** (and pixel by
+# pixel, compiled, in `minimix/kernels/compiled/pictures.py`), schedules in
 # **`minimix/optim/schedules.py`**. And on the command line it is one word:
 #
 #     minimix train

@@ -9,31 +9,34 @@ The hash is the finaliser of SplitMix64 (Steele, Lea & Flood 2014), applied once
 
 import zlib
 from copy import copy
+from functools import lru_cache
 
 import numpy as np
 
 _GAMMA = np.uint64(0x9E3779B97F4A7C15)  # 2^64 / golden ratio, odd
+_SHIFTS = np.uint64(30), np.uint64(27), np.uint64(31)
+_FACTORS = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 
 
 def mix(x: np.ndarray) -> np.ndarray:
     """A bijection of uint64 that flips half of the bits when one changes."""
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
+    x = (x ^ (x >> _SHIFTS[0])) * _FACTORS[0]
+    x = (x ^ (x >> _SHIFTS[1])) * _FACTORS[1]
+    return x ^ (x >> _SHIFTS[2])
+
+
+@lru_cache(1024)  # every batch of an epoch asks for the same
+def _fold(key: int, part: int) -> int:
+    """A key made of two, both below 2⁶⁴."""
+    return int(mix(np.array([(key * int(_GAMMA) + part + int(_GAMMA)) % 2**64], np.uint64))[0])
 
 
 class Draws:
     """The random numbers of some images in one epoch.   indices (n,) -> n numbers a draw"""
 
     def __init__(self, seed: int, epoch: int, indices: np.ndarray):
-        self.key = np.zeros(1, np.uint64)
-        for part in (seed, epoch):
-            self.key = self._fold(self.key, part)
+        self.key = _fold(_fold(0, seed), epoch)
         self.indices = np.asarray(indices).astype(np.uint64)
-
-    @staticmethod
-    def _fold(key: np.ndarray, part: int) -> np.ndarray:
-        return mix(key * _GAMMA + np.uint64(part % 2**64) + _GAMMA)
 
     def of(self, which: np.ndarray) -> "Draws":
         """The random numbers of some of these images."""
@@ -43,8 +46,8 @@ class Draws:
 
     def bits(self, name: str, per_image: int = 1) -> np.ndarray:
         """uint64 (n, per_image), each bit a fair coin; another name gives other numbers."""
-        key = self._fold(self.key, zlib.crc32(name.encode()))
-        of_image = mix(key + self.indices * _GAMMA)
+        key = _fold(self.key, zlib.crc32(name.encode()))
+        of_image = mix(np.uint64(key) + self.indices * _GAMMA)
         return mix(of_image[:, None] + np.arange(1, per_image + 1, dtype=np.uint64) * _GAMMA)
 
     def uniform(self, name: str, low: float = 0.0, high: float = 1.0) -> np.ndarray:

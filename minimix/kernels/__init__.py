@@ -18,15 +18,16 @@ from types import ModuleType
 from typing import Any, TypeVar
 
 from . import reference
+from .retouching import Retouch
 from .threads import get_num_threads, set_num_threads
 
 __all__ = [
-    "adamw_update", "backend", "backend_name", "batch_norm_backward", "channel_moments",
+    "Retouch", "adamw_update", "backend", "backend_name", "batch_norm_backward", "channel_moments",
     "channel_sum", "depthwise_conv2d", "depthwise_conv2d_dw", "depthwise_conv2d_dx", "embed",
     "gelu", "gelu_affine", "gelu_backward", "gelu_norm_backward", "gelu_norm_sums", "gelu_tanh",
     "gelu_tanh_backward", "get_num_threads", "infer_channels", "infer_places", "matmul",
     "mix_channels", "mix_channels_backward", "mix_places", "mix_places_backward", "normalize",
-    "set_num_threads",
+    "pad_crop", "retouch", "set_num_threads",
 ]  # fmt: skip
 
 BACKENDS = ("numba", "numpy")
@@ -113,3 +114,7 @@ gelu_norm_sums = _kernel(reference.gelu_norm_sums)
 gelu_norm_backward = _kernel(reference.gelu_norm_backward)
 mix_channels_backward = _kernel(reference.mix_channels_backward)
 mix_places_backward = _kernel(reference.mix_places_backward)
+
+# What pictures go through before they are learned from.
+pad_crop = _kernel(reference.pad_crop)
+retouch = _kernel(reference.retouch)

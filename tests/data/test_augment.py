@@ -7,11 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from minimix import kernels
 from minimix.data import Augment, Loader, normalize
-from minimix.data.augment.geometry import flip, pad_crop, resized_crop
+from minimix.data.augment import randaugment
 from minimix.data.augment.mixing import boxes, erase, mix, soften
-from minimix.data.augment.randaugment import TIMM, TIMM_MAPS, TORCHVISION
+from minimix.data.augment.randaugment import TIMM, TORCHVISION
 from minimix.data.draws import Draws
+from minimix.kernels import Retouch
 
 NOTHING = Augment(crop=None, flip=None)
 # Every step of each kind at least once; none mixes images.
@@ -90,7 +92,7 @@ def test_nothing():
 @pytest.mark.parametrize("mode", ["zero", "reflect"])
 def test_pad_crop_cuts_where_it_says(mode):
     top, left = np.random.default_rng(0).integers(0, 9, (2, len(IMAGES)))
-    out = pad_crop(IMAGES, top, left, 4, mode)
+    out = kernels.pad_crop(IMAGES, top, left, 4, mode)
     for i in range(0, len(IMAGES), 7):
         for row, column in ((0, 0), (0, 31), (31, 5), (16, 16)):
             y, x = row + top[i] - 4, column + left[i] - 4
@@ -99,7 +101,8 @@ def test_pad_crop_cuts_where_it_says(mode):
             else:
                 y, x = (abs(v) if v < 32 else 62 - v for v in (y, x))
                 np.testing.assert_array_equal(out[i, row, column], IMAGES[i, y, x])
-    unmoved = pad_crop(IMAGES, np.full(len(IMAGES), 4), np.full(len(IMAGES), 4), 4, mode)
+    middle = np.full(len(IMAGES), 4)
+    unmoved = kernels.pad_crop(IMAGES, middle, middle, 4, mode)
     np.testing.assert_array_equal(unmoved, IMAGES)
 
 
@@ -147,13 +150,6 @@ def test_every_crop_is_drawn():
     assert abs(counts / len(x) - 1 / 25).max() < 0.01
 
 
-def test_flip_mirrors():
-    which = INDICES % 3 == 0
-    out = flip(IMAGES, which)
-    np.testing.assert_array_equal(out[which], IMAGES[which][:, :, ::-1])
-    np.testing.assert_array_equal(out[~which], IMAGES[~which])
-
-
 def flipped(augment, epoch):
     """Which images were flipped."""
     x = look(replace(augment, crop=None), INDICES, epoch=epoch)
@@ -178,8 +174,8 @@ def test_alternating_flips_alternate():
 
 
 def test_a_whole_crop_changes_nothing():
-    zero, all_of_it = np.zeros(len(IMAGES), int), np.full(len(IMAGES), 32)
-    np.testing.assert_array_equal(resized_crop(IMAGES, zero, zero, all_of_it, all_of_it), IMAGES)
+    whole = np.c_[[0, 0, 32, 32, 0, 0]].repeat(len(IMAGES), axis=1)
+    np.testing.assert_array_equal(after(Retouch.ENLARGE, whole), IMAGES)
     augment = replace(NOTHING, crop="resized", scale=(1.0, 1.0))
     np.testing.assert_array_equal(look(augment, INDICES), normalize(IMAGES))
 
@@ -215,14 +211,25 @@ def test_boxes_fit(area, ratio, h, w, seed):
 
 def test_the_sets_are_complete():
     assert len(TORCHVISION) == 14
-    assert len(TIMM) + len(TIMM_MAPS) == 15
+    assert len(TIMM) == 15
+
+
+def after(operation, parameters, images=IMAGES):
+    steps = np.full((1, len(images)), operation), np.broadcast_to(parameters, (1, 6, len(images)))
+    return kernels.retouch(images, *steps, np.zeros(3, np.uint8))
+
+
+def done(table, name, images, strength):
+    """Images after the operation of that name, each so strong."""
+    operation, parameters = table[name]
+    return after(operation, parameters(strength, *images.shape[1:3]), images)
 
 
 @pytest.mark.parametrize("operation", [name for name in TORCHVISION if name != "Identity"])
 def test_every_operation_does_something(operation):
     strength = np.full(len(IMAGES), 0.4)
     dull = IMAGES // 2 + 50
-    out = TORCHVISION[operation](dull, strength)
+    out = done(TORCHVISION, operation, dull, strength)
     assert out.dtype == np.uint8
     assert out.shape == IMAGES.shape
     assert (out != dull).any(axis=(1, 2, 3)).mean() > 0.95
@@ -232,16 +239,16 @@ def test_magnitude_0_of_the_signed_ones_is_no_change():
     still = np.zeros(len(IMAGES))
     for name in ("ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate", "Brightness", "Color",
                  "Contrast", "Sharpness", "Posterize"):  # fmt: skip
-        np.testing.assert_array_equal(TORCHVISION[name](IMAGES, still), IMAGES)
+        np.testing.assert_array_equal(done(TORCHVISION, name, IMAGES, still), IMAGES)
 
 
 def test_translations_go_the_way_of_their_sign():
     """Magnitude 12 of 30 moves by 5 pixels, to the right where positive."""
     strength = np.full(len(IMAGES), 12 / 30)
-    out = TORCHVISION["TranslateX"](IMAGES, strength)
+    out = done(TORCHVISION, "TranslateX", IMAGES, strength)
     np.testing.assert_array_equal(out[:, :, 5:], IMAGES[:, :, :-5])
     np.testing.assert_array_equal(out[:, :, :5], 0)
-    out = TORCHVISION["TranslateY"](IMAGES, -strength)
+    out = done(TORCHVISION, "TranslateY", IMAGES, -strength)
     np.testing.assert_array_equal(out[:, :-5], IMAGES[:, 5:])
 
 
@@ -249,30 +256,31 @@ def test_magnitudes_of_the_official_recipe():
     """m = 12: posterize to 6 bits, solarize from 153."""
     ramp = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1).repeat(3, 3)
     strength = np.array([12 / 30])
-    np.testing.assert_array_equal(TORCHVISION["Posterize"](ramp, strength), ramp & 0b11111100)
+    np.testing.assert_array_equal(done(TORCHVISION, "Posterize", ramp, strength), ramp & 0b11111100)
     solarized = np.where(ramp < 153, ramp, 255 - ramp)
-    np.testing.assert_array_equal(TORCHVISION["Solarize"](ramp, strength), solarized)
+    np.testing.assert_array_equal(done(TORCHVISION, "Solarize", ramp, strength), solarized)
     # timm at 9 of 10: one bit, from 26, and 99 brighter
     strength = np.array([0.9])
-    np.testing.assert_array_equal(TIMM["Posterize"](ramp, strength), ramp & 0b10000000)
+    np.testing.assert_array_equal(done(TIMM, "Posterize", ramp, strength), ramp & 0b10000000)
     solarized = np.where(ramp < 26, ramp, 255 - ramp)
-    np.testing.assert_array_equal(TIMM["Solarize"](ramp, strength), solarized)
+    np.testing.assert_array_equal(done(TIMM, "Solarize", ramp, strength), solarized)
     brighter = np.where(ramp < 128, ramp + 99, ramp)
-    np.testing.assert_array_equal(TIMM["SolarizeAdd"](ramp, strength), brighter)
+    np.testing.assert_array_equal(done(TIMM, "SolarizeAdd", ramp, strength), brighter)
 
 
 def test_operations_are_drawn_evenly(monkeypatch):
     """Each of the fourteen, either sign; each of timm's fifteen at half that rate."""
-    from minimix.data.augment import randaugment
-
     drawn = []
-    monkeypatch.setattr(
-        randaugment, "_each", lambda x, choice, s, operations: drawn.append((choice, s)) or x
-    )
+    step = randaugment.step
+
+    def note(table, choice, strength, shape):
+        drawn.append((choice, strength))
+        return step(table, choice, strength, shape)
+
+    monkeypatch.setattr(randaugment, "step", note)
     n = 50_000
     draws = Draws(0, 0, np.arange(n))
-    empty = np.empty((n, 1, 1, 3), np.uint8)
-    randaugment.rand_augment(empty, 2, 12, draws)
+    randaugment.rand_augment(2, 12, (32, 32), draws)
     assert len(drawn) == 2
     for choice, strength in drawn:
         assert abs(np.bincount(choice) / n - 1 / 14).max() < 0.005
@@ -280,14 +288,19 @@ def test_operations_are_drawn_evenly(monkeypatch):
         assert abs((strength > 0).mean() - 0.5) < 0.01
     assert abs(np.corrcoef(drawn[0][0], drawn[1][0])[0, 1]) < 0.02
     drawn.clear()
-    randaugment.rand_augment_timm(empty, draws)
-    for choice, strength in drawn:
-        shares = np.bincount(choice + 1, minlength=21) / n
-        expected = [1 / 2] + [1 / 30] * 10 + [1 / 60] * 10
-        np.testing.assert_allclose(shares, expected, atol=0.006)
+    steps = randaugment.rand_augment_timm((32, 32), draws)
+    assert len(drawn) == len(steps) == 2
+    for (choice, strength), (operations, _) in zip(drawn, steps, strict=True):
+        assert abs(np.bincount(choice) / n - 1 / 15).max() < 0.005
         assert abs(strength).max() <= 1
         assert abs(strength).mean() == pytest.approx(0.9, abs=0.005)
         assert abs(strength).std() == pytest.approx(0.05, abs=0.003)
+        shares = np.bincount(operations, minlength=len(Retouch)) / n
+        assert shares[Retouch.NONE] == pytest.approx(1 / 2, abs=0.006)
+        for smooth in (Retouch.BILINEAR, Retouch.BICUBIC):  # five of fifteen, half of the time
+            assert shares[smooth] == pytest.approx(1 / 12, abs=0.004)
+        for other in (Retouch.INVERT, Retouch.SHARPNESS, Retouch.EQUALIZE):
+            assert shares[other] == pytest.approx(1 / 30, abs=0.003)
 
 
 # ------------------------------------------------------------------ erasing, mixing, targets

@@ -297,7 +297,7 @@ def _(x, w):
 
 @mutant_of("gelu", "without x φ(x)", kernels, "gelu_backward")
 def _(x, g):
-    return g * 0.5 * (1 + reference.erf(x * reference.SQRT_HALF))
+    return g * 0.5 * (1 + reference.erf(x * 0.5**0.5))
 
 
 @mutant_of("gelu", "the other form's gradient", kernels, "gelu_tanh_backward")

@@ -10,7 +10,7 @@ import numba
 import numpy as np
 import pytest
 
-from minimix.kernels.compiled import _jit, activation, adamw, depthwise, gemm, norm
+from minimix.kernels.compiled import _jit, activation, adamw, depthwise, gemm, norm, pictures
 
 CODE = (
     "import numpy as np\n"
@@ -66,7 +66,7 @@ def test_another_source_is_another_folder(monkeypatch, tmp_path):
     before = _jit._fingerprint()
     assert before == _jit._fingerprint()
     (tmp_path / "kernel.py").write_text("x = 1")
-    monkeypatch.setattr(_jit, "__file__", str(tmp_path / "_jit.py"))
+    monkeypatch.setattr(_jit, "__file__", str(tmp_path / "compiled" / "_jit.py"))
     changed = _jit._fingerprint()
     (tmp_path / "kernel.py").write_text("x = 2")
     assert len({before, changed, _jit._fingerprint()}) == 3
@@ -113,6 +113,19 @@ def test_packed_instructions(kernel, kinds, size):
     fresh.compile(signature)
     listing = fresh.inspect_asm(fresh.signatures[0])
     assert re.search(PACKED[platform.machine()][size], listing)
+
+
+@pytest.mark.skipif(platform.machine() not in PACKED, reason="an unknown instruction set")
+@pytest.mark.parametrize(
+    "kernel", [pictures._saturate, pictures._sharpen], ids=lambda x: x.__name__
+)
+def test_pictures_packed_and_nothing_fused(kernel):
+    images, fill = numba.uint8[:, :, :, ::1], numba.uint8[::1]
+    fresh = numba.njit(**_jit.OPTIONS | {"fastmath": False})(kernel.py_func)
+    fresh.compile((images, numba.int64[::1], numba.int64, numba.float64[:, ::1], fill))
+    listing = fresh.inspect_asm(fresh.signatures[0])
+    assert re.search(PACKED[platform.machine()][4], listing)
+    assert not re.search(r"\bv?fn?m(add|sub)\d+|\bfmla", listing)
 
 
 def test_scalar_code_is_told_from_packed():

@@ -52,14 +52,11 @@ def erase(x: np.ndarray, probability: float, mode: str, draws: Draws) -> None:
     h, w = x.shape[1:3]
     ratio = (1 / 3.3, 1 / 0.3)
     top, left, height, width = boxes(some, "erase", (h, w), (0.02, 0.33), ratio, (h - 1, w - 1))
-    row, column = np.ogrid[:h, :w]
-    rows = (row >= top[:, None, None]) & (row < (top + height)[:, None, None])
-    columns = (column >= left[:, None, None]) & (column < (left + width)[:, None, None])
     if mode == "noise":
-        filling = some.normals("erase noise", x[0].size).reshape(-1, *x.shape[1:])
-    else:
-        filling = np.zeros((1, 1, 1, 1))
-    x[which] = np.where((rows & columns)[..., None], filling, x[which])
+        noise = some.normals("erase noise", x[0].size).reshape(-1, *x.shape[1:])
+    for k, i in enumerate(which):
+        box = slice(top[k], top[k] + height[k]), slice(left[k], left[k] + width[k])
+        x[i][box] = noise[k][box] if mode == "noise" else 0
 
 
 def soften(labels: np.ndarray, n_classes: int, smoothing: float) -> np.ndarray:
@@ -96,5 +93,7 @@ def mix(
         share = 1 - other[0, ..., 0].size / (h * w)
         x[:, *box] = other
     else:
-        x = share * x + (1 - share) * x[::-1]
+        other = (1 - share) * x[::-1]
+        x *= share
+        x += other
     return x, share * targets + (1 - share) * targets[::-1]

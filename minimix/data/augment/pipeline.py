@@ -4,11 +4,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from minimix.data.augment.geometry import flip, pad_crop, resized_crop
+from minimix import kernels
 from minimix.data.augment.mixing import boxes, erase, mix, soften
-from minimix.data.augment.randaugment import color_jitter, rand_augment, rand_augment_timm
+from minimix.data.augment.randaugment import (
+    TIMM_FILL,
+    Step,
+    color_jitter,
+    rand_augment,
+    rand_augment_timm,
+)
 from minimix.data.draws import Draws
 from minimix.data.loader import Batch, normalize
+from minimix.kernels import Retouch
 
 
 @dataclass(frozen=True)
@@ -91,22 +98,14 @@ class Augment:
                 )
             top = draws.integers("crop top", h + 2 * self.padding - height + 1)
             left = draws.integers("crop left", w + 2 * self.padding - width + 1)
-            images = pad_crop(images, top, left, self.padding, self.pad_mode, (height, width))
-        elif self.crop == "resized":
-            widest = min(h, round(w / self.ratio[0])), min(w, round(h * self.ratio[1]))
-            box = boxes(draws, "crop", (h, w), self.scale, self.ratio, (h, w), widest)
-            images = resized_crop(images, *box)
-        if self.flip == "random":
-            images = flip(images, draws.uniform("flip") < 0.5)
-        elif self.flip == "alternating":  # Jordan, arXiv:2404.00498
-            first = Draws(seed, 0, indices).uniform("flip") < 0.5
-            images = flip(images, first ^ (epoch % 2 == 1))
-        if isinstance(self.randaugment, tuple):
-            images = rand_augment(images, *self.randaugment, draws)
-        elif self.randaugment == "timm":
-            images = rand_augment_timm(images, draws)
-        if self.jitter:
-            images = color_jitter(images, self.jitter, draws)
+            images = kernels.pad_crop(
+                images, top, left, self.padding, self.pad_mode, (height, width)
+            )
+        steps = self._steps(draws, images.shape[1:3], seed, epoch)
+        fill = TIMM_FILL if self.randaugment == "timm" else (0, 0, 0)
+        if steps:
+            operations, parameters = (np.stack(part) for part in zip(*steps, strict=True))
+            images = kernels.retouch(images, operations, parameters, np.array(fill, np.uint8))
 
         x = normalize(images)
         if self.erasing:
@@ -117,3 +116,25 @@ class Augment:
         if self.mixup or self.cutmix:
             x, targets = mix(x, targets, self.mixup, self.cutmix, draws)
         return x, targets
+
+    def _steps(self, draws: Draws, shape: tuple[int, int], seed: int, epoch: int) -> list[Step]:
+        """What `kernels.retouch` is to do, in order."""
+        n, (h, w) = len(draws.indices), shape
+        steps: list[Step] = []
+        if self.crop == "resized":
+            widest = min(h, round(w / self.ratio[0])), min(w, round(h * self.ratio[1]))
+            box = boxes(draws, "crop", shape, self.scale, self.ratio, shape, widest)
+            steps.append((np.full(n, Retouch.ENLARGE), np.stack([*box, *box[:2]]).astype(float)))
+        if self.flip:
+            which = draws.uniform("flip") < 0.5
+            if self.flip == "alternating":  # Jordan, arXiv:2404.00498
+                first = Draws(seed, 0, draws.indices).uniform("flip") < 0.5
+                which = first ^ (epoch % 2 == 1)
+            steps.append((np.where(which, Retouch.FLIP, Retouch.NONE), np.zeros((6, n))))
+        if isinstance(self.randaugment, tuple):
+            steps += rand_augment(*self.randaugment, shape, draws)
+        elif self.randaugment == "timm":
+            steps += rand_augment_timm(shape, draws)
+        if self.jitter:
+            steps += color_jitter(self.jitter, draws)
+        return steps

@@ -3,41 +3,75 @@
 Two sets of operations are in use. torchvision's fourteen have one strength for all images and
 sample the nearest pixel. timm's fifteen "increasing" ones draw a strength for each, apply each
 with probability one half, and interpolate. Both are here with their magnitudes.
+
+What is drawn here are steps, for `kernels.retouch` to do: of each image the operation, (n,), and
+its parameters, (6, n).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
+from typing import TypeAlias
 
 import numpy as np
 
-from minimix.data.augment import colour
-from minimix.data.augment.geometry import (
-    affine_nearest,
-    affine_smooth,
-    rotation,
-    shear,
-    translation,
-)
 from minimix.data.cifar10 import MEAN
 from minimix.data.draws import Draws
+from minimix.kernels import Retouch
 
-# (images uint8 (n, H, W, 3), s (n,): how strong, from −1 to 1) -> images
-Operation = Callable[[np.ndarray, np.ndarray], np.ndarray]
+Step: TypeAlias = tuple[np.ndarray, np.ndarray]
 
-TORCHVISION: dict[str, Operation] = {
-    "Identity": lambda x, s: x,
-    "ShearX": lambda x, s: affine_nearest(x, shear(0.3 * s, 0)),
-    "ShearY": lambda x, s: affine_nearest(x, shear(0, 0.3 * s)),
-    "TranslateX": lambda x, s: affine_nearest(x, translation(-_pixels(s, x.shape[2]), 0)),
-    "TranslateY": lambda x, s: affine_nearest(x, translation(0, -_pixels(s, x.shape[1]))),
-    "Rotate": lambda x, s: affine_nearest(x, rotation(30 * s, *x.shape[1:3])),
-    "Brightness": lambda x, s: colour.brightness(x, 1 + 0.9 * s),
-    "Color": lambda x, s: colour.saturation(x, 1 + 0.9 * s),
-    "Contrast": lambda x, s: colour.contrast(x, 1 + 0.9 * s),
-    "Sharpness": lambda x, s: colour.sharpness(x, 1 + 0.9 * s),
-    "Posterize": lambda x, s: colour.posterize(x, 8 - np.round(4 * abs(s))),
-    "Solarize": lambda x, s: colour.solarize(x, 255 * (1 - abs(s))),
-    "AutoContrast": lambda x, s: colour.autocontrast(x),
-    "Equalize": lambda x, s: colour.equalize(x),
+# Parameters of an operation, (6, m) or where it has but one (m,), from how strong it is on each of
+# m images, (m,) from −1 to 1, and their height and width.
+Parameters: TypeAlias = Callable[[np.ndarray, int, int], np.ndarray]
+
+
+# ------------------------------------------------------------------ affine maps
+
+# A map (6, m) says where each output pixel comes from, as Pillow's Image.transform takes it:
+# x_in = a x + b y + c, y_in = d x + e y + f, for pixel centres at halves.
+
+
+def translation(x: np.ndarray | float, y: np.ndarray | float) -> np.ndarray:
+    """Take pixels from x to the right and y below."""
+    return _maps(1, 0, x, 0, 1, y)
+
+
+def shear(x: np.ndarray | float, y: np.ndarray | float) -> np.ndarray:
+    """Take pixels from further right the lower they are, and further down the more right."""
+    return _maps(1, x, 0, y, 1, 0)
+
+
+def rotation(degrees: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Counter-clockwise about the centre, as Image.rotate."""
+    angle = -np.radians(degrees)
+    cos, sin = np.cos(angle).round(15), np.sin(angle).round(15)
+    x, y = width / 2, height / 2
+    return _maps(cos, sin, x - cos * x - sin * y, -sin, cos, y + sin * x - cos * y)
+
+
+def _maps(*coefficients: np.ndarray | float) -> np.ndarray:
+    maps = np.empty((6, *np.broadcast(*coefficients).shape))
+    for i, coefficient in enumerate(coefficients):
+        maps[i] = coefficient
+    return maps
+
+
+# ------------------------------------------------------------------ the operations
+
+TORCHVISION: dict[str, tuple[Retouch, Parameters]] = {
+    "Identity": (Retouch.NONE, lambda s, h, w: s),
+    "ShearX": (Retouch.NEAREST, lambda s, h, w: shear(0.3 * s, 0)),
+    "ShearY": (Retouch.NEAREST, lambda s, h, w: shear(0, 0.3 * s)),
+    "TranslateX": (Retouch.NEAREST, lambda s, h, w: translation(-_pixels(s, w), 0)),
+    "TranslateY": (Retouch.NEAREST, lambda s, h, w: translation(0, -_pixels(s, h))),
+    "Rotate": (Retouch.NEAREST, lambda s, h, w: rotation(30 * s, h, w)),
+    "Brightness": (Retouch.BRIGHTNESS, lambda s, h, w: 1 + 0.9 * s),
+    "Color": (Retouch.SATURATION, lambda s, h, w: 1 + 0.9 * s),
+    "Contrast": (Retouch.CONTRAST, lambda s, h, w: 1 + 0.9 * s),
+    "Sharpness": (Retouch.SHARPNESS, lambda s, h, w: 1 + 0.9 * s),
+    "Posterize": (Retouch.POSTERIZE, lambda s, h, w: 8 - np.round(4 * abs(s))),
+    "Solarize": (Retouch.SOLARIZE, lambda s, h, w: 255 * (1 - abs(s))),
+    "AutoContrast": (Retouch.AUTOCONTRAST, lambda s, h, w: s),
+    "Equalize": (Retouch.EQUALIZE, lambda s, h, w: s),
 }
 
 
@@ -45,91 +79,86 @@ def _pixels(s: np.ndarray, size: int) -> np.ndarray:
     return np.trunc(150 / 331 * size * s)
 
 
-# Those that change colours; the others are maps, followed with either interpolation.
-TIMM: dict[str, Operation] = {
-    "AutoContrast": lambda x, s: colour.autocontrast(x),
-    "Equalize": lambda x, s: colour.equalize(x),
-    "Invert": lambda x, s: colour.invert(x),
-    "Posterize": lambda x, s: colour.posterize(x, 4 - np.floor(4 * abs(s))),
-    "Solarize": lambda x, s: colour.solarize(x, 256 - np.floor(256 * abs(s))),
-    "SolarizeAdd": lambda x, s: colour.solarize_add(x, np.floor(110 * abs(s))),
-    "Color": lambda x, s: colour.saturation(x, np.maximum(0.1, 1 + 0.9 * s)),
-    "Contrast": lambda x, s: colour.contrast(x, np.maximum(0.1, 1 + 0.9 * s)),
-    "Brightness": lambda x, s: colour.brightness(x, np.maximum(0.1, 1 + 0.9 * s)),
-    "Sharpness": lambda x, s: colour.sharpness(x, np.maximum(0.1, 1 + 0.9 * s)),
+# The maps are followed with either interpolation: those here, and the same with BICUBIC.
+TIMM: dict[str, tuple[Retouch, Parameters]] = {
+    "AutoContrast": (Retouch.AUTOCONTRAST, lambda s, h, w: s),
+    "Equalize": (Retouch.EQUALIZE, lambda s, h, w: s),
+    "Invert": (Retouch.INVERT, lambda s, h, w: s),
+    "Posterize": (Retouch.POSTERIZE, lambda s, h, w: 4 - np.floor(4 * abs(s))),
+    "Solarize": (Retouch.SOLARIZE, lambda s, h, w: 256 - np.floor(256 * abs(s))),
+    "SolarizeAdd": (Retouch.SOLARIZE_ADD, lambda s, h, w: np.floor(110 * abs(s))),
+    "Color": (Retouch.SATURATION, lambda s, h, w: np.maximum(0.1, 1 + 0.9 * s)),
+    "Contrast": (Retouch.CONTRAST, lambda s, h, w: np.maximum(0.1, 1 + 0.9 * s)),
+    "Brightness": (Retouch.BRIGHTNESS, lambda s, h, w: np.maximum(0.1, 1 + 0.9 * s)),
+    "Sharpness": (Retouch.SHARPNESS, lambda s, h, w: np.maximum(0.1, 1 + 0.9 * s)),
+    "Rotate": (Retouch.BILINEAR, lambda s, h, w: rotation(30 * s, h, w)),
+    "ShearX": (Retouch.BILINEAR, lambda s, h, w: shear(0.3 * s, 0)),
+    "ShearY": (Retouch.BILINEAR, lambda s, h, w: shear(0, 0.3 * s)),
+    "TranslateX": (Retouch.BILINEAR, lambda s, h, w: translation(0.45 * w * s, 0)),
+    "TranslateY": (Retouch.BILINEAR, lambda s, h, w: translation(0, 0.45 * h * s)),
 }
 
-TIMM_MAPS: dict[str, Operation] = {
-    "Rotate": lambda x, s: rotation(30 * s, *x.shape[1:3]),
-    "ShearX": lambda x, s: shear(0.3 * s, 0),
-    "ShearY": lambda x, s: shear(0, 0.3 * s),
-    "TranslateX": lambda x, s: translation(0.45 * x.shape[2] * s, 0),
-    "TranslateY": lambda x, s: translation(0, 0.45 * x.shape[1] * s),
-}
-
-_FILL = tuple(round(255 * mean) for mean in MEAN)
+TIMM_FILL = tuple(round(255 * mean) for mean in MEAN)
 
 
-def _smooth(of: Operation, cubic: bool) -> Operation:
-    return lambda x, s: affine_smooth(x, of(x, s), _FILL, cubic)
+# ------------------------------------------------------------------ what is drawn
 
 
-_TIMM_OPERATIONS = [
-    *TIMM.values(),
-    *(_smooth(of, cubic=False) for of in TIMM_MAPS.values()),
-    *(_smooth(of, cubic=True) for of in TIMM_MAPS.values()),
-]
-
-
-def rand_augment(images: np.ndarray, n: int, magnitude: int, draws: Draws) -> np.ndarray:
+def rand_augment(n: int, magnitude: int, shape: tuple[int, int], draws: Draws) -> list[Step]:
     """torchvision's: `n` of the fourteen, each at `magnitude` of 30, either way round.
 
-    Drawn with replacement; black where a pixel comes from outside.
+    Drawn with replacement; black where a pixel comes from outside. shape: height, width.
     """
+    steps = []
     for layer in range(n):
         name = f"randaugment {layer}"
         choice = draws.integers(name, len(TORCHVISION))
         sign = np.where(draws.uniform(f"{name} sign") < 0.5, -1.0, 1.0)
-        images = _each(images, choice, sign * magnitude / 30, list(TORCHVISION.values()))
-    return images
+        steps.append(step(TORCHVISION.values(), choice, sign * magnitude / 30, shape))
+    return steps
 
 
-def rand_augment_timm(images: np.ndarray, draws: Draws) -> np.ndarray:
+def rand_augment_timm(shape: tuple[int, int], draws: Draws) -> list[Step]:
     """timm's rand-m9-mstd0.5-inc1: two of the fifteen, each applied with probability 1/2.
 
     The magnitude is drawn from N(9, ½), at most 10; the data set's mean colour fills what comes
-    from outside; interpolation is bilinear or bicubic, a coin's toss.
+    from outside; interpolation is bilinear or bicubic, a coin's toss. shape: height, width.
     """
+    steps = []
     for layer in range(2):
         name = f"timm {layer}"
         sign = np.where(draws.uniform(f"{name} sign") < 0.5, -1.0, 1.0)
         level = (9 + 0.5 * draws.normals(f"{name} magnitude", 1)[:, 0]).clip(0, 10)
+        choice = draws.integers(name, len(TIMM))
+        operations, parameters = step(TIMM.values(), choice, sign * level / 10, shape)
         cubic = draws.uniform(f"{name} interpolation") < 0.5
-        choice = draws.integers(name, len(TIMM) + len(TIMM_MAPS))
-        choice[cubic & (choice >= len(TIMM))] += len(TIMM_MAPS)
-        choice[draws.uniform(f"{name} skip") < 0.5] = -1
-        images = _each(images, choice, sign * level / 10, _TIMM_OPERATIONS)
-    return images
+        operations[cubic & (operations == Retouch.BILINEAR)] = Retouch.BICUBIC
+        operations[draws.uniform(f"{name} skip") < 0.5] = Retouch.NONE
+        steps.append((operations, parameters))
+    return steps
 
 
-def color_jitter(images: np.ndarray, strength: float, draws: Draws) -> np.ndarray:
+def color_jitter(strength: float, draws: Draws) -> list[Step]:
     """Brightness, contrast and saturation by factors from 1 ± strength, in a random order."""
     order = np.argsort(draws.uniforms("jitter order", 3), axis=1)
     low, high = max(0.0, 1 - strength), 1 + strength
     factors = [draws.uniform(f"jitter {i}", low, high) for i in range(3)]
-    enhance = (colour.brightness, colour.contrast, colour.saturation)
-    for turn in order.T:
-        images = _each(images, turn, np.choose(turn, factors), enhance)
-    return images
+    enhance = np.array([Retouch.BRIGHTNESS, Retouch.CONTRAST, Retouch.SATURATION])
+    return [(enhance[turn], np.tile(np.choose(turn, factors), (6, 1))) for turn in order.T]
 
 
-def _each(
-    images: np.ndarray, choice: np.ndarray, strength: np.ndarray, operations: Sequence[Operation]
-) -> np.ndarray:
-    """Apply operation `choice` (n,) to each image, all images of one operation at once."""
-    out = images.copy()
-    for i, operation in enumerate(operations):
+def step(
+    table: Iterable[tuple[Retouch, Parameters]],
+    choice: np.ndarray,
+    strength: np.ndarray,
+    shape: tuple[int, int],
+) -> Step:
+    """Operation `choice` (n,) of the table, for each image so strong (n,)."""
+    operations = np.zeros(len(choice), np.int64)
+    parameters = np.zeros((6, len(choice)))
+    for i, (operation, of) in enumerate(table):
         which = np.flatnonzero(choice == i)
         if which.size:
-            out[which] = operation(images[which], strength[which])
-    return out
+            operations[which] = operation
+            parameters[:, which] = of(strength[which], *shape)
+    return operations, parameters

@@ -5,6 +5,7 @@
     depthwise.py   depthwise convolution and its gradients
     activation.py  norm.py  adamw.py   passes over memory
     mixer.py       a ConvMixer's layers in as few passes as possible
+    pictures.py    what pictures go through before they are learned from
     rows.py        chunks of rows, and sums over them in a fixed order
     _jit.py        compiling and keeping;  memory.py  where results are put
 
@@ -30,13 +31,14 @@ from .mixer import (
     mix_places_backward,
 )
 from .norm import batch_norm_backward, channel_moments, channel_sum, normalize
+from .pictures import pad_crop, retouch
 
 __all__ = [
     "adamw_update", "batch_norm_backward", "channel_moments", "channel_sum", "depthwise_conv2d",
     "depthwise_conv2d_dw", "depthwise_conv2d_dx", "embed", "gelu", "gelu_affine",
     "gelu_backward", "gelu_norm_backward", "gelu_norm_sums", "gelu_tanh", "gelu_tanh_backward",
     "infer_channels", "infer_places", "matmul", "mix_channels", "mix_channels_backward",
-    "mix_places", "mix_places_backward", "normalize",
+    "mix_places", "mix_places_backward", "normalize", "pad_crop", "retouch",
 ]  # fmt: skip
 
 keep_freed_memory()

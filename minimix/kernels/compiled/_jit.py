@@ -50,7 +50,7 @@ def _fingerprint() -> str:
     settings = sorted((k, v) for k, v in os.environ.items() if k.startswith("NUMBA_"))
     versions = (numba.__version__, llvmlite.__version__, sys.version, platform.platform())
     key = hashlib.sha256(repr((versions, settings, sorted(features.items()))).encode())
-    for source in sorted(Path(__file__).parent.glob("*.py")):
+    for source in sorted(Path(__file__).parents[1].rglob("*.py")):
         key.update(source.read_bytes())
     return key.hexdigest()[:16]
 
@@ -110,13 +110,13 @@ class _Cache(NullCache):
             )
 
 
-def kernel(function: Callable[..., Any]) -> Any:
+def kernel(function: Callable[..., Any], **options: Any) -> Any:
     """Compile `function` at its first call with each signature, or take it from the cache."""
-    dispatcher = numba.njit(**OPTIONS)(function)
+    dispatcher = numba.njit(**OPTIONS | options)(function)
     dispatcher._cache = _Cache(function)
     return dispatcher
 
 
-def helper(function: Callable[..., Any]) -> Any:
+def helper(function: Callable[..., Any], **options: Any) -> Any:
     """A function that only kernels call; it is compiled, and kept, as part of them."""
-    return numba.njit(**OPTIONS)(function)
+    return numba.njit(**OPTIONS | options)(function)

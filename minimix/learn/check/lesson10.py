@@ -7,7 +7,7 @@ import numpy as np
 from ... import functional as F
 from ... import nn
 from ...autograd import Tensor
-from ...data.augment import geometry
+from ...kernels.reference import geometry
 from ...optim import SGD, schedules
 from . import Exercise
 
@@ -37,7 +37,7 @@ def mirror(images):
 
 flip = Exercise(
     "10.flip",
-    reference=geometry.flip,
+    reference=flipped(mirror),
     cases=lambda rng: [
         ("3 images of 2×4, the second one", (pictures(rng, 3, 2, 4), np.arange(3) == 1)),
         ("5 images of 4×4, some", (pictures(rng, 5, 4, 4), rng.random(5) < 0.5)),

@@ -10,11 +10,9 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 
-def flip(images: np.ndarray, which: np.ndarray) -> np.ndarray:
-    """Mirror the images of which (n,) bool left to right."""
-    out = images.copy()
-    out[which] = images[which, :, ::-1]
-    return out
+def flip(images: np.ndarray) -> np.ndarray:
+    """Mirrored left to right."""
+    return images[:, :, ::-1]
 
 
 def pad_crop(
@@ -53,10 +51,10 @@ def _at(images: np.ndarray, row: np.ndarray, column: np.ndarray) -> np.ndarray:
 # ------------------------------------------------------------------ cut and enlarge
 
 
-def resized_crop(
+def enlarge(
     images: np.ndarray, top: np.ndarray, left: np.ndarray, height: np.ndarray, width: np.ndarray
 ) -> np.ndarray:
-    """Cut out height×width from row top and column left, then enlarge it to H×W, bilinearly.
+    """Cut out height×width from row top and column left, and enlarge it to H×W, bilinearly.
 
     As Pillow's `crop` and `resize`: across, rounded to bytes, then down.
     """
@@ -94,39 +92,17 @@ def _stretch(
 
 # ------------------------------------------------------------------ affine maps
 
-# A map (n, 6) says where each output pixel comes from, as Pillow's Image.transform takes it:
+# A map (6, n) says where each output pixel comes from, as Pillow's Image.transform takes it:
 # x_in = a x + b y + c, y_in = d x + e y + f, for pixel centres at halves.
 
 
-def translation(x: np.ndarray | float, y: np.ndarray | float) -> np.ndarray:
-    """Take pixels from x to the right and y below."""
-    return _maps(1, 0, x, 0, 1, y)
-
-
-def shear(x: np.ndarray | float, y: np.ndarray | float) -> np.ndarray:
-    """Take pixels from further right the lower they are, and further down the more right."""
-    return _maps(1, x, 0, y, 1, 0)
-
-
-def rotation(degrees: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Counter-clockwise about the centre, as Image.rotate."""
-    angle = -np.radians(degrees)
-    cos, sin = np.cos(angle).round(15), np.sin(angle).round(15)
-    x, y = width / 2, height / 2
-    return _maps(cos, sin, x - cos * x - sin * y, -sin, cos, y + sin * x - cos * y)
-
-
-def _maps(*coefficients: np.ndarray | float) -> np.ndarray:
-    return np.stack(np.broadcast_arrays(*coefficients), axis=-1).astype(np.float64)
-
-
-def affine_nearest(images: np.ndarray, maps: np.ndarray, fill: int = 0) -> np.ndarray:
+def affine_nearest(images: np.ndarray, maps: np.ndarray, fill: np.ndarray) -> np.ndarray:
     """Each pixel from the nearest one; `fill` where it would come from outside.
 
     In fixed point with 16 bits after the point, as Pillow's NEAREST.
     """
     h, w = images.shape[1:3]
-    a, b, c, d, e, f = maps.T[..., None, None]  # each (n, 1, 1)
+    a, b, c, d, e, f = maps[..., None, None]  # each (n, 1, 1)
     y, x = np.ogrid[:h, :w]
     column = (_fixed(a) * x + _fixed(b) * y + _fixed(c + (a + b) * 0.5)) >> 16
     row = (_fixed(d) * x + _fixed(e) * y + _fixed(f + (d + e) * 0.5)) >> 16
@@ -141,14 +117,14 @@ def _fixed(v: np.ndarray) -> np.ndarray:
 
 
 def affine_smooth(
-    images: np.ndarray, maps: np.ndarray, fill: tuple[int, ...], cubic: bool
+    images: np.ndarray, maps: np.ndarray, fill: np.ndarray, cubic: bool
 ) -> np.ndarray:
     """Each pixel from the 2×2 around its origin, or if `cubic` from the 4×4; `fill` outside.
 
     As Pillow's BILINEAR and BICUBIC: at the border the last pixel repeats, fractions are cut off.
     """
     h, w = images.shape[1:3]
-    a, b, c, d, e, f = maps.T[..., None, None]
+    a, b, c, d, e, f = maps[..., None, None]
     y, x = np.ogrid[0.5 : h + 0.5, 0.5 : w + 0.5]
     column, row = a * x + b * y + c, d * x + e * y + f
     outside = (column < 0) | (column >= w) | (row < 0) | (row >= h)
