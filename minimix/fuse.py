@@ -9,7 +9,7 @@ import numpy as np
 from . import kernels, nn
 from .autograd import Array, Tensor, is_recording
 from .functional import concatenate
-from .functional.fused import fused_block, fused_embedding
+from .functional.fused import fused_blocks, fused_embedding
 from .models import ConvMixer
 
 # Where nothing has to be kept for the way back, no more images at a time than make layers of about
@@ -81,13 +81,12 @@ class FusedConvMixer(nn.Module):
     def _train(self, x: Tensor) -> Tensor:
         patchify, _, norm = self.stem
         y = fused_embedding(x, *_affine(patchify, norm), norm=_settings(norm))
+        parameters, norms = [], []
         for places, pointwise, _, norm2 in self.blocks:
             depthwise, _, norm1 = places.fn
-            y = fused_block(
-                y, *_affine(depthwise, norm1), *_affine(pointwise, norm2),
-                norm1=_settings(norm1), norm2=_settings(norm2),
-            )  # fmt: skip
-        return y
+            parameters += [*_affine(depthwise, norm1), *_affine(pointwise, norm2)]
+            norms.append((_settings(norm1), _settings(norm2)))
+        return fused_blocks(y, *parameters, norms=norms)
 
     def _infer(self, x: Array) -> Tensor:
         patchify, _, norm = self.stem

@@ -7,7 +7,8 @@ norm is a factor and a term for each channel,
 
     y = γ (a − μ) r + β = s a + t,     a = gelu(z),  r = 1/√(σ²+ε),  s = γ r,  t = β − μ s
 
-which whoever reads z next applies on the way. Only z is saved for backward; a is computed again.
+which whoever reads z next applies on the way. Only z is saved for backward; a and y are computed
+again.
 
 On the way back, with g = dy, batch norm first needs two sums over all pixels,
 
@@ -21,6 +22,7 @@ In training only: in evaluation the norms are constants, and `minimix.fuse` uses
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -74,24 +76,53 @@ def fused_embedding(x: Array, w: Array, b: Array, gamma: Array, beta: Array, *, 
 
 
 @op
-def fused_block(
+def fused_blocks(x: Array, *parameters: Array, norms: Sequence[tuple[dict, dict]]):
+    """The blocks of a ConvMixer, one after the other.   x (N, H, W, C) -> as x
+
+    parameters of each block: w1 (k, k, C), b1, gamma1, beta1, w2 (C, C), b2, gamma2, beta2, the
+    others (C,); norms of each: two times what `batch_norm` takes by name: running_mean,
+    running_var, momentum, eps.
+
+    Three arrays of the size of x make a block: z₁, z₂ and what comes in. The last is not saved: it
+    is one pass over the z₂ of the block before, and so computed again on the way back (Chen et al.,
+    arXiv:1604.06174).
+    """
+    blocks = []
+    y = x
+    for i, (norm1, norm2) in enumerate(norms):
+        of_block = parameters[8 * i : 8 * (i + 1)]
+        output, back = _block(y, *of_block, norm1=norm1, norm2=norm2)
+        y = output()
+        blocks.append((output, back))
+
+    def backward(g):
+        gradients: list[Array] = []
+        while blocks:
+            _, back = blocks.pop()
+            g, *of_parameters = back(g, blocks[-1][0]() if blocks else x)
+            gradients[:0] = of_parameters
+        return g, *gradients
+
+    return y, backward
+
+
+def _block(
     x: Array,
     w1: Array, b1: Array, gamma1: Array, beta1: Array,
     w2: Array, b2: Array, gamma2: Array, beta2: Array,
-    *, norm1: dict, norm2: dict,
-):  # fmt: skip
-    """A block of a ConvMixer.   x (N, H, W, C), w1 (k, k, C), w2 (C, C), the others (C,) -> as x
+    *, norm1: dict[str, Any], norm2: dict[str, Any],
+) -> tuple[Callable[[], Array], Callable[[Array, Array], tuple[Array, ...]]]:  # fmt: skip
+    """A block of a ConvMixer: what computes y, as often as it is asked, and the way back.
 
         z₁ = depthwise(x, w₁) + b₁     u = s₁ gelu(z₁) + t₁ + x        mixes places
         z₂ = u w₂ + b₂                 y = s₂ gelu(z₂) + t₂            mixes channels
 
-    u is never written to memory: it goes into the product as it is computed. And back:
+    u is never written to memory: it goes into the product as it is computed. And back, x given:
 
         du = dz₂ w₂ᵀ                                  dw₂ = uᵀ dz₂            db₂ = Σ dz₂
         dx = dz₁ convolved with the flipped w₁ + du   dw₁ = correlate(x, dz₁) db₁ = Σ dz₁
 
     The sums that the first norm needs are taken from du while it is still in cache.
-    norm1, norm2: what `batch_norm` takes by name: running_mean, running_var, momentum, eps.
     """
     m = x.size // x.shape[-1]
     z1, mean1, var1 = kernels.mix_places(x, w1, b1)
@@ -100,12 +131,13 @@ def fused_block(
     z2, mean2, var2 = kernels.mix_channels(z1, x, scale1, beta1 - mean1 * scale1, w2, b2)
     rstd2 = _rstd(mean2, var2, m, norm2)
     scale2 = gamma2 * rstd2
-
     saved = [z2]  # from where backward takes it, so that dx can have its memory
-    y = kernels.gelu_affine(z2, scale2, beta2 - mean2 * scale2)
-    del z2
+    del x, z2
 
-    def backward(g):
+    def output():
+        return kernels.gelu_affine(saved[0], scale2, beta2 - mean2 * scale2)
+
+    def backward(g, x):
         z2 = saved.pop()
         dgamma2, dbeta2 = kernels.gelu_norm_sums(z2, g, mean2, rstd2)
         du, dw2, db2, dgamma1, dbeta1 = kernels.mix_channels_backward(
@@ -117,4 +149,4 @@ def fused_block(
         )
         return dx, dw1, db1, dgamma1, dbeta1, dw2, db2, dgamma2, dbeta2
 
-    return y, backward
+    return output, backward

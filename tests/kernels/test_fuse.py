@@ -1,6 +1,7 @@
 """minimix.fuse: the same parameters, the same numbers, the same errors."""
 
 import sys
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import pytest
 import minimix as mx
 from minimix import nn
 from minimix.functional import cross_entropy
-from minimix.functional.fused import fused_block, fused_embedding
+from minimix.functional.fused import fused_blocks, fused_embedding
 from minimix.testing import gradcheck
 
 NETS = [(24, 2, 5, 2, 16, 6), (40, 1, 3, 4, 20, 3), (16, 2, 4, 1, 9, 2)]
@@ -168,20 +169,40 @@ def test_gradients_of_the_fused_operations(backend):
     def embedding(x, w, b, gamma, beta):
         return fused_embedding(x, w, b, gamma, beta, norm=norm(3))
 
-    def block(*inputs):
-        return fused_block(*inputs, norm1=norm(3), norm2=norm(3))
+    def blocks(*inputs):
+        return fused_blocks(*inputs, norms=[(norm(3), norm(3))] * 2)
 
     c = 3
     with mx.backend(backend):
         for f, inputs in (
             (embedding, (draw(2, 4, 4, 2), draw(2, 2, 2, c), draw(c), draw(c), draw(c))),
             (
-                block,
-                (
-                    draw(2, 4, 3, c), draw(3, 3, c), draw(c), draw(c), draw(c),
-                    draw(c, c), draw(c), draw(c), draw(c),
-                ),
+                blocks,
+                (draw(2, 4, 3, c), *(
+                    t for _ in range(2) for t in (
+                        draw(3, 3, c), draw(c), draw(c), draw(c),
+                        draw(c, c), draw(c), draw(c), draw(c),
+                    )
+                )),
             ),
         ):  # fmt: skip
             report = gradcheck(f, inputs)
             assert report.ok, str(report)
+
+
+@pytest.mark.parametrize("backend", mx.kernels.BACKENDS)
+def test_two_arrays_a_block_are_kept_for_the_way_back(backend):
+    depth, x = 6, mx.Tensor(np.zeros((32, 8, 8, 16), np.float32), requires_grad=True)
+    parameters = [
+        mx.Tensor(np.ones(shape, np.float32), requires_grad=True)
+        for shape in ((3, 3, 16), (16,), (16,), (16,), (16, 16), (16,), (16,), (16,))
+    ]
+    settings = {k: np.float32(v) if k.startswith("r") else v for k, v in norm(16).items()}
+    with mx.backend(backend):
+        mx.kernels.gelu(x.array)  # what a back end needs for itself
+        tracemalloc.start()
+        y = fused_blocks(x, *parameters * depth, norms=[(settings, settings)] * depth)
+        kept, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    y.backward(np.ones(y.shape))
+    assert 2 * depth + 1 <= kept / x.array.nbytes < 2 * depth + 2

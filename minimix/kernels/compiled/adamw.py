@@ -9,7 +9,7 @@ import numpy as np
 
 from ..threads import run
 from ._jit import kernel
-from .rows import PIECE
+from .rows import PIECE, pieces
 from .simd import lanes, load, pointer_to, sqrt, store, take
 
 from_buffer = c_char.from_buffer
@@ -42,26 +42,50 @@ def _adamw(queue, like, places, rates, decay, beta1, beta2, eps):
 def adamw_update(moved, lr, beta1, beta2, eps, weight_decay):
     # A network has many parameters, most of them small. Handing their arrays to compiled code one
     # by one takes as long as moving them; so it gets their addresses, all at once.
-    kept = []  # an address keeps nothing alive
-    work: dict[np.dtype, tuple[list, list]] = {}  # by dtype: places, rates
-    moved = [each for each in moved if each[0].size]
+    tables: dict[np.dtype, list[tuple[int, ...]]] = {}  # by dtype, a row for each parameter
+    kept: list[np.ndarray] = []  # an address keeps nothing alive
+    copied: list[tuple[np.ndarray, np.ndarray]] = []
     for p, g, m, v, t in moved:
-        if g.dtype != p.dtype or g.shape != p.shape:  # one set by hand; an address knows neither
-            g = np.array(np.broadcast_to(g, p.shape), p.dtype)
-        rows = [a if a.flags.carray else a.copy(order="C") for a in (p, g, m, v)]
-        kept.append(rows)
-        places, rates = work.setdefault(p.dtype, ([], []))
-        at = [addressof(from_buffer(row)) for row in rows]  # five times faster than asking NumPy
-        for start in range(0, p.size, PIECE):
-            shift = start * p.itemsize
-            places.append([a + shift for a in at] + [min(PIECE, p.size - start)])
-            rates.append((lr / (1.0 - beta1**t), (1.0 - beta2**t) ** -0.5))
-    for dtype, (places, rates) in work.items():
+        dtype = p.dtype
+        if g.dtype != dtype or g.shape != p.shape:  # one set by hand; an address knows neither
+            g = np.array(np.broadcast_to(g, p.shape), dtype)
+            kept.append(g)
+        try:
+            row = _addresses(p, g, m, v)
+        except (TypeError, ValueError):  # empty, or not in one piece that may be written to
+            flat = [np.array(a, order="C") for a in (p, g, m, v)]
+            copied += [(p, flat[0]), (m, flat[2]), (v, flat[3])]
+            kept += flat
+            if not p.size:
+                continue
+            row = _addresses(*flat)
+        tables.setdefault(dtype, []).append((*row, p.size, t))
+    for dtype, rows in tables.items():
+        places, rates = _pieces(np.array(rows), dtype.itemsize, lr, beta1, beta2)
         run(
-            _adamw, len(places), np.empty(0, dtype), np.array(places), np.array(rates),
+            _adamw, len(places), np.empty(0, dtype), places, rates,
             1.0 - lr * weight_decay, float(beta1), float(beta2), float(eps),
         )  # fmt: skip
-    for (p, _, m, v, _), (p_row, _, m_row, v_row) in zip(moved, kept, strict=True):
-        for a, row in ((p, p_row), (m, m_row), (v, v_row)):
-            if row is not a:
-                a[...] = row
+    for a, copy in copied:
+        a[...] = copy
+
+
+def _addresses(p, g, m, v):
+    # Five times as fast as asking NumPy; for the same reason in no loop.
+    return (
+        addressof(from_buffer(p)), addressof(from_buffer(g)),
+        addressof(from_buffer(m)), addressof(from_buffer(v)),
+    )  # fmt: skip
+
+
+def _pieces(rows, itemsize, lr, beta1, beta2):
+    """From rows of four addresses, size and t: `places` and `rates`, in pieces."""
+    size, t = rows[:, 4], rows[:, 5]
+    count = pieces(size)
+    of = np.repeat(np.arange(len(rows)), count)
+    start = (np.arange(len(of)) - (np.cumsum(count) - count)[of]) * PIECE
+    places = rows[of, :5]
+    places[:, :4] += start[:, None] * itemsize
+    places[:, 4] = np.minimum(size[of] - start, PIECE)
+    rates = np.stack([lr / (1.0 - beta1**t), (1.0 - beta2**t) ** -0.5], axis=1)
+    return places, rates[of]
