@@ -27,7 +27,7 @@ def mix(x: np.ndarray) -> np.ndarray:
 
 @lru_cache(1024)  # every batch of an epoch asks for the same
 def _fold(key: int, part: int) -> int:
-    """A key made of two, both below 2⁶⁴."""
+    """A key made of a key and a whole number, modulo 2⁶⁴."""
     return int(mix(np.array([(key * int(_GAMMA) + part + int(_GAMMA)) % 2**64], np.uint64))[0])
 
 

@@ -132,7 +132,6 @@ def _block(
     rstd2 = _rstd(mean2, var2, m, norm2)
     scale2 = gamma2 * rstd2
     saved = [z2]  # from where backward takes it, so that dx can have its memory
-    del x, z2
 
     def output():
         return kernels.gelu_affine(saved[0], scale2, beta2 - mean2 * scale2)

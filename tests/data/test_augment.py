@@ -127,6 +127,16 @@ def test_a_piece_larger_than_the_padded_image_is_refused():
         Augment(padding=1, size=9)(images, index, index, 0, 0)
 
 
+@pytest.mark.parametrize(
+    "images",
+    [np.zeros((2, 8, 8, 1), np.uint8), np.zeros((2, 8, 8, 3)), np.zeros((8, 8, 3), np.uint8)],
+)
+def test_other_images_are_refused(images):
+    index = np.arange(len(images))
+    with pytest.raises(ValueError, match=r"images must be uint8 \(N, H, W, 3\)"):
+        Augment()(images, index, index, 0, 0)
+
+
 @given(st.integers(1, 12), st.integers(1, 12), st.integers(0, 3), st.integers(1, 5))
 @settings(max_examples=30, deadline=None)
 def test_any_size(h, w, padding, n):
@@ -301,6 +311,35 @@ def test_operations_are_drawn_evenly(monkeypatch):
             assert shares[smooth] == pytest.approx(1 / 12, abs=0.004)
         for other in (Retouch.INVERT, Retouch.SHARPNESS, Retouch.EQUALIZE):
             assert shares[other] == pytest.approx(1 / 30, abs=0.003)
+
+
+@pytest.mark.parametrize(("policy", "colour"), [((2, 12), (0, 0, 0)), ("timm", (125, 123, 114))])
+def test_what_comes_from_outside(policy, colour):
+    """torchvision fills with black, timm with the mean colour: a flat image has no third colour."""
+    flat = np.full(IMAGES.shape, (200, 40, 90), np.uint8)
+    x, _ = replace(NOTHING, randaugment=policy)(flat, LABELS, INDICES, 0, 0)
+    fill = (x == normalize(np.uint8([[colour]]))).all(-1)
+    own = (x == x[:, 16:17, 16:17]).all(-1)
+    drawn_over = ~own.all(axis=(1, 2))
+    assert drawn_over.sum() > 40
+    # Not always: a second operation may change the colour of what the first one filled in.
+    assert (fill | own).all(axis=(1, 2))[drawn_over].mean() > 0.6
+
+
+def test_jitter_is_three_factors_in_any_order():
+    n = 6000
+    draws = Draws(0, 0, np.arange(n))
+    steps = randaugment.color_jitter(0.3, draws)
+    operations, parameters = (np.stack(part) for part in zip(*steps, strict=True))
+    orders, counts = np.unique(operations, axis=1, return_counts=True)
+    assert orders.shape == (3, 6)
+    assert abs(counts / n - 1 / 6).max() < 0.02
+    for i, kind in enumerate((Retouch.BRIGHTNESS, Retouch.CONTRAST, Retouch.SATURATION)):
+        factor = parameters[:, 0][operations == kind]
+        assert len(factor) == n
+        np.testing.assert_array_equal(
+            np.sort(factor), np.sort(draws.uniform(f"jitter {i}", 0.7, 1.3))
+        )
 
 
 # ------------------------------------------------------------------ erasing, mixing, targets

@@ -121,7 +121,8 @@ def test_packed_instructions(kernel, kinds, size):
 )
 def test_pictures_packed_and_nothing_fused(kernel):
     images, fill = numba.uint8[:, :, :, ::1], numba.uint8[::1]
-    fresh = numba.njit(**_jit.OPTIONS | {"fastmath": False})(kernel.py_func)
+    options = {name: kernel.targetoptions[name] for name in _jit.OPTIONS}
+    fresh = numba.njit(**options)(kernel.py_func)
     fresh.compile((images, numba.int64[::1], numba.int64, numba.float64[:, ::1], fill))
     listing = fresh.inspect_asm(fresh.signatures[0])
     assert re.search(PACKED[platform.machine()][4], listing)

@@ -74,6 +74,8 @@ def mix(
 ) -> tuple[np.ndarray, np.ndarray]:
     """MixUp or CutMix of each image with its mirror place in the batch, and of their targets.
 
+    In place on x.
+
     λ is drawn once a batch from Beta(α, α), α being `mixup` or `cutmix`; where neither is 0, a
     coin decides which. MixUp: λ x + (1 − λ) x', Zhang et al., arXiv:1710.09412. CutMix: a box of
     the share 1 − λ comes from x', Yun et al., arXiv:1905.04899; λ is what the border leaves of it.

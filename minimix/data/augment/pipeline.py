@@ -14,7 +14,7 @@ from minimix.data.augment.randaugment import (
     rand_augment_timm,
 )
 from minimix.data.draws import Draws
-from minimix.data.loader import Batch, normalize
+from minimix.data.loader import Batch, check_images, normalize
 from minimix.kernels import Retouch
 
 
@@ -28,8 +28,8 @@ class Augment:
     are the labels, or where mixing or label smoothing needs it float32 (n, n_classes).
 
     What an image looks like is a function of seed, epoch and its index; what it is mixed with, of
-    the batch it is in. Errors: ValueError naming the setting that makes no sense, or a `size` that
-    the padded image does not have.
+    the batch it is in. Errors: ValueError naming the setting that makes no sense, a `size` that the
+    padded image does not have, or images and labels that are not of this form.
     """
 
     crop: str | None = "pad"  # "pad": pad, then cut; "resized": cut, then enlarge
@@ -87,6 +87,7 @@ class Augment:
     def __call__(
         self, images: np.ndarray, labels: np.ndarray, indices: np.ndarray, seed: int, epoch: int
     ) -> Batch:
+        check_images(images, labels)  # compiled code takes what it gets
         draws = Draws(seed, epoch, indices)
         h, w = images.shape[1:3]
         if self.crop == "pad":
@@ -124,7 +125,9 @@ class Augment:
         if self.crop == "resized":
             widest = min(h, round(w / self.ratio[0])), min(w, round(h * self.ratio[1]))
             box = boxes(draws, "crop", shape, self.scale, self.ratio, shape, widest)
-            steps.append((np.full(n, Retouch.ENLARGE), np.stack([*box, *box[:2]]).astype(float)))
+            parameters = np.zeros((6, n))
+            parameters[:4] = box
+            steps.append((np.full(n, Retouch.ENLARGE), parameters))
         if self.flip:
             which = draws.uniform("flip") < 0.5
             if self.flip == "alternating":  # Jordan, arXiv:2404.00498

@@ -26,8 +26,8 @@ Parameters: TypeAlias = Callable[[np.ndarray, int, int], np.ndarray]
 
 # ------------------------------------------------------------------ affine maps
 
-# A map (6, m) says where each output pixel comes from, as Pillow's Image.transform takes it:
-# x_in = a x + b y + c, y_in = d x + e y + f, for pixel centres at halves.
+# A map (6, m) says where each output pixel comes from; its numbers are those of `Retouch`, and of
+# Pillow's Image.transform.
 
 
 def translation(x: np.ndarray | float, y: np.ndarray | float) -> np.ndarray:

@@ -37,7 +37,7 @@ def _pad_crop(images, rows, columns, top, left, out):
 
 def pad_crop(images, top, left, padding, mode, size=None):
     n, h, w = images.shape[:3]
-    options = {"mode": "reflect"} if mode == "reflect" else {"constant_values": -1}
+    options = {"constant_values": -1} if mode == "zero" else {"mode": "reflect"}
     rows, columns = (np.pad(np.arange(length), padding, **options) for length in (h, w))
     out = np.empty((n, *(size or (h, w)), 3), np.uint8)
     images = images if images.flags.carray else images.copy(order="C")
@@ -242,12 +242,12 @@ def _recolour(images, which, operation, p, fill):
     table = np.empty((3, 256), np.uint8)
     for i in which:
         grey = 0.0
-        if operation == Retouch.CONTRAST:
+        if operation == Retouch.CONTRAST:  # the mean of its greys, rounded
             total = 0
             image = images[i].reshape(-1)
             for pixel in range(np.uint64(image.size) // THREE):
                 total += _grey(image, THREE * pixel)
-            grey = np.floor(total / (images[i].size // 3) + 0.5)
+            grey = np.floor(total / (image.size // 3) + 0.5)
         kept = 256 - (1 << (8 - int(p[0, i]))) if operation == Retouch.POSTERIZE else 0
         for v in range(256):
             value = np.uint8(255 - v)
@@ -275,9 +275,9 @@ def _redistribute(images, which, operation, p, fill):
                 counts[c, pixel[c]] += 1
         for c in range(3):
             low, high = 0, 255
-            while counts[c, low] == 0:
+            while low < 255 and counts[c, low] == 0:
                 low += 1
-            while counts[c, high] == 0:
+            while high > 0 and counts[c, high] == 0:
                 high -= 1
             scale = 255.0 / (high - low) if high > low else 1.0
             shift = low * scale if high > low else 0.0
@@ -298,8 +298,14 @@ _KERNELS = {
     Retouch.NEAREST: _nearest,
     Retouch.BILINEAR: _smooth,
     Retouch.BICUBIC: _smooth,
+    Retouch.BRIGHTNESS: _recolour,
+    Retouch.CONTRAST: _recolour,
     Retouch.SATURATION: _saturate,
     Retouch.SHARPNESS: _sharpen,
+    Retouch.POSTERIZE: _recolour,
+    Retouch.SOLARIZE: _recolour,
+    Retouch.SOLARIZE_ADD: _recolour,
+    Retouch.INVERT: _recolour,
     Retouch.AUTOCONTRAST: _redistribute,
     Retouch.EQUALIZE: _redistribute,
 }
@@ -311,5 +317,5 @@ def retouch(images, operations, parameters, fill):
     for chosen, given in zip(operations, parameters, strict=True):
         for operation in set(chosen.tolist()) - {Retouch.NONE}:
             which = np.flatnonzero(chosen == operation)
-            _KERNELS.get(operation, _recolour)(images, which, operation, given, fill)
+            _KERNELS[operation](images, which, operation, given, fill)
     return images

@@ -41,6 +41,5 @@ __all__ = [
     "depthwise_conv2d_dw", "depthwise_conv2d_dx", "embed", "erf", "gelu", "gelu_affine",
     "gelu_backward", "gelu_norm_backward", "gelu_norm_sums", "gelu_tanh", "gelu_tanh_backward",
     "infer_channels", "infer_places", "matmul", "mix_channels", "mix_channels_backward",
-    "mix_places", "mix_places_backward", "normalize", "pad_crop",
-    "retouch",
+    "mix_places", "mix_places_backward", "normalize", "pad_crop", "retouch",
 ]  # fmt: skip

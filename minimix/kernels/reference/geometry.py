@@ -92,8 +92,7 @@ def _stretch(
 
 # ------------------------------------------------------------------ affine maps
 
-# A map (6, n) says where each output pixel comes from, as Pillow's Image.transform takes it:
-# x_in = a x + b y + c, y_in = d x + e y + f, for pixel centres at halves.
+# maps (6, n): a to f of x_in = a x + b y + c, y_in = d x + e y + f, for pixel centres at halves.
 
 
 def affine_nearest(images: np.ndarray, maps: np.ndarray, fill: np.ndarray) -> np.ndarray:
