@@ -14,11 +14,11 @@ Importing it imports NumPy and nothing else; kernels are compiled when one is fi
 from . import functional, kernels, models, nn, optim
 from .autograd import Tensor, no_grad, op
 from .fuse import fuse
+from .gradcheck import gradcheck
 from .kernels import backend
 from .models import ConvMixer
 from .nn import Module, Parameter
 from .optim import SGD, AdamW
-from .testing import gradcheck
 
 __version__ = "0.1.0"
 

@@ -405,9 +405,9 @@ def add_gradcheck(commands: Any) -> None:
 
 
 def gradcheck(args: argparse.Namespace) -> int:
-    from . import gradcases
+    from .gradcheck.cases import run
 
-    return gradcases.run(args.operations, args.backend)
+    return run(args.operations, args.backend)
 
 
 # ------------------------------------------------------------------ lessons

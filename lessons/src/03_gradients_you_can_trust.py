@@ -17,10 +17,10 @@ import numpy as np
 
 import minimix as mx
 from minimix import functional as F
+from minimix.gradcheck import gradcheck
 from minimix.learn import show
 from minimix.learn.check import check
 from minimix.learn.suspects import suspects
-from minimix.testing import gradcheck
 
 fig, ax = show.subplots(size=(7, 3.2), alt="Seven curves of a loss over 40 steps, one for each "
                         "suspect. All fall, each at its own pace; none stands out.")
@@ -301,7 +301,7 @@ for name in sorted(guilty(suspects())):
 #
 # ## Yours and the library's
 #
-# `minimix.testing.gradcheck` is your `compare`, with a five-point difference and, for small inputs,
+# `minimix.gradcheck` is your `compare`, with a five-point difference and, for small inputs,
 # every number. It checks whole models as well, with all their parameters:
 
 # %%
@@ -317,7 +317,7 @@ print(gradcheck(mx.op(lies), list(inputs), raise_on_failure=False))
 
 # %% [markdown]
 # The last line names the operation, the argument, the place and both numbers. Read
-# **`minimix/testing.py`**; its first page tells you why it does what yours does not.
+# **`minimix/gradcheck/check.py`**; its first page tells you why it does what yours does not.
 #
 # **Go further.** Write an eighth suspect and give the line-up to a friend. · Make `compare` fail on a
 # backward that changes its `g` in place. · Why does `gradcheck` never report an error of exactly 0?

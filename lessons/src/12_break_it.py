@@ -499,7 +499,7 @@ for group, library in LIBRARY.items():
 # %% [markdown]
 # It passes. Its own tests are in the folder **`tests/`**, and you know all their ideas by now: the
 # same oracles, properties and gradient checks, with sizes drawn by a machine that looks for the
-# unlucky ones (*hypothesis*). **`minimix/testing.py`** is `gradcheck`; and
+# unlucky ones (*hypothesis*). **`minimix/gradcheck/check.py`** is `gradcheck`; and
 # **`minimix/learn/broken.py`** is where the suspects live.
 #
 # **Go further.** What would your `test_adamw` not notice? ($\beta_1$ and $\beta_2$ exchanged, for

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from minimix import Tensor
-from minimix.gradcases import CASES
+from minimix.gradcheck.cases import CASES
 
 OPERATIONS = [
     case

@@ -6,9 +6,9 @@ import inspect
 
 import pytest
 
-from minimix import functional, gradcases, kernels, models, nn
-from minimix.gradcases import CASES, Case, run
-from minimix.testing import Report
+from minimix import functional, kernels, models, nn
+from minimix.gradcheck import Report, cases
+from minimix.gradcheck.cases import CASES, Case, run
 
 BACKENDS = [
     "numpy",
@@ -97,7 +97,7 @@ def test_the_table_of_one_operation(capsys):
 
 
 def test_a_wrong_gradient_is_told_and_exits_with_1(capsys, monkeypatch):
-    monkeypatch.setattr(gradcases, "CASES", (fake("exp", 1e-9), fake("log", 0.5)))
+    monkeypatch.setattr(cases, "CASES", (fake("exp", 1e-9), fake("log", 0.5)))
     assert run(backend="numpy") == 1
     out = capsys.readouterr().out
     rows = {line.split()[0]: line for line in out.splitlines() if "fake  " in line}

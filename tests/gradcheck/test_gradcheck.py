@@ -8,7 +8,7 @@ import pytest
 import minimix as mx
 from minimix import Tensor, gradcheck, nn, op
 from minimix import functional as F
-from minimix.testing import GradcheckError, Report
+from minimix.gradcheck import GradcheckError, Report
 
 
 def random(*shape, seed=0):

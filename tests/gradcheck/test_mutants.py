@@ -4,7 +4,7 @@ import pytest
 from mutants import MUTANTS
 
 from minimix import kernels
-from minimix.gradcases import CASES
+from minimix.gradcheck.cases import CASES
 
 
 def test_there_are_enough():

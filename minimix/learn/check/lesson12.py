@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from ...autograd import Tensor
+from ...gradcheck import gradcheck
 from ...kernels import reference
 from ...models import ConvMixer
 from ...optim import AdamW
-from ...testing import gradcheck
 from .. import broken
 from . import Answer, Case, Exercise
 

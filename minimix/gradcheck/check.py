@@ -38,7 +38,7 @@ from typing import Any
 
 import numpy as np
 
-from .autograd import Array, Tensor, no_grad
+from ..autograd import Array, Tensor, no_grad
 
 FEW = 512  # numbers, inputs and outputs together, up to which the whole Jacobian is taken
 ADJOINT_RTOL = 1e-12

@@ -20,11 +20,11 @@ from typing import Any
 
 import numpy as np
 
-from . import functional as F
-from . import kernels, models, nn
-from .autograd import Array, Tensor
-from .fuse import fuse
-from .testing import Report, gradcheck
+from .. import functional as F
+from .. import kernels, models, nn
+from ..autograd import Array, Tensor
+from ..fuse import fuse
+from .check import Report, gradcheck
 
 Draw = Callable[[np.random.Generator], Array]
 

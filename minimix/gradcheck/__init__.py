@@ -1,0 +1,12 @@
+"""Gradient checking: backward against finite differences of forward.
+
+    check.py    gradcheck(f, inputs): is the backward of f right?
+    cases.py    what `minimix gradcheck` checks: every operation, layer and model
+
+The check knows tensors alone. The cases stand above all that they check, so they are imported by
+name: `from minimix.gradcheck.cases import CASES`.
+"""
+
+from .check import GradcheckError, Report, gradcheck
+
+__all__ = ["GradcheckError", "Report", "gradcheck"]
