@@ -9,7 +9,7 @@ import pytest
 import minimix as mx
 from minimix import nn
 from minimix.functional import cross_entropy
-from minimix.functional.fused import fused_blocks, fused_embedding
+from minimix.fuse import fused_blocks, fused_embedding
 from minimix.gradcheck import gradcheck
 
 NETS = [(24, 2, 5, 2, 16, 6), (40, 1, 3, 4, 20, 3), (16, 2, 4, 1, 9, 2)]
