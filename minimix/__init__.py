@@ -8,8 +8,12 @@
     loss.backward()
     optimizer.step()
 
-Importing it imports NumPy and nothing else; kernels are compiled when one is first called.
+Importing it imports NumPy and nothing else; kernels are compiled when one is first called, and
+`mx.data` and `mx.train` are imported when they are first asked for.
 """
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 from . import functional, kernels, models, nn, optim
 from .autograd import Tensor, no_grad, op
@@ -19,8 +23,10 @@ from .kernels import backend
 from .models import ConvMixer
 from .nn import Module, Parameter
 from .optim import SGD, AdamW
+from .version import __version__
 
-__version__ = "0.1.0"
+if TYPE_CHECKING:
+    from . import data, train
 
 __all__ = [
     "SGD",
@@ -29,7 +35,9 @@ __all__ = [
     "Module",
     "Parameter",
     "Tensor",
+    "__version__",
     "backend",
+    "data",
     "functional",
     "fuse",
     "gradcheck",
@@ -39,4 +47,16 @@ __all__ = [
     "no_grad",
     "op",
     "optim",
+    "train",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """The rooms that need more than NumPy."""
+    if name in ("data", "train"):
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

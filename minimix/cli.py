@@ -14,9 +14,10 @@ from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from . import __version__, kernels
+from . import kernels
 from .errors import MinimixError
 from .train.config import PRESETS, Config, option
+from .version import __version__
 
 if TYPE_CHECKING:
     from .data import Dataset

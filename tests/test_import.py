@@ -1,5 +1,6 @@
 """`import minimix` is light, and everything works where Numba cannot be imported."""
 
+import importlib.metadata
 import importlib.util
 import json
 import os
@@ -8,6 +9,8 @@ import subprocess
 import sys
 
 import pytest
+
+import minimix
 
 HEAVY = ["numba", "llvmlite", "matplotlib", "tqdm", "safetensors", "PIL", "torch"]
 
@@ -31,6 +34,21 @@ def test_importing_imports_nothing_heavy():
     assert "numpy" in loaded
     assert not set(HEAVY) & set(loaded)
     assert "minimix.kernels.compiled" not in loaded
+
+
+def test_the_rooms_that_need_more_are_there_when_asked_for():
+    code = """
+import json, sys
+import minimix as mx
+before = "minimix.train" in sys.modules
+print(json.dumps([before, mx.data.load.__name__, mx.train.__name__, mx.__version__, dir(mx)]))
+"""
+    before, load, train, version, names = python(code)
+    assert (before, load, train) == (False, "load", "minimix.train")
+    assert version == importlib.metadata.version("minimix")
+    assert {"data", "train", "ConvMixer"} <= set(names)
+    with pytest.raises(AttributeError, match="module 'minimix' has no attribute 'attic'"):
+        _ = minimix.attic
 
 
 def test_importing_takes_little_more_than_importing_numpy():

@@ -8,9 +8,9 @@ import math
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 
-from .. import __version__
 from ..train.progress import clock
 from ..train.saved import config_of
+from ..version import __version__
 from .charts import look, number, percent, table
 from .classes import classes, classes_compared, mistakes
 from .curves import curves, epoch_table

@@ -15,6 +15,7 @@ from ..data import Dataset
 from ..errors import CheckpointError
 from ..models import ConvMixer
 from ..optim import Optimizer, WeightAverage
+from ..version import __version__
 from .config import Config, option
 
 MAY_CHANGE = ("data", "threads")  # settings that name where, not what
@@ -120,8 +121,6 @@ class State:
 
 def described(config: Config, data: Dataset) -> dict[str, Any]:
     """What has to be known beside the weights to use them: settings, classes, versions."""
-    from .. import __version__
-
     return {
         "version": __version__,
         "config": asdict(config),
