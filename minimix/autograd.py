@@ -441,7 +441,7 @@ def op(function: Callable[..., tuple[Array, Callable[[Array], Any]]]) -> Callabl
                 out._version = t._version
         if _mode.recording and any(t.requires_grad for t in tensors):
             out.requires_grad = True
-            inputs = tuple(a if isinstance(a, Tensor) else _NO_TENSOR for a in args)
+            inputs = tuple(a if isinstance(a, Tensor) else NO_TENSOR for a in args)
             out.node = Node(name, names_of(args), inputs, out, result[1])
         return out
 
@@ -466,4 +466,4 @@ def _array(a: Any, dtype: np.dtype) -> Array | None:
     return a.array if isinstance(a, Tensor) else np.asarray(a, dtype=dtype)
 
 
-_NO_TENSOR = Tensor(0.0)  # stands on the tape where an argument was not a tensor
+NO_TENSOR = Tensor(0.0)  # stands on the tape where an argument was not a tensor

@@ -424,7 +424,7 @@ def add_lessons(commands: Any) -> None:
 
 
 def lessons(args: argparse.Namespace) -> int:
-    from .learn import lessons
+    from lessons import command
 
-    folder = args.folder or lessons.DEFAULT
-    return lessons.main(folder, check_progress=args.check, open_lab=not args.no_open)
+    folder = args.folder or command.DEFAULT
+    return command.main(folder, check_progress=args.check, open_lab=not args.no_open)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+import lessons
 import minimix
 
 FLOORS = [  # from the ground up, each room or file; "" is minimix/__init__.py, the public face
@@ -16,7 +17,7 @@ FLOORS = [  # from the ground up, each room or file; "" is minimix/__init__.py, 
     {"models", "optim"},
     {"fuse"},
     {"train"},
-    {"learn", "report"},
+    {"report"},
     {""},
     {"gradcheck.cases"},
     {"cli"},
@@ -37,6 +38,15 @@ def imports(name, is_package, source, modules):
         else:
             continue
         yield from (one for one in found if one.split(".")[0] == "minimix")
+
+
+def named(node):
+    """The modules that an import statement names, as it names them."""
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    if isinstance(node, ast.ImportFrom) and not node.level:
+        return [node.module]
+    return []
 
 
 def house(root):
@@ -129,3 +139,31 @@ def test_what_breaks_the_rules_is_noticed(tmp_path, path, text, complaint):
         files["nn/layers.py"] = "from .a import something"
     write()
     assert any(complaint in line for line in wrong(house(tmp_path)))
+
+
+def test_only_the_lessons_command_knows_the_lessons():
+    root = Path(minimix.__file__).parent
+    guests = {
+        path.relative_to(root).parts[0]
+        for path in root.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        for name in named(node)
+        if name.split(".")[0] == "lessons"
+    }
+    assert guests == {"cli.py"}
+
+
+def test_lessons_use_what_the_framework_makes_public():
+    """Nothing whose name begins with _, and what minimix itself exports from there."""
+    for path in Path(lessons.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if not isinstance(node, ast.ImportFrom) or node.level or not node.module:
+                continue
+            if node.module.split(".")[0] != "minimix":
+                continue
+            for alias in node.names:
+                assert not alias.name.startswith("_"), f"{path} imports {alias.name}"
+                if node.module != "minimix":
+                    assert alias.name not in minimix.__all__, (
+                        f"{path}: from minimix import {alias.name}"
+                    )

@@ -8,18 +8,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lessons import ROOT, build, command, folders
+from lessons.check import Exercise, check, examine, exercises
 from minimix.errors import MinimixError
-from minimix.learn import build, lessons
-from minimix.learn.check import Exercise, check, examine, exercises
 
-SOURCES = build.sources()
-NUMBERS = [path.stem[:2] for path in SOURCES]
+LESSONS = folders()
+NUMBERS = [folder.name[:2] for folder in LESSONS]
 EXERCISES = [e for number in NUMBERS for e in exercises(number)]
 MISTAKES = [(e, message) for e in EXERCISES for message in e.mistakes]
 
 
-def cells(path: Path, solved: bool) -> list[str]:
-    book = build.notebook(path, solved)
+def cells(lesson: Path, solved: bool) -> list[str]:
+    book = build.notebook(lesson, solved)
     return ["".join(c["source"]) for c in book["cells"] if c["cell_type"] == "code"]
 
 
@@ -34,25 +34,25 @@ def short(message: str) -> str:
 # ---- the notebooks are what their sources say
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=NUMBERS)
-def test_the_student_notebook_is_built_from_its_source(path):
-    written = (build.ROOT / f"{path.stem}.ipynb").read_text(encoding="utf-8")
-    assert written == build.to_json(build.notebook(path, solved=False)), (
-        f"python -m minimix.learn.build {path.stem[:2]}"
+@pytest.mark.parametrize("lesson", LESSONS, ids=NUMBERS)
+def test_the_student_notebook_is_built_from_its_source(lesson):
+    written = (ROOT / f"{lesson.name}.ipynb").read_text(encoding="utf-8")
+    assert written == build.to_json(build.notebook(lesson, solved=False)), (
+        f"python -m lessons.build {lesson.name[:2]}"
     )
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=NUMBERS)
-def test_the_solved_notebook_is_built_from_its_source_and_was_run(path):
-    solved = build.ROOT / "solved" / f"{path.stem}.ipynb"
+@pytest.mark.parametrize("lesson", LESSONS, ids=NUMBERS)
+def test_the_solved_notebook_is_built_from_its_source_and_was_run(lesson):
+    solved = ROOT / "solved" / f"{lesson.name}.ipynb"
     written = json.loads(solved.read_text(encoding="utf-8"))
-    expected = build.notebook(path, solved=True)
+    expected = build.notebook(lesson, solved=True)
     outputs = [c.pop("outputs") for c in written["cells"] if c["cell_type"] == "code"]
     counts = [c.pop("execution_count") for c in written["cells"] if c["cell_type"] == "code"]
     for cell in expected["cells"]:
         cell.pop("outputs", None)
         cell.pop("execution_count", None)
-    assert written == expected, f"python -m minimix.learn.build {path.stem[:2]} --execute"
+    assert written == expected, f"python -m lessons.build {lesson.name[:2]} --execute"
     assert counts == list(range(1, len(counts) + 1))
     for output in (o for cell in outputs for o in cell):
         assert output["output_type"] != "error"
@@ -63,16 +63,16 @@ def test_the_solved_notebook_is_built_from_its_source_and_was_run(path):
 
 
 def test_no_notebook_without_a_source_and_all_of_them_are_small():
-    stems = {path.stem for path in SOURCES}
-    assert {p.stem for p in build.ROOT.glob("*.ipynb")} == stems
-    assert {p.stem for p in build.ROOT.glob("solved/*.ipynb")} == stems
-    assert sum(p.stat().st_size for p in build.ROOT.rglob("*.ipynb")) < 6e6
+    stems = {lesson.name for lesson in LESSONS}
+    assert {p.stem for p in ROOT.glob("*.ipynb")} == stems
+    assert {p.stem for p in ROOT.glob("solved/*.ipynb")} == stems
+    assert sum(p.stat().st_size for p in ROOT.rglob("*.ipynb")) < 6e6
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=NUMBERS)
-def test_a_lesson_has_the_form_that_writing_md_asks_for(path):
-    found = build.parse(path.read_text(encoding="utf-8"))
-    number = path.stem[:2]
+@pytest.mark.parametrize("lesson", LESSONS, ids=NUMBERS)
+def test_a_lesson_has_the_form_that_writing_md_asks_for(lesson):
+    found = build.parse(build.source(lesson))
+    number = lesson.name[:2]
     assert found[0].source.startswith(f"# {number} · ")
     for word in ("**You build**", "**You need**", "**It takes**") if number != "00" else ():
         assert word in found[0].source
@@ -90,31 +90,31 @@ def test_a_lesson_has_the_form_that_writing_md_asks_for(path):
         assert any("**Predict" in cell.source for cell in found)
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=NUMBERS)
-def test_the_table_of_lessons_has_it_with_its_running_time(path):
-    table = (build.ROOT / "README.md").read_text(encoding="utf-8")
-    row = next((r for r in table.splitlines() if f"(solved/{path.stem}.ipynb)" in r), None)
-    assert row, f"lessons/README.md has no row for {path.stem}"
-    opening = build.parse(path.read_text(encoding="utf-8"))[0].source
+@pytest.mark.parametrize("lesson", LESSONS, ids=NUMBERS)
+def test_the_table_of_lessons_has_it_with_its_running_time(lesson):
+    table = (ROOT / "README.md").read_text(encoding="utf-8")
+    row = next((r for r in table.splitlines() if f"(solved/{lesson.name}.ipynb)" in r), None)
+    assert row, f"lessons/README.md has no row for {lesson.name}"
+    opening = build.parse(build.source(lesson))[0].source
     time = re.search(r"work through, (.*?) to run", opening)
     assert time
-    assert row.endswith(f" {time[1]} |"), f"{path.stem} says {time[1]}"
+    assert row.endswith(f" {time[1]} |"), f"{lesson.name} says {time[1]}"
 
 
 # ---- the checkers: the solution passes, the stub does not, nor does any mistake
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=NUMBERS)
-def test_solutions_pass(path):
-    reports = lessons.examine_cells(cells(path, solved=True))
-    assert list(reports) == [e.name for e in exercises(path.stem[:2])]
+@pytest.mark.parametrize("lesson", LESSONS, ids=NUMBERS)
+def test_solutions_pass(lesson):
+    reports = command.examine_cells(cells(lesson, solved=True))
+    assert list(reports) == [e.name for e in exercises(lesson.name[:2])]
     for report in reports.values():
         assert report.passed, report
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=NUMBERS)
-def test_stubs_are_not_written_yet(path):
-    for report in lessons.examine_cells(cells(path, solved=False)).values():
+@pytest.mark.parametrize("lesson", LESSONS, ids=NUMBERS)
+def test_stubs_are_not_written_yet(lesson):
+    for report in command.examine_cells(cells(lesson, solved=False)).values():
         assert not report.passed
         assert report.lines[0].startswith("not written yet"), report
 
@@ -214,7 +214,7 @@ def test_checking_what_is_no_exercise_names_those_there_are():
 
 def test_copying_never_touches_what_is_there(tmp_path):
     folder = tmp_path / "mine"
-    assert lessons.copy(folder) == [f"{len(SOURCES)} notebooks copied to {folder}"]
+    assert command.copy(folder) == [f"{len(LESSONS)} notebooks copied to {folder}"]
     first, second = sorted(folder.iterdir())[:2]
     book = json.loads(first.read_text(encoding="utf-8"))
     mine = copy.deepcopy(book)
@@ -224,32 +224,30 @@ def test_copying_never_touches_what_is_there(tmp_path):
     old["metadata"]["minimix"]["edition"] = "an older one"
     second.write_text(json.dumps(old), encoding="utf-8")
 
-    said = lessons.copy(folder)
+    said = command.copy(folder)
     assert json.loads(first.read_text(encoding="utf-8")) == mine
     assert json.loads(second.read_text(encoding="utf-8")) == old
-    assert said[0] == f"{len(SOURCES)} kept as they were"
+    assert said[0] == f"{len(LESSONS)} kept as they were"
     assert f"{second.name} is of another edition" in said[1]
-    assert lessons.edition(second.with_suffix(".new.ipynb")) == lessons.edition(
-        build.ROOT / second.name
-    )
+    assert command.edition(second.with_suffix(".new.ipynb")) == command.edition(ROOT / second.name)
 
 
 def test_the_first_lesson_is_opened_once_then_the_folder(tmp_path, monkeypatch):
     opened = []
-    monkeypatch.setattr(lessons.importlib.util, "find_spec", lambda name: name)  # installed or not
-    monkeypatch.setattr(lessons.subprocess, "call", lambda command: opened.append(command[-1]))
+    monkeypatch.setattr(command.importlib.util, "find_spec", lambda name: name)  # installed or not
+    monkeypatch.setattr(command.subprocess, "call", lambda command: opened.append(command[-1]))
     folder = tmp_path / "mine"
     for _ in range(2):
-        lessons.main(folder)
-    lessons.main(folder, open_lab=False)
+        command.main(folder)
+    command.main(folder, open_lab=False)
     assert opened == [str(folder / "00_start_here.ipynb"), str(folder)]
 
 
 def test_progress_exercise_by_exercise(tmp_path):
-    lessons.copy(tmp_path)
+    command.copy(tmp_path)
     first = next(tmp_path.glob("01_*.ipynb"))
     text = first.read_text(encoding="utf-8")
-    source = next(p for p in SOURCES if p.stem == first.stem)
+    source = next(folder for folder in LESSONS if folder.name == first.stem)
     done = build.notebook(source, solved=True)
     stubs = build.notebook(source, solved=False)
     # The first exercise solved, a magic line, an endless loop that is no definition, and a cell
@@ -262,7 +260,7 @@ def test_progress_exercise_by_exercise(tmp_path):
     first.write_text(build.to_json(stubs), encoding="utf-8")
     for other in set(tmp_path.glob("*.ipynb")) - {first}:
         other.unlink()
-    said = lessons.progress(tmp_path)
+    said = command.progress(tmp_path)
     assert "✓ 01.multiply\n" in said
     assert "· 01.tanh                  not written yet: tanh\n" in said
     assert said.endswith("1 of 5 exercises solved")
@@ -277,11 +275,11 @@ def test_progress_survives_endless_definitions_and_broken_files(tmp_path):
     }
     book.write_text(json.dumps({"cells": [cell]}), encoding="utf-8")
     with pytest.raises(MinimixError, match="still running after 2 s"):
-        lessons.examine_notebook(book, timeout=2)
+        command.examine_notebook(book, timeout=2)
     book.write_text("no notebook", encoding="utf-8")
     with pytest.raises(MinimixError, match="could not be read as a notebook"):
-        lessons.examine_notebook(book)
+        command.examine_notebook(book)
     with pytest.raises(MinimixError, match="there is no folder"):
-        lessons.progress(tmp_path / "nowhere")
+        command.progress(tmp_path / "nowhere")
     with pytest.raises(MinimixError, match="is a file"):
-        lessons.copy(book)
+        command.copy(book)

@@ -6,7 +6,7 @@ import pytest
 from minimix.kernels import reference
 
 pytest.importorskip("matplotlib", reason="pictures need matplotlib, of the extra lessons")
-from minimix.learn import show
+from lessons import show
 
 
 def test_reads_finds_the_window_of_a_convolution_by_running_it():

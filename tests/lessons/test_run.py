@@ -8,22 +8,22 @@ import os
 
 import pytest
 
+from lessons import build, folders
 from minimix.errors import MinimixError
-from minimix.learn import build
 
 pytest.importorskip("nbclient", reason="needs the extra minimix[lessons]")
 pytest.importorskip("ipykernel", reason="needs the extra minimix[lessons]")
 
 # Jupyter's own libraries warn about themselves.
 pytestmark = pytest.mark.filterwarnings("default")
-SOURCES = build.sources()
-NUMBERS = [path.stem[:2] for path in SOURCES]
+LESSONS = folders()
+NUMBERS = [folder.name[:2] for folder in LESSONS]
 TEACHES_NUMBA = {"04"}
 RUNS = [
-    pytest.param(path, backend, id=f"{path.stem[:2]}-{backend}")
-    for path in SOURCES
+    pytest.param(lesson, backend, id=f"{lesson.name[:2]}-{backend}")
+    for lesson in LESSONS
     for backend in ("numba", "numpy")
-    if backend == "numba" or path.stem[:2] not in TEACHES_NUMBA
+    if backend == "numba" or lesson.name[:2] not in TEACHES_NUMBA
 ]
 
 
@@ -33,18 +33,18 @@ def _asked_for(request):
         pytest.skip("runs every notebook; set MINIMIX_TEST_NOTEBOOKS=1")
 
 
-@pytest.mark.parametrize(("path", "backend"), RUNS)
-def test_the_solved_lesson_runs(path, backend, monkeypatch):
+@pytest.mark.parametrize(("lesson", "backend"), RUNS)
+def test_the_solved_lesson_runs(lesson, backend, monkeypatch):
     monkeypatch.setenv("MINIMIX_BACKEND", backend)
-    book = build.execute(build.notebook(path, solved=True))
+    book = build.execute(build.notebook(lesson, solved=True))
     said = [o for c in book["cells"] if c["cell_type"] == "code" for o in c["outputs"]]
     assert not [o for o in said if o.get("name") == "stderr"]
     assert not [o for o in said if str(o.get("data", {}).get("text/plain", "")).startswith("✗")]
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=NUMBERS)
-def test_the_student_notebook_runs_up_to_its_first_stub(path):
-    book = build.notebook(path, solved=False)
+@pytest.mark.parametrize("lesson", LESSONS, ids=NUMBERS)
+def test_the_student_notebook_runs_up_to_its_first_stub(lesson):
+    book = build.notebook(lesson, solved=False)
     if not any("your turn: " in str(cell) for cell in book["cells"]):
         build.execute(book)
         return

@@ -1,0 +1,45 @@
+"""Lesson 00, start here: how an exercise works."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..check import Exercise
+
+
+def accuracy_by(predict=lambda logits: logits.argmax(axis=1), share=np.mean):
+    return lambda logits, labels: share(predict(logits) == labels)
+
+
+def largest_equals_label(logits, labels):
+    return np.mean(logits.max(axis=1) == labels)
+
+
+accuracy = Exercise(
+    "00.accuracy",
+    reference=accuracy_by(),
+    cases=lambda rng: [
+        (
+            "two of three right",
+            (np.array([[0.1, 2.0], [5.0, 1.0], [0.0, 0.5]]), np.array([1, 0, 0])),
+        ),
+        ("50 rows of 10 classes", (rng.normal(size=(50, 10)), rng.integers(0, 10, 50))),
+        ("4 rows of 4 classes, all right", (np.eye(4), np.arange(4))),
+    ],
+    mistakes={
+        "this is how many are right; divide by how many there are, or take the mean": accuracy_by(
+            share=np.sum
+        ),
+        "this is the share that is wrong": accuracy_by(share=lambda right: 1 - right.mean()),
+        "this is in per cent; a share lies between 0 and 1": accuracy_by(
+            share=lambda right: 100 * right.mean()
+        ),
+        "this compares the largest logit with the label; which *place* it has is what counts: "
+        "argmax": largest_equals_label,
+        "argmin finds the smallest logit; the network's answer is the largest": accuracy_by(
+            lambda logits: logits.argmin(axis=1)
+        ),
+    },
+)
+
+EXERCISES = [accuracy]

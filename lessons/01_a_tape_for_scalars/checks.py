@@ -1,0 +1,359 @@
+"""Lesson 01, a tape for scalars."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import Any
+
+from ..check import Exercise
+
+serials = itertools.count()
+
+
+class Value:
+    """The Value of the lesson."""
+
+    def __init__(self, data, inputs=(), op="", backward=None):
+        self.data = data
+        self.grad = None
+        self.inputs = inputs
+        self.op = op
+        self.backward = backward
+        self.serial = next(serials)
+
+
+# ---- multiply, tanh: an operation is tried on numbers x, y and a g: result, then gradients
+
+
+def there_and_back(op, *numbers):
+    result, backward = op(*numbers[:-1])
+    gradients = backward(numbers[-1])
+    if not isinstance(gradients, tuple):
+        raise TypeError("backward(g) should return a tuple, even of one: (dx,)")
+    return result, *gradients
+
+
+def operation(forward, *gradients):
+    """An operation written as formulas: forward(x, …) and gradients(g, x, …)."""
+
+    def op(*inputs):
+        return forward(*inputs), lambda g: tuple(d(g, *inputs) for d in gradients)
+
+    return op
+
+
+def product(x, y):
+    return x * y
+
+
+multiply = Exercise(
+    "01.multiply",
+    reference=operation(product, lambda g, x, y: g * y, lambda g, x, y: g * x),
+    outputs=("x·y", "dx", "dy"),
+    run=there_and_back,
+    cases=lambda rng: [
+        ("x=2, y=-3, g=1", (2.0, -3.0, 1.0)),
+        ("x=2, y=-3, g=10", (2.0, -3.0, 10.0)),
+        ("x=0, y=5, g=-1", (0.0, 5.0, -1.0)),
+        ("three random numbers", tuple(rng.normal(size=3).tolist())),
+    ],
+    mistakes={
+        "dx and dy are swapped: when x moves, the product moves y times as far": operation(
+            product, lambda g, x, y: g * x, lambda g, x, y: g * y
+        ),
+        "you forgot g: the slopes y and x are right, but each is multiplied by g": operation(
+            product, lambda g, x, y: y, lambda g, x, y: x
+        ),
+        "this hands g on as it is, which is what a sum does": operation(
+            product, lambda g, x, y: g, lambda g, x, y: g
+        ),
+        "g was added; the chain rule multiplies: g · slope": operation(
+            product, lambda g, x, y: g + y, lambda g, x, y: g + x
+        ),
+        "the way there adds: the result should be x · y": operation(
+            lambda x, y: x + y, lambda g, x, y: g * y, lambda g, x, y: g * x
+        ),
+    },
+)
+
+tanh = Exercise(
+    "01.tanh",
+    reference=operation(math.tanh, lambda g, x: g * (1 - math.tanh(x) ** 2)),
+    outputs=("tanh x", "dx"),
+    run=there_and_back,
+    cases=lambda rng: [
+        ("x=0, g=1", (0.0, 1.0)),
+        ("x=1.5, g=2", (1.5, 2.0)),
+        ("x=-0.7, g=-1", (-0.7, -1.0)),
+        ("x=30, g=1", (30.0, 1.0)),
+    ],
+    mistakes={
+        "you used x where t = tanh x belongs: the slope is 1 − t², not 1 − x²": operation(
+            math.tanh, lambda g, x: g * (1 - x**2)
+        ),
+        "you forgot g: dx = g (1 − t²)": operation(math.tanh, lambda g, x: 1 - math.tanh(x) ** 2),
+        "the square is missing: the slope is 1 − t², not 1 − t": operation(
+            math.tanh, lambda g, x: g * (1 - math.tanh(x))
+        ),
+        "the slope of tanh is 1 − t²; 1 + t² never gets smaller": operation(
+            math.tanh, lambda g, x: g * (1 + math.tanh(x) ** 2)
+        ),
+    },
+)
+
+
+# ---- record
+
+
+def recorder(numbers=lambda v: v.data, wrap=Value, keep=tuple, name=lambda op: op.__name__):
+    """A `record` of which one step can be replaced by a wrong one."""
+
+    def record(op, *given):
+        inputs = [v if hasattr(v, "data") else wrap(v) for v in given]
+        result, backward = op(*(numbers(v) for v in inputs))
+        return Value(result, keep(inputs), name(op), backward)
+
+    return record
+
+
+def describe(record, op, *inputs):
+    """What a recorded value remembers; Values are those of the notebook that wrote `record`."""
+    own = record.__globals__.get("Value", Value)
+    value = record(op, *(own(v.data) if isinstance(v, Value) else v for v in inputs))
+    sources = [getattr(v, "data", f"the plain number {v!r}") for v in value.inputs]
+    return value.data, sources, value.op, list(value.backward(2.0)), type(value.inputs).__name__
+
+
+record_multiply = multiply.reference
+record_multiply.__name__ = "multiply"
+x, y = Value(2.0), Value(-3.0)
+
+
+def forgets_backward(op, *inputs):
+    value = recorder()(op, *inputs)
+    value.backward = lambda g: ()
+    return value
+
+
+record = Exercise(
+    "01.record",
+    reference=recorder(),
+    outputs=("data", "the numbers of inputs", "op", "backward(2)", "the type of inputs"),
+    run=describe,
+    cases=lambda rng: [
+        ("record(multiply, Value(2), Value(-3))", (record_multiply, x, y)),
+        ("record(multiply, Value(2), 4.0)", (record_multiply, x, 4.0)),
+    ],
+    mistakes={
+        "keep the inputs themselves, in a tuple, in the order in which they were given": recorder(
+            keep=lambda inputs: tuple(inputs[::-1])
+        ),
+        "inputs should be a tuple: tuple(…)": recorder(keep=list),
+        "op should be the operation's name, op.__name__, not the operation": recorder(
+            name=lambda op: op
+        ),
+        "you forgot to keep the inputs: without them there is no way back": recorder(
+            keep=lambda inputs: ()
+        ),
+        "a plain number among the inputs has to become a Value first": recorder(
+            wrap=lambda number: number, numbers=lambda v: getattr(v, "data", v)
+        ),
+        "op computes with numbers: call it on the inputs' .data, not on the Values": recorder(
+            numbers=lambda v: v
+        ),
+    },
+)
+
+
+# ---- newest_first and backward, tried on tapes built with the Value above
+
+add = operation(lambda x, y: x + y, lambda g, x, y: g, lambda g, x, y: g)
+add.__name__ = "add"
+remember = recorder()
+
+
+def two_uses():
+    """d = a·b + a"""
+    a, b = Value(2.0), Value(-3.0)
+    return remember(add, remember(record_multiply, a, b), a)
+
+
+def square():
+    """x·x"""
+    x = Value(3.0)
+    return remember(record_multiply, x, x)
+
+
+def uneven():
+    """y = ((x·x)·x)·x + x: short ways and long ones back to the same x."""
+    x = Value(1.5)
+    y = x
+    for _ in range(3):
+        y = remember(record_multiply, y, x)
+    return remember(add, y, x)
+
+
+def doublings(n=24):
+    """y = y + y, n times"""
+    y = Value(1.0)
+    for _ in range(n):
+        y = remember(add, y, y)
+    return y
+
+
+def chain(n=3000):
+    """1 + 1 + … + 1"""
+    y = Value(1.0)
+    for _ in range(n):
+        y = remember(add, y, 1.0)
+    return y
+
+
+def leaf():
+    """x alone"""
+    return Value(5.0)
+
+
+def tapes(*builders):
+    return lambda rng: [(builder.__doc__, (builder,)) for builder in builders]
+
+
+def behind(result):
+    """Reference order, independent of `newest_first` as the student may write it."""
+    found: dict[int, Any] = {}
+    rest = [result]
+    while rest:
+        value = rest.pop()
+        if value.serial not in found:
+            found[value.serial] = value
+            rest.extend(value.inputs)
+    return [found[serial] for serial in sorted(found, reverse=True)]
+
+
+def by_recursion(result):
+    seen = set()
+
+    def visit(value):
+        if value not in seen:
+            seen.add(value)
+            for source in value.inputs:
+                visit(source)
+
+    visit(result)
+    return sorted(seen, key=lambda v: -v.serial)
+
+
+def as_found(result):
+    order, waiting = {}, [result]
+    while waiting:
+        value = waiting.pop()
+        if value not in order:
+            order[value] = True
+            waiting.extend(value.inputs)
+    return list(order)
+
+
+def with_repeats(result):
+    found: list[Any] = []
+    waiting = [result]
+    while waiting and len(found) < 10_000:
+        value = waiting.pop()
+        found.append(value)
+        waiting.extend(value.inputs)
+    return sorted(found, key=lambda v: -v.serial)
+
+
+def serials_relative_to_the_oldest(newest_first, build):
+    """The order as numbers that do not depend on how many Values were made before."""
+    result = build()
+    oldest = behind(result)[-1].serial
+    return [value.serial - oldest for value in newest_first(result)]
+
+
+newest_first = Exercise(
+    "01.newest_first",
+    reference=behind,
+    run=serials_relative_to_the_oldest,
+    cases=tapes(leaf, two_uses, square, uneven, chain),
+    mistakes={
+        "this is oldest first: add reverse=True": lambda result: behind(result)[::-1],
+        "a value that is used twice is in your list twice: remember which ones you "
+        "have seen": with_repeats,
+        "these are the right values in the order in which you met them: sort them by "
+        "serial": as_found,
+        "a long chain is too deep for a function that calls itself: use a loop and a "
+        "list": by_recursion,
+        "result itself is missing from the list": lambda result: behind(result)[1:],
+        "only result and its direct inputs are here: go on to their inputs": lambda result: sorted(
+            {result, *result.inputs}, key=lambda v: -v.serial
+        ),
+    },
+)
+
+
+def goes_back(order=behind, seed=1.0, share=lambda old, new: old + new, g=lambda v: v.grad):
+    """A `backward` of which one step can be replaced by a wrong one."""
+
+    def backward(result):
+        values = order(result)
+        for value in values:
+            value.grad = 0.0
+        result.grad = seed
+        for value in values:
+            if value.backward:
+                for source, gradient in zip(value.inputs, value.backward(g(value)), strict=True):
+                    source.grad = share(source.grad, gradient)
+
+    return backward
+
+
+def all_gradients(backward, build):
+    """Every gradient, newest first."""
+    result = build()
+    backward(result)
+    return [value.grad for value in behind(result)]
+
+
+def twice(backward, build):
+    result = build()
+    backward(result)
+    backward(result)
+    return [value.grad for value in behind(result)]
+
+
+def without_reset(result):
+    values = behind(result)
+    for value in values:
+        value.grad = value.grad or 0.0
+    result.grad = 1.0
+    for value in values:
+        if value.backward:
+            for source, gradient in zip(value.inputs, value.backward(value.grad), strict=True):
+                source.grad += gradient
+
+
+backward = Exercise(
+    "01.backward",
+    reference=goes_back(),
+    run=lambda backward, build, how=all_gradients: how(backward, build),
+    cases=lambda rng: [
+        *tapes(leaf, two_uses, square, uneven, doublings, chain)(rng),
+        ("backward called twice on d = a·b + a", (two_uses, twice)),
+    ],
+    mistakes={
+        "a value that was used twice kept only the last share: add with +=": goes_back(
+            share=lambda old, new: new
+        ),
+        "all is 0: the result's own gradient has to start at 1": goes_back(seed=0.0),
+        "every value handed on 1: hand on its own grad, value.backward(value.grad)": goes_back(
+            g=lambda v: 1.0
+        ),
+        "oldest first hands gradients on before they have arrived; go through "
+        "newest_first(result)": goes_back(order=lambda result: behind(result)[::-1]),
+        "in the second call the gradients of the first were still there: set all to 0.0 "
+        "first": without_reset,
+    },
+)
+
+EXERCISES = [multiply, tanh, record, newest_first, backward]

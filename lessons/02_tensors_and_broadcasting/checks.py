@@ -1,0 +1,271 @@
+"""Lesson 02, tensors and broadcasting."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from minimix.autograd import unbroadcast as library_unbroadcast
+
+from ..check import Exercise
+
+# ---- unbroadcast
+
+
+def copies_one(g, shape):
+    """The first of the copies instead of their sum."""
+    g = g[(0,) * (g.ndim - len(shape))]
+    return g[tuple(slice(0, 1) if n == 1 else slice(None) for n in shape)]
+
+
+def only_missing(g, shape):
+    return g.sum(axis=tuple(range(g.ndim - len(shape))))
+
+
+def without_keepdims(g, shape):
+    g = only_missing(g, shape)
+    return g.sum(axis=tuple(i for i, n in enumerate(shape) if n == 1))
+
+
+def averages(g, shape):
+    total = library_unbroadcast(g, shape)
+    return total * (total.size / g.size)
+
+
+def only_ones(g, shape):
+    return g.sum(axis=tuple(i for i, n in enumerate(shape) if n == 1), keepdims=True)
+
+
+unbroadcast = Exercise(
+    "02.unbroadcast",
+    reference=library_unbroadcast,
+    cases=lambda rng: [
+        (f"g {g} to {shape}", (rng.normal(size=g), shape))
+        for g, shape in [
+            ((3, 4), (4,)),
+            ((3, 4), (3, 1)),
+            ((3, 4), (1, 4)),
+            ((3, 4), (3, 4)),
+            ((2, 3, 4), (3, 1)),
+            ((2, 3, 4), (2, 1, 1)),
+            ((2, 3, 4), ()),
+        ]
+    ],
+    mistakes={
+        "these are sums over the missing axes only; axes of length 1 were stretched "
+        "too": only_missing,
+        "the axes of length 1 are gone: sum them with keepdims=True": without_keepdims,
+        "this is the mean of the copies; their gradients add up": averages,
+        "this is the gradient of the first copy only; sum over all of them": copies_one,
+        "the axes in front that `shape` does not have are still there: sum over them": only_ones,
+    },
+)
+
+
+# ---- operations on arrays: there and back
+
+
+def there_and_back(op, *arrays):
+    *inputs, g = arrays
+    result, backward = op(*inputs)
+    gradients = backward(g)
+    return result, *(gradients if isinstance(gradients, tuple) else (gradients,))
+
+
+def operation(forward, *gradients):
+    """An operation written as formulas: forward(x, …) and gradients(g, x, …)."""
+
+    def op(*inputs):
+        return forward(*inputs), lambda g: tuple(d(g, *inputs) for d in gradients)
+
+    return op
+
+
+def product(x, y):
+    return x * y
+
+
+def dx_of_product(g, x, y):
+    return library_unbroadcast(g * y, x.shape)
+
+
+def dy_of_product(g, x, y):
+    return library_unbroadcast(g * x, y.shape)
+
+
+multiply = Exercise(
+    "02.multiply",
+    reference=operation(product, dx_of_product, dy_of_product),
+    outputs=("x·y", "dx", "dy"),
+    run=there_and_back,
+    cases=lambda rng: [
+        (f"x {a}, y {b}", (rng.normal(size=a), rng.normal(size=b), rng.normal(size=c)))
+        for a, b, c in [
+            ((2, 3), (2, 3), (2, 3)),
+            ((3, 1), (4,), (3, 4)),
+            ((3, 4), (4,), (3, 4)),
+            ((2, 1, 4), (3, 1), (2, 3, 4)),
+        ]
+    ],
+    mistakes={
+        "dx and dy have the shape of the result: bring each back to the shape of its own "
+        "argument with unbroadcast": operation(
+            product, lambda g, x, y: g * y, lambda g, x, y: g * x
+        ),
+        "dx and dy are swapped: dx is g·y, dy is g·x": operation(
+            product,
+            lambda g, x, y: library_unbroadcast(g * x, x.shape),
+            lambda g, x, y: library_unbroadcast(g * y, y.shape),
+        ),
+        "you forgot g: dx = g·y, dy = g·x": operation(
+            product,
+            lambda g, x, y: library_unbroadcast(y + 0 * g, x.shape),
+            lambda g, x, y: library_unbroadcast(x + 0 * g, y.shape),
+        ),
+        "sum after multiplying, not before: the sum of g·x is not the sum of g times x": operation(
+            product,
+            lambda g, x, y: library_unbroadcast(library_unbroadcast(g, x.shape) * y, x.shape),
+            lambda g, x, y: library_unbroadcast(library_unbroadcast(g, y.shape) * x, y.shape),
+        ),
+    },
+)
+
+
+def matrix_product(x, w):
+    return x @ w
+
+
+def dx_of_matmul(g, x, w, *b):
+    return g @ w.T
+
+
+def dw_of_matmul(g, x, w, *b):
+    return x.T @ g
+
+
+def matrices(rng, m, k, c, *more):
+    return rng.normal(size=(m, k)), rng.normal(size=(k, c)), *more, rng.normal(size=(m, c))
+
+
+matmul = Exercise(
+    "02.matmul",
+    reference=operation(matrix_product, dx_of_matmul, dw_of_matmul),
+    outputs=("x @ w", "dx", "dw"),
+    run=there_and_back,
+    cases=lambda rng: [
+        ("all square, 3×3", matrices(rng, 3, 3, 3)),
+        ("x (5, 4), w (4, 3)", matrices(rng, 5, 4, 3)),
+        ("float32, x (2, 6), w (6, 1)", tuple(a.astype("f") for a in matrices(rng, 2, 6, 1))),
+    ],
+    mistakes={
+        "w is not turned round: dx sums over c, the last axis of g and of w: g @ w.T": operation(
+            matrix_product, lambda g, x, w: g @ w, dw_of_matmul
+        ),
+        "x is not turned round: dw sums over m, the first axis of x and of g: x.T @ g": operation(
+            matrix_product, dx_of_matmul, lambda g, x, w: x @ g
+        ),
+        "dw came out as its own transpose: (C, K) instead of (K, C)": operation(
+            matrix_product, dx_of_matmul, lambda g, x, w: g.T @ x
+        ),
+        "dx came out as its own transpose: (K, M) instead of (M, K)": operation(
+            matrix_product, lambda g, x, w: w @ g.T, dw_of_matmul
+        ),
+        "dx and dw are in the wrong order: first that of x, then that of w": operation(
+            matrix_product, dw_of_matmul, dx_of_matmul
+        ),
+    },
+)
+
+
+def affine(x, w, b):
+    return x @ w + b
+
+
+def db_of_linear(g, x, w, b):
+    return g.sum(axis=0)
+
+
+linear = Exercise(
+    "02.linear",
+    reference=operation(affine, dx_of_matmul, dw_of_matmul, db_of_linear),
+    outputs=("y", "dx", "dw", "db"),
+    run=there_and_back,
+    cases=lambda rng: [
+        ("x (3, 3), w (3, 3), b (3,)", matrices(rng, 3, 3, 3, rng.normal(size=3))),
+        ("x (5, 4), w (4, 3), b (3,)", matrices(rng, 5, 4, 3, rng.normal(size=3))),
+        ("one row: x (1, 4), w (4, 2), b (2,)", matrices(rng, 1, 4, 2, rng.normal(size=2))),
+    ],
+    mistakes={
+        "you forgot to sum the bias over the batch: db has one number a column": operation(
+            affine, dx_of_matmul, dw_of_matmul, lambda g, x, w, b: g
+        ),
+        "db is summed over the wrong axis: the rows are the batch, axis 0": operation(
+            affine, dx_of_matmul, dw_of_matmul, lambda g, x, w, b: g.sum(axis=1)
+        ),
+        "db is the mean over the batch; gradients of copies add up": operation(
+            affine, dx_of_matmul, dw_of_matmul, lambda g, x, w, b: g.mean(axis=0)
+        ),
+        "the bias is missing in y": operation(
+            lambda x, w, b: x @ w, dx_of_matmul, dw_of_matmul, db_of_linear
+        ),
+        "the slope for b is 1, not b: db = Σ g": operation(
+            affine, dx_of_matmul, dw_of_matmul, lambda g, x, w, b: (g * b).sum(axis=0)
+        ),
+    },
+)
+
+
+# ---- cross_entropy
+
+
+def entropy(
+    shift=True, divide=True, one_hot=1.0, mean=True, sign=-1.0, with_g=True, axis=1
+):  # fmt: skip
+    """A `cross_entropy` of which one step can be left out or be wrong."""
+
+    def cross_entropy(logits, *, labels):
+        n = len(labels)
+        z = logits - logits.max(axis=axis, keepdims=True) if shift else logits
+        log_p = z - np.log(np.exp(z).sum(axis=axis, keepdims=True))
+        picked = log_p[np.arange(n), labels]
+
+        def backward(g):
+            dz = np.exp(log_p)
+            dz[np.arange(n), labels] -= one_hot
+            return (g if with_g else 1.0) * dz / (n if divide else 1)
+
+        return sign * (picked.mean() if mean else picked.sum()), backward
+
+    return cross_entropy
+
+
+def try_entropy(cross_entropy, logits, labels, g):
+    loss, backward = cross_entropy(logits, labels=labels)
+    gradient = backward(g)
+    return loss, gradient[0] if isinstance(gradient, tuple) else gradient
+
+
+cross_entropy = Exercise(
+    "02.cross_entropy",
+    reference=entropy(),
+    outputs=("the loss", "dlogits"),
+    run=try_entropy,
+    cases=lambda rng: [
+        ("3 rows of 3 classes", (rng.normal(size=(3, 3)), np.array([2, 0, 1]), 1.0)),
+        ("5 rows of 4 classes, g=2", (rng.normal(size=(5, 4)), np.array([3, 0, 1, 1, 2]), 2.0)),
+        (
+            "logits of 1000 and -1000",
+            (np.array([[1000.0, 0.0, -1000.0], [0.0, 900.0, 1.0]]), np.array([0, 2]), 1.0),
+        ),
+    ],
+    mistakes={
+        "large logits overflow: take the largest of each row off first": entropy(shift=False),
+        "the gradient is not divided by N, though the loss is a mean": entropy(divide=False),
+        "this is the gradient p/N: at the right class 1 is taken off": entropy(one_hot=0.0),
+        "the loss is the sum over the batch, not its mean": entropy(mean=False),
+        "the loss has the wrong sign: it is minus the logarithm": entropy(sign=1.0),
+        "you forgot g: what the rest of the computation sends back": entropy(with_g=False),
+        "softmax runs over the batch; it should run over the classes, axis 1": entropy(axis=0),
+    },
+)
+
+EXERCISES = [unbroadcast, multiply, matmul, linear, cross_entropy]

@@ -1,0 +1,235 @@
+"""Lesson 03, gradients you can trust."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .. import suspects as lineup
+from ..check import Exercise
+
+# ---- slope
+
+
+def cube(x):
+    return x**3
+
+
+def central(f, x, h):
+    return (f(x + h) - f(x - h)) / (2 * h)
+
+
+slope = Exercise(
+    "03.slope",
+    reference=central,
+    rtol=1e-6,
+    cases=lambda rng: [
+        ("f = sin, x = 1, h = 0.1", (np.sin, 1.0, 0.1)),
+        ("f = x³, x = 2, h = 0.5", (cube, 2.0, 0.5)),
+        ("f = exp, x = -1, h = 0.01", (np.exp, -1.0, 0.01)),
+    ],
+    mistakes={
+        "this steps to one side only: from x − h to x + h": lambda f, x, h: (f(x + h) - f(x)) / h,
+        "the run is 2h long, not h": lambda f, x, h: (f(x + h) - f(x - h)) / h,
+        "`/ 2 * h` divides by 2 and multiplies by h: write `/ (2 * h)`": lambda f, x, h: (
+            (f(x + h) - f(x - h)) / 2 * h
+        ),
+        "the sign: rise is f(x + h) − f(x − h)": lambda f, x, h: (f(x - h) - f(x + h)) / (2 * h),
+        "this is the rise alone; divide by the run, 2h": lambda f, x, h: f(x + h) - f(x - h),
+    },
+)
+
+
+# ---- numerical_gradient
+
+
+def number_by_number(one_sided=False, divisor=2.0, step_everywhere=False, keep=False, flat=False):
+    """A `numerical_gradient` of which one step can be wrong."""
+
+    def numerical_gradient(f, x, h=1e-5):
+        gradient = np.zeros_like(x)
+        step = np.zeros_like(x)
+        for i in np.ndindex(x.shape):
+            if not keep:
+                step = np.zeros_like(x)
+            step[i] = h
+            if step_everywhere:
+                step[...] = h
+            back = 0 * step if one_sided else step
+            gradient[i] = (f(x + step) - f(x - back)) / (divisor * h)
+        return gradient.ravel() if flat else gradient
+
+    return numerical_gradient
+
+
+def weighted_cubes(x):
+    return float((x**3 * np.arange(1, x.size + 1).reshape(x.shape)).sum())
+
+
+def product_of_all(x):
+    return float(np.prod(x))
+
+
+numerical_gradient = Exercise(
+    "03.numerical_gradient",
+    reference=number_by_number(),
+    rtol=1e-7,
+    run=lambda answer, f, x, h: answer(f, x, h=h),
+    cases=lambda rng: [
+        ("f = Σ i·xᵢ³, x (2, 3)", (weighted_cubes, rng.normal(size=(2, 3)), 1e-3)),
+        ("f = product of all, x (4,)", (product_of_all, rng.uniform(1, 2, 4), 1e-3)),
+    ],
+    mistakes={
+        "all numbers of x moved at once: put h only at index i": number_by_number(
+            step_everywhere=True
+        ),
+        "the numbers moved before were still moved: take each step back, or start from a "
+        "fresh step": number_by_number(keep=True),
+        "this steps to one side only: f(x + step) − f(x − step), over 2h": number_by_number(
+            one_sided=True, divisor=1.0
+        ),
+        "the run is 2h long, not h": number_by_number(divisor=1.0),
+        "the gradient should have the shape of x": number_by_number(flat=True),
+    },
+)
+
+
+# ---- compare: tried on right and wrong operations; what counts is who passes
+
+
+def square(x):
+    return x * x, lambda g: (2 * x * g,)
+
+
+def doubled_square(x):
+    return x * x, lambda g: (4 * x * g,)
+
+
+def negated_square(x):
+    return x * x, lambda g: (-2 * x * g,)
+
+
+def lying_softmax(x):
+    return lineup.softmax(x)[0], lambda g: (np.zeros_like(x),)
+
+
+def product(x, y):
+    return x * y, lambda g: (g * y, g * x)
+
+
+def half_wrong(x, y):
+    return x * y, lambda g: (g * y, g)
+
+
+def comparer(
+    cotangent=lambda rng, shape: rng.normal(size=shape),
+    signed=False,
+    per_h=2.0,
+    all_inputs=True,
+    absolute=False,
+    with_v=True,
+):
+    """A `compare` of which one step can be wrong."""
+
+    def compare(op, inputs, rng, h=1e-5):
+        y, backward = op(*inputs)
+        v = cotangent(rng, y.shape)
+        errors = []
+        for i, dx in enumerate(backward(v)):
+            u = rng.normal(size=inputs[i].shape)
+            there, back = (op(*inputs[:i], inputs[i] + s * u, *inputs[i + 1 :])[0] for s in (h, -h))
+            does = ((v if with_v else 1.0) * (there - back)).sum() / (per_h * h)
+            says = (dx * u).sum()
+            error = (says - does) if signed else abs(says - does)
+            size = 1.0 if absolute else abs(says) + abs(does) + 1e-300
+            errors.append(error / size if all_inputs or i == 0 else 0.0)
+        return errors
+
+    return compare
+
+
+def verdict(compare, op, inputs):
+    """What a comparison says of each input: "right", "wrong", or the number between."""
+    errors = compare(op, inputs, np.random.default_rng(0))
+    return [
+        "right" if abs(e) < 1e-6 else "wrong" if 1e-3 < e <= 1.001 else f"{e:.2g}" for e in errors
+    ]
+
+
+compare = Exercise(
+    "03.compare",
+    reference=comparer(),
+    run=verdict,
+    cases=lambda rng: [
+        ("x², whose backward is right", (square, (rng.normal(size=(3, 4)),))),
+        ("x·y, right for both", (product, (rng.normal(size=(3, 4)), rng.normal(size=(3, 4))))),
+        ("x², whose backward says 4x", (doubled_square, (rng.normal(size=(3, 4)),))),
+        ("x², whose backward says −2x", (negated_square, (rng.normal(size=(3, 4)),))),
+        ("x·y, wrong for y", (half_wrong, (rng.normal(size=(3, 4)), rng.normal(size=(3, 4))))),
+        ("softmax, which is right", (lineup.softmax, (rng.normal(size=(3, 4)),))),
+        ("softmax, whose backward says 0", (lying_softmax, (rng.normal(size=(3, 4)),))),
+        ("x² of large numbers", (square, (1e4 * rng.normal(size=(3, 4)),))),
+    ],
+    mistakes={
+        "the rise was divided by h; the run is 2h long": comparer(per_h=1.0),
+        "`does` is not weighed with v: backward was asked about v, so forward must be "
+        "too": comparer(with_v=False),
+        "this is the difference without its absolute value: too small is wrong, too": comparer(
+            signed=True
+        ),
+        "the difference is not divided by |says| + |does|: what is small depends on the "
+        "size": comparer(absolute=True),
+        "only the first input is compared: append an error for each": comparer(all_inputs=False),
+        "a cotangent of ones does not see a softmax that returns zeros: draw v at random": comparer(
+            cotangent=lambda rng, shape: np.ones(shape)
+        ),
+    },
+)
+
+
+# ---- guilty
+
+
+def judge(line=1e-6, which=max, **wrong):
+    """A `guilty` that draws the line elsewhere, or looks at the wrong thing."""
+
+    def guilty(suspects):
+        rng = np.random.default_rng(0)
+        errors = {n: comparer(**wrong)(op, list(xs), rng) for n, (op, xs) in suspects.items()}
+        return {name for name, e in errors.items() if which(e) > line}
+
+    return guilty
+
+
+def more_suspects():
+    """A few more, so that names cannot be written down."""
+    x = np.random.default_rng(5).normal(size=(3, 4))
+    return {
+        "square": (square, (x,)),
+        "lying softmax": (lying_softmax, (x,)),
+        "half wrong": (half_wrong, (x, x + 1)),
+        "product": (product, (x, x - 1)),
+    }
+
+
+guilty = Exercise(
+    "03.guilty",
+    reference=judge(),
+    run=lambda guilty, which: sorted(guilty(which())),
+    cases=lambda rng: [
+        ("suspects()", (lineup.suspects,)),
+        ("other inputs", (lambda: lineup.suspects(seed=1),)),
+        ("four other operations", (more_suspects,)),
+    ],
+    mistakes={
+        "the line is so high that small lies pass: what is the largest error of a right "
+        "one?": judge(line=0.2),
+        "the line is so low that rounding is called a lie": judge(line=1e-14),
+        "only the first input was looked at; max(…) looks at all": judge(which=lambda e: e[0]),
+        "these are the innocent: guilty is whose error is large": lambda suspects: (
+            suspects.keys() - judge()(suspects)
+        ),
+        "only those are named that lie about every input: one lie is enough": judge(which=min),
+    },
+)
+
+EXERCISES = [slope, numerical_gradient, compare, guilty]

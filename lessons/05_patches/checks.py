@@ -1,0 +1,306 @@
+"""Lesson 05, patches."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..check import Exercise
+
+# ---- cut and join
+
+
+def cutter(order=(0, 1, 3, 2, 4, 5)):
+    """A `cut` with these axes in its transpose."""
+
+    def cut(x, p):
+        n, h, w, c = x.shape
+        x = x.reshape(n, h // p, p, w // p, p, c).transpose(order)
+        return x.reshape(n, h // p, w // p, p * p * c)
+
+    return cut
+
+
+def cut_at_once(x, p):
+    n, h, w, c = x.shape
+    return x.reshape(n, h // p, w // p, p * p * c)
+
+
+def joiner(order=(0, 1, 3, 2, 4, 5)):
+    def join(patches, p):
+        n, h, w, k = patches.shape
+        x = patches.reshape(n, h, w, p, p, k // (p * p)).transpose(order)
+        return x.reshape(n, h * p, w * p, k // (p * p))
+
+    return join
+
+
+def join_at_once(patches, p):
+    n, h, w, k = patches.shape
+    return patches.reshape(n, h * p, w * p, k // (p * p))
+
+
+def join_channels_first(patches, p):
+    n, h, w, k = patches.shape
+    x = patches.reshape(n, h, w, k // (p * p), p, p).transpose(0, 1, 4, 2, 5, 3)
+    return x.reshape(n, h * p, w * p, k // (p * p))
+
+
+def join_wide_and_high(patches, p):
+    n, h, w, k = patches.shape
+    x = patches.reshape(n, h, w, p, p, k // (p * p)).transpose(0, 2, 4, 1, 3, 5)
+    return x.reshape(n, w * p, h * p, k // (p * p))
+
+
+def counting(*shape, dtype=np.float64):
+    return np.arange(np.prod(shape), dtype=dtype).reshape(shape)
+
+
+right_cut, right_join = cutter(), joiner()
+
+cut = Exercise(
+    "05.cut",
+    reference=right_cut,
+    cases=lambda rng: [
+        ("x (1, 4, 6, 1), p=2", (counting(1, 4, 6, 1), 2)),
+        ("x (2, 4, 6, 3), p=2", (counting(2, 4, 6, 3), 2)),
+        ("x (1, 9, 3, 2), p=3", (counting(1, 9, 3, 2), 3)),
+        ("x (2, 3, 4, 2), p=1", (counting(2, 3, 4, 2), 1)),
+        ("x (2, 8, 12, 3) of float32, p=4", (counting(2, 8, 12, 3, dtype=np.float32), 4)),
+    ],
+    mistakes={
+        "these are stripes of a row, not squares: split H and W into two axes each and transpose "
+        "before you join": cut_at_once,
+        "the patches are right but in the wrong order: go along a row of patches first, then to "
+        "the next row": cutter((0, 3, 1, 2, 4, 5)),
+        "inside a patch the numbers go column by column; row by row is asked for": cutter(
+            (0, 1, 3, 4, 2, 5)
+        ),
+        "inside a patch each channel stands by itself; channels come last, pixel by pixel": cutter(
+            (0, 1, 3, 5, 2, 4)
+        ),
+    },
+)
+join = Exercise(
+    "05.join",
+    reference=right_join,
+    cases=lambda rng: [
+        ("patches (1, 2, 3, 4), p=2", (right_cut(counting(1, 4, 6, 1), 2), 2)),
+        ("patches (2, 2, 3, 12), p=2", (right_cut(counting(2, 4, 6, 3), 2), 2)),
+        ("patches (1, 3, 1, 18), p=3", (right_cut(counting(1, 9, 3, 2), 3), 3)),
+        ("patches (2, 3, 4, 2), p=1", (right_cut(counting(2, 3, 4, 2), 1), 1)),
+        ("patches of float32, p=4", (right_cut(counting(2, 8, 12, 3, dtype=np.float32), 4), 4)),
+    ],
+    mistakes={
+        "the patches were laid one after the other, not side by side: transpose before the last "
+        "reshape": join_at_once,
+        "each patch is turned over: its rows have become columns": joiner((0, 1, 4, 2, 3, 5)),
+        "this reads a patch channel by channel; channels come last, so split K into (p, p, C)": (
+            join_channels_first
+        ),
+        "height and width are exchanged: patch rows belong to H": join_wide_and_high,
+    },
+)
+
+
+# ---- patchify
+
+
+def there_and_back(answer, x, w, b, g):
+    y, backward = answer(x, w, b)
+    return y, *backward(g)
+
+
+def embedding(
+    forward=lambda rows, matrix, b: rows @ matrix + b,
+    matrix=lambda w: w.reshape(-1, w.shape[-1]),
+    dx=lambda g, matrix, p: right_join(g @ matrix.T, p),
+    dw=lambda rows, g, w: (rows.T @ g).reshape(w.shape),
+    db=lambda g: g.sum(axis=(0, 1, 2)),
+):
+    """A `patchify` of which one formula can be replaced by a wrong one."""
+
+    def patchify(x, w, b):
+        p, flat = len(w), matrix(w)
+        patches = right_cut(x, p)
+
+        def backward(g):
+            rows = patches.reshape(-1, len(flat))
+            return dx(g, flat, p), dw(rows, g.reshape(-1, w.shape[-1]), w), db(g)
+
+        return forward(patches, flat, b), backward
+
+    return patchify
+
+
+def embedding_case(rng, shape, p, d, dtype=np.float64):
+    n, h, w, c = shape
+    arrays = [shape, (p, p, c, d), (d,), (n, h // p, w // p, d)]
+    kind = " of float32" if dtype == np.float32 else ""
+    label = f"x {shape}, w ({p}, {p}, {c}, {d}){kind}"
+    return label, tuple(rng.normal(size=s).astype(dtype) for s in arrays)
+
+
+patchify = Exercise(
+    "05.patchify",
+    reference=embedding(),
+    outputs=("y", "dx", "dw", "db"),
+    run=there_and_back,
+    cases=lambda rng: [
+        embedding_case(rng, (1, 2, 2, 1), 2, 1),
+        embedding_case(rng, (3, 4, 6, 3), 2, 5),
+        embedding_case(rng, (2, 6, 3, 2), 3, 4),
+        embedding_case(rng, (2, 4, 8, 3), 4, 6, np.float32),
+    ],
+    mistakes={
+        "y has no bias: + b": embedding(forward=lambda rows, matrix, b: rows @ matrix),
+        "w was turned into a matrix the wrong way round: reshape to (K, D), not to (D, K) and "
+        "transposed": embedding(matrix=lambda w: w.reshape(w.shape[-1], -1).T),
+        "you forgot to sum db: every patch of every image has added b": embedding(db=lambda g: g),
+        "db is a mean; each use of b counts in full, so sum": embedding(
+            db=lambda g: g.mean(axis=(0, 1, 2))
+        ),
+        "db is summed over the images only: b was added at every patch of each of them": embedding(
+            db=lambda g: g.sum(axis=0)
+        ),
+        "dw is right, but a matrix still: give it w's shape": embedding(
+            dw=lambda rows, g, w: rows.T @ g
+        ),
+        "dw is divided by the number of patches: each one counts in full": embedding(
+            dw=lambda rows, g, w: (rows.T @ g).reshape(w.shape) / len(rows)
+        ),
+        "dw is g times x where x times g belongs: (K, M) @ (M, D)": embedding(
+            dw=lambda rows, g, w: (g.T @ rows).reshape(w.shape)
+        ),
+        "dx is cut into patches still: join it": embedding(dx=lambda g, matrix, p: g @ matrix.T),
+        "dx was put together with reshape alone: that is what join is for": embedding(
+            dx=lambda g, matrix, p: join_at_once(g @ matrix.T, p)
+        ),
+    },
+)
+
+
+# ---- costs
+
+
+def costs(
+    patches=lambda H, W, p: (H // p) * (W // p),
+    parameters=lambda C, p, D: p * p * C * D + D,
+    work=lambda n, C, p, D: n * p * p * C * D,
+):
+    def patch_costs(H, W, C, p, D):
+        n = patches(H, W, p)
+        return n, parameters(C, p, D), work(n, C, p, D)
+
+    return patch_costs
+
+
+patch_costs = Exercise(
+    "05.patch_costs",
+    reference=costs(),
+    outputs=("the number of patches", "the number of parameters", "the number of multiply-adds"),
+    cases=lambda rng: [
+        ("H=W=32, C=3, p=2, D=256", (32, 32, 3, 2, 256)),
+        ("H=32, W=48, C=3, p=4, D=128", (32, 48, 3, 4, 128)),
+        ("H=W=224, C=1, p=7, D=1536", (224, 224, 1, 7, 1536)),
+    ],
+    mistakes={
+        "the pixels were divided by p; a patch is p pixels wide and p high: H/p times W/p": costs(
+            patches=lambda H, W, p: H * W // p
+        ),
+        "the D biases are parameters too": costs(parameters=lambda C, p, D: p * p * C * D),
+        "w has p·p·C·D numbers; you forgot the channels": costs(
+            parameters=lambda C, p, D: p * p * D + D
+        ),
+        "in the multiply-adds you forgot the channels: a patch is p·p·C numbers": costs(
+            work=lambda n, C, p, D: n * p * p * D
+        ),
+        "these are the multiply-adds of one patch: every patch takes as many": costs(
+            work=lambda n, C, p, D: p * p * C * D
+        ),
+        "the bias is added, not multiplied: it costs no multiply-add": costs(
+            work=lambda n, C, p, D: n * (p * p * C * D + D)
+        ),
+    },
+)
+
+
+# ---- whitening
+
+
+def outputs_of(answer, rows, eps):
+    """What does not depend on the signs that eigenvectors happen to have."""
+    filters = answer(rows, eps)
+    if filters is None:
+        return None
+    filters, k = np.asarray(filters), rows.shape[1]
+    if filters.shape != (k, k):
+        raise ValueError(f"the filters have shape {filters.shape}, expected ({k}, {k})")
+    outputs = (rows - rows.mean(axis=0)) @ filters
+    covariance = outputs.T @ outputs / len(rows)
+    return (np.vstack([covariance, np.linalg.norm(filters, axis=0)]),)
+
+
+def whitener(
+    scale=lambda values, eps: 1 / np.sqrt(values + eps),
+    mean=lambda rows: rows.mean(axis=0),
+    form=lambda filters: filters[:, ::-1],
+    count=len,
+):
+    def whitening(rows, eps):
+        centred = rows - mean(rows)
+        values, vectors = np.linalg.eigh(centred.T @ centred / count(rows))
+        return form(vectors * scale(values, eps))
+
+    return whitening
+
+
+def zca(rows, eps):
+    values, vectors = np.linalg.eigh(np.cov(rows, rowvar=False))
+    return vectors / np.sqrt(values + eps) @ vectors.T
+
+
+def patches_of_noise(rng, m, k):
+    """Correlated rows with a mean that is not 0."""
+    return rng.normal(size=(m, k)) @ rng.normal(size=(k, k)) + rng.uniform(1, 3, k)
+
+
+whitening = Exercise(
+    "05.whitening",
+    reference=whitener(),
+    outputs=("the covariance of rows @ filters, with the filters' lengths as a last row,",),
+    run=outputs_of,
+    rtol=0.01,
+    cases=lambda rng: [
+        ("500 rows of 3, eps=0.1", (patches_of_noise(rng, 500, 3), 0.1)),
+        ("800 rows of 6, eps=0.3", (patches_of_noise(rng, 800, 6), 0.3)),
+        ("500 rows of 4, eps=0.02", (patches_of_noise(rng, 500, 4), 0.02)),
+    ],
+    mistakes={
+        "these outputs are turned back into pixels (E Λ^-½ Eᵀ, known as ZCA); leave off the last "
+        "turn, so that each column is one pattern": zca,
+        "the filters are rows here; eigh gives eigenvectors as columns, and columns are asked "
+        "for": whitener(form=lambda filters: filters[:, ::-1].T),
+        "the smallest eigenvalue comes first: turn eigenvalues and columns round": whitener(
+            form=lambda filters: filters
+        ),
+        "the eigenvectors were not scaled: divide each by the root of its eigenvalue": whitener(
+            scale=lambda values, eps: np.ones_like(values)
+        ),
+        "you multiplied by the root; patterns that vary much should become smaller": whitener(
+            scale=lambda values, eps: np.sqrt(values + eps)
+        ),
+        "you divided by the eigenvalue; its root is the size of the pattern": whitener(
+            scale=lambda values, eps: 1 / (values + eps)
+        ),
+        "eps is missing: √(λ + ε)": whitener(scale=lambda values, eps: 1 / np.sqrt(values)),
+        "eps belongs under the root: √(λ + ε), not √λ + ε": whitener(
+            scale=lambda values, eps: 1 / (np.sqrt(values) + eps)
+        ),
+        "take the mean of the rows off before the covariance": whitener(mean=lambda rows: 0.0),
+        "the covariance is a sum here: divide it by the number of rows": whitener(
+            count=lambda rows: 1
+        ),
+    },
+)
+
+EXERCISES = [cut, join, patchify, patch_costs, whitening]

@@ -1,0 +1,483 @@
+# The notebooks are made from this file: python -m lessons.build 05 --execute
+
+# %% [markdown]
+# # 05 · Patches
+#
+# **You build** the first layer of a ConvMixer: cut images into patches, map each with one matrix,
+# and find the way back; then filters that the images themselves suggest.<br>
+# **You need** the matrix product and its gradients (lesson 02), `reshape` and `transpose`.<br>
+# **It takes** 40 minutes to work through, 10 seconds to run.
+#
+# A network does not look at pixels one by one. It cuts an image into small squares and describes
+# each with a list of numbers:
+
+# %%
+import time
+
+import numpy as np
+
+import minimix as mx
+from lessons import show
+from lessons.check import check
+from minimix import functional as F
+from minimix.data import shapes10
+
+rng = np.random.default_rng(0)
+images = shapes10.load(1000, 10).train_images / np.float32(255)  # (N, H, W, C), 0 to 1
+star = images[219:220]  # (1, 32, 32, 3)
+
+weight = rng.normal(0, 0.1, (8, 8, 3, 24))
+description = F.patchify(star, weight).array  # (1, 4, 4, 24)
+
+tiles = [star[0, i : i + 8, j : j + 8] for i in range(0, 32, 8) for j in range(0, 32, 8)]
+fig, (a, b, c) = show.subplots(
+    1, 3, size=(8, 2.7), width_ratios=(1, 1.1, 1.5),
+    alt="Left: a picture of a star, 32 by 32 pixels. Middle: the same cut into 16 patches. Right: "
+    "a table of 16 rows, one a patch, each of 24 numbers shown as colours.",
+)  # fmt: skip
+show.image(a, star[0], "an image (32, 32, 3)")
+show.image(b, show.mosaic(np.array(tiles), 4), "its patches (4, 4, 8·8·3)")
+show.image(
+    c, description.reshape(16, 24), "24 numbers for each: (4, 4, 24)", cmap="PuOr", aspect="auto"
+)
+fig
+
+# %% [markdown]
+# Shapes in this lesson: $N$ images of $H \times W$ pixels with $C$ channels, channels last:
+# `(N, H, W, C)`. A patch is $p \times p$ pixels and so $K = p\,p\,C$ numbers. $D$ is how many
+# numbers shall describe it.
+#
+# ## Reshape does not cut squares
+#
+# In one dimension cutting is easy: 6 numbers in a row, `reshape(3, 2)`, three pieces of 2. So for
+# an image of 4 × 6 pixels and $p = 2$, try `reshape(2, 3, 2, 2)`: two by three patches of two by
+# two pixels. The shape fits. Below, every pixel is labelled with the patch that it came into.
+#
+# > **Predict:** which four pixels are patch 0?
+
+# %%
+H, W, p = 4, 6, 2
+pixels = np.arange(H * W)
+at_once = np.empty(H * W, int)
+at_once[pixels.reshape(H // p, W // p, p, p)] = np.arange(6).reshape(2, 3, 1, 1)
+with_care = np.empty(H * W, int)
+order = pixels.reshape(H // p, p, W // p, p).transpose(0, 2, 1, 3)
+with_care[order] = np.arange(6).reshape(2, 3, 1, 1)
+
+
+def draw(ax, labels, title):
+    ax.imshow(labels.reshape(H, W), cmap="Blues", vmin=-1, vmax=9)
+    for (row, column), label in np.ndenumerate(labels.reshape(H, W)):
+        ax.text(column, row, label, ha="center", va="center")
+    ax.set_title(title, fontsize=9, loc="center")
+    ax.axis("off")
+
+
+fig, (left, right) = show.subplots(
+    1, 2, size=(6, 2.2),
+    alt="Left: reshape(2, 3, 2, 2) gives stripes: patch 0 is the first four pixels of the first "
+    "row. Right: with a transpose between, patch 0 is a square of two by two pixels.",
+)  # fmt: skip
+draw(left, at_once, "reshape(2, 3, 2, 2)")
+draw(right, with_care, "what we want")
+fig
+
+# %% [markdown]
+# Stripes. `reshape` never moves a number: it only counts differently, row after row. What it can
+# do is split an axis in two. A pixel's row number $0 \dots H{-}1$ becomes (which patch, which row
+# in it), and its column number likewise. Then the axes stand in the wrong order, and *that* is
+# for `transpose`:
+#
+# $$ (N,\; H,\; W,\; C) \;\xrightarrow{\text{split}}\; (N,\; \tfrac Hp,\; p,\; \tfrac Wp,\; p,\; C)
+#    \;\xrightarrow{\text{transpose}}\; (N,\; \tfrac Hp,\; \tfrac Wp,\; p,\; p,\; C)
+#    \;\xrightarrow{\text{join}}\; (N,\; \tfrac Hp,\; \tfrac Wp,\; K) $$
+#
+# ### Exercise 1 · `cut`
+#
+# `cut(x, p)` of `x (N, H, W, C)` returns the patches, `(N, H/p, W/p, p·p·C)`. Inside a patch the
+# numbers keep their order: row by row, pixel by pixel, channel by channel.
+
+# %%
+def cut(x, p):
+    """x (N, H, W, C) -> patches (N, H/p, W/p, p·p·C)."""
+    ### BEGIN SOLUTION
+    N, H, W, C = x.shape
+    x = x.reshape(N, H // p, p, W // p, p, C)
+    return x.transpose(0, 1, 3, 2, 4, 5).reshape(N, H // p, W // p, p * p * C)
+    ### END SOLUTION
+
+# %% hints [markdown]
+# 1. Three steps, as in the formula: reshape to six axes, transpose, reshape to four.
+# 2. Of the six axes `(N, H/p, p, W/p, p, C)` two change places: number 2, the row inside a patch,
+#    and number 3, the column of the patch.
+# 3. `x.reshape(N, H // p, p, W // p, p, C).transpose(0, 1, 3, 2, 4, 5)`, then reshape.
+
+# %%
+check("05.cut", cut)
+
+# %% [markdown]
+# ## The way back is a puzzle
+#
+# Cutting computes nothing. It moves numbers, every one to exactly one place. So on the way back
+# each gradient moves to where its number came from: the same steps, backwards.
+#
+# > **Predict:** the forward transpose was `(0, 1, 3, 2, 4, 5)`. Which transpose undoes it?
+#
+# ### Exercise 2 · `join`
+#
+# `join(patches, p)` undoes `cut`: `(N, H/p, W/p, p·p·C)` back to `(N, H, W, C)`. ($C$ follows from
+# the length of a patch.)
+
+# %%
+def join(patches, p):
+    """patches (N, H/p, W/p, p·p·C) -> x (N, H, W, C)."""
+    ### BEGIN SOLUTION
+    N, h, w, K = patches.shape
+    C = K // (p * p)
+    x = patches.reshape(N, h, w, p, p, C).transpose(0, 1, 3, 2, 4, 5)
+    return x.reshape(N, h * p, w * p, C)
+    ### END SOLUTION
+
+# %% hints [markdown]
+# 1. Read the formula above from right to left.
+# 2. Split the last axis: `patches.reshape(N, h, w, p, p, C)` with `C = K // (p * p)`.
+# 3. Swapping two axes is undone by swapping them again: the same
+#    `.transpose(0, 1, 3, 2, 4, 5)`. Then `reshape(N, h * p, w * p, C)`.
+
+# %%
+check("05.join", join)
+
+# %%
+print("there and back, nothing lost:", np.array_equal(join(cut(images, 4), 4), images))
+
+# %% [markdown]
+# ## One matrix for all patches
+#
+# A patch is now a row of $K$ numbers, and the layer is the linear map that you know:
+#
+# $$ y = \text{cut}(x)\,w + b \qquad
+#    (N, \tfrac Hp, \tfrac Wp, K) \cdot (K, D) + (D) \to (N, \tfrac Hp, \tfrac Wp, D) $$
+#
+# The weights are kept as `w (p, p, C, D)`: each of its $D$ filters is a little image. On the way
+# back, with $g$ and the patches as rows:
+#
+# $$ dx = \text{join}(g\,w^\top) \qquad dw = \text{cut}(x)^\top g \qquad
+#    db = \sum_{\text{all patches}} g $$
+#
+# ### Exercise 3 · `patchify`
+#
+# `patchify(x, w, b)` with `x (N, H, W, C)`, `w (p, p, C, D)`, `b (D,)` returns `(y, backward)`;
+# `backward(g)` with `g (N, H/p, W/p, D)` returns `(dx, dw, db)`, each in the shape of its argument.
+
+# %%
+def patchify(x, w, b):
+    """Patch embedding, and the way back."""
+    p, D = w.shape[0], w.shape[3]
+    ### BEGIN SOLUTION
+    patches, matrix = cut(x, p), w.reshape(-1, D)
+
+    def backward(g):
+        rows, g_rows = patches.reshape(-1, len(matrix)), g.reshape(-1, D)
+        dw = (rows.T @ g_rows).reshape(w.shape)
+        return join(g @ matrix.T, p), dw, g_rows.sum(axis=0)
+
+    return patches @ matrix + b, backward
+    ### END SOLUTION
+
+# %% hints [markdown]
+# 1. Forward: `cut(x, p)`, and `w` as a matrix: `w.reshape(-1, D)`, (K, D). NumPy's `@` multiplies
+#    the last axis and leaves the others alone.
+# 2. For `dw` make rows of both: `patches.reshape(-1, K)` is (M, K) and `g.reshape(-1, D)` is
+#    (M, D), with M = all patches of all images. Their product sums over M by itself.
+# 3. `dw = (rows.T @ g_rows).reshape(w.shape)`, `db = g_rows.sum(axis=0)`,
+#    `dx = join(g @ matrix.T, p)`.
+
+# %%
+check("05.patchify", patchify)
+
+# %% [markdown]
+# ## The same thing is a convolution
+#
+# A convolution slides a $k \times k$ window over the image in steps of $s$, the **stride**, and
+# takes one product with the weights at every stop. Each stop reads $k \times k$ pixels, so most
+# pixels are read several times. How often? Ask the gradient: with all weights 1, the gradient of
+# the sum counts the reads.
+#
+# > **Predict:** a window of 4 × 4 and strides of 1, 2 and 4. How often is a pixel in the middle
+# > read?
+
+# %%
+fig, axes = show.subplots(
+    1, 3, size=(8, 2.6),
+    alt="How often each pixel of a 16 by 16 image is read by a 4 by 4 window: with stride 1 up to "
+    "16 times and less near the border, with stride 2 up to 4 times, with stride 4 once each.",
+)  # fmt: skip
+for ax, stride in zip(axes, (1, 2, 4)):
+    x = mx.Tensor(np.zeros((1, 16, 16, 1)), requires_grad=True)
+    F.conv2d(x, np.ones((4, 4, 1, 1)), stride=stride).sum().backward()
+    reads = x.grad[0, :, :, 0]
+    show.image(ax, reads, f"stride {stride}: in the middle {reads[8, 8]:.0f}×", cmap="Blues",
+               vmin=0, vmax=16)  # fmt: skip
+    for row, column in [(0, 0), (8, 8)]:
+        shade = "white" if reads[row, column] > 8 else "black"
+        ax.text(column, row, f"{reads[row, column]:.0f}", ha="center", va="center", color=shade)
+fig
+
+# %% [markdown]
+# With stride $p$ every pixel is read exactly once: the windows *are* the patches. So `patchify` is
+# a convolution with kernel $p$ and stride $p$. Does it give the same numbers?
+
+# %%
+p, D = 4, 128
+w = rng.normal(0, 0.1, (p, p, 3, D)).astype(np.float32)
+b = rng.normal(0, 0.1, D).astype(np.float32)
+x = images[:64]
+
+
+def seconds(f, repeats=3):
+    """The fastest of some runs."""
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        f()
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+yours, _ = patchify(x, w, b)
+general, _ = F.conv2d.array(x, w, b, stride=p)
+print("largest difference:", "below 0.00001" if abs(yours - general).max() < 1e-5 else "too large")
+ratio = seconds(lambda: F.conv2d.array(x, w, b, stride=p)) / seconds(lambda: patchify(x, w, b))
+print(f"the general convolution takes about {float(f'{ratio:.1g}'):.0f} times as long")
+
+# %% [markdown]
+# The same numbers; and since nothing is read twice, one large matrix product does all the work.
+#
+# ## What p does
+#
+# The patch size is the paper's whole point. Here is what is left of an image when each patch keeps
+# just its mean colour:
+
+# %%
+fig, axes = show.subplots(
+    1, 4, size=(8, 2.3),
+    alt="The star at patch sizes 1, 2, 4 and 8: 32 by 32, 16 by 16, 8 by 8 and 4 by 4 coloured "
+    "squares. At 8 the star cannot be recognised any more.",
+)  # fmt: skip
+for ax, p in zip(axes, (1, 2, 4, 8)):
+    patches = cut(star, p)  # (1, 32/p, 32/p, p·p·3)
+    means = patches.reshape(*patches.shape[:3], p * p, 3).mean(axis=3)
+    show.image(ax, means[0], f"p = {p}: {means.shape[1]} × {means.shape[2]} places")
+fig
+
+# %% [markdown]
+# ### Exercise 4 · `patch_costs`
+#
+# `patch_costs(H, W, C, p, D)` returns three whole numbers for one image: how many patches there
+# are, how many parameters the layer has (weights and biases), and how many multiplications, each
+# with its addition, its matrix product takes.
+#
+# > **Predict** before you write it: double $p$. The patches become four times fewer and the
+# > parameters four times more, nearly. And the multiplications?
+
+# %%
+def patch_costs(H, W, C, p, D):
+    """(patches, parameters, multiply-adds) of a patch embedding, for one image."""
+    ### BEGIN SOLUTION
+    patches = (H // p) * (W // p)
+    weights = p * p * C * D
+    return patches, weights + D, patches * weights
+    ### END SOLUTION
+
+# %% hints [markdown]
+# 1. There are $\frac Hp \cdot \frac Wp$ patches. `w` is (p, p, C, D) and `b` is (D,).
+# 2. Each patch is a row of $K = p\,p\,C$ numbers times a matrix of $K \times D$: that is $K D$
+#    multiplications.
+# 3. `patches * p * p * C * D`. The bias multiplies nothing.
+
+# %%
+check("05.patch_costs", patch_costs)
+
+# %% [markdown]
+# Nothing happens to them: $\frac Hp \frac Wp \cdot p\,p\,C\,D = H\,W\,C\,D$, whatever $p$ is. But
+# behind this layer come the blocks, which do the same work *at every place*: a depthwise and a
+# pointwise convolution with $k^2 D + D^2$ multiplications (lesson 06). For a ConvMixer with
+# $D = 128$, four blocks and $k = 5$ on images of 32 × 32:
+
+# %%
+D, depth, k = 128, 4, 5
+print(" p    places   parameters   embedding    blocks   (million multiply-adds an image)")
+work = {}
+for p in (1, 2, 4, 8):
+    patches, parameters, embedding = patch_costs(32, 32, 3, p, D)
+    blocks = patches * depth * (k * k * D + D * D)
+    total = mx.ConvMixer(D, depth, k, p, n_classes=10).n_parameters()
+    print(f"{p:2}  {patches:8,}  {total:11,}  {embedding / 1e6:10.1f}  {blocks / 1e6:8.1f}")
+    work[f"p = {p}"] = (embedding + blocks) / 1e6
+show.bars(
+    work,
+    title="one image through ConvMixer-128/4",
+    unit="million multiply-adds",
+    alt="Multiply-adds of one image: 81 million for p = 1, 20 for 2, 5.4 for 4, 1.6 for 8.",
+)
+
+# %% [markdown]
+# Doubling $p$ makes the network four times cheaper and hardly changes how many parameters it has.
+# What it costs is resolution. What that does to accuracy is the question of lesson 11.
+#
+# ## What is in a patch?
+#
+# $K$ numbers, but by far not $K$ different pieces of news. A pixel and its right neighbour:
+
+# %%
+one, neighbour = images[:200, 8, 8, 0], images[:200, 8, 9, 0]
+far = images[:200, 8, 30, 0]
+fig, axes = show.subplots(
+    1, 2, size=(6, 2.9), sharey=True,
+    alt="Two scatter plots. The red of a pixel against that of its right neighbour: points near "
+    "the diagonal. Against a pixel far away: a much wider cloud.",
+)  # fmt: skip
+for ax, other, words in zip(axes, (neighbour, far), ("its right neighbour", "22 pixels away")):
+    ax.plot(one, other, ".", markersize=4)
+    ax.set(xlabel="red of a pixel", title=f"{words}: {np.corrcoef(one, other)[0, 1]:.2f}")
+    ax.set_aspect("equal")
+axes[0].set_ylabel("red of another")
+fig
+
+# %% [markdown]
+# The number above each is their correlation: neighbours say nearly the same, and even far apart
+# both are often the ground. So a filter with random weights mostly measures the colour of its
+# whole patch. So does every other one, and their outputs are correlated too.
+#
+# Which patterns are there in patches, and how strongly? Take all patches as rows `(M, K)`. Their
+# **covariance** $\Sigma$ `(K, K)` says how each two of the $K$ numbers vary together. Its
+# **eigenvectors** are patterns that vary *independently*, and the eigenvalue says how much:
+#
+# $$ \Sigma = \frac 1M \sum_m (r_m - \bar r)(r_m - \bar r)^\top = E\,\Lambda\,E^\top $$
+#
+# > **Predict:** each eigenvector is a patch, so it can be shown as a picture. What does the one
+# > with the *largest* eigenvalue look like: flat, a gradient, or a chequerboard? And the one with
+# > the smallest?
+
+# %%
+p = 4
+rows = cut(images, p).reshape(-1, p * p * 3).astype(np.float64)  # (M, K): 64,000 patches
+variances, patterns = np.linalg.eigh(np.cov(rows, rowvar=False))  # in increasing order
+show.filters(
+    patterns[:, ::-1].reshape(p, p, 3, -1),
+    alt="48 patterns of 4 by 4 pixels: three flat colours first, then gradients from one side to "
+    "the other, then finer and finer stripes and chequerboards.",
+)
+
+# %% [markdown]
+# Nobody drew these: they come out of the images. The first three are flat colours, and they carry
+# most of the variance; then gradients, then ever finer stripes. (Photographs give the same
+# picture, with brightness first.)
+
+# %%
+share = np.cumsum(variances[::-1]) / variances.sum()
+print(f"of all variance: the first pattern {share[0]:.0%}, the first three {share[2]:.0%}")
+print(f"the first varies {variances[-1] / variances[0]:.0f} times as much as the last")
+
+# %% [markdown]
+# ## Whitening
+#
+# So let the layer begin with these patterns as its filters, each divided by how much it varies:
+# then every output carries news of its own, and all are of one size. This is called **whitening**
+# (like white light, which has every colour equally):
+#
+# $$ \text{filters} = E\,(\Lambda + \varepsilon)^{-\frac12} \qquad (K, K)\text{, in columns} $$
+#
+# The small $\varepsilon$ keeps patterns that hardly occur from being blown up into noise.
+#
+# ### Exercise 5 · `whitening`
+#
+# `whitening(rows, eps)` of patches `(M, K)` returns the filters `(K, K)`: column $i$ is the
+# eigenvector with the $i$-th **largest** eigenvalue $\lambda_i$ of the rows' covariance, divided
+# by $\sqrt{\lambda_i + \varepsilon}$.
+
+# %%
+def whitening(rows, eps):
+    """rows (M, K) -> filters (K, K), whose outputs rows @ filters are uncorrelated."""
+    ### BEGIN SOLUTION
+    centred = rows - rows.mean(axis=0)
+    covariance = centred.T @ centred / len(rows)
+    variances, patterns = np.linalg.eigh(covariance)
+    return patterns[:, ::-1] / np.sqrt(variances[::-1] + eps)
+    ### END SOLUTION
+
+# %% hints [markdown]
+# 1. Covariance first (take the mean of the rows off!), then its eigenvectors.
+# 2. `variances, patterns = np.linalg.eigh(covariance)` returns the eigenvectors as *columns*, the
+#    smallest eigenvalue first. `[:, ::-1]` turns columns round.
+# 3. `patterns[:, ::-1] / np.sqrt(variances[::-1] + eps)`: broadcasting divides each column.
+
+# %%
+check("05.whitening", whitening)
+
+# %% [markdown]
+# How far do the outputs of 48 filters agree with each other? Random ones beside yours:
+
+# %%
+whiten = whitening(rows, eps=5e-4)
+random = rng.normal(size=whiten.shape)
+
+fig, axes = show.subplots(
+    1, 2, size=(6, 2.9),
+    alt="Correlations between the outputs of 48 filters. Random filters: a table full of dark "
+    "squares. Whitening filters: dark on the diagonal alone.",
+)  # fmt: skip
+for ax, filters, name in zip(axes, (random, whiten), ("random filters", "whitening filters")):
+    size = np.abs(np.corrcoef(rows @ filters, rowvar=False))
+    mean = (size.sum() - 48) / (48 * 47)
+    show.image(ax, size, f"{name}: on average {mean:.2f}", cmap="Blues", vmin=0, vmax=1)
+fig
+
+# %% [markdown]
+# Why should the training care? Descent goes down a valley that is as much longer than wide as the
+# largest variance is larger than the smallest (lesson 08 has the picture):
+
+# %%
+for name, outputs in {"patches": rows, "whitened": rows @ whiten}.items():
+    variance = np.linalg.eigvalsh(np.cov(outputs, rowvar=False))
+    print(f"{name:9} largest variance / smallest: {variance[-1] / variance[0]:6.1f}")
+
+# %% [markdown]
+# ## Yours and the library's
+
+# %%
+x = rng.normal(size=(2, 6, 9, 3))
+w, b = rng.normal(size=(3, 3, 3, 5)), rng.normal(size=5)
+y, backward = patchify(x, w, b)
+theirs, library_backward = F.patchify.array(x, w, b)
+g = rng.normal(size=y.shape)
+pairs = {"y": (y, theirs)}
+for name, mine, share in zip(("dx", "dw", "db"), backward(g), library_backward(g)):
+    pairs[name] = mine, share() if callable(share) else share
+for name, (mine, other) in pairs.items():
+    print(f"{name}: {'same' if np.allclose(mine, other) else 'different'}", end="   ")
+print()
+print(mx.gradcheck(mx.op(patchify), [x, w, b]))
+
+# %% [markdown]
+# Read `patchify` in **`minimix/functional/conv.py`**: your three exercises on half a page. It hands
+# each gradient back as a function, to be called only if somebody wants it: images need no
+# gradient, so the first layer of a network never computes its `dx`.
+#
+# Your whitening is in **`minimix/train/whitening.py`**, with a trick: the negative of each filter
+# is a filter too, because the GELU behind it lets only one sign through.
+
+# %%
+from minimix.train.whitening import whitening_filters
+
+theirs = whitening_filters(images, p, 48, rng).reshape(48, 48)
+same = np.allclose(abs(theirs), abs(whiten), rtol=0.01, atol=0.01)
+print("the same filters, up to their signs:", same)
+
+# %% [markdown]
+# **Go further.** `shapes10` is drawn; use photographs: `minimix.data.load("cifar10")`. Which
+# pattern comes first now? · Whiten with `eps=0` and `eps=0.1` and look at the last outputs. ·
+# Overlap the patches, with stride $p/2$: what do `cut` and `join` become, and why is `join` no
+# longer the inverse of `cut`?
+#
+# Next: **06 · Depthwise and pointwise convolution**, what happens between the patches.

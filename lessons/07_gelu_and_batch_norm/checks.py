@@ -1,0 +1,317 @@
+"""Lesson 07, GELU and batch normalisation."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from minimix import Tensor
+from minimix.kernels import reference
+
+from ..check import Exercise
+
+ROOT_2, ROOT_2_PI = math.sqrt(2), math.sqrt(2 * math.pi)
+
+# ---- gelu
+
+
+def there_and_back(answer, x, g):
+    y, backward = answer(x)
+    dx = backward(g)
+    return y, dx[0] if isinstance(dx, tuple) and len(dx) == 1 else dx
+
+
+def cdf(x):
+    return 0.5 * (1 + reference.erf(x / ROOT_2))
+
+
+def density(x):
+    return np.exp(-0.5 * x * x) / ROOT_2_PI
+
+
+def gate(forward=lambda x: x * cdf(x), back=lambda g, x: g * (cdf(x) + x * density(x))):
+    """A `gelu` of which the way there or back can be replaced by a wrong one."""
+    return lambda x: (forward(x), lambda g: back(g, x))
+
+
+def tanh_form(x):
+    return reference.gelu_tanh(x), lambda g: reference.gelu_tanh_backward(x, g)
+
+
+gelu = Exercise(
+    "07.gelu",
+    reference=gate(),
+    outputs=("y", "dx"),
+    run=there_and_back,
+    cases=lambda rng: [
+        ("x=0, 1, -1, 3", (np.array([0.0, 1, -1, 3]), np.array([1.0, 1, 1, 2]))),
+        ("x (4, 5)", (rng.normal(size=(4, 5)), rng.normal(size=(4, 5)))),
+        (
+            "x (2, 3, 2) of float32",
+            tuple(rng.normal(size=(2, 2, 3, 2)).astype(np.float32)),
+        ),
+    ],
+    mistakes={
+        "dx has only the first half of the product rule: x φ(x) is missing": gate(
+            back=lambda g, x: g * cdf(x)
+        ),
+        "dx has only the second half of the product rule: Φ(x) is missing": gate(
+            back=lambda g, x: g * x * density(x)
+        ),
+        "φ is added without its x: the second term is x φ(x)": gate(
+            back=lambda g, x: g * (cdf(x) + density(x))
+        ),
+        "you forgot g: the slope is right, and each is multiplied by g": gate(
+            back=lambda g, x: cdf(x) + x * density(x)
+        ),
+        "φ is not normalised: 1/√(2π) is missing": gate(
+            back=lambda g, x: g * (cdf(x) + x * np.exp(-0.5 * x * x))
+        ),
+        "in φ the exponent is −x²/2, not −x²": gate(
+            back=lambda g, x: g * (cdf(x) + x * np.exp(-x * x) / ROOT_2_PI)
+        ),
+        "in φ the π stands outside the root: 1/√(2π) is one root": gate(
+            back=lambda g, x: g * (cdf(x) + x * np.exp(-0.5 * x * x) / (ROOT_2 * math.pi))
+        ),
+        "y uses erf(x); Φ has erf(x/√2)": gate(lambda x: 0.5 * x * (1 + reference.erf(x))),
+        "y is twice too large: Φ has a ½ in front": gate(
+            lambda x: x * (1 + reference.erf(x / ROOT_2))
+        ),
+        "y is Φ(x) alone; the gate is multiplied by x": gate(cdf),
+        "this is the tanh form, right to three digits; here the real one is asked for": tanh_form,
+    },
+)
+
+
+# ---- batch normalisation as a graph
+
+
+def on_tensors(answer, x, gamma, beta, g, eps):
+    """Forward on tensors, and what the tape makes of it."""
+    tensors = [Tensor(a, requires_grad=True) for a in (x, gamma, beta)]
+    y = answer(*tensors, eps)
+    if y is None:
+        return None
+    if not isinstance(y, Tensor):
+        raise TypeError(f"the result is a {type(y).__name__}, expected a Tensor")
+    if y.shape != x.shape:
+        raise ValueError(f"the result has shape {y.shape}, expected {x.shape}")
+    y.backward(g)
+    return y, *(np.zeros_like(t.array) if t.grad is None else t.grad for t in tensors)
+
+
+def graph(
+    axes=lambda x: tuple(range(x.ndim - 1)),
+    spread=lambda centred, axes, eps: ((centred * centred).mean(axis=axes) + eps).sqrt(),
+    mean=lambda x, axes: x.mean(axis=axes),
+    affine=lambda normal, gamma, beta: gamma * normal + beta,
+):
+    """A `batch_norm` of which one step can be replaced by a wrong one."""
+
+    def batch_norm(x, gamma, beta, eps=1e-5):
+        over = axes(x)
+        centred = x - mean(x, over)
+        return affine(centred / spread(centred, over, eps), gamma, beta)
+
+    return batch_norm
+
+
+def per_row(x, gamma, beta, eps=1e-5):
+    centred = x - x.mean(axis=-1, keepdims=True)
+    variance = (centred * centred).mean(axis=-1, keepdims=True)
+    return gamma * (centred / (variance + eps).sqrt()) + beta
+
+
+def constant(t):
+    return Tensor(t.array)
+
+
+def unbiased(centred, axes, eps):
+    m = centred.size // centred.shape[-1]
+    return ((centred * centred).sum(axis=axes) / (m - 1) + eps).sqrt()
+
+
+def norm_case(rng, shape, eps):
+    c = shape[-1]
+    x, g = rng.normal(2, 3, shape), rng.normal(size=shape)
+    return f"x {shape}, eps={eps}", (x, rng.normal(size=c), rng.normal(size=c), g, eps)
+
+
+batch_norm = Exercise(
+    "07.batch_norm",
+    reference=graph(),
+    outputs=("y", "x.grad", "gamma.grad", "beta.grad"),
+    run=on_tensors,
+    cases=lambda rng: [
+        norm_case(rng, (8, 3), 1e-5),
+        norm_case(rng, (2, 3, 4, 5), 0.5),
+        norm_case(rng, (4, 2, 2, 3), 1e-5),
+    ],
+    mistakes={
+        "the statistics are over the images only: take all axes but the last": graph(
+            axes=lambda x: (0,)
+        ),
+        "each row is normalised over its channels, which is layer normalisation; batch "
+        "normalisation takes each channel over all rows": per_row,
+        "there is one mean for all channels; each channel has its own": graph(
+            axes=lambda x: tuple(range(x.ndim))
+        ),
+        "eps belongs inside the root: √(σ² + ε)": graph(
+            spread=lambda centred, axes, eps: (centred * centred).mean(axis=axes).sqrt() + eps
+        ),
+        "eps is missing under the root": graph(
+            spread=lambda centred, axes, eps: (centred * centred).mean(axis=axes).sqrt()
+        ),
+        "this divides by the variance: its root is missing": graph(
+            spread=lambda centred, axes, eps: (centred * centred).mean(axis=axes) + eps
+        ),
+        "the variance is the mean of the squares, over M, not M − 1": graph(spread=unbiased),
+        "y has no gamma and no beta": graph(affine=lambda normal, gamma, beta: normal),
+        "gamma and beta are exchanged: gamma multiplies, beta is added": graph(
+            affine=lambda normal, gamma, beta: beta * normal + gamma
+        ),
+        "the result is right, but the tape does not know that mean and variance depend on x: "
+        "compute them from tensors, without .array": graph(
+            mean=lambda x, axes: constant(x.mean(axis=axes)),
+            spread=lambda centred, axes, eps: constant(
+                ((centred * centred).mean(axis=axes) + eps).sqrt()
+            ),
+        ),
+        "the tape does not know that the variance depends on x: compute it from tensors, without "
+        ".array": graph(
+            spread=lambda centred, axes, eps: constant(
+                ((centred * centred).mean(axis=axes) + eps).sqrt()
+            ),
+        ),
+    },
+)
+
+
+# ---- batch normalisation in closed form
+
+
+def closed(
+    dx=lambda g, normal, dgamma, dbeta, m: g - dbeta / m - normal * dgamma / m,
+    dgamma=lambda g, normal: (g * normal).sum(axis=0),
+    dbeta=lambda g: g.sum(axis=0),
+    scale=lambda gamma, rstd: gamma * rstd,
+):
+    """dx from the right dβ and dγ, so that each mistake stays in its own output."""
+
+    def batch_norm_backward(g, normal, gamma, rstd):
+        right = (g * normal).sum(axis=0), g.sum(axis=0)
+        inner = dx(g, normal, *right, g.dtype.type(len(g)))
+        return scale(gamma, rstd) * inner, dgamma(g, normal), dbeta(g)
+
+    return batch_norm_backward
+
+
+def backward_case(rng, m, c, dtype=np.float64):
+    x, g = rng.normal(1, 2, (m, c)), rng.normal(0.5, 1, (m, c))
+    rstd = 1 / np.sqrt(x.var(axis=0) + 1e-5)
+    given = (g, (x - x.mean(axis=0)) * rstd, rng.normal(size=c), rstd)
+    kind = " of float32" if dtype == np.float32 else ""
+    return f"M={m}, C={c}{kind}", tuple(a.astype(dtype) for a in given)
+
+
+batch_norm_backward = Exercise(
+    "07.batch_norm_backward",
+    reference=closed(),
+    outputs=("dx", "dgamma", "dbeta"),
+    cases=lambda rng: [
+        backward_case(rng, 4, 1),
+        backward_case(rng, 7, 3),
+        backward_case(rng, 30, 5, np.float32),
+    ],
+    mistakes={
+        "dx takes mean and variance for constants, which is right in eval mode only: two terms "
+        "are missing": closed(lambda g, normal, dgamma, dbeta, m: g),
+        "in dx the way through the variance is missing: x̂ dγ/M": closed(
+            lambda g, normal, dgamma, dbeta, m: g - dbeta / m
+        ),
+        "in dx the way through the mean is missing: dβ/M": closed(
+            lambda g, normal, dgamma, dbeta, m: g - normal * dgamma / m
+        ),
+        "in dx the sums are not divided by M": closed(
+            lambda g, normal, dgamma, dbeta, m: g - dbeta - normal * dgamma
+        ),
+        "in dx the last term lacks its x̂": closed(
+            lambda g, normal, dgamma, dbeta, m: g - dbeta / m - dgamma / m
+        ),
+        "in dx a sign is wrong: both terms are taken off": closed(
+            lambda g, normal, dgamma, dbeta, m: g - dbeta / m + normal * dgamma / m
+        ),
+        "in dx gamma is missing": closed(scale=lambda gamma, rstd: rstd),
+        "in dx 1/√(σ²+ε) is missing": closed(scale=lambda gamma, rstd: gamma),
+        "in dx rstd divides; it is 1/√(σ²+ε) already, so multiply": closed(
+            scale=lambda gamma, rstd: gamma / rstd
+        ),
+        "dgamma is Σ g x̂, not Σ g": closed(dgamma=lambda g, normal: g.sum(axis=0)),
+        "dgamma is a mean; each use of γ counts in full, so sum": closed(
+            dgamma=lambda g, normal: (g * normal).mean(axis=0)
+        ),
+        "dbeta is a mean; each use of β counts in full, so sum": closed(
+            dbeta=lambda g: g.mean(axis=0)
+        ),
+        "you forgot to sum dbeta over the batch": closed(dbeta=lambda g: g),
+        "you forgot to sum dgamma over the batch": closed(dgamma=lambda g, normal: g * normal),
+    },
+)
+
+
+# ---- running statistics
+
+
+def moving(
+    share=lambda old, new, momentum: (1 - momentum) * old + momentum * new,
+    variance=lambda rows: rows.var(axis=0, ddof=1),
+    rows=lambda x: x.reshape(-1, x.shape[-1]),
+):
+    def running_statistics(mean, var, x, momentum):
+        batch = rows(x)
+        return share(mean, batch.mean(axis=0), momentum), share(var, variance(batch), momentum)
+
+    return running_statistics
+
+
+def statistics_case(rng, shape, momentum, dtype=np.float64):
+    c = shape[-1]
+    given = rng.normal(size=c), rng.uniform(0.5, 2, c), rng.normal(2, 3, shape)
+    kind = ", float32" if dtype == np.float32 else ""
+    return f"x {shape}, momentum={momentum}{kind}", (*(a.astype(dtype) for a in given), momentum)
+
+
+running_statistics = Exercise(
+    "07.running_statistics",
+    reference=moving(),
+    outputs=("the running mean", "the running variance"),
+    cases=lambda rng: [
+        statistics_case(rng, (4, 1), 0.1),
+        statistics_case(rng, (3, 2), 0.1),
+        statistics_case(rng, (2, 2, 3, 3), 0.25),
+        statistics_case(rng, (2, 3, 2, 4), 0.1, np.float32),
+    ],
+    mistakes={
+        "old and new have exchanged their shares: momentum is that of the new batch, and the old "
+        "value keeps the rest": moving(
+            share=lambda old, new, momentum: momentum * old + (1 - momentum) * new
+        ),
+        "the running variance takes the batch's variance over M; the unbiased one is over "
+        "M − 1": moving(variance=lambda rows: rows.var(axis=0)),
+        "the running variance moves towards the standard deviation: keep the square": moving(
+            variance=lambda rows: rows.std(axis=0, ddof=1)
+        ),
+        "this is the batch's own statistics: the old values have been forgotten": moving(
+            share=lambda old, new, momentum: new
+        ),
+        "the old value was not made smaller: (1 − momentum) of it stays": moving(
+            share=lambda old, new, momentum: old + momentum * new
+        ),
+        "this moves away from the batch: + momentum · (batch − old)": moving(
+            share=lambda old, new, momentum: old - momentum * (new - old)
+        ),
+    },
+)
+
+EXERCISES = [gelu, batch_norm, batch_norm_backward, running_statistics]

@@ -1,0 +1,242 @@
+"""Lesson 11, are patches all you need?"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from minimix import nn
+
+from ..check import Exercise
+from ..networks import OUTPUTS, tried
+
+# ---- block
+
+
+def block_of(
+    half=lambda convolution, activation, norm: [convolution, activation, norm],
+    around_places=lambda residual: residual != "none",
+    around_channels=lambda residual: residual == "both",
+    around_all=lambda residual: False,
+    use=lambda norm, activation: (norm, activation),
+):
+    """A `block` of which one step can be wrong."""
+
+    def block(h, k, rng=None, residual="places", norm=nn.BatchNorm, activation=nn.GELU):
+        norm, activation = use(norm, activation)
+        places = nn.Sequential(*half(nn.DepthwiseConv2d(h, k, rng=rng), activation(), norm(h)))
+        channels = nn.Sequential(*half(nn.PointwiseConv2d(h, h, rng=rng), activation(), norm(h)))
+        first = nn.Residual(places) if around_places(residual) else places
+        second = nn.Residual(channels) if around_channels(residual) else channels
+        both = nn.Sequential(first, second)
+        return nn.Residual(both) if around_all(residual) else both
+
+    return block
+
+
+def with_options(answer, x, h, k, options):
+    return tried(lambda h, k, rng: answer(h, k, rng=rng, **options), x, h, k)
+
+
+block = Exercise(
+    "11.block",
+    reference=block_of(),
+    outputs=OUTPUTS,
+    run=with_options,
+    cases=lambda rng: [
+        (words, (rng.normal(size=(2, 5, 6, 4)), 4, 3, options))
+        for words, options in {
+            "as in the paper": {},
+            'residual="none"': {"residual": "none"},
+            'residual="both"': {"residual": "both"},
+            "norm=nn.LayerNorm": {"norm": nn.LayerNorm},
+            "norm=lambda h: nn.Identity()": {"norm": lambda h: nn.Identity()},
+            "activation=nn.ReLU": {"activation": nn.ReLU},
+        }.items()
+    ],
+    mistakes={
+        'there is a residual where residual="none"': block_of(around_places=lambda residual: True),
+        'residual="both" is as "places" here: it should wrap the second half, too': block_of(
+            around_channels=lambda residual: False
+        ),
+        'with residual="both" the first half has lost its own': block_of(
+            around_places=lambda residual: residual == "places"
+        ),
+        'residual="both" is a residual around each half, not one around the whole': block_of(
+            around_places=lambda residual: residual == "places",
+            around_channels=lambda residual: False,
+            around_all=lambda residual: residual == "both",
+        ),
+        "there is no residual at all": block_of(
+            around_places=lambda residual: False, around_channels=lambda residual: False
+        ),
+        "norm is ignored: it is always BatchNorm": block_of(
+            use=lambda norm, activation: (nn.BatchNorm, activation)
+        ),
+        "activation is ignored: it is always GELU": block_of(
+            use=lambda norm, activation: (norm, nn.GELU)
+        ),
+        "norm comes before the activation here; the order is convolution, activation, "
+        "norm": block_of(
+            half=lambda convolution, activation, norm: [convolution, norm, activation]
+        ),
+    },
+)
+
+
+# ---- interval
+
+T = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57, 7: 2.45, 8: 2.36, 9: 2.31, 10: 2.26}
+
+
+def interval_with(t=lambda n: T[n], ddof=1, root=np.sqrt, spread=np.std, times=1.0, centre=np.mean):
+    """An `interval` of which one step can be wrong."""
+
+    def interval(accuracies):
+        n = len(accuracies)
+        half = times * t(n) * spread(accuracies, ddof=ddof) / root(n)
+        return float(centre(accuracies)), float(half)
+
+    return interval
+
+
+right_interval = interval_with()
+
+interval = Exercise(
+    "11.interval",
+    reference=right_interval,
+    outputs=("mean", "half"),
+    run=lambda answer, accuracies: answer(accuracies),
+    cases=lambda rng: [
+        ("0.70 0.72 0.68 0.74", ([0.70, 0.72, 0.68, 0.74],)),
+        ("two runs, 0.5 and 0.6", ([0.5, 0.6],)),
+        ("ten random runs", (rng.uniform(0.6, 0.8, 10).tolist(),)),
+    ],
+    mistakes={
+        "the spread should divide by n − 1: np.std(…, ddof=1)": interval_with(ddof=0),
+        "this is for very many runs: t is T[n], not 1.96": interval_with(t=lambda n: 1.96),
+        "t is missing: T[n] times s / √n": interval_with(t=lambda n: 1.0),
+        "√n is missing: the mean of n runs wobbles less than one run": interval_with(
+            root=lambda n: 1.0
+        ),
+        "this divides by n; it should be √n": interval_with(root=lambda n: n),
+        "this is the variance; the spread is its root, np.std": interval_with(spread=np.var),
+        "this is the whole width; half of it lies on either side": interval_with(times=2.0),
+        "this is the median; the interval is that of the mean": interval_with(centre=np.median),
+    },
+)
+
+
+# ---- verdict
+
+
+def by_interval(mean, half):
+    return "cannot tell" if abs(mean) <= half else "better" if mean > 0 else "worse"
+
+
+def paired(variant, baseline, interval=right_interval, sign=1):
+    return by_interval(*interval(sign * (np.array(variant) - np.array(baseline))))
+
+
+def overlap(variant, baseline):
+    (a, half_a), (b, half_b) = right_interval(variant), right_interval(baseline)
+    return by_interval(a - b, half_a + half_b)
+
+
+def unpaired(variant, baseline):
+    (a, half_a), (b, half_b) = right_interval(variant), right_interval(baseline)
+    return by_interval(a - b, np.hypot(half_a, half_b))
+
+
+LUCK = np.array([0.70, 0.66, 0.72, 0.69])  # what seeds do to every network
+WOBBLE = np.array([0.001, -0.001, 0.002, -0.002])
+HALF = right_interval(LUCK)[1]
+
+verdict = Exercise(
+    "11.verdict",
+    reference=paired,
+    cases=lambda rng: [
+        (words, (variant.tolist(), baseline.tolist()))
+        for words, variant, baseline in (
+            ("far better", LUCK + 0.2 + WOBBLE, LUCK),
+            ("far worse", LUCK - 0.2 + WOBBLE, LUCK),
+            ("a little better with every seed", LUCK + 0.01 + WOBBLE, LUCK),
+            ("better with every seed, intervals overlap", LUCK + 1.6 * HALF + WOBBLE, LUCK),
+            ("better with three seeds, worse with one", LUCK + 10 * WOBBLE + 0.008, LUCK),
+            ("better by about three standard errors, three runs",
+             np.array([0.72, 0.73, 0.76]), np.array([0.70, 0.70, 0.70])),
+            ("better with every seed, but unevenly", LUCK + np.array([2, 10, 30, 100]) / 1e3, LUCK),
+            ("the same", LUCK, LUCK),
+        )
+    ],
+    mistakes={
+        "only the means are compared: when does the interval of the differences contain "
+        "zero?": lambda variant, baseline: by_interval(np.mean(variant) - np.mean(baseline), 0.0),
+        "two intervals may overlap although every seed agrees: take the differences seed by seed "
+        "first": overlap,
+        "the runs are not paired: take the differences seed by seed, and the interval of "
+        "those": unpaired,
+        "better and worse are the wrong way round: variant − baseline": lambda v, b: paired(
+            v, b, sign=-1
+        ),
+        "zero is outside where it is inside, and the other way round": lambda variant, baseline: (
+            "cannot tell" if paired(variant, baseline) != "cannot tell" else "better"
+        ),
+        "with few runs 1.96 is too sure of itself: use your interval, which has T[n]": (
+            lambda v, b: paired(v, b, interval_with(t=lambda n: 1.96))
+        ),
+        "this looks whether all seeds agree, not how far: use the interval": lambda v, b: (
+            "better" if min(np.subtract(v, b)) > 0 else
+            "worse" if max(np.subtract(v, b)) < 0 else "cannot tell"
+        ),
+    },
+)  # fmt: skip
+
+
+# ---- affordable
+
+
+def multiply_adds(h, p, k=5, d=3, n=5, size=32):
+    places = (size // p) ** 2
+    return places * h * 3 * p * p + d * places * h * (k * k + h) + h * n
+
+
+def largest(budget_of=lambda budget: budget, cost=multiply_adds, more=0):
+    """An `affordable` that goes wrong by a little."""
+
+    def affordable(p, budget):
+        h = 1
+        while cost(h + 1, p) <= budget_of(budget):
+            h += 1
+        return h + more
+
+    return affordable
+
+
+def nearest(p, budget):
+    h = largest()(p, budget)
+    return h + (multiply_adds(h + 1, p) - budget < budget - multiply_adds(h, p))
+
+
+affordable = Exercise(
+    "11.affordable",
+    reference=largest(),
+    cases=lambda rng: [
+        ("p=4, exactly the cost of h=32", (4, multiply_adds(32, 4))),
+        ("p=2, budget 450,000", (2, 450_000)),
+        ("p=8, budget 450,000", (8, 450_000)),
+        ("p=4, one less than the cost of h=20", (4, multiply_adds(20, 4) - 1)),
+    ],
+    mistakes={
+        "one too wide: this is the first that costs more than the budget": largest(more=1),
+        "one too narrow: the next wider one is affordable, too": largest(more=-1),
+        "the nearest to the budget may cost more than it: at most is meant": nearest,
+        "exactly the budget is affordable, too: <=, not <": largest(
+            budget_of=lambda budget: budget - 1
+        ),
+        "the cost is always that of p = 4: hand p to multiply_adds": largest(
+            cost=lambda h, p: multiply_adds(h, 4)
+        ),
+    },
+)
+
+EXERCISES = [block, interval, verdict, affordable]

@@ -1,0 +1,394 @@
+# The notebooks are made from this file: python -m lessons.build 11 --execute
+
+# %% [markdown]
+# # 11 · Are patches all you need?
+#
+# **You build** an experiment that can answer such a question: a network whose parts come out one by
+# one, error bars, and a verdict that says "cannot tell" when it cannot.<br>
+# **You need** lessons 09 and 10. No statistics: what is needed is explained.<br>
+# **It takes** an hour to work through, 3 minutes to run.
+#
+# Transformers for images cut them into patches, and then do a hundred other things. Is it the other
+# things that make them good, or is it the patches? The authors of ConvMixer kept the patches, threw
+# the rest out, and asked in the title of their paper. Here is the question in small: a network that
+# sees the patches and nothing else, beside one in which they may also talk to their neighbours.
+
+# %%
+import numpy as np
+
+import minimix as mx
+from lessons import show
+from lessons.check import check
+from minimix import functional as F
+from minimix import nn
+from minimix.data import normalize, shapes10
+from minimix.optim import clip_grad_norm, schedules
+
+data = shapes10.load(n_train=6000, n_test=2000)
+KEPT = (0, 1, 3, 7, 9)  # half of the shapes, so that small networks learn them in seconds
+
+
+def kept(images, labels):
+    """The images of these shapes, normalised, and their labels counted anew."""
+    which = np.isin(labels, KEPT)
+    return normalize(images[which]), np.searchsorted(KEPT, labels[which])
+
+
+images, labels = kept(data.train_images, data.train_labels)
+test_images, test_labels = kept(data.test_images, data.test_labels)
+
+# %%
+star = data.train_images[9]
+order = np.random.default_rng(0).permutation(64)
+patches = star.reshape(8, 4, 8, 4, 3).swapaxes(1, 2).reshape(64, 4, 4, 3)
+shuffled = patches[order].reshape(8, 8, 4, 4, 3).swapaxes(1, 2).reshape(32, 32, 3)
+
+fig, axes = show.subplots(
+    1, 2, size=(5, 2.6), alt="Left a star. Right the same image cut into 64 patches of 4×4 pixels, "
+    "in random order: nobody would see a star in it.",
+)  # fmt: skip
+show.image(axes[0], star, "patches in their places")
+show.image(axes[1], shuffled, "a bag of patches")
+fig
+
+# %% [markdown]
+# ## A network whose parts come out
+#
+# ### Exercise 1 · `block`
+#
+# Your block of lesson 09, with three more arguments:
+#
+# - `residual` is `"places"` (as in the paper, around the depthwise half), `"none"`, or `"both"`:
+#   one around each half;
+# - `norm` and `activation` make the layers: `norm(h)` instead of `nn.BatchNorm(h)`, `activation()`
+#   instead of `nn.GELU()`.
+
+# %%
+def block(h, k, rng=None, residual="places", norm=nn.BatchNorm, activation=nn.GELU):
+    """A block of which parts can be exchanged.   (N, H, W, h) -> the same"""
+    ### BEGIN SOLUTION
+    places = [nn.DepthwiseConv2d(h, k, rng=rng), activation(), norm(h)]
+    channels = [nn.PointwiseConv2d(h, h, rng=rng), activation(), norm(h)]
+    places, channels = nn.Sequential(*places), nn.Sequential(*channels)
+    if residual != "none":
+        places = nn.Residual(places)
+    if residual == "both":
+        channels = nn.Residual(channels)
+    return nn.Sequential(places, channels)
+    ### END SOLUTION
+
+# %% hints [markdown]
+# 1. Make the two halves first, each a Sequential of three layers; then decide what to wrap.
+# 2. `nn.Residual(places)` unless `residual` is `"none"`; `nn.Residual(channels)` only if it is
+#    `"both"`.
+# 3. Each half is `nn.Sequential(convolution, activation(), norm(h))`, with `activation` and `norm`
+#    called anew each time: every layer has its own.
+
+# %%
+check("11.block", block)
+
+# %%
+COMPILED = mx.kernels.backend_name() == "numba"
+H, STEPS, SEEDS = (32, 300, (0, 1, 2, 3)) if COMPILED else (8, 10, (0, 1))
+
+
+def mixer(h, k, p, rng, d=3, **parts):
+    """A ConvMixer-h/3 with these parts, for five classes."""
+    norm, activation = parts.get("norm", nn.BatchNorm), parts.get("activation", nn.GELU)
+    stem = [nn.Patchify(3, h, p, rng=rng), activation(), norm(h)]
+    blocks = [block(h, k, rng, **parts) for _ in range(d)]
+    return nn.Sequential(*stem, *blocks, nn.GlobalAvgPool(), nn.Linear(h, len(KEPT), rng=rng))
+
+
+def accuracy_of(seed, h=H, k=5, p=4, lr=0.03, **parts):
+    """Train such a network, and the part of the test images that it names rightly in the end."""
+    rng = np.random.default_rng(seed)
+    model = mixer(h, k, p, rng, **parts)
+    optimizer, rate = mx.AdamW(model.parameters()), schedules.one_cycle(lr, STEPS)
+    batches = np.concatenate([rng.permutation(len(images)) for _ in range(4)]).reshape(-1, 32)
+    for step, batch in enumerate(batches[:STEPS]):
+        x = images[batch][:, :, :: rng.choice([-1, 1])]  # half of the batches in the mirror
+        loss = F.cross_entropy(model(mx.Tensor(x)), labels[batch])
+        optimizer.zero_grad()
+        loss.backward()
+        clip_grad_norm(model.parameters(), 1.0)
+        optimizer.lr = rate(step)
+        optimizer.step()
+    with mx.no_grad():
+        scores = model.eval()(mx.Tensor(test_images)).array
+    return float((scores.argmax(axis=1) == test_labels).mean())
+
+# %% [markdown]
+# With kernels of 1×1 the depthwise convolution looks at its own place and nowhere else: patches
+# never meet until the pool takes their mean. That is the bag of patches from the picture.
+#
+# > **Predict:** there are five shapes; guessing gets 20 %. What does the bag of patches get, and
+# > what the ConvMixer?
+
+# %%
+print(f"bag of patches, k = 1: {accuracy_of(0, k=1):.0%}")
+print(f"ConvMixer, k = 5:      {accuracy_of(0):.0%}")
+if not COMPILED:
+    print("(far smaller nets, for the NumPy back end: the words below are about the others)")
+
+# %% [markdown]
+# So: patches are **not** all you need. They have to talk. (The title of the paper ends with a
+# question mark, too, and its answer is: patches *and* plain convolutions, without attention.)
+#
+# ## One number is no result
+#
+# That difference was huge. Most are small, and then the first question is how much the same network
+# differs from itself.
+#
+# > **Predict:** train the *same* network four times; only the random numbers differ, with which the
+# > weights begin and the images are ordered. How far apart are the four accuracies?
+
+# %%
+results = {"baseline": [accuracy_of(seed) for seed in SEEDS]}
+print("baseline: ", "  ".join(f"{a:.1%}" for a in results["baseline"]))
+
+# %% [markdown]
+# A change that makes the network better by one point would drown in that. More runs help, since
+# a mean of $n$ runs wobbles less than one: by $\sqrt n$. How sure one can be of the mean of few
+# runs was worked out in 1908 by a brewer, W. S. Gosset, who signed as "Student":
+#
+# $$ \text{mean} \pm t_n \frac{s}{\sqrt n}, \qquad
+#    s = \sqrt{\frac{1}{n-1}\sum_i (a_i - \text{mean})^2} $$
+#
+# contains the true mean in 95 of 100 experiments. $t_n$ pays for not knowing the spread either: it
+# is enormous for two runs.
+
+# %%
+# n: tₙ
+T = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57, 7: 2.45, 8: 2.36, 9: 2.31, 10: 2.26}
+
+# %% [markdown]
+# ### Exercise 2 · `interval`
+#
+# `interval(accuracies)` takes a list of $n$ numbers and returns `(mean, half)`: the mean, and the
+# half width $t_n\, s/\sqrt n$. The spread $s$ divides by $n - 1$.
+
+# %%
+def interval(accuracies):
+    """The mean of n runs, and how far the true mean may be from it: two floats."""
+    ### BEGIN SOLUTION
+    n = len(accuracies)
+    s = np.std(accuracies, ddof=1)
+    return float(np.mean(accuracies)), float(T[n] * s / np.sqrt(n))
+    ### END SOLUTION
+
+# %% hints [markdown]
+# 1. `np.mean`, `np.std`, `np.sqrt` do it all.
+# 2. `np.std(a)` divides by $n$; with `ddof=1` it divides by $n - 1$.
+# 3. `T[n] * np.std(accuracies, ddof=1) / np.sqrt(n)` is the half width.
+
+# %%
+check("11.interval", interval)
+
+# %%
+mean, half = interval(results["baseline"])
+print(f"baseline: {mean:.1%} ± {half:.1%}")
+best = max(results["baseline"])
+print(f"the best of {len(SEEDS)} is {100 * (best - mean):.1f} above: what one gains by choosing")
+
+# %% [markdown]
+# ## The ablation
+#
+# Now take out, or exchange, one part at a time.
+#
+# > **Predict:** put these in order, from harmless to fatal: no residual, a residual around both
+# > halves, no norm, LayerNorm, ReLU, no activation at all, kernels of 3×3, kernels of 9×9.
+
+# %%
+CHANGES = {
+    "kernel 1 (bag of patches)": {"k": 1},
+    "kernel 3": {"k": 3},
+    "kernel 9": {"k": 9},
+    "no residual": {"residual": "none"},
+    "residual around both": {"residual": "both"},
+    "no norm": {"norm": lambda h: nn.Identity()},
+    "LayerNorm": {"norm": nn.LayerNorm},
+    "LayerNorm, smaller steps": {"norm": nn.LayerNorm, "lr": 0.003},
+    "ReLU": {"activation": nn.ReLU},
+    "no activation": {"activation": nn.Identity},
+}
+for name, change in CHANGES.items():
+    results[name] = [accuracy_of(seed, **change) for seed in SEEDS]
+    print(f"{name:26}", "  ".join(f"{a:.1%}" for a in results[name]), flush=True)
+
+# %%
+def picture(results, alt):
+    """Every run a dot, every mean a diamond with its interval; the band is the baseline's."""
+    fig, ax = show.subplots(size=(7.5, 0.36 * len(results) + 0.9), alt=alt)
+    mean, half = interval(results["baseline"])
+    ax.axvspan(100 * (mean - half), 100 * (mean + half), color=show.PALE)
+    ax.axvline(100 / len(KEPT), color=show.GREY, linestyle=":")
+    for row, runs in enumerate(results.values()):
+        mean, half = interval(runs)
+        ax.errorbar(100 * mean, row - 0.12, xerr=100 * half, fmt="D", color=show.BLUE, capsize=4)
+        ax.plot(100 * np.array(runs), np.full(len(runs), row + 0.2), ".", color=show.RED)
+    ax.set_yticks(range(len(results)), results)
+    ax.set_xlabel("test images named rightly, % (dots: runs; diamonds: means, 95 %; line: a guess)")
+    ax.set(xlim=(0, 100), ylim=(len(results) - 0.4, -0.6))
+    return fig
+
+
+picture(
+    results,
+    alt="Accuracy of each variant with four runs and a 95 % interval. The baseline is near 70 %. "
+    "The bag of patches, no activation, no norm and LayerNorm are near 20 %, LayerNorm with "
+    "smaller steps near 45 %; the intervals of most others overlap with the baseline's.",
+)
+
+# %% [markdown]
+# ## Which differences are real?
+#
+# Two intervals overlap: does that mean there is no difference? **No.** Seed 2 may have drawn an
+# easy order of images, and then *every* variant is lucky with it. We used the same seeds for all,
+# so compare run with run: what varies from seed to seed drops out of the **difference**.
+#
+# ### Exercise 3 · `verdict`
+#
+# `verdict(variant, baseline)` takes two lists of accuracies, seed by seed, and returns `"better"`,
+# `"worse"`, or `"cannot tell"`, which is the answer when the 95 % interval of the differences
+# contains zero.
+
+# %%
+def verdict(variant, baseline):
+    """What n paired runs say of a variant: "better", "worse" or "cannot tell"."""
+    ### BEGIN SOLUTION
+    mean, half = interval(np.array(variant) - np.array(baseline))
+    if abs(mean) <= half:
+        return "cannot tell"
+    return "better" if mean > 0 else "worse"
+    ### END SOLUTION
+
+# %% hints [markdown]
+# 1. Take the differences first, one a seed; then the interval of *them*.
+# 2. `interval(np.array(variant) - np.array(baseline))`. Zero is inside if `abs(mean) <= half`.
+# 3. Then `"cannot tell"`; else the sign of the mean decides.
+
+# %%
+check("11.verdict", verdict)
+
+# %%
+baseline = results["baseline"]
+for name, runs in results.items():
+    if name != "baseline":
+        mean, half = interval(np.array(runs) - np.array(baseline))
+        print(f"{name:26} {100 * mean:+6.1f} ± {100 * half:4.1f}   {verdict(runs, baseline)}")
+
+# %% [markdown]
+# Some things are beyond doubt. Without an activation the whole network is one linear map, and no
+# linear map can tell a star from a ring at any place and any angle. Without a norm it does not get
+# going in 300 steps. Patches that never meet remain a bag. For the rest, read slowly:
+#
+# - **"Cannot tell" is not "makes no difference".** It says that four runs of this length do not
+#   show one. If it matters to you, do more runs.
+# - **Settings were chosen for the baseline.** Look at the two rows of LayerNorm: one network, two
+#   learning rates, and twice the accuracy. Whoever wants to be fair tunes for each variant; whoever
+#   wants to win tunes for their own.
+# - **It holds for this toy**: five shapes, small networks, 300 steps. Here kernels of 3×3 do well;
+#   the authors, whose networks are far larger and trained for far longer, chose 7×7 and 9×9. An
+#   effect in a toy may be smaller in the real thing, larger, or the other way round.
+# - All runs share the same thousand test images. With other images *all* of them would shift, at
+#   70 % by about $\sqrt{0.7 \cdot 0.3 / 1000}$, 1.4 points. That is in none of the error bars.
+#
+# > **Predict:** suppose that none of the ten changes made any difference at all. In how many of a
+# > hundred such studies would at least one be called "better" or "worse"?
+
+# %%
+rng = np.random.default_rng(0)
+spread = np.std(baseline, ddof=1)
+false_alarms = 0
+for _ in range(1000):  # studies in which every network is the baseline
+    runs = rng.normal(0.7, spread, (11, len(SEEDS)))
+    false_alarms += any(verdict(variant, runs[0]) != "cannot tell" for variant in runs[1:])
+print(f"{false_alarms / 10:.0f} of 100")
+
+# %% [markdown]
+# About every third! Ten questions, each with one chance in twenty of a false answer. So believe
+# the large effects; and run a surprising small one again, with new seeds, before you tell anybody.
+#
+# ## Patch size, at the same price
+#
+# Last, the patches themselves. Smaller patches see more, and there are more of them: with the same
+# $h$, patches of 2×2 cost four times the work of 4×4. It would be no wonder if they won. A fair
+# question is: *what is the best use of the same amount of work?*
+
+# %%
+def multiply_adds(h, p, k=5, d=3, n=len(KEPT), size=32):
+    """The work of one image, as you counted it in lesson 09."""
+    places = (size // p) ** 2
+    return places * h * 3 * p * p + d * places * h * (k * k + h) + h * n
+
+# %% [markdown]
+# ### Exercise 4 · `affordable`
+#
+# `affordable(p, budget)` returns the largest $h$ for which `multiply_adds(h, p)` is at most
+# `budget`.
+
+# %%
+def affordable(p, budget):
+    """The widest network with patches p×p that does not cost more than budget: an int."""
+    ### BEGIN SOLUTION
+    h = 1
+    while multiply_adds(h + 1, p) <= budget:
+        h += 1
+    return h
+    ### END SOLUTION
+
+# %% hints [markdown]
+# 1. The cost grows with h. Begin with h = 1 and go up as long as you can afford the next.
+# 2. The question is not whether you can afford `h`, but whether you can still afford `h + 1`.
+# 3. `while multiply_adds(h + 1, p) <= budget: h += 1`
+
+# %%
+check("11.affordable", affordable)
+
+# %% [markdown]
+# > **Predict:** the baseline has $p = 4$ and $h = 32$. How wide may a network with $p = 2$ be at
+# > the same price, and one with $p = 8$? Which of the three wins?
+
+# %%
+budget = multiply_adds(H, p=4)
+sizes = {"baseline": results["baseline"]}
+for p in (2, 8):
+    h = affordable(p, budget)
+    sizes[f"p = {p}, h = {h}"] = [accuracy_of(seed, h=h, p=p) for seed in SEEDS]
+    print(f"p = {p}, h = {h}:", verdict(sizes[f"p = {p}, h = {h}"], results["baseline"]))
+
+picture(
+    sizes,
+    alt="Accuracy with patches of 4, 2 and 8 pixels at the same work, with intervals. Patches of 8 "
+    "are clearly the worst.",
+)
+
+# %% [markdown]
+# Patches of 8×8 leave a grid of 4×4 places, too coarse for a star. At the other end, patches of 2×2
+# leave work for few channels only: what they gain in sight they lose in thought. Somewhere in
+# between is the best use of the work, and where that is depends on how much there is.
+#
+# ## Yours and the library's
+#
+# The library's ConvMixer is your block with every part as in the paper. With the same seed the
+# weights are the same, drawn in the same order:
+
+# %%
+rng = np.random.default_rng(5)
+yours = mixer(16, 5, 4, rng)
+library = mx.ConvMixer(16, 3, kernel_size=5, patch_size=4, n_classes=len(KEPT), rng=5)
+x = mx.Tensor(test_images[:10])
+print("the same scores:", np.allclose(yours(x).array, library(x).array, atol=1e-5))
+
+# %% [markdown]
+# Read **`minimix/models/convmixer.py`** again, now that you know what each line is worth. To
+# measure in earnest, `minimix train --help` has an option for each of the dials, `--seed` among
+# them, and writes down what was run.
+#
+# **Go further.** Is a kernel of 3×3 really better here? Run it again, with eight new seeds. ·
+# Shuffle the patches of *every* image, always in the same order: does the network with $k = 1$
+# care? And with $k = 5$? · "No norm" gets as far as LayerNorm with `lr=0.003` and four times the
+# steps. What did the norm buy, then?
+#
+# Next: **12 · Break it**. Everything works. How would you know if it did not?

@@ -1,1 +1,0 @@
-"""What the lessons use: exercise checkers (`check`), pictures (`show`), the notebooks' tools."""
