@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import kernels
-from .errors import MinimixError
+from .errors import DiskError, MinimixError
 from .train.config import PRESETS, Config, option
 from .version import __version__
 
@@ -184,7 +184,6 @@ def train(args: argparse.Namespace) -> int:
     from .data import load
     from .kernels.threads import get_num_threads
     from .train import Run, loop
-    from .train.checkpoint import DiskError
     from .train.interrupt import Interrupted
     from .train.progress import clock
     from .train.saved import config_of

@@ -16,7 +16,6 @@ other name before anything is called.
 import io
 import os
 import pickle
-import sys
 import tarfile
 import zlib
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from typing import Any
 
 import numpy as np
 
+from minimix import files
 from minimix.data.dataset import Dataset
 from minimix.errors import DataError
 
@@ -76,26 +76,12 @@ LARGEST_ARCHIVE = 200_000_000
 # ------------------------------------------------------------------ where it is
 
 
-def cache_folder() -> Path:
-    """Where minimix keeps what it can fetch again: `$MINIMIX_CACHE_DIR`, or the user's cache."""
-    chosen = os.environ.get("MINIMIX_CACHE_DIR")
-    if chosen:
-        return Path(chosen).expanduser()
-    if sys.platform == "win32":
-        base = os.environ.get("LOCALAPPDATA", "~/AppData/Local")
-    elif sys.platform == "darwin":
-        base = "~/Library/Caches"
-    else:
-        base = os.environ.get("XDG_CACHE_HOME", "~/.cache")
-    return Path(base or "~/.cache").expanduser() / "minimix"
-
-
 def places() -> list[Path]:
     """Where a copy of CIFAR-10 is looked for, in order: `$MINIMIX_DATA`, then the usual folders."""
-    home = Path.home()
+    home = files.home() or Path()
     keras = home / ".keras" / "datasets"
     usual = [
-        cache_folder(),
+        *files.cache_folders(),
         Path("data"),  # torchvision's tutorials, from the current folder and from home
         home / "data",
         Path(),
@@ -104,8 +90,8 @@ def places() -> list[Path]:
     ]
     chosen = os.environ.get("MINIMIX_DATA")
     return [
-        *([Path(chosen).expanduser()] if chosen else []),
-        *(folder for folder in usual if folder.is_dir()),
+        *([files.expand(chosen)] if chosen else []),
+        *(folder for folder in usual if os.path.isdir(folder)),
     ]
 
 
@@ -115,7 +101,7 @@ def find(path: str | os.PathLike[str] | None = None) -> Path | None:
     A copy is an unpacked folder (cifar-10-batches-py or -bin), a folder that holds one, or an
     archive as published. None where there is none; whether it is whole, `read` will find out.
     """
-    for place in places() if path is None else [Path(path).expanduser()]:
+    for place in places() if path is None else [files.expand(path)]:
         if place.is_file():
             return place
         inside = [place / layout.folder for layout in LAYOUTS]

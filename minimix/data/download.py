@@ -10,22 +10,18 @@ import hashlib
 import http.client
 import os
 import queue
-import shutil
-import sys
-import tempfile
 import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO
 from urllib.parse import urlsplit
 
+from minimix import files
 from minimix.data import cifar10
-from minimix.errors import DataError
+from minimix.errors import DataError, DiskError
 
 
 @dataclass(frozen=True)
@@ -90,21 +86,29 @@ def fetch(
         if urlsplit(url).scheme not in ("http", "https"):
             raise DataError(f"MINIMIX_CIFAR10_URL is {url!r}, expected http://… or https://…")
         archive = replace(archive, urls=(url, *archive.urls))
-    folder = cifar10.cache_folder() if folder is None else folder
+    try:
+        folder = files.cache_folder() if folder is None else folder
+    except DiskError as error:
+        raise DataError(f"CIFAR-10 cannot be stored: {error}; or {_BY_HAND}") from error
     unpacked = folder / cifar10.PYTHON.folder
     part = folder / f"{archive.name}.part"
     patience = patience or Patience()
+
+    def wait(_holder: str) -> None:
+        say("another process is downloading CIFAR-10: waiting for it")
+
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with _alone(folder / f"{archive.name}.lock", say):
+        with files.lock(folder / f"{archive.name}.lock", wait):
             if cifar10.find(unpacked) is None:  # else another process was quicker
                 _download(archive, part, patience, progress, say)
                 _unpack(part, unpacked)
                 part.unlink()
-    except OSError as error:  # of the disk: the network's became a _MirrorError
+    except (OSError, DiskError) as error:  # of the disk: the network's became a _MirrorError
         needed = archive.size * 2.1 / 1e6
+        reason = getattr(error, "strerror", None) or error
         raise DataError(
-            f"CIFAR-10 cannot be stored in {folder}: {error.strerror or error} "
+            f"CIFAR-10 cannot be stored in {folder}: {reason} "
             f"(it needs {needed:.0f} MB); make room there, or {_BY_HAND}"
         ) from error
     return unpacked
@@ -268,49 +272,9 @@ def _sha256(path: Path) -> str:
 
 
 def _unpack(archive: Path, folder: Path) -> None:
-    """The batch files of a checked archive, written beside `folder`, then put there at once."""
-    layout, files = cifar10.read_archive(archive)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
-        for name in layout.files:
-            if name not in files:
-                raise DataError(f"{archive} holds no {name}; remove it")
-            with open(temporary / name, "wb") as file:
-                file.write(files[name])
-                file.flush()
-                os.fsync(file.fileno())
-        os.replace(temporary, folder)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
-
-
-@contextmanager
-def _alone(path: Path, say: Callable[[str], None]) -> Iterator[None]:
-    """Hold a lock that the system takes back when the process ends, whichever way it ends."""
-    with open(path, "ab") as file:
-        if not _try_lock(file):
-            say("another process is downloading CIFAR-10: waiting for it")
-            while not _try_lock(file):
-                time.sleep(0.1)
-        yield
-
-
-def _try_lock(file: BinaryIO) -> bool:
-    if sys.platform == "win32":
-        import msvcrt
-
-        try:
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-        except OSError:
-            return False
-        return True
-    import fcntl
-
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:  # a file system without locks: two downloads at once cost time, no more
-        return True
-    return True
+    """Put the batch files of a checked archive into `folder`, all at once."""
+    layout, found = cifar10.read_archive(archive)
+    for name in layout.files:
+        if name not in found:
+            raise DataError(f"{archive} holds no {name}; remove it")
+    files.write_folder(folder, {name: found[name] for name in layout.files})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ..train.checkpoint import write_atomically
+from .. import files
 from .inside import look_inside
 from .page import Subject, page
 from .reading import read
@@ -22,8 +22,8 @@ def report(
     out      the file; without one report.html in the run's folder, or for several in this one
     say      gets a line for what takes a while
 
-    Errors: CheckpointError where a folder is no run's or is damaged, or the file cannot be
-    written; then nothing is written at all.
+    Errors: CheckpointError where a folder is no run's or is damaged, DiskError where the file
+    cannot be written; then nothing is written at all.
     """
     readings = [read(folder) for folder in folders]
     short = [reading.name for reading in readings]
@@ -37,5 +37,5 @@ def report(
     ]
     out = out or (folders[0] if len(folders) == 1 else Path()) / "report.html"
     # A folder's name may hold bytes that are no text.
-    write_atomically(out, page(subjects).encode("utf-8", "replace"))
+    files.write(out, page(subjects).encode("utf-8", "replace"))
     return out

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .. import files
 from .. import functional as F
 from ..autograd import Array, Tensor, no_grad
 from ..data import normalize
 from ..errors import MinimixError
 from ..models import ConvMixer
 from ..nn import DepthwiseConv2d, GlobalAvgPool, Module, Patchify, observe
-from ..train.checkpoint import write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -116,7 +116,7 @@ def save(figure: Figure, path: Path) -> None:
             figure.savefig(file, format=path.suffix[1:] or "png", dpi=120)
         except ValueError as error:
             raise MinimixError(f"cannot write {path}: {error}") from error
-        write_atomically(path, file.getvalue())
+        files.write(path, file.getvalue())
 
 
 def _look(model: ConvMixer, image: Array) -> tuple[list[tuple[str, Array, Array]], Array]:

@@ -1,23 +1,20 @@
 """Checkpoints: arrays and facts in one file that is whole or not there.
 
-A file is written beside its place, forced to the disk and then renamed, so that whatever happens
-(the power, a kill, a full disk) the name stands for the old content or for the new, never for a
-part. It is a safetensors file: a JSON header and plain arrays, nothing that could run. The header
+It is a safetensors file: a JSON header and plain arrays, nothing that could run. The header
 carries the sha256 of the whole file, with zeros where the sum itself will stand.
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from .. import files
 from ..autograd import Array
 from ..errors import CheckpointError
 
@@ -25,42 +22,14 @@ FORMAT = 1  # of what is in the files; a reader refuses any other
 ZEROS = b"0" * 64  # as long as a sha256 in hex
 
 
-class DiskError(CheckpointError):
-    """The disk is full, or does not let itself be written."""
-
-
 class DamagedError(CheckpointError):
     """A file is not what was once written."""
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Let `path` hold `content`, or leave it as it was. DiskError where the disk refuses."""
-    beside = path.with_name(f".{path.name}.tmp")
-    try:
-        try:
-            with open(beside, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(beside, path)
-        except BaseException:
-            beside.unlink(missing_ok=True)
-            raise
-        # The new name is an entry of the folder, which also has to reach the disk.
-        with contextlib.suppress(OSError):  # Windows opens no folders, and has no need to
-            folder = os.open(path.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
-    except OSError as error:
-        raise DiskError(f"cannot write {path}: {error.strerror}") from error
 
 
 def save(path: Path, arrays: Mapping[str, Array], facts: Mapping[str, Any]) -> None:
     """Write arrays by name, and facts that JSON can say, to a safetensors file.
 
-    The same arrays and facts give the same bytes.
+    The same arrays and facts give the same bytes. Errors: DiskError.
     """
     from safetensors.numpy import save as pack
 
@@ -68,7 +37,7 @@ def save(path: Path, arrays: Mapping[str, Array], facts: Mapping[str, Any]) -> N
     # safetensors writes the memory of an array as it lies, whatever its strides: C order it is.
     content = pack({k: np.asarray(a, order="C") for k, a in arrays.items()}, {"minimix": header})
     digest = hashlib.sha256(content).hexdigest().encode()
-    write_atomically(path, content.replace(ZEROS, digest, 1))
+    files.write(path, content.replace(ZEROS, digest, 1))
 
 
 def load(path: Path) -> tuple[dict[str, Array], dict[str, Any]]:

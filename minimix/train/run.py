@@ -20,10 +20,10 @@ from typing import IO, Any, Self
 
 import numpy as np
 
+from .. import files
 from ..autograd import Array
-from ..errors import CheckpointError, DivergenceError
-from .checkpoint import DamagedError, DiskError, load, save, write_atomically
-from .lock import FolderLock
+from ..errors import CheckpointError, DiskError, DivergenceError
+from .checkpoint import DamagedError, load, save
 from .state import State, described
 
 KEEP = 3  # checkpoints
@@ -66,21 +66,23 @@ class Run:
 
     def __init__(self, folder: Path, say: Callable[[str], None] = print) -> None:
         self.folder = folder
-        files = (folder / n for n in (".lock", "run.json", "metrics.jsonl", "timing.jsonl"))
-        self._new = [path for path in (*files, folder, *folder.parents) if not path.exists()]
+        inside = (folder / n for n in (".lock", "run.json", "metrics.jsonl", "timing.jsonl"))
+        self._new = [path for path in (*inside, folder, *folder.parents) if not path.exists()]
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self.lock = FolderLock(folder)
-        except OSError as error:
+            self._held = contextlib.ExitStack()
+            self._held.enter_context(files.lock(folder / ".lock", self._busy))
+        except (OSError, DiskError) as error:
+            reason = getattr(error, "strerror", None) or error
             raise CheckpointError(
-                f"cannot write to {folder}: {error.strerror}; choose another folder with --out"
+                f"cannot write to {folder}: {reason}; choose another folder with --out"
             ) from error
         self.metrics = Lines(folder / "metrics.jsonl")
         self.timing = Lines(folder / "timing.jsonl")
         try:
             newest_whole = newest(folder, say)
         except CheckpointError:
-            self.lock.release()
+            self._held.close()
             raise
         self.saved: Path | None
         self.found: Saved | None
@@ -93,7 +95,7 @@ class Run:
     def __exit__(self, *_exception: object) -> None:
         self.metrics.close()
         self.timing.close()
-        self.lock.release()
+        self._held.close()
         if self.saved is None:  # nothing came of it: leave nothing behind
             with contextlib.suppress(OSError):
                 for path in self._new:
@@ -101,6 +103,12 @@ class Run:
                         path.rmdir()
                     else:
                         path.unlink(missing_ok=True)
+
+    def _busy(self, holder: str) -> None:
+        raise CheckpointError(
+            f"{self.folder} is in use by process {holder}; "
+            "let that one end, or choose another --out"
+        )
 
     @property
     def model(self) -> Path:
@@ -110,7 +118,7 @@ class Run:
     def describe(self, facts: Mapping[str, Any]) -> None:
         """Write run.json."""
         text = json.dumps(facts, indent=2, ensure_ascii=False)
-        write_atomically(self.folder / "run.json", f"{text}\n".encode())
+        files.write(self.folder / "run.json", f"{text}\n".encode())
 
     def restore(self, state: State) -> None:
         """Give `state` what was found, and take back all that was written after it.
@@ -125,8 +133,9 @@ class Run:
             return
         state.restore(*self.found)
         damaged = itertools.takewhile(lambda path: path != self.saved, checkpoints(self.folder))
-        for leftover in [*damaged, *self.folder.glob(".*.tmp")]:
+        for leftover in damaged:
             leftover.unlink()
+        files.sweep(self.folder)
         for lines in (self.metrics, self.timing):
             lines.rewind(state.step)
 
@@ -196,7 +205,7 @@ class Lines:
                 if not line.endswith(b"\n") or json.loads(line)["step"] > step:
                     break
                 kept += line
-        write_atomically(self.path, kept)
+        files.write(self.path, kept)
 
     def close(self) -> None:
         if self._file is not None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from small_cifar10 import SMALL, batches, python2_pickle, write_binary, write_python
 
+from minimix import files
 from minimix.data import cifar10
 from minimix.errors import DataError
 
@@ -347,7 +348,7 @@ def test_named_by_a_path(nowhere, layout):
 )
 def test_usual_places(nowhere, monkeypatch, place):
     parent = {
-        "cache": cifar10.cache_folder(),
+        "cache": files.cache_folder(),
         "here/data": nowhere.parent / "here" / "data",
         "here": nowhere.parent / "here",
         "keras 3": nowhere / ".keras" / "datasets" / "cifar-10-batches-py-target",
@@ -379,12 +380,12 @@ def test_an_archive_in_a_usual_place(nowhere, monkeypatch):
 
 def test_the_cache_follows_the_system(nowhere, monkeypatch):
     monkeypatch.setattr("sys.platform", "linux")
-    assert cifar10.cache_folder() == nowhere / ".cache" / "minimix"
+    assert files.cache_folder() == nowhere / ".cache" / "minimix"
     monkeypatch.setenv("XDG_CACHE_HOME", str(nowhere / "xdg"))
-    assert cifar10.cache_folder() == nowhere / "xdg" / "minimix"
+    assert files.cache_folder() == nowhere / "xdg" / "minimix"
     monkeypatch.setattr("sys.platform", "darwin")
-    assert cifar10.cache_folder() == nowhere / "Library" / "Caches" / "minimix"
+    assert files.cache_folder() == nowhere / "Library" / "Caches" / "minimix"
     monkeypatch.setattr("sys.platform", "win32")
-    assert cifar10.cache_folder() == nowhere / "minimix"
+    assert files.cache_folder() == nowhere / "minimix"
     monkeypatch.setenv("MINIMIX_CACHE_DIR", str(nowhere / "mine"))
-    assert cifar10.cache_folder() == nowhere / "mine"
+    assert files.cache_folder() == nowhere / "mine"

@@ -14,6 +14,7 @@ from functools import partial
 import pytest
 from small_cifar10 import SMALL, write_python
 
+from minimix import files
 from minimix.data import cifar10, download
 from minimix.errors import DataError
 
@@ -190,7 +191,7 @@ def test_fetches_unpacks_and_reports(fetch, server):
 
 def test_into_the_cache_by_default(fetch, nowhere):
     fetch.folder = None
-    assert fetch("good") == cifar10.find() == cifar10.cache_folder() / "cifar-10-batches-py"
+    assert fetch("good") == cifar10.find() == files.cache_folder() / "cifar-10-batches-py"
 
 
 FAULTS = {
@@ -379,7 +380,7 @@ def test_a_full_disk_while_unpacking(fetch, monkeypatch):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch:
-        patch.setattr(download.os, "fsync", full)
+        patch.setattr("os.fsync", full)
         assert os.strerror(errno.ENOSPC) in failure(fetch, "good")
     kept = {path.name for path in fetch.folder.iterdir()}
     assert kept == {"a.tar.gz.part", "a.tar.gz.lock"}

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from tiny_training import CONFIG, STEPS, results, run_to_end
 
-from minimix.errors import CheckpointError
+from minimix.errors import CheckpointError, DiskError
 from minimix.train import Run, train
-from minimix.train.checkpoint import DamagedError, DiskError, load, save, write_atomically
+from minimix.train.checkpoint import DamagedError, load, save
 from minimix.train.saved import load_model
 
 SOME = {"a": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.array(7, np.int64)}
@@ -88,20 +88,6 @@ def test_a_safetensors_file_of_somebody_else(tmp_path):
         load(tmp_path / "x")
     with pytest.raises(CheckpointError, match="cannot read"):
         load(tmp_path / "nowhere")
-
-
-@pytest.mark.parametrize("call", ["fsync", "replace"])
-def test_a_failed_write_leaves_the_old_content_and_nothing_else(tmp_path, monkeypatch, call):
-    def full(*_arguments):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    path = tmp_path / "x"
-    path.write_bytes(b"old")
-    monkeypatch.setattr(os, call, full)
-    with pytest.raises(DiskError, match="No space left on device"):
-        write_atomically(path, b"new")
-    assert path.read_bytes() == b"old"
-    assert [p.name for p in tmp_path.iterdir()] == ["x"]
 
 
 # ------------------------------------------------------------------ the run folder

@@ -14,7 +14,6 @@ import os
 import pickle
 import platform
 import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,22 +25,14 @@ from numba.core.caching import NullCache
 from numba.core.compiler import CompileResult
 from numba.core.serialize import dumps
 
+from ... import files
+from ...errors import DiskError, warn
+
 # Products and sums may be fused, for speed. Nothing else of IEEE arithmetic is given up: NaN and
 # infinity must come through to the loss, where divergence is noticed.
 OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
 
 DIGEST = 32  # bytes of SHA-256
-
-
-def _user_cache() -> Path:
-    asked = os.environ.get("MINIMIX_CACHE_DIR")
-    if asked:
-        return Path(asked)
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local")) / "minimix"
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "minimix"
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "minimix"
 
 
 def _fingerprint() -> str:
@@ -55,58 +46,56 @@ def _fingerprint() -> str:
     return key.hexdigest()[:16]
 
 
-FOLDER = _user_cache() / f"kernels-{_fingerprint()}"
+def _folder() -> Path | None:
+    """Where compiled code is kept; None where there is no place for it."""
+    try:
+        return files.cache_folder() / f"kernels-{_fingerprint()}"
+    except DiskError as error:
+        warn(f"compiled kernels are not kept: {error}")
+        return None
 
 
-def _say(line: str) -> None:
-    print(f"minimix: {line}", file=sys.stderr, flush=True)
+FOLDER = _folder()
 
 
 class _Cache(NullCache):
     """Compiled code of one function in `FOLDER`, a file for each signature."""
 
-    _announced = False
     _writable = True
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self._function = function
 
-    def _file(self, signature: Any) -> Path:
+    def _file(self, folder: Path, signature: Any) -> Path:
         cells = tuple(c.cell_contents for c in self._function.__closure__ or ())
         key = hashlib.sha256(repr((signature, cells)).encode()).hexdigest()[:12]
-        return FOLDER / f"{self._function.__name__.strip('_')}-{key}"
+        return folder / f"{self._function.__name__.strip('_')}-{key}"
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         target_context.refresh()
+        if FOLDER is None:
+            return None
         with contextlib.suppress(Exception):  # missing or damaged: compile it again
-            found = self._file(sig).read_bytes()
+            found = self._file(FOLDER, sig).read_bytes()
             if hashlib.sha256(found[DIGEST:]).digest() == found[:DIGEST]:
                 payload = pickle.loads(found[DIGEST:])
                 return CompileResult._rebuild(target_context, *payload)
-        if not _Cache._announced:
-            _Cache._announced = True
-            _say(f"compiling kernels (once; kept in {FOLDER})")
+        warn(f"compiling kernels (once; kept in {FOLDER})")
         return None
 
     def save_overload(self, sig: Any, data: Any) -> None:
-        if not _Cache._writable:
+        if FOLDER is None or not _Cache._writable:
             return
         payload = dumps(data._reduce())
         try:
-            FOLDER.mkdir(parents=True, exist_ok=True)
-            handle, temporary = tempfile.mkstemp(dir=FOLDER)
-            try:
-                with open(handle, "wb") as out:
-                    out.write(hashlib.sha256(payload).digest() + payload)
-                os.replace(temporary, self._file(sig))
-            except OSError:
-                os.unlink(temporary)
-                raise
-        except OSError as error:
+            with files.disk_errors(f"cannot write {FOLDER}"):
+                FOLDER.mkdir(parents=True, exist_ok=True)
+            files.write(self._file(FOLDER, sig), hashlib.sha256(payload).digest() + payload)
+        except DiskError as error:
             _Cache._writable = False
-            _say(
-                f"cannot keep compiled kernels in {FOLDER} ({error.strerror}); they are compiled "
-                "again in every process. Set MINIMIX_CACHE_DIR to a folder that can be written"
+            warn(
+                f"cannot keep compiled kernels ({error}); they are compiled again in every "
+                "process. Set MINIMIX_CACHE_DIR to a folder that can be written"
             )
 
 
