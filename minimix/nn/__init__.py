@@ -17,7 +17,7 @@ from .layers import (
     Sequential,
     Sigmoid,
 )
-from .module import Module, Parameter, observe
+from .module import Module, Parameter, evaluating, observe
 
 __all__ = [
     "GELU",
@@ -37,5 +37,6 @@ __all__ = [
     "Residual",
     "Sequential",
     "Sigmoid",
+    "evaluating",
     "observe",
 ]

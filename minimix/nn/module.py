@@ -28,6 +28,19 @@ def observe(observer: Observer) -> Iterator[None]:
         _observers.remove(observer)
 
 
+@contextmanager
+def evaluating(model: Module) -> Iterator[Module]:
+    """Inside this block `model` is in evaluation mode; afterwards, each of its modules is in the
+    mode that it was in before, whatever happened: batch norms that were frozen stay frozen.
+    """
+    modes = [(module, module.training) for _, module in model.named_modules()]
+    try:
+        yield model.eval()
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
 class Parameter(Tensor):
     """A tensor that training changes: it requires a gradient, and modules find it by its name."""
 
@@ -217,14 +230,9 @@ class Module:
                 work = module.multiply_adds(inputs[0], y)
                 rows.append((names[id(module)], kind, str(y.shape), n, work))
 
-        modes = [(module, module.training) for _, module in self.named_modules()]
         dtype = next((p.dtype for p in self.parameters()), np.dtype(np.float32))
-        try:
-            with no_grad(), observe(note):
-                self.eval()(Tensor(np.zeros(input_shape, dtype)))
-        finally:
-            for module, training in modes:
-                module.training = training
+        with no_grad(), observe(note), evaluating(self):
+            self(Tensor(np.zeros(input_shape, dtype)))
         total = ("", "", "", self.n_parameters(), sum(row[4] for row in rows))
         return _table([*rows, total], f"{type(self).__name__}, input {input_shape}")
 

@@ -15,7 +15,7 @@ from ..autograd import Array, Tensor, no_grad
 from ..data import normalize
 from ..errors import MinimixError
 from ..models import ConvMixer
-from ..nn import DepthwiseConv2d, GlobalAvgPool, Module, Patchify, observe
+from ..nn import DepthwiseConv2d, GlobalAvgPool, Module, Patchify, evaluating, observe
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -138,9 +138,7 @@ def _look(model: ConvMixer, image: Array) -> tuple[list[tuple[str, Array, Array]
         elif isinstance(module, GlobalAvgPool):
             features.append(inputs[0].array[0])
 
-    training = model.training
-    with no_grad(), observe(note):
-        model.eval()(Tensor(normalize(image[None])))
-    model.train(training)
+    with no_grad(), observe(note), evaluating(model):
+        model(Tensor(normalize(image[None])))
     with no_grad():
         return layers, model.head(Tensor(features[0])).array

@@ -1,4 +1,4 @@
-"""How good a model is on images that it has not learned from."""
+"""How well a model does on images that it was not trained on."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ import numpy as np
 from .. import functional as F
 from ..autograd import Array, Tensor, no_grad
 from ..data import Loader
-from ..nn import Module
+from ..nn import Module, evaluating
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What came out.
+    """The result of a test on N images of n classes.
 
     loss       mean cross-entropy
-    confusion  (n, n) counts: [i, j] images of class i were taken for j
-    mirrored   the accuracy when each image is also looked at in the mirror and the logits of both
-               are averaged; None unless it was asked for. The other figures are without it
+    confusion  (n, n) counts: confusion[i, j] images of class i were classified as j
+    mirrored   the accuracy when the logits of each image and of its mirror image are averaged;
+               None unless it was asked for. The other figures are without mirroring
     """
 
     loss: float
@@ -32,7 +32,7 @@ class Evaluation:
 
     @property
     def per_class(self) -> list[float | None]:
-        """The accuracy of each class; None for one without images."""
+        """The accuracy on each class; None for a class without images."""
         return [
             int(row[i]) / int(row.sum()) if row.any() else None
             for i, row in enumerate(self.confusion)
@@ -50,13 +50,15 @@ def evaluate(
 ) -> Evaluation:
     """Test `model`, in evaluation mode, on images uint8 (N, H, W, 3) with labels (N,).
 
-    mirror  whether to look at each image in the mirror as well, for `Evaluation.mirrored`
+    batch_size  how many images at a time
+    mirror      whether to classify each image's mirror image as well, for `Evaluation.mirrored`
+
+    Afterwards each of the model's modules is in the mode that it was in before. Errors: ValueError
+    where a label is not in 0 … n_classes − 1.
     """
     confusion = np.zeros((n_classes, n_classes), np.int64)
     loss, mirrored = 0.0, 0
-    training = model.training
-    model.eval()
-    with no_grad():
+    with no_grad(), evaluating(model):
         for x, y in Loader(images, labels, batch_size, shuffle=False, n_classes=n_classes):
             logits = model(Tensor(x))
             loss += F.cross_entropy(logits, y).item() * len(y)
@@ -64,6 +66,5 @@ def evaluate(
             if mirror:
                 both = logits + model(Tensor(np.ascontiguousarray(x[:, :, ::-1])))
                 mirrored += int((both.array.argmax(axis=1) == y).sum())
-    model.train(training)
     n = len(images)
     return Evaluation(loss / n, confusion, mirrored / n if mirror else None)
