@@ -213,7 +213,7 @@ show.bars(
 #   (SIMD).
 #
 # The last rungs keep numbers in registers and caches while they are needed. That takes more than an
-# exercise: read `minimix/kernels/compiled/gemm.py` when you are curious.
+# exercise: read `minimix/kernels/compiled/matmul.py` when you are curious.
 #
 # ## GELU: when there is nothing to save but memory
 #
@@ -372,7 +372,7 @@ print(f"matmul_ikj: largest difference {difference:.0e}, of sums near {np.abs(a 
 
 # %% [markdown]
 # Read **`minimix/kernels/__init__.py`**, which chooses between the two, then
-# **`minimix/kernels/reference/network.py`**, what each kernel *means*, in NumPy, and
+# **`minimix/kernels/reference/activation.py`**, what each kernel *means*, in NumPy, and
 # **`minimix/kernels/compiled/activation.py`**, the same names, fast.
 #
 # **Go further.** Find the packed instructions: search

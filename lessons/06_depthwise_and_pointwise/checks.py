@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from minimix.kernels import reference
+from minimix import kernels
 
 from ..check import Exercise
 
@@ -68,7 +68,7 @@ SIZES = (
 
 depthwise = Exercise(
     "06.depthwise",
-    reference=reference.depthwise_conv2d,
+    reference=kernels.depthwise_conv2d.reference,
     cases=image_cases(*SIZES),
     mistakes={
         "the kernel is flipped: that is convolution as mathematics has it; here w[0, 0] "
@@ -111,7 +111,7 @@ def cropped_in_front(g, w):
 
 depthwise_dx = Exercise(
     "06.depthwise_dx",
-    reference=reference.depthwise_conv2d_dx,
+    reference=kernels.depthwise_conv2d_dx.reference,
     cases=image_cases(*SIZES),
     mistakes={
         "your result equals convolution with an unflipped kernel: turn it half round, or add to "
@@ -160,7 +160,7 @@ def correlation(
 
 
 def last_place_only(x, g, k):
-    full = reference.depthwise_conv2d_dw(x, g, k)
+    full = kernels.depthwise_conv2d_dw.reference(x, g, k)
     dw = np.zeros_like(full)
     dw[-1, -1] = full[-1, -1]
     return dw
@@ -175,7 +175,7 @@ def pairs(rng):
 
 depthwise_dw = Exercise(
     "06.depthwise_dw",
-    reference=reference.depthwise_conv2d_dw,
+    reference=kernels.depthwise_conv2d_dw.reference,
     cases=pairs,
     mistakes={
         "the images were averaged; each one counts in full, so sum over N": correlation(

@@ -22,7 +22,7 @@ from lessons import show
 from lessons.check import check
 from minimix import functional as F
 from minimix.data import shapes10
-from minimix.kernels import reference
+from minimix.kernels import depthwise_conv2d
 
 rng = np.random.default_rng(0)
 images = shapes10.load(300, 10).train_images / np.float32(255)  # (N, H, W, C), 0 to 1
@@ -34,7 +34,7 @@ def blocks(n):
 
     def f(x):
         for _ in range(n):
-            x = reference.depthwise_conv2d(x, np.ones((5, 5, 1)))
+            x = depthwise_conv2d.reference(x, np.ones((5, 5, 1)))
         return x
 
     return f
@@ -498,7 +498,7 @@ print(f"back end {mx.kernels.backend_name()}: yours takes {ratio:.0f} times as l
 
 # %% [markdown]
 # Read **`minimix/functional/conv.py`**: `depthwise_conv2d` and `pointwise_conv2d`. What they mean
-# is in **`minimix/kernels/reference/network.py`**, nearly word for word what you wrote; with the back end
+# is in **`minimix/kernels/reference/depthwise.py`**, nearly word for word what you wrote; with the back end
 # `numpy` that is what runs. How the fast one works, with several outputs at once in registers, is
 # in **`minimix/kernels/compiled/depthwise.py`**.
 #

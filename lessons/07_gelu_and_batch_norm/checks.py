@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 
-from minimix import Tensor
-from minimix.kernels import reference
+from minimix import Tensor, kernels
+from minimix.kernels.reference.activation import erf
 
 from ..check import Exercise
 
@@ -23,7 +23,7 @@ def there_and_back(answer, x, g):
 
 
 def cdf(x):
-    return 0.5 * (1 + reference.erf(x / ROOT_2))
+    return 0.5 * (1 + erf(x / ROOT_2))
 
 
 def density(x):
@@ -36,7 +36,7 @@ def gate(forward=lambda x: x * cdf(x), back=lambda g, x: g * (cdf(x) + x * densi
 
 
 def tanh_form(x):
-    return reference.gelu_tanh(x), lambda g: reference.gelu_tanh_backward(x, g)
+    return kernels.gelu_tanh.reference(x), lambda g: kernels.gelu_tanh_backward.reference(x, g)
 
 
 gelu = Exercise(
@@ -74,10 +74,8 @@ gelu = Exercise(
         "in φ the π stands outside the root: 1/√(2π) is one root": gate(
             back=lambda g, x: g * (cdf(x) + x * np.exp(-0.5 * x * x) / (ROOT_2 * math.pi))
         ),
-        "y uses erf(x); Φ has erf(x/√2)": gate(lambda x: 0.5 * x * (1 + reference.erf(x))),
-        "y is twice too large: Φ has a ½ in front": gate(
-            lambda x: x * (1 + reference.erf(x / ROOT_2))
-        ),
+        "y uses erf(x); Φ has erf(x/√2)": gate(lambda x: 0.5 * x * (1 + erf(x))),
+        "y is twice too large: Φ has a ½ in front": gate(lambda x: x * (1 + erf(x / ROOT_2))),
         "y is Φ(x) alone; the gate is multiplied by x": gate(cdf),
         "this is the tanh form, right to three digits; here the real one is asked for": tanh_form,
     },

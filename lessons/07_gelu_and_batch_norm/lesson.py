@@ -24,7 +24,7 @@ from lessons.check import check
 from minimix import functional as F
 from minimix import nn
 from minimix.data import shapes10
-from minimix.kernels.reference import erf
+from minimix.kernels.reference.activation import erf
 
 mx.kernels.set_num_threads(1)  # arrays as small as these are not worth a second one
 data = shapes10.load(1000, 10)
@@ -546,7 +546,7 @@ print("gelu:   ", np.allclose(mine, theirs), np.allclose(my_backward(x), their_b
 # Read `gelu` in **`minimix/functional/activation.py`** and `batch_norm` in
 # **`minimix/functional/norm.py`**: your formulas, with training and eval in one function. How each
 # becomes a single pass over memory is in **`minimix/kernels/compiled/norm.py`**, and what it means
-# in `minimix/kernels/reference/network.py`.
+# in `minimix/kernels/reference/norm.py`.
 #
 # **Go further.** Normalise every image's channels at every place instead of every channel over the
 # batch: that is layer normalisation, `F.layer_norm`. Which of the troubles above does it not have?

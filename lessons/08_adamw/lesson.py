@@ -498,7 +498,7 @@ print("momentum after 20 steps:", np.allclose(mine_q, q.array))
 
 # %% [markdown]
 # Read **`minimix/optim/adamw.py`**: your formulas in its docstring, and a call of `adamw_update`,
-# whose meaning is seven lines in **`minimix/kernels/reference/network.py`**. Written like that, NumPy goes
+# whose meaning is seven lines in **`minimix/kernels/reference/adamw.py`**. Written like that, NumPy goes
 # through memory a dozen times; `minimix/kernels/compiled/adamw.py` does it once. Momentum is in
 # `minimix/optim/sgd.py`.
 #

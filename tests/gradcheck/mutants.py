@@ -9,7 +9,7 @@ import numpy as np
 from minimix import autograd, kernels
 from minimix import functional as F
 from minimix.functional import loss, shape
-from minimix.kernels import reference
+from minimix.kernels.reference import activation, depthwise, fused, norm
 
 MUTANTS = {}  # name: (the operation whose cases must catch it, what puts it in place)
 
@@ -265,12 +265,12 @@ affine_mutant("conv2d", "half of the overlap", dx=lambda s, g: s / 2)
 
 @mutant_of("depthwise_conv2d", "the kernel is not flipped", kernels, "depthwise_conv2d_dx")
 def _(g, w):
-    return reference.depthwise_conv2d_dx(g, np.ascontiguousarray(w[::-1, ::-1]))
+    return depthwise.depthwise_conv2d_dx.reference(g, np.ascontiguousarray(w[::-1, ::-1]))
 
 
 @mutant_of("depthwise_conv2d", "an even kernel pads the wrong side", kernels, "depthwise_conv2d_dx")
 def _(g, w):
-    return reference.depthwise_conv2d(g, np.ascontiguousarray(w[::-1, ::-1]))
+    return depthwise.depthwise_conv2d.reference(g, np.ascontiguousarray(w[::-1, ::-1]))
 
 
 @mutant_of("depthwise_conv2d", "the image wraps round", kernels, "depthwise_conv2d_dx")
@@ -284,12 +284,12 @@ def _(g, w):
 
 @mutant_of("depthwise_conv2d", "dw is off by one", kernels, "depthwise_conv2d_dw")
 def _(x, g, k):
-    return reference.depthwise_conv2d_dw(np.roll(x, 1, axis=2), g, k)
+    return depthwise.depthwise_conv2d_dw.reference(np.roll(x, 1, axis=2), g, k)
 
 
 @mutant_of("depthwise_conv2d", "forward pads the wrong side", kernels, "depthwise_conv2d")
 def _(x, w):
-    return reference.depthwise_conv2d_dx(x, np.ascontiguousarray(w[::-1, ::-1]))
+    return depthwise.depthwise_conv2d_dx.reference(x, np.ascontiguousarray(w[::-1, ::-1]))
 
 
 # ---- activations
@@ -297,12 +297,12 @@ def _(x, w):
 
 @mutant_of("gelu", "without x φ(x)", kernels, "gelu_backward")
 def _(x, g):
-    return g * 0.5 * (1 + reference.erf(x * 0.5**0.5))
+    return g * 0.5 * (1 + activation.erf(x * 0.5**0.5))
 
 
 @mutant_of("gelu", "the other form's gradient", kernels, "gelu_tanh_backward")
 def _(x, g):
-    return reference.gelu_backward(x, g)
+    return activation.gelu_backward.reference(x, g)
 
 
 @mutant_of("gelu", "x is kept where the next call writes", kernels, "gelu")
@@ -310,7 +310,7 @@ def _(x):
     kept = BUFFERS.setdefault(x.shape, x)
     if kept is not x and kept.flags.writeable:
         kept[...] = x
-    return reference.gelu(x)
+    return activation.gelu.reference(x)
 
 
 @mutant("relu", "masked by g")
@@ -362,37 +362,37 @@ def batch_norm_mutant(about):
 
 @batch_norm_mutant("the mean held constant")
 def _(x, g, mean, rstd, gamma):
-    dx, dgamma, dbeta = reference.batch_norm_backward(x, g, mean, rstd, gamma)
+    dx, dgamma, dbeta = norm.batch_norm_backward.reference(x, g, mean, rstd, gamma)
     return dx + gamma * rstd * dbeta / len(x), dgamma, dbeta
 
 
 @batch_norm_mutant("the variance held constant")
 def _(x, g, mean, rstd, gamma):
-    dx, dgamma, dbeta = reference.batch_norm_backward(x, g, mean, rstd, gamma)
+    dx, dgamma, dbeta = norm.batch_norm_backward.reference(x, g, mean, rstd, gamma)
     return dx + gamma * rstd**2 * (x - mean) * dgamma / len(x), dgamma, dbeta
 
 
 @batch_norm_mutant("both held constant")
 def _(x, g, mean, rstd, gamma):
-    _, dgamma, dbeta = reference.batch_norm_backward(x, g, mean, rstd, gamma)
+    _, dgamma, dbeta = norm.batch_norm_backward.reference(x, g, mean, rstd, gamma)
     return gamma * rstd * g, dgamma, dbeta
 
 
 @batch_norm_mutant("zeros, which the gradient of the sum is")
 def _(x, g, mean, rstd, gamma):
-    _, dgamma, dbeta = reference.batch_norm_backward(x, g, mean, rstd, gamma)
+    _, dgamma, dbeta = norm.batch_norm_backward.reference(x, g, mean, rstd, gamma)
     return np.zeros_like(x), dgamma, dbeta
 
 
 @batch_norm_mutant("dx without γ")
 def _(x, g, mean, rstd, gamma):
-    dx, dgamma, dbeta = reference.batch_norm_backward(x, g, mean, rstd, gamma)
+    dx, dgamma, dbeta = norm.batch_norm_backward.reference(x, g, mean, rstd, gamma)
     return dx / gamma, dgamma, dbeta
 
 
 @batch_norm_mutant("M − 1 for M")
 def _(x, g, mean, rstd, gamma):
-    _, dgamma, dbeta = reference.batch_norm_backward(x, g, mean, rstd, gamma)
+    _, dgamma, dbeta = norm.batch_norm_backward.reference(x, g, mean, rstd, gamma)
     m = len(x) - 1
     dx = gamma * rstd * (g - dbeta / m - (x - mean) * rstd * dgamma / m)
     return dx, dgamma, dbeta
@@ -400,7 +400,7 @@ def _(x, g, mean, rstd, gamma):
 
 @batch_norm_mutant("ε forgotten on the way back")
 def _(x, g, mean, rstd, gamma):
-    return reference.batch_norm_backward(x, g, mean, 1 / x.std(axis=0), gamma)
+    return norm.batch_norm_backward.reference(x, g, mean, 1 / x.std(axis=0), gamma)
 
 
 @mutant("batch_norm", "evaluation differentiated as training")
@@ -442,12 +442,12 @@ def _(h, normal, rstd, g):
 
 @mutant_of("FusedConvMixer", "moments held constant", kernels, "gelu_norm_backward")
 def _(z, g, mean, rstd, gamma, dgamma, dbeta):
-    return reference.gelu_norm_backward(z, g, mean, rstd, gamma, 0 * dgamma, 0 * dbeta)
+    return fused.gelu_norm_backward.reference(z, g, mean, rstd, gamma, 0 * dgamma, 0 * dbeta)
 
 
 @mutant_of("FusedConvMixer", "evaluation without β", kernels, "infer_places")
 def _(y, w, b, scale, shift):
-    return reference.infer_places(y, w, b, scale, 0 * shift)
+    return fused.infer_places.reference(y, w, b, scale, 0 * shift)
 
 
 # ---- pooling and loss

@@ -10,7 +10,7 @@ import numba
 import numpy as np
 import pytest
 
-from minimix.kernels.compiled import _jit, activation, adamw, depthwise, gemm, norm, pictures
+from minimix.kernels.compiled import _jit, activation, adamw, depthwise, matmul, norm, pictures
 
 CODE = (
     "import numpy as np\n"
@@ -94,7 +94,7 @@ KERNELS = [
     (norm._normalize, "qaiiaaaa"),
     (norm._channel_moments, "qaiiaa"),
     (adamw._adamw, "qaIFffff"),
-    (gemm._matmul, "qaiiaiaa"),
+    (matmul._matmul, "qaiiaiaa"),
     (depthwise._forward_in_place(5, 2, 1), "qaaiiia"),
     (depthwise._forward_in_place(3, 1, 2), "qaaiiia"),
 ]

@@ -2,8 +2,7 @@
 
 import numpy as np
 import pytest
-
-from minimix.kernels import compiled
+from back_ends import compiled
 
 BAD = [np.nan, np.inf, -np.inf]
 

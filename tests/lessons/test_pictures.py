@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 
-from minimix.kernels import reference
+from minimix.kernels import depthwise_conv2d
 
 pytest.importorskip("matplotlib", reason="pictures need matplotlib, of the extra lessons")
 from lessons import show
 
 
 def test_reads_finds_the_window_of_a_convolution_by_running_it():
-    found = show.reads(lambda x: reference.depthwise_conv2d(x, np.ones((4, 4, 1))), (1, 7, 8, 1))
+    found = show.reads(lambda x: depthwise_conv2d.reference(x, np.ones((4, 4, 1))), (1, 7, 8, 1))
     assert found.shape == (1, 7, 8, 1, 1, 7, 8, 1)
     expected = np.zeros((7, 8), bool)
     expected[2:6, 3:7] = True  # one before, two after

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..reference.network import SQRT_2_OVER_PI
+from ..reference.activation import SQRT_2_OVER_PI
 from ..threads import run
 from ._jit import helper, kernel
 from .memory import empty_like

@@ -33,7 +33,7 @@ from numba.core.typeconv import Conversion
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import lower_builtin, lower_cast, register_model
 
-from ..reference.network import INV_SQRT_2PI
+from ..reference.activation import INV_SQRT_2PI
 
 intrinsic: Any = extending.intrinsic  # untyped, since what it makes is called with other arguments
 

@@ -9,12 +9,15 @@ from collections.abc import Callable
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
+from ..dispatch import kernel
+
 
 def flip(images: np.ndarray) -> np.ndarray:
     """Mirrored left to right."""
     return images[:, :, ::-1]
 
 
+@kernel(images="uint8: n H W 3")
 def pad_crop(
     images: np.ndarray,
     top: np.ndarray,

@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 import numpy as np
 
+from ..dispatch import Array, kernel
 from ..retouching import Retouch
 from . import colour, geometry
 
-Array = np.ndarray
 
-
+@kernel(images="uint8: n H W 3")
 def retouch(images: Array, operations: Array, parameters: Array, fill: Array) -> Array:
     """Each image after its operations, one by one.   uint8 (n, H, W, 3) -> a new one, the same
 

@@ -26,7 +26,7 @@ from .depthwise import (
     split_taps,
     write_sums,
 )
-from .gemm import ROWS, columns, multiply_blocks, multiply_rows, packed, padded, split, widened
+from .matmul import ROWS, columns, multiply_blocks, multiply_rows, packed, padded, split, widened
 from .memory import empty, empty_like
 from .rows import (
     CHUNK,

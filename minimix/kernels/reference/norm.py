@@ -1,0 +1,41 @@
+"""Sums and moments of channels, and batch normalization, over rows (M, C), M = N·H·W."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..dispatch import Array, kernel
+
+
+@kernel(x="M C")
+def channel_sum(x: Array) -> Array:
+    """Σₘ x[m, c]: the gradient of a bias.   x (M, C) -> (C,)"""
+    return x.sum(axis=0)
+
+
+@kernel(x="M C")
+def channel_moments(x: Array) -> tuple[Array, Array]:
+    """Mean and biased variance of each channel.   x (M, C) -> (C,), (C,)"""
+    mean = x.mean(axis=0)
+    return mean, np.square(x - mean).mean(axis=0)
+
+
+@kernel(x="M C", mean="C", rstd="C", gamma="C", beta="C")
+def normalize(x: Array, mean: Array, rstd: Array, gamma: Array, beta: Array) -> Array:
+    """γ (x − mean) rstd + β.   x (M, C), the others (C,) -> (M, C)"""
+    return (x - mean) * (rstd * gamma) + beta
+
+
+@kernel(x="M C", g="M C", mean="C", rstd="C", gamma="C")
+def batch_norm_backward(
+    x: Array, g: Array, mean: Array, rstd: Array, gamma: Array
+) -> tuple[Array, Array, Array]:
+    """Gradients of training-mode batch normalisation for x, γ and β.
+
+    With x̂ = (x − mean) rstd:  dβ = Σ g,  dγ = Σ g x̂,  dx = γ rstd (g − dβ/M − x̂ dγ/M).
+    """
+    m = len(x)
+    normal = (x - mean) * rstd
+    dbeta = g.sum(axis=0)
+    dgamma = (g * normal).sum(axis=0)
+    return gamma * rstd * (g - dbeta / m - normal * (dgamma / m)), dgamma, dbeta
