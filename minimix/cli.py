@@ -342,7 +342,10 @@ def add_predict(commands: Any) -> None:
 
 
 def predict(args: argparse.Namespace) -> int:
-    from .train import pictures
+    from . import functional as F
+    from .autograd import Tensor, no_grad
+    from .data import normalize, pictures
+    from .errors import DataError
     from .train.saved import load_model
 
     if args.top < 1:
@@ -351,10 +354,17 @@ def predict(args: argparse.Namespace) -> int:
         args.parser.error(f"--explain draws one image, but {len(args.images)} are given")
     model, facts = load_model(args.model)
     names = facts["data"]["class_names"]
-    with kernels.backend("numpy"):  # at once: for a few images it is not worth compiling anything
+    failed = 0
+    with kernels.backend("numpy"):  # for a few images compiling is not worth the wait
         for path in args.images:
-            x = pictures.read(path, facts["data"]["image_size"])
-            likely = pictures.probabilities(model, x)
+            try:
+                x = pictures.read(path, facts["data"]["image_size"])
+            except DataError as error:  # the others are still to be seen
+                print(f"minimix: {error}", file=sys.stderr)
+                failed = 1
+                continue
+            with no_grad():
+                likely = F.softmax(model(Tensor(normalize(x[None])))).array[0]
             top = sorted(zip(likely, names, strict=True), reverse=True)[: args.top]
             print(f"{path}: " + ", ".join(f"{name} {100 * p:.1f} %" for p, name in top))
             if args.explain:
@@ -362,7 +372,7 @@ def predict(args: argparse.Namespace) -> int:
 
                 save(explain(model, x, names), args.explain)
                 print(f"picture {args.explain}")
-    return 0
+    return failed
 
 
 # ------------------------------------------------------------------ report

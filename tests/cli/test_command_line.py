@@ -255,18 +255,16 @@ def test_predict_with_the_model_that_minimix_comes_with(minimix, picture):
     assert any(name in out for name in ("bird", "cat", "frog", "ship", "truck", "airplane"))
 
 
-def test_predict_shows_the_middle_on_white(trained, picture):
-    from PIL import Image
-
-    from minimix.train import pictures
-
-    wide = np.zeros((20, 60, 4), np.uint8)
-    wide[:, 20:40] = (255, 0, 0, 255)
-    Image.fromarray(wide).save(picture)
-    seen = pictures.read(picture, (20, 20))
-    assert (seen == (255, 0, 0)).all()
-    Image.fromarray(np.zeros((9, 9, 4), np.uint8)).save(picture)
-    assert (pictures.read(picture, (32, 32)) == 255).all()
+def test_one_bad_picture_does_not_end_the_rest(minimix, trained, picture, tmp_path):
+    broken, empty = tmp_path / "broken.png", tmp_path / "empty.jpg"
+    broken.write_bytes(picture.read_bytes()[:2000])
+    empty.touch()
+    code, out, err = minimix("predict", broken, picture, empty, picture, "--model", trained)
+    assert code == 1
+    assert [line.split(": ")[0] for line in out.splitlines()] == [str(picture)] * 2
+    first, second = err.splitlines()
+    assert first.startswith(f"minimix: cannot read {broken}: it is damaged (")
+    assert second.startswith(f"minimix: cannot read {empty}: it is no picture in a format that")
 
 
 def test_predict_refuses(minimix, trained, picture, tmp_path):

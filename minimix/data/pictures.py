@@ -1,0 +1,132 @@
+"""Pictures of any format, mode and size, as a network takes them."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..errors import DataError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+# Formats whose 16-bit pixels go from 0 to 65,535. (FITS and McIDAS hold measurements.)
+SIXTEEN_BITS = ("PNG", "PPM", "TIFF", "JPEG2000", None)  # None: made in memory
+
+
+def read(path: str | os.PathLike[str], size: Sequence[int]) -> np.ndarray:
+    """The picture in a file: its largest central part of the shape `size`, resized to it.
+
+    size is (height, width). Returns uint8 (height, width, 3): grey becomes three equal channels,
+    of 16 bits the upper eight count, floats go from 0 to 1, transparency is laid on white, an
+    animation shows its first frame. A camera's orientation is followed where it can be read.
+
+    Errors: DataError, in one line, where the file is no picture, is damaged, or holds numbers whose
+    range is not known.
+    """
+    from PIL import Image, UnidentifiedImageError  # not worth its time to those who only train
+
+    try:
+        # Pillow warns of what it can make sense of all the same.
+        with warnings.catch_warnings(action="ignore"), Image.open(path) as file:
+            if file.format == "EPS":  # a program, for which Pillow would start Ghostscript
+                raise _UnusableError("EPS is not supported; save it as PNG")
+            return _fit(_upright(file, to_rgb(file)), size)
+    except _UnusableError as error:
+        reason = str(error)
+    except UnidentifiedImageError:
+        reason = "it is no picture in a format that Pillow reads, such as JPEG or PNG"
+    except Image.DecompressionBombError:
+        reason = f"it has more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels; make it smaller"
+    except MemoryError:
+        reason = "not enough memory; make it smaller"
+    except Exception as error:  # a decoder raises nearly anything, given damaged bytes
+        system = getattr(error, "strerror", None)
+        reason = system or f"it is damaged ({' '.join(str(error).split()) or type(error).__name__})"
+    raise DataError(f"cannot read {path}: {reason}")
+
+
+class _UnusableError(Exception):
+    """Why a picture that is whole cannot be used."""
+
+
+def to_rgb(image: Image) -> Image:
+    """An image of Pillow's, of any mode, as it looks on a white ground.   -> mode RGB"""
+    from PIL import Image
+
+    if 0 in image.size:
+        raise _UnusableError(f"it is {image.height}×{image.width} pixels; expected at least 1×1")
+    tile = getattr(image, "tile", None)  # where a file has its pixels, and in which form
+    coded = str(tile[0][3]) if image.format == "PNG" and tile else ""
+    image.load()
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        return Image.fromarray(_eight_bits(image)).convert("RGB")
+    transparent = image.info.get("transparency")
+    if coded == "RGB;16B" and transparent is not None:  # of which Pillow keeps the upper 8 bits
+        raise _UnusableError(
+            "it is a PNG of 16 bits with a transparent colour; save it with an alpha channel"
+        )
+    if coded in ("L;2", "L;4") and transparent is not None:  # Pillow scales the pixels only
+        image.info["transparency"] = transparent * {"L;2": 85, "L;4": 17}[coded]
+    if image.mode == "La":
+        image = image.convert("LA")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert("RGB")
+
+
+def _eight_bits(image: Image) -> np.ndarray:
+    """The greys, uint8 (H, W), of an image with more than eight bits a pixel."""
+    grey = np.asarray(image)
+    tags = getattr(image, "tag_v2", {})  # of a TIFF
+    if image.mode == "F":
+        low, high = grey.min(), grey.max()
+        if not (low >= 0 and high <= 1):
+            raise _UnusableError(f"its floats go from {low:g} to {high:g}; expected 0 to 1")
+        bits = np.rint(grey * 255).astype(np.uint8)
+    elif image.format not in (SIXTEEN_BITS if image.mode != "I" else ("PNG", "PPM", None)):
+        raise _UnusableError(
+            f"its numbers (mode {image.mode} of Pillow) have no fixed range; save it with 8 or "
+            "unsigned 16 bits a pixel"
+        )
+    else:
+        low, high = grey.min(), grey.max()
+        if not 0 <= low <= high <= 65535:
+            raise _UnusableError(f"its numbers go from {low} to {high}; expected 0 to 65535")
+        used = tags.get(258, (16,))[0]  # BitsPerSample: 12 or 16
+        bits = (grey >> (used - 8)).astype(np.uint8)
+    if tags.get(262) == 0:  # PhotometricInterpretation: white is zero
+        bits = 255 - bits
+    return np.where(grey == image.info.get("transparency", -1), np.uint8(255), bits)
+
+
+def _upright(file: Image, image: Image) -> Image:
+    """`image` turned as the camera that took it says in the file's EXIF data."""
+    from PIL.Image import Transpose
+
+    try:
+        turn = {
+            2: Transpose.FLIP_LEFT_RIGHT,
+            3: Transpose.ROTATE_180,
+            4: Transpose.FLIP_TOP_BOTTOM,
+            5: Transpose.TRANSPOSE,
+            6: Transpose.ROTATE_270,
+            7: Transpose.TRANSVERSE,
+            8: Transpose.ROTATE_90,
+        }.get(file.getexif().get(0x0112, 1))
+    except Exception:  # damaged: as every viewer does, show what is there
+        return image
+    return image if turn is None else image.transpose(turn)
+
+
+def _fit(image: Image, size: Sequence[int]) -> np.ndarray:
+    from PIL import ImageOps
+    from PIL.Image import Resampling
+
+    height, width = size
+    return np.asarray(ImageOps.fit(image, (width, height), Resampling.BICUBIC))
