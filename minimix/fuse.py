@@ -111,10 +111,8 @@ class FusedConvMixer(nn.Module):
     def _infer(self, x: Array) -> Tensor:
         patchify, _, norm = self.stem
         p, _, c, d = patchify.weight.shape
-        n, h, v = x.shape[0], x.shape[1] // p, x.shape[2] // p
-        patches = x.reshape(n, h, p, v, p, c).transpose(0, 1, 3, 2, 4, 5)
         y = kernels.infer_channels(
-            patches.reshape(n, h, v, p * p * c), patchify.weight.array.reshape(p * p * c, d),
+            kernels.cut_patches(x, p), patchify.weight.array.reshape(p * p * c, d),
             patchify.bias.array, *_scale_and_shift(norm),
         )  # fmt: skip
         for places, pointwise, _, norm2 in self.blocks:
@@ -171,13 +169,12 @@ def fused_embedding(x: Array, w: Array, b: Array, gamma: Array, beta: Array, *, 
 
     b, γ, β (D,). norm: what `batch_norm` takes by name: running_mean, running_var, momentum, eps.
     """
-    (n, height, width, c), (p, _, _, d) = x.shape, w.shape
-    h, v = height // p, width // p
-    patches = x.reshape(n, h, p, v, p, c).transpose(0, 1, 3, 2, 4, 5).reshape(-1, p * p * c)
-    matrix = w.reshape(p * p * c, d)
-    z, mean, var = kernels.embed(patches, matrix, b)
-    z = z.reshape(n, h, v, d)
-    rstd = _rstd(mean, var, len(patches), norm)
+    p, _, c, d = w.shape
+    patches, matrix = kernels.cut_patches(x, p), w.reshape(p * p * c, d)
+    rows = patches.reshape(-1, p * p * c)
+    z, mean, var = kernels.embed(rows, matrix, b)
+    z = z.reshape(*patches.shape[:3], d)
+    rstd = _rstd(mean, var, len(rows), norm)
     scale = gamma * rstd
 
     def backward(g):
@@ -185,10 +182,10 @@ def fused_embedding(x: Array, w: Array, b: Array, gamma: Array, beta: Array, *, 
         dz = kernels.gelu_norm_backward(z, g, mean, rstd, gamma, dgamma, dbeta).reshape(-1, d)
 
         def dx():
-            dpatches = kernels.matmul(dz, matrix.T).reshape(n, h, v, p, p, c)
-            return dpatches.transpose(0, 1, 3, 2, 4, 5).reshape(x.shape)
+            dpatches = kernels.matmul(dz, matrix.T).reshape(patches.shape)
+            return kernels.join_patches(dpatches, p)
 
-        dw = kernels.matmul(patches.T, dz).reshape(w.shape)
+        dw = kernels.matmul(rows.T, dz).reshape(w.shape)
         return dx, dw, kernels.channel_sum(dz), dgamma, dbeta
 
     return kernels.gelu_affine(z, scale, beta - mean * scale), backward

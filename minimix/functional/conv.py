@@ -128,7 +128,7 @@ def patchify(x: Array, w: Array, b: Array | None = None):
     _check_image("patchify", x)
     if w.ndim != 4 or w.shape[0] != w.shape[1]:
         raise ValueError(f"patchify: w has shape {w.shape}; expected (p, p, C, D)")
-    n, height, width, c = x.shape
+    _, height, width, c = x.shape
     p, d = w.shape[0], w.shape[3]
     if c != w.shape[2]:
         raise ValueError(f"patchify: x has {c} channels, w {w.shape[2]}")
@@ -137,16 +137,13 @@ def patchify(x: Array, w: Array, b: Array | None = None):
             f"patchify: an image of {height}×{width} is not divisible into patches of {p}×{p}; "
             "resize or crop it, or choose another patch size"
         )
-    h, v = height // p, width // p
-    patches = x.reshape(n, h, p, v, p, c).transpose(0, 1, 3, 2, 4, 5).reshape(n, h, v, p * p * c)
+    patches = kernels.cut_patches(x, p)
     y, affine_backward = _affine("patchify", patches, w.reshape(p * p * c, d), b)
 
     def backward(g):
         dpatches, dw, db = affine_backward(g)
         return (
-            lambda: (
-                dpatches().reshape(n, h, v, p, p, c).transpose(0, 1, 3, 2, 4, 5).reshape(x.shape)
-            ),
+            lambda: kernels.join_patches(dpatches(), p),
             lambda: dw().reshape(w.shape),
             db,
         )

@@ -35,6 +35,8 @@ from .reference.norm import batch_norm_backward as batch_norm_backward
 from .reference.norm import channel_moments as channel_moments
 from .reference.norm import channel_sum as channel_sum
 from .reference.norm import normalize as normalize
+from .reference.patches import cut_patches as cut_patches
+from .reference.patches import join_patches as join_patches
 from .reference.pictures import retouch as retouch
 from .retouching import Retouch as Retouch
 from .threads import get_num_threads as get_num_threads

@@ -6,6 +6,7 @@ import numpy as np
 
 from ..autograd import Array
 from ..data import normalize
+from ..kernels import cut_patches
 from ..models import ConvMixer
 from ..nn import Patchify
 
@@ -40,9 +41,9 @@ def whitening_filters(
 
     Jordan 2024, "94% on CIFAR-10 in 3.29 seconds on a single GPU", arXiv:2404.00498.
     """
-    n, h, w, c = images.shape
+    c = images.shape[3]
     p, d = patch_size, patch_size * patch_size * c
-    patches = images.reshape(n, h // p, p, w // p, p, c).transpose(0, 1, 3, 2, 4, 5).reshape(-1, d)
+    patches = cut_patches(images, p).reshape(-1, d)
     variance, directions = np.linalg.eigh(np.cov(patches.astype(np.float64), rowvar=False))
     whiten = directions[:, ::-1] / np.sqrt(variance[::-1] + 5e-4)  # (d, d); 5e-4 spares the noise
     mixed = rng.normal(size=(d, n_filters)) / np.sqrt(d)

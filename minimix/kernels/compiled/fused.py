@@ -1,4 +1,4 @@
-"""The kernels of a fused ConvMixer: `functional/fused.py` has the mathematics.
+"""The kernels of a fused ConvMixer; `minimix.fuse` has the mathematics.
 
 What they have in common: z, the output of a convolution, is the only thing written to memory.
 GELU of z costs less than reading it back, so whoever wants it computes it again, while z is in

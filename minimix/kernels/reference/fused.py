@@ -1,4 +1,4 @@
-"""A ConvMixer's layers, fused; `minimix.functional.fused` has the mathematics.
+"""A ConvMixer's layers, fused; `minimix.fuse` has the mathematics.
 
 A norm is what batch normalization of a = gelu(z) knows of its channels: (mean, rstd, γ, β) in the
 forward pass, (mean, rstd, γ, dγ, dβ) in the backward pass. As a scale and a shift: scale = γ rstd,
