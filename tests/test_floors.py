@@ -151,7 +151,7 @@ def test_only_the_lessons_command_knows_the_lessons():
         for name in named(node)
         if name.split(".")[0] == "lessons"
     }
-    assert guests == {"cli.py"}
+    assert guests == {"cli"}
 
 
 def test_lessons_use_what_the_framework_makes_public():

@@ -350,3 +350,11 @@ def test_starting_imports_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_python_m_minimix_is_minimix():
+    done = subprocess.run(
+        [sys.executable, "-m", "minimix", "gradcheck", "--help"], capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("usage: minimix gradcheck")

@@ -1,0 +1,25 @@
+"""`minimix lessons`: the notebooks in a folder of the student's own."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from .parser import command
+
+
+def add(commands: Any) -> None:
+    parser = command(
+        commands, run, "lessons", "Copy the lessons to a folder of yours and open them."
+    )
+    parser.add_argument("folder", nargs="?", type=Path, metavar="DIR", help="(minimix-lessons)")
+    parser.add_argument("--check", action="store_true", help="say which exercises are solved")
+    parser.add_argument("--no-open", action="store_true", help="copy only")
+
+
+def run(args: argparse.Namespace) -> int:
+    from lessons import command
+
+    folder = args.folder or command.DEFAULT
+    return command.main(folder, check_progress=args.check, open_lab=not args.no_open)

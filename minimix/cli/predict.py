@@ -1,0 +1,57 @@
+"""`minimix predict`: what is in a picture."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from .. import kernels
+from .parser import command, whole
+
+
+def add(commands: Any) -> None:
+    parser = command(commands, run, "predict", "Say what is in a picture.")
+    parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="of any size")
+    parser.add_argument(
+        "--model", type=Path, metavar="RUN", help="run folder or file (the model in this package)"
+    )
+    parser.add_argument("--top", type=whole, default=3, metavar="N", help="classes to print (3)")
+    parser.add_argument(
+        "--explain", type=Path, metavar="FILE", help="save a picture of what the layers see"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    from .. import functional as F
+    from ..autograd import Tensor, no_grad
+    from ..data import normalize, pictures
+    from ..errors import DataError
+    from ..train.saved import load_model
+
+    if args.top < 1:
+        args.parser.error(f"--top is {args.top}; expected at least 1")
+    if args.explain and len(args.images) > 1:
+        args.parser.error(f"--explain draws one image, but {len(args.images)} are given")
+    model, facts = load_model(args.model)
+    names = facts["data"]["class_names"]
+    failed = 0
+    with kernels.backend("numpy"):  # for a few images compiling is not worth the wait
+        for path in args.images:
+            try:
+                x = pictures.read(path, facts["data"]["image_size"])
+            except DataError as error:  # the others are still to be seen
+                print(f"minimix: {error}", file=sys.stderr)
+                failed = 1
+                continue
+            with no_grad():
+                likely = F.softmax(model(Tensor(normalize(x[None])))).array[0]
+            top = sorted(zip(likely, names, strict=True), reverse=True)[: args.top]
+            print(f"{path}: " + ", ".join(f"{name} {100 * p:.1f} %" for p, name in top))
+            if args.explain:
+                from ..report.explain import explain, save
+
+                save(explain(model, x, names), args.explain)
+                print(f"picture {args.explain}")
+    return failed
