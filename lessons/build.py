@@ -1,27 +1,23 @@
-"""From a lesson's one text source, its two notebooks.
+"""The notebooks of the lessons, made from their texts.
 
-    python -m lessons.build             every student notebook
-    python -m lessons.build 01 --execute     lesson 01, the solved one too, run top to bottom
+    python -m lessons.build                   every student notebook
+    python -m lessons.build 01 --execute      lesson 01, and its solved notebook, run top to bottom
 
-A source, lessons/NN_name/lesson.py, is in the percent format that Jupytext, VS Code and PyCharm
-read:
-`# %%` begins a code cell, `# %% [markdown]` a text cell. A code cell with lines between
-`### BEGIN SOLUTION` and `### END SOLUTION` is an exercise, and the text cell after it, marked
-`# %% hints [markdown]`, has its three hints. The student finds a stub, the hints and the solution
-folded away; the solved notebook has the solution in place. lessons/WRITING.md says the rest.
+A text, NN_name/lesson.py, is in the percent format of Jupytext, which VS Code and PyCharm read too.
+A code cell with lines between `### BEGIN SOLUTION` and `### END SOLUTION` is an exercise, and the
+text cell after it, titled "hints", has its three hints. The student finds a stub, the hints and the
+solution folded away; the solved notebook has the solution in place. WRITING.md says the rest.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 import os
 import re
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,41 +25,25 @@ from minimix.errors import MinimixError
 
 from . import ROOT, folders
 
-CELL = re.compile(r"# %%\s*(?P<title>[^\[\]]*?)\s*(?P<markdown>\[markdown\])?")
+Cell = Any  # nbformat.NotebookNode, a dict whose keys are attributes too
+Notebook = Any
+
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
 
 
-@dataclass
-class Cell:
-    """kind "code" or "markdown"; the title is "hints" for hints and else empty."""
+def cells(folder: Path) -> list[Cell]:
+    """The cells of a lesson's text, in order."""
+    import jupytext
 
-    kind: str
-    title: str
-    source: str
-
-    @property
-    def is_exercise(self) -> bool:
-        return self.kind == "code" and BEGIN in self.source
+    return jupytext.read(folder / "lesson.py", fmt="py:percent").cells
 
 
-def source(folder: Path) -> str:
-    """The text of a lesson."""
-    return (folder / "lesson.py").read_text(encoding="utf-8")
+def is_exercise(cell: Cell) -> bool:
+    return cell.cell_type == "code" and BEGIN in cell.source
 
 
-def parse(text: str) -> list[Cell]:
-    """The cells of a percent-format source; what stands above the first one is left out."""
-    cells: list[Cell] = []
-    for line in text.splitlines():
-        if start := CELL.fullmatch(line):
-            cells.append(Cell("markdown" if start["markdown"] else "code", start["title"], ""))
-        elif cells:
-            cells[-1].source += line + "\n"
-    for cell in cells:
-        if cell.kind == "markdown":
-            cell.source = re.sub(r"(?m)^# ?", "", cell.source)
-        cell.source = cell.source.strip("\n")
-    return cells
+def is_hints(cell: Cell) -> bool:
+    return cell.metadata.get("title") == "hints"
 
 
 # ---- the three forms of an exercise
@@ -110,70 +90,55 @@ def folded(hints: str, exercise: str) -> str:
 # ---- notebooks
 
 
-def notebook(folder: Path, solved: bool) -> dict[str, Any]:
-    """The notebook of a lesson, not executed: deterministic to the byte once written as JSON."""
-    text = source(folder)
-    cells: list[dict[str, Any]] = []
+def notebook(folder: Path, solved: bool) -> Notebook:
+    """The notebook of a lesson, not executed; the same text always makes the same notebook."""
+    from nbformat import v4
+
+    found: list[Cell] = []
     exercise = ""
-    for cell in parse(text):
-        content = cell.source
-        if cell.title == "hints":
+    for cell in cells(folder):
+        source = cell.source
+        if is_hints(cell):
             if solved:
                 continue
-            content = folded(content, exercise)
-        elif cell.is_exercise:
-            exercise = content
-            content = solution(content) if solved else stub(content)
-        form: dict[str, Any] = {"cell_type": cell.kind, "id": f"{folder.name[:2]}-{len(cells):02}"}
-        form |= {"metadata": {}, "source": content.splitlines(keepends=True)}
-        if cell.kind == "code":
-            form |= {"execution_count": None, "outputs": []}
-        cells.append(form)
-    return {
-        "cells": cells,
-        "metadata": {
-            "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
-            "language_info": {"name": "python"},
-            # By which `minimix lessons` knows whether a student's copy is of this edition.
-            "minimix": {"edition": hashlib.sha256(text.encode()).hexdigest()[:12]},
+            source = folded(source, exercise)
+        elif is_exercise(cell):
+            exercise = source
+            source = solution(source) if solved else stub(source)
+        new = v4.new_code_cell if cell.cell_type == "code" else v4.new_markdown_cell
+        found.append(new(source, id=f"{folder.name[:2]}-{len(found):02}"))
+    metadata = {
+        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+        "language_info": {"name": "python"},
+        # By which `minimix lessons` knows whether a student's copy is of this edition.
+        "minimix": {
+            "edition": hashlib.sha256((folder / "lesson.py").read_bytes()).hexdigest()[:12]
         },
-        "nbformat": 4,
-        "nbformat_minor": 5,
     }
+    return v4.new_notebook(cells=found, metadata=metadata, nbformat_minor=5)
 
 
-def to_json(book: dict[str, Any]) -> str:
-    return json.dumps(book, indent=1, ensure_ascii=False) + "\n"
-
-
-def execute(book: dict[str, Any], timeout: float = 600) -> dict[str, Any]:
-    """Run a notebook top to bottom in an empty folder; the same one with what came out.
+def execute(book: Notebook, timeout: float = 600) -> None:
+    """Run a notebook top to bottom in an empty folder, and keep in it what came out.
 
     Errors: MinimixError with the cell and what went wrong in it.
     """
-    import nbformat
     from nbclient import NotebookClient
     from nbclient.exceptions import CellExecutionError
 
-    form: Any = nbformat.reads(to_json(book), as_version=4)
     with tempfile.TemporaryDirectory() as folder:
         client = NotebookClient(
-            form,
-            timeout=timeout,
-            record_timing=False,
-            resources={"metadata": {"path": folder}},
+            book, timeout=timeout, record_timing=False, resources={"metadata": {"path": folder}}
         )
         try:
             client.execute(env=os.environ | {"OMP_NUM_THREADS": "2"})
         except CellExecutionError as error:
             raise MinimixError(re.sub(r"\x1b\[[\d;]*m", "", str(error))) from None  # no colours
-    for cell in form.cells:
+    for cell in book.cells:
         cell.metadata.clear()
         if cell.cell_type == "code":
-            cell.outputs = [o for o in cell.outputs if not _is_compiling(o)]
-    form.metadata["language_info"] = {"name": "python"}
-    # One form for text, a list of lines, as nbformat and code hosts write it.
-    return json.loads(nbformat.writes(form, version=nbformat.NO_CONVERT))
+            cell.outputs = [output for output in cell.outputs if not _is_compiling(output)]
+    book.metadata["language_info"] = {"name": "python"}
 
 
 def _is_compiling(output: dict[str, Any]) -> bool:
@@ -181,16 +146,15 @@ def _is_compiling(output: dict[str, Any]) -> bool:
     return output.get("name") == "stderr" and output["text"].startswith("minimix: compiling")
 
 
-def write(path: Path, text: str) -> None:
-    path.parent.mkdir(exist_ok=True)
-    part = path.with_suffix(".part")
-    part.write_text(text, encoding="utf-8", newline="\n")
-    os.replace(part, path)
+def write(path: Path, book: Notebook) -> None:
+    import nbformat
+
+    path.write_text(nbformat.writes(book) + "\n", encoding="utf-8", newline="\n")
 
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m lessons.build", description="Make the notebooks from their sources."
+        prog="python -m lessons.build", description="Make the notebooks from the lessons' texts."
     )
     parser.add_argument("lessons", nargs="*", help="numbers, such as 01; all of them if none")
     parser.add_argument("--execute", action="store_true", help="run and write the solved ones too")
@@ -201,13 +165,16 @@ def main(argv: list[str] | None = None) -> int:
         return 1
     for folder in chosen:
         try:
-            write(ROOT / f"{folder.name}.ipynb", to_json(notebook(folder, solved=False)))
+            write(ROOT / f"{folder.name}.ipynb", notebook(folder, solved=False))
             line = folder.name
             if args.execute:
                 start = time.perf_counter()
-                done = to_json(execute(notebook(folder, solved=True)))
-                write(ROOT / "solved" / f"{folder.name}.ipynb", done)
-                line += f": {time.perf_counter() - start:.0f} s, {len(done) // 1024} KiB"
+                done = notebook(folder, solved=True)
+                execute(done)
+                path = ROOT / "solved" / f"{folder.name}.ipynb"
+                write(path, done)
+                took = time.perf_counter() - start
+                line += f": {took:.0f} s, {path.stat().st_size // 1024} KiB"
             print(line, flush=True)
         except MinimixError as error:
             print(f"minimix: {folder.name}: {error}")

@@ -15,8 +15,11 @@ import copy
 import html
 import importlib
 import os
+import signal
+import threading
 import traceback
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -113,10 +116,14 @@ def examine(exercise: Exercise, answer: Answer) -> Report:
     cases = list(exercise.cases(np.random.default_rng(0)))
     got: list[Outcome] = []
     for i, (label, args) in enumerate(cases):
-        got.append(Outcome(exercise, answer, args))
+        want = Outcome(exercise, exercise.reference, args)  # first: it may have kernels to compile
+        with time_limit(LIMIT):
+            got.append(Outcome(exercise, answer, args))
         if isinstance(got[-1].error, NotImplementedError):
-            return failed(f"not written yet: {str(got[-1].error).removeprefix('your turn: ')}")
-        fault = got[-1].fault(Outcome(exercise, exercise.reference, args))
+            return failed(not_written(got[-1].error))
+        if isinstance(got[-1].error, TooLong):
+            return failed(f"{label}: {got[-1].error}{_where(got[-1].error)}")
+        fault = got[-1].fault(want)
         if fault:
             got += [Outcome(exercise, answer, args) for _, args in cases[i + 1 :]]
             return failed(f"{label}: {fault}", *causes(exercise, cases, got))
@@ -160,7 +167,7 @@ class Outcome:
         try:
             with np.errstate(all="ignore"):
                 self.value = exercise.run(answer, *given)
-        except (Exception, SystemExit) as error:
+        except (Exception, SystemExit, TooLong) as error:
             self.error = error
         self.changed = [
             i
@@ -186,8 +193,7 @@ class Outcome:
         """In words, the first thing that is wrong; None where nothing is."""
         names = self.exercise.outputs
         if self.error and type(self.error) is not type(want.error):
-            text = " ".join(str(self.error).split())[:200]
-            return f"{type(self.error).__name__}: {text}{_where(self.error)}"
+            return f"{described(self.error)}{_where(self.error)}"
         if want.error:
             kind = type(want.error).__name__
             return None if self.error else f"should raise {kind}, and returned a value"
@@ -291,6 +297,53 @@ def _form(value: Any) -> str:
         text = repr(value)
         return text if len(text) <= 80 else text[:77] + "…"
     return "a function" if callable(value) else f"a {type(value).__name__}"
+
+
+def described(error: BaseException) -> str:
+    """An error in one line, of a length that can be read."""
+    if isinstance(error, TooLong):
+        return str(error)
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text[:200]}".rstrip(": ")
+
+
+def not_written(error: NotImplementedError) -> str:
+    """What is said of a stub."""
+    return f"not written yet: {str(error).removeprefix('your turn: ')}"
+
+
+# ---- what never ends
+
+LIMIT = 10.0  # seconds of computing for an answer to one case
+
+
+class TooLong(BaseException):
+    """Raised in what runs longer than it may. No `except Exception` of a student's stops it."""
+
+
+@contextmanager
+def time_limit(seconds: float) -> Iterator[None]:
+    """Raise TooLong in what computes longer than that, and so does not end.
+
+    Time that the processor spends elsewhere does not count. Does nothing on Windows and outside of
+    the main thread: there is no such signal there.
+    """
+    if not hasattr(signal, "SIGPROF") or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(*_: Any) -> None:
+        raise TooLong(f"still running after {seconds:.2g} s; is there a loop that never ends?")
+
+    before = signal.signal(signal.SIGPROF, stop)
+    around, _ = signal.getitimer(signal.ITIMER_PROF)  # what is left of a limit around this one
+    seconds = min(seconds, around or seconds)
+    signal.setitimer(signal.ITIMER_PROF, seconds, 1.0)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, around, 1.0)
+        signal.signal(signal.SIGPROF, before)
 
 
 _OURS = tuple(f"{folder}{os.sep}" for folder in (ROOT, Path(*minimix.__path__)))

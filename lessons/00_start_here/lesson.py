@@ -1,5 +1,3 @@
-# The notebooks are made from this file: python -m lessons.build 00 --execute
-
 # %% [markdown]
 # # 00 · Start here
 #

@@ -1,5 +1,3 @@
-# The notebooks are made from this file: python -m lessons.build 01 --execute
-
 # %% [markdown]
 # # 01 · A tape for scalars
 #

@@ -1,5 +1,3 @@
-# The notebooks are made from this file: python -m lessons.build 02 --execute
-
 # %% [markdown]
 # # 02 · Tensors and broadcasting
 #

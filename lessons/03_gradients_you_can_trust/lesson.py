@@ -1,5 +1,3 @@
-# The notebooks are made from this file: python -m lessons.build 03 --execute
-
 # %% [markdown]
 # # 03 · Gradients you can trust
 #

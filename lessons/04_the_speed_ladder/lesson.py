@@ -1,5 +1,3 @@
-# The notebooks are made from this file: python -m lessons.build 04 --execute
-
 # %% [markdown]
 # # 04 · The speed ladder
 #

@@ -1,5 +1,3 @@
-# The notebooks are made from this file: python -m lessons.build 05 --execute
-
 # %% [markdown]
 # # 05 · Patches
 #

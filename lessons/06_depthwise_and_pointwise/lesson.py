@@ -1,5 +1,3 @@
-# The notebooks are made from this file: python -m lessons.build 06 --execute
-
 # %% [markdown]
 # # 06 · Depthwise and pointwise convolution
 #

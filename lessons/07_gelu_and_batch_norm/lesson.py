@@ -1,5 +1,3 @@
-# The notebooks are made from this file: python -m lessons.build 07 --execute
-
 # %% [markdown]
 # # 07 · GELU and batch normalisation
 #

@@ -1,5 +1,3 @@
-# The notebooks are made from this file: python -m lessons.build 08 --execute
-
 # %% [markdown]
 # # 08 · AdamW
 #

@@ -1,5 +1,3 @@
-# The notebooks are made from this file: python -m lessons.build 09 --execute
-
 # %% [markdown]
 # # 09 · ConvMixer
 #

@@ -1,5 +1,3 @@
-# The notebooks are made from this file: python -m lessons.build 11 --execute
-
 # %% [markdown]
 # # 11 · Are patches all you need?
 #

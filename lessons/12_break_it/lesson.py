@@ -1,5 +1,3 @@
-# The notebooks are made from this file: python -m lessons.build 12 --execute
-
 # %% [markdown]
 # # 12 · Break it
 #
