@@ -1,4 +1,4 @@
-"""Reports: what happened in a training, as one page that needs nothing else."""
+"""Reports: what happened in one training run or several, as a single self-contained page."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from .. import files
-from .inside import look_inside
-from .page import Subject, page
-from .reading import read
+from .page import page
+from .run_data import collect
 
 __all__ = ["report"]
 
@@ -16,26 +15,18 @@ __all__ = ["report"]
 def report(
     folders: Sequence[Path], out: Path | None = None, say: Callable[[str], None] = print
 ) -> Path:
-    """Write an HTML page about a run, or about several to compare, and return where it is.
+    """Write an HTML page about a run, or about several to compare, and return its path.
 
-    folders  run folders, of finished runs or of such as still go on
-    out      the file; without one report.html in the run's folder, or for several in this one
+    folders  run folders, of finished runs or of runs in progress
+    out      the file (default: report.html in the run's folder, or for several runs in the current
+             folder)
     say      gets a line for what takes a while
 
-    Errors: CheckpointError where a folder is no run's or is damaged, DiskError where the file
-    cannot be written; then nothing is written at all.
+    Errors: CheckpointError if a folder is not a run's or is damaged, DiskError if the page cannot
+    be written; then nothing is written at all.
     """
-    readings = [read(folder) for folder in folders]
-    short = [reading.name for reading in readings]
-    subjects = [
-        Subject(
-            reading.name if short.count(reading.name) == 1 else str(reading.folder),
-            reading,
-            look_inside(reading.folder, say),
-        )
-        for reading in readings
-    ]
+    runs = collect(folders, say)
     out = out or (folders[0] if len(folders) == 1 else Path()) / "report.html"
-    # A folder's name may hold bytes that are no text.
-    files.write(out, page(subjects).encode("utf-8", "replace"))
+    # A folder's name may hold bytes that are not text.
+    files.write(out, page(runs).encode("utf-8", "replace"))
     return out

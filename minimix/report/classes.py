@@ -1,4 +1,4 @@
-"""The sections about classes: what was taken for what, and the mistakes that were surest."""
+"""The sections "Classes" and "Mistakes": which classes are confused, and the worst errors."""
 
 from __future__ import annotations
 
@@ -6,25 +6,28 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..autograd import Array
-from .charts import look, percent, table
-from .markup import Html, el, join
-from .pictures import data_uri
-from .subject import NO_WEIGHTS, Subject
+from .charts import colour_class
+from .formatting import percent
+from .images import data_uri
+from .markup import Html, el, join, table
+from .run_data import NO_WEIGHTS, RunData
+
+NOT_TESTED = "The model is tested after each epoch; the first is not complete yet."
 
 
-def classes(s: Subject) -> Html:
-    if not s.epochs:
-        return el("p", "Tests come at the end of an epoch; none is complete yet.")
+def classes(run: RunData) -> Html:
+    if not run.epochs:
+        return el("p", NOT_TESTED)
+    after = f"after epoch {run.last('epoch'):.0f}"
     matrix = _figure(
-        "Confusion",
-        "A row is what the images are, a column what they were taken for.",
-        el("div", _confusion(s), class_="scroll"),
+        f"Confusion matrix {after}",
+        "Rows: true class. Columns: predicted class. Numbers: test images.",
+        el("div", _confusion(run), class_="scroll"),
     )
     bars = _figure(
-        "Accuracy by class",
-        "The share of a class’s test images that were recognised.",
-        _bars(s),
+        f"Accuracy by class {after}",
+        "The fraction of each class’s test images that are classified correctly.",
+        _bars(run),
     )
     return el("div", matrix, bars, class_="grid")
 
@@ -33,98 +36,89 @@ def _figure(title: str, words: str, content: Html) -> Html:
     return el("figure", el("figcaption", el("h3", title), el("p", words)), content)
 
 
-def _confusion(s: Subject) -> Html:
-    counts, shares, names = s.epochs[-1]["confusion"], _shares(s), s.class_names
-    head = el("tr", el("td"), *(el("th", el("span", name), scope="col") for name in names))
-    rows = [
-        el(
-            "tr",
-            el("th", name, scope="row"),
-            *(
-                el(
-                    "td",
-                    f"{counts[i, j]:.0f}" if counts[i, j] else "·",
-                    style=f"--share:{np.nan_to_num(shares[i, j]):.3f}",
-                    class_="hit" if i == j else "miss",
-                    title=f"{name} taken for {other}: {counts[i, j]:.0f}",
-                )
-                for j, other in enumerate(names)
-            ),
+def _confusion(run: RunData) -> Html:
+    counts, rates, names = run.epochs[-1]["confusion"], run.confusion_rates, run.class_names
+
+    def cell(i: int, j: int) -> Html:
+        if not counts[i, j]:
+            return el("td", "·")
+        return el(
+            "td",
+            f"{counts[i, j]:.0f}",
+            style=f"--rate:{rates[i, j]:.3f}",
+            class_="correct" if i == j else "wrong",
+            title=f"{names[i]} classified as {names[j]}: {counts[i, j]:.0f}",
         )
+
+    head = el("tr", el("td"), *(el("th", el("span", name), scope="col") for name in names))
+    rows = (
+        el("tr", el("th", name, scope="row"), *(cell(i, j) for j in range(len(names))))
         for i, name in enumerate(names)
-    ]
-    words = f"Test images after epoch {s.last('epoch'):.0f}"
+    )
     return el(
         "table",
-        el("caption", words, class_="unseen"),
+        el("caption", "Confusion matrix", class_="unseen"),
         el("thead", head),
         el("tbody", *rows),
         class_="confusion",
+        style=f"--classes:{len(names)}",
     )
 
 
-def _bars(s: Subject) -> Html:
-    shares = np.diag(_shares(s))
-    rows = [
-        el("tr", el("th", name, scope="row"), el("td", _bar(share)), el("td", percent(share)))
-        for name, share in zip(s.class_names, shares, strict=True)
-    ]
-    words = f"Accuracy by class after epoch {s.last('epoch'):.0f}"
-    return el("table", el("caption", words, class_="unseen"), el("tbody", *rows), class_="bars")
+def _bars(run: RunData) -> Html:
+    rows = (
+        el("tr", el("th", name, scope="row"), el("td", _bar(rate)), el("td", percent(rate)))
+        for name, rate in zip(run.class_names, run.recall, strict=True)
+    )
+    caption = el("caption", "Accuracy by class", class_="unseen")
+    return el("table", caption, el("tbody", *rows), class_="bars")
 
 
-def classes_compared(subjects: Sequence[Subject]) -> Html:
-    tested = [(i, s) for i, s in enumerate(subjects) if s.epochs]
+def classes_compared(runs: Sequence[RunData]) -> Html:
+    tested = [run for run in runs if run.epochs]
     if not tested:
-        return el("p", "Tests come at the end of an epoch; none is complete yet.")
-    if len({tuple(s.class_names) for _, s in tested}) != 1:
-        return el("p", "The runs do not share their classes; each has its own below.")
-    shares = [np.diag(_shares(s)) for _, s in tested]
-    rows = [
+        return el("p", NOT_TESTED)
+    if len({tuple(run.class_names) for run in tested}) != 1:
+        return el("p", "The runs have different classes; see each run below.")
+    rates = [run.recall for run in tested]
+    rows = (
         (
             name,
             *(
-                join([_bar(share[k], i), percent(share[k])])
-                for (i, _), share in zip(tested, shares, strict=True)
+                join([_bar(rate[k], run.number), percent(rate[k])])
+                for run, rate in zip(tested, rates, strict=True)
             ),
         )
-        for k, name in enumerate(tested[0][1].class_names)
-    ]
-    return table(("accuracy by class", *(s.name for _, s in tested)), rows)
+        for k, name in enumerate(tested[0].class_names)
+    )
+    return table(("accuracy by class", *(run.name for run in tested)), rows)
 
 
-def mistakes(s: Subject) -> Html:
-    if s.inside is None:
+def _bar(rate: float, colour: int = 0) -> Html:
+    width = f"width:{100 * np.nan_to_num(rate):.2f}%"
+    return el("span", el("span", style=width, class_=colour_class(colour)), class_="bar")
+
+
+def mistakes(run: RunData) -> Html:
+    if run.model is None:
         return el("p", NO_WEIGHTS)
-    if not s.inside.mistakes:
-        return el("p", s.inside.why_none)
-    cards = [
+    if not run.model.mistakes:
+        return el("p", run.model.why_none)
+    cards = (
         el(
             "li",
             el(
                 "img",
                 src=data_uri(m.image),
-                alt=f"{m.label}, taken for {m.taken_for}",
+                alt=f"{m.label}, classified as {m.predicted}",
                 width=m.image.shape[1],
                 height=m.image.shape[0],
             ),
-            el("b", m.taken_for),
-            el("span", f"{100 * m.confidence:.1f}\u00a0% sure"),
-            el("span", f"is {m.label}"),
+            el("b", m.predicted),
+            el("span", percent(m.confidence)),
+            el("span", f"true: {m.label}"),
         )
-        for m in s.inside.mistakes
-    ]
-    note = "The test images it was surest about and wrong, the surest first."
+        for m in run.model.mistakes
+    )
+    note = "Misclassified test images with the predicted class, most confident first."
     return join([el("p", note, class_="note"), el("ul", *cards, class_="mistakes")])
-
-
-def _shares(s: Subject) -> Array:
-    """confusion[i, j] as a share of class i; NaN for one without images."""
-    confusion = s.epochs[-1]["confusion"]
-    total = confusion.sum(axis=1, keepdims=True)
-    return np.divide(confusion, total, out=np.full(confusion.shape, np.nan), where=total > 0)
-
-
-def _bar(share: float, colour: int = 0) -> Html:
-    width = f"width:{100 * np.nan_to_num(share):.2f}%"
-    return el("span", el("span", style=width, class_=look(colour)), class_="bar")

@@ -1,4 +1,4 @@
-"""The section of curves: what was measured, step by step and epoch by epoch."""
+"""The section "Curves": what was measured, step by step and epoch by epoch."""
 
 from __future__ import annotations
 
@@ -7,65 +7,77 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from ..autograd import Array
-from .charts import Curve, chart, folded, number, percent, smoothed, table
-from .markup import Html, el, join
-from .subject import Subject
+from .charts import Curve, averaged, line_chart
+from .formatting import number, percent
+from .markup import Html, details, el, join, table
+from .run_data import RunData
 
-SMALL = {"Learning rate": "lr", "Gradient norm": "grad_norm", "Images a second": "speed"}
+BY_STEP = {"Learning rate": "lr", "Gradient norm": "grad_norm", "Images per second": "speed"}
+NOTES = {
+    "Learning rate": "At each step, as set by the schedule.",
+    "Gradient norm": "Over all parameters, before clipping.",
+    "Images per second": "During training steps; testing is not included.",
+}
 
 
-def curves(subjects: Sequence[Subject]) -> Html:
-    if not any(s.reading.steps["step"].size for s in subjects):
-        return el("p", "There is nothing to draw before the first step.")
-    by_epoch = all(s.reading.steps_per_epoch for s in subjects)
-    x_name = "epoch" if by_epoch else "step"
-    notes = {
-        "Learning rate": "As the schedule sets it, step by step.",
-        "Gradient norm": "Of all parameters together, before clipping.",
-        "Images a second": "In training steps; tests are not counted.",
-    }
-    if len(subjects) == 1:
-        notes["Loss"] = _about_loss(subjects[0])
-        notes["Accuracy"] = "The share of images whose largest logit is that of their class."
+def curves(runs: Sequence[RunData]) -> Html:
+    if not any(run.log.steps["step"].size for run in runs):
+        return el("p", "No training step has been taken yet.")
+    by_epoch = all(run.log.steps_per_epoch for run in runs)
 
-    def x_of(s: Subject, steps: Array) -> Array:
-        return steps / (s.reading.steps_per_epoch if by_epoch else 1)
+    def x_of(run: RunData, steps: Array) -> Array:
+        return steps / (run.log.steps_per_epoch if by_epoch else 1)
 
-    def by_step(key: str, name: str | None = None) -> list[Curve]:
+    def by_step(key: str, name: str = "") -> list[Curve]:
         return [
-            smoothed(name or s.name, x_of(s, s.reading.steps["step"]), s.reading.steps[key], i)
-            for i, s in enumerate(subjects)
+            averaged(
+                name or run.name,
+                x_of(run, run.log.steps["step"]),
+                run.log.steps[key],
+                run.number,
+            )
+            for run in runs
         ]
 
-    def by_test(key: str, name: str | None = None, colour: int = 0) -> list[Curve]:
+    def by_test(key: str, name: str = "", colour: int = 0) -> list[Curve]:
         return [
-            Curve(name or s.name, x_of(s, s.each("step")), s.each(key), colour + i, dots=True)
-            for i, s in enumerate(subjects)
+            Curve(
+                name or run.name,
+                x_of(run, run.each("step")),
+                run.each(key),
+                colour + run.number,
+                markers=True,
+            )
+            for run in runs
         ]
 
-    x_end = max(x_of(s, s.reading.steps["step"]).max(initial=0) for s in subjects)
+    x_end = max(x_of(run, run.log.steps["step"]).max(initial=0) for run in runs)
+    notes = dict(NOTES)
 
     def draw(charts: Mapping[str, list[Curve]]) -> list[Html]:
         return [
-            chart(
+            line_chart(
                 title,
                 curves,
-                x_name=x_name,
+                x_name="epoch" if by_epoch else "step",
                 x_end=x_end,
                 as_percent="ccuracy" in title,
-                from_zero=title in SMALL,
+                from_zero=title in BY_STEP,
                 note=notes.get(title),
             )
             for title, curves in charts.items()
             if any(np.isfinite(c.y).any() for c in curves)
         ]
 
-    if len(subjects) == 1:
+    if len(runs) == 1:
+        notes["Loss"] = _about_loss(runs[0])
+        notes["Accuracy"] = "The fraction of images whose largest logit is that of their class."
         large = {
             "Loss": by_step("loss", "training") + by_test("test_loss", "test", colour=1),
             "Accuracy": by_step("accuracy", "training")
             + by_test("test_accuracy", "test", colour=1),
         }
+        folded = details("The numbers for each epoch", epoch_table(runs[0]))
     else:
         large = {
             "Test accuracy": by_test("test_accuracy"),
@@ -73,66 +85,66 @@ def curves(subjects: Sequence[Subject]) -> Html:
             "Training accuracy": by_step("accuracy"),
             "Training loss": by_step("loss"),
         }
-    small = {title: by_step(key) for title, key in SMALL.items()}
-    how = "Lines are means of neighbouring steps, the pale band is what they range over; "
+        folded = details("The test accuracy after each epoch", _accuracy_table(runs))
+    note = (
+        "Lines show training, in long runs averaged over neighbouring steps, with a pale band for "
+        "their range. Dots show the test after each epoch."
+    )
+    small = {title: by_step(key) for title, key in BY_STEP.items()}
     return join(
         [
-            el("p", how, "dots are tests after an epoch.", class_="note"),
+            el("p", note, class_="note"),
             el("div", *draw(large), class_="grid"),
             el("div", *draw(small), class_="grid small"),
-            folded("The numbers, epoch by epoch", epoch_table(subjects[0]))
-            if len(subjects) == 1
-            else folded("The test accuracies, epoch by epoch", _accuracy_table(subjects)),
+            folded,
         ]
     )
 
 
-def _about_loss(s: Subject) -> str:
-    """Why training can look worse than the test."""
-    settings = s.reading.settings
-    differs = ["augmented images"]
-    if settings.get("label_smoothing"):
-        differs.append(f"labels smoothed by {settings['label_smoothing']}")
+def _about_loss(run: RunData) -> str:
+    """Why the training loss can be higher than the test loss."""
+    settings = run.log.settings
+    training = ["augmented images"]
     if settings.get("mixup") or settings.get("cutmix"):
-        differs.append("mixed images")
+        training.append("mixed images")
+    if settings.get("label_smoothing"):
+        training.append(f"label smoothing {settings['label_smoothing']}")
     return (
-        f"In training it is that of {' and '.join(differs)}, while learning; "
-        "in a test that of plain images."
+        f"The training loss is measured while learning, with {' and '.join(training)}; "
+        "the test loss on the original images."
     )
 
 
-def epoch_table(s: Subject) -> Html:
-    if not s.epochs:
-        return el("p", "No epoch is complete yet.")
-    steps = s.reading.steps
-    rows = []
-    for epoch in s.epochs:
+def epoch_table(run: RunData) -> Html:
+    if not run.epochs:
+        return el("p", "The first epoch is not complete yet.")
+    steps = run.log.steps
+
+    def row(epoch: Mapping[str, float]) -> list[str]:
         inside = steps["epoch"] == epoch["epoch"]
-        rate = steps["lr"][inside]
-        gradient = steps["grad_norm"][inside]
-        rows.append(
-            (
-                f"{epoch['epoch']:.0f}",
-                f"{epoch['step']:,.0f}",
-                number(epoch["train_loss"]),
-                percent(epoch["train_accuracy"]),
-                number(epoch["test_loss"]),
-                percent(epoch["test_accuracy"]),
-                number(rate[-1]) if rate.size else "–",
-                number(gradient.mean()) if gradient.size else "–",
-            )
-        )
+        rate, gradient = steps["lr"][inside], steps["grad_norm"][inside]
+        return [
+            f"{epoch['epoch']:.0f}",
+            f"{epoch['step']:,.0f}",
+            number(epoch["train_loss"]),
+            percent(epoch["train_accuracy"]),
+            number(epoch["test_loss"]),
+            percent(epoch["test_accuracy"]),
+            number(rate[-1]) if rate.size else "–",
+            number(gradient.mean()) if gradient.size else "–",
+        ]
+
     head = (
         "epoch", "step", "training loss", "training accuracy", "test loss", "test accuracy",
-        "last learning rate", "mean gradient norm",
+        "final learning rate", "mean gradient norm",
     )  # fmt: skip
-    return table(head, rows)
+    return table(head, map(row, run.epochs))
 
 
-def _accuracy_table(subjects: Sequence[Subject]) -> Html:
-    by_epoch = [{e["epoch"]: e["test_accuracy"] for e in s.epochs} for s in subjects]
+def _accuracy_table(runs: Sequence[RunData]) -> Html:
+    by_epoch = [{e["epoch"]: e["test_accuracy"] for e in run.epochs} for run in runs]
     rows = [
-        (f"{epoch:.0f}", *(percent(each[epoch]) if epoch in each else "–" for each in by_epoch))
+        (f"{epoch:.0f}", *(percent(each.get(epoch, np.nan)) for each in by_epoch))
         for epoch in sorted({epoch for each in by_epoch for epoch in each})
     ]
-    return table(("epoch", *(s.name for s in subjects)), rows)
+    return table(("epoch", *(run.name for run in runs)), rows)

@@ -1,13 +1,19 @@
-"""What the layers of a ConvMixer see in an image, as a picture."""
+"""A picture of what the layers of a ConvMixer compute for one image."""
 
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from .. import files
 from .. import functional as F
@@ -16,121 +22,106 @@ from ..data import normalize
 from ..errors import MinimixError
 from ..models import ConvMixer
 from ..nn import DepthwiseConv2d, GlobalAvgPool, Module, Patchify, evaluating, observe
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from .formatting import printable
+from .images import NEGATIVE, POSITIVE
 
 COLUMNS = 8  # channels drawn of each layer
-BLUE, ORANGE = "#0072B2", "#E69F00"  # Okabe & Ito's: below zero, above
-
-
-def evidence(model: ConvMixer, image: Array) -> Array:
-    """What each place of an image says for each class.
-
-    image uint8 (H, W, 3) -> float (H/p, W/p, n_classes)
-
-    The head is linear and comes after a mean over places, so that it may as well come before:
-    these are the logits of every place by itself, and their mean over the places are the logits.
-    Zhou et al. 2016, "Learning Deep Features for Discriminative Localization", arXiv:1512.04150.
-    """
-    return _look(model, image)[1]
+SIGNED = LinearSegmentedColormap.from_list("", [NEGATIVE, "white", POSITIVE])
 
 
 def explain(model: ConvMixer, image: Array, class_names: Sequence[str] | None = None) -> Figure:
-    """Draw, from the answer to the first layer's filters, what `model` sees in an image.
+    """Draw what `model` computes for an image: the evidence for its prediction, then each layer.
 
     image        uint8 (H, W, 3); H and W divisible by the patch size
-    class_names  of the logits; without them they are counted
+    class_names  of the logits (default: class 0, class 1, …)
 
-    In the first row, what each place says for the three likeliest classes, against the mean of
-    all classes. Then a row a layer: the channels that vary most over this image, the filter above
-    and what it answers at every place below. Errors: MinimixError where there is no matplotlib.
+    First row: for each of the three most probable classes, the logit at each location minus the
+    mean over the classes there. The head is linear and follows a mean over locations, so the means
+    of these maps are the logits (Zhou et al. 2016, "Learning Deep Features for Discriminative
+    Localization", arXiv:1512.04150). Then a row for each layer: the channels that vary most over
+    the image, each filter above and its output below.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.colors import LinearSegmentedColormap
-        from matplotlib.figure import Figure
-        from matplotlib.layout_engine import ConstrainedLayoutEngine
-    except ImportError:
-        raise MinimixError(
-            "--explain needs matplotlib: pip install matplotlib, or minimix[plots]"
-        ) from None
-
-    layers, places = _look(model, image)
-    logits = places.mean(axis=(0, 1))
+    layers, evidence = _forward(model, image)
+    logits = evidence.mean(axis=(0, 1))
     names = class_names or [f"class {i}" for i in range(len(logits))]
-    shares = F.softmax(Tensor(logits)).array
-    likely = np.argsort(-shares)[:3]
-    speaks = places - places.mean(axis=2, keepdims=True)
-    most = max(float(abs(speaks[..., likely]).max()), 1e-12)
+    probabilities = F.softmax(Tensor(logits)).array
+    top_classes = np.argsort(-probabilities)[:3]
+    relative = evidence - evidence.mean(axis=2, keepdims=True)
 
-    blend = LinearSegmentedColormap.from_list("", [BLUE, "white", ORANGE])
     heights = [3.2] + [1.75] * len(layers)
     layout = ConstrainedLayoutEngine(w_pad=0.07, h_pad=0.05)
     figure = Figure(figsize=(11, sum(heights)), layout=layout)
     FigureCanvasAgg(figure)
     top, *rows = figure.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
 
-    def draw(axes: Any, picture: Array, limit: float = 0.0) -> None:
-        """A picture as it is, or around zero and up to ±limit in blue and orange."""
-        around_zero = {"cmap": blend, "vmin": -limit, "vmax": limit} if limit else {}
-        axes.imshow(picture, interpolation="nearest", **around_zero)
-        axes.set(xticks=[], yticks=[])
-        axes.spines[:].set_color("#cccccc")
-
-    first, *maps = top.subplots(1, 1 + len(likely))
-    draw(first, image)
-    first.set_title("the image", fontsize=11)
-    for axes, c in zip(maps, likely, strict=True):
-        draw(axes, speaks[..., c], most)
-        axes.set_title(f"{names[c]}, {100 * shares[c]:.1f} %", fontsize=11)
-    top.suptitle(
-        "What speaks for a class, and where: orange for it, blue against it",
-        fontsize=12, x=0.01, ha="left", weight="bold",
-    )  # fmt: skip
+    first, *maps = top.subplots(1, 1 + len(top_classes))
+    _draw(first, image)
+    first.set_title("image", fontsize=11)
+    limit = _limit(relative[..., top_classes])
+    for axes, c in zip(maps, top_classes, strict=True):
+        _draw(axes, relative[..., c], limit)
+        words = f"{printable(names[c])}, {100 * probabilities[c]:.1f} %"
+        axes.set_title(words, fontsize=11, parse_math=False)
+    title = "Evidence for each class by location: orange for it, blue against it"
+    top.suptitle(title, fontsize=12, x=0.01, ha="left", weight="bold")
 
     for row, (title, filters, output) in zip(rows, layers, strict=True):
         row.suptitle(title, fontsize=10, x=0.01, ha="left")
         grid = row.subplots(2, COLUMNS, height_ratios=[1, 2.2], squeeze=False)
         chosen = np.argsort(-output.std(axis=(0, 1)), kind="stable")[:COLUMNS]
         for above, below, c in zip(grid[0], grid[1], chosen, strict=False):
-            kernel, answer = filters[..., c], output[..., c]
-            size = max(float(abs(kernel).max()), 1e-12)
+            kernel, limit = filters[..., c], _limit(filters[..., c])
             if kernel.shape[2] == 1:
-                draw(above, kernel[:, :, 0], size)
+                _draw(above, kernel[:, :, 0], limit)
             else:
-                draw(above, 0.5 + 0.5 * kernel / size)
-            draw(below, answer, max(float(abs(answer).max()), 1e-12))
+                _draw(above, 0.5 + 0.5 * kernel / limit)
+            _draw(below, output[..., c], _limit(output[..., c]))
         for unused in grid[:, len(chosen) :].flat:
             unused.axis("off")
     return figure
 
 
-def save(figure: Figure, path: Path) -> None:
-    """Write a picture in the format that the path's suffix names, png without one, or not at all.
+def _draw(axes: Axes, picture: Array, limit: float = 0.0) -> None:
+    """A picture as it is, or with a limit numbers from −limit (blue) to limit (orange)."""
+    signed = {"cmap": SIGNED, "vmin": -limit, "vmax": limit} if limit else {}
+    axes.imshow(picture, interpolation="nearest", **signed)
+    axes.set(xticks=[], yticks=[])
+    axes.spines[:].set_color("#cccccc")
 
-    MinimixError where there is no such format, or the file cannot be written.
+
+def _limit(values: Array) -> float:
+    """The largest absolute value, or a little more than 0."""
+    return max(float(abs(values).max()), 1e-12)
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a picture in the format that the path's suffix names (default: PNG), or nothing at all.
+
+    Errors: MinimixError if there is no such format, DiskError if the file cannot be written.
     """
-    with io.BytesIO() as file:
+    with io.BytesIO() as file, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # it draws a box instead
         try:
             figure.savefig(file, format=path.suffix[1:] or "png", dpi=120)
-        except ValueError as error:
-            raise MinimixError(f"cannot write {path}: {error}") from error
+        except (ValueError, RuntimeError) as error:  # no such format, or no LaTeX to make it with
+            reason = str(error).partition("\n")[0]
+            raise MinimixError(f"cannot write {path}: {reason}") from error
         files.write(path, file.getvalue())
 
 
-def _look(model: ConvMixer, image: Array) -> tuple[list[tuple[str, Array, Array]], Array]:
-    """One image's way through a model: layers, and the logits of each place.
+def _forward(model: ConvMixer, image: Array) -> tuple[list[tuple[str, Array, Array]], Array]:
+    """What a model computes for one image: its layers, and the logits of each location.
 
-    layers  (title, filters (k, k, 1 or 3, C), output (H/p, W/p, C)) of the patch embedding and
-            of each depthwise convolution
+    layers  (title, filters (k, k, 1 or 3, C), output (H/p, W/p, C)) of the patch embedding and of
+            each depthwise convolution
+    logits  (H/p, W/p, n_classes)
     """
     layers: list[tuple[str, Array, Array]] = []
     features: list[Array] = []
 
     def note(module: Module, inputs: tuple[Any, ...], output: Tensor) -> None:
         if isinstance(module, Patchify):
-            title = "patch embedding: the filters, and what they answer"
+            title = "patch embedding: filters above, their outputs below"
             layers.append((title, module.weight.array, output.array[0]))
         elif isinstance(module, DepthwiseConv2d):
             title = f"depthwise convolution of block {len(layers)}"

@@ -1,12 +1,12 @@
-"""HTML that text cannot break out of: whatever `el` did not make is text, and is escaped."""
+"""HTML that text cannot break out of: everything that `el` did not make is text, and is escaped."""
 
 from __future__ import annotations
 
 import html
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-VOID = ("img", "link", "meta")  # elements that have no end
+VOID = ("img", "link", "meta")  # elements that have no end tag
 
 
 class Html(str):
@@ -19,14 +19,15 @@ def text(value: Any) -> Html:
 
 
 def join(parts: Iterable[Any]) -> Html:
-    """One after the other; what is None is left out."""
+    """The parts one after another; None is left out."""
     return Html("".join(text(part) for part in parts if part is not None))
 
 
 def el(tag: str, *inside: Any, **attributes: Any) -> Html:
     """An element.   el("p", "1 < 2", class_="note") -> <p class="note">1 &lt; 2</p>
 
-    In an attribute's name `_` stands for `-`, except at the end; one that is None is left out.
+    In the name of an attribute `_` stands for `-`, except at the end; attributes that are None are
+    left out.
     """
     words = "".join(
         f' {name.rstrip("_").replace("_", "-")}="{html.escape(str(value))}"'
@@ -35,3 +36,28 @@ def el(tag: str, *inside: Any, **attributes: Any) -> Html:
     )
     end = "" if tag in VOID else f"{join(inside)}</{tag}>"
     return Html(f"<{tag}{words}>{end}")
+
+
+def table(
+    head: Sequence[str], rows: Iterable[Sequence[str | Html]], caption: str | None = None
+) -> Html:
+    """A table; the first cell of each row is its heading."""
+    columns = el("tr", *(el("th", cell, scope="col") for cell in head))
+    lines = (
+        el("tr", el("th", row[0], scope="row"), *(el("td", cell) for cell in row[1:]))
+        for row in rows
+    )
+    title = el("caption", caption) if caption else None
+    whole = el("table", title, el("thead", columns), el("tbody", *lines))
+    return el("div", whole, class_="scroll")
+
+
+def pairs(values: Mapping[str, Any], look: str) -> Html:
+    """A list of names, each with its value."""
+    lines = (el("div", el("dt", name), el("dd", value)) for name, value in values.items())
+    return el("dl", *lines, class_=look)
+
+
+def details(summary: str, *inside: Html) -> Html:
+    """Something that opens when it is clicked."""
+    return el("details", el("summary", summary), *inside)

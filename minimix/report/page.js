@@ -1,16 +1,18 @@
-// Values under the pointer. Without this the page says all it has to say in its tables.
+// Shows the values under the pointer. Without it the page has all numbers in its tables.
 for (const plot of document.querySelectorAll("[data-curves]")) {
-  const { end, name, unit, curves } = JSON.parse(plot.dataset.curves);
+  const { box, end, name, unit, curves } = JSON.parse(plot.dataset.curves);
   const add = (parent, tag, look, words = "") => {
     const element = parent.appendChild(document.createElement(tag));
     element.className = look;
     element.textContent = words;
     return element;
   };
-  const line = add(plot, "i", "pointer");
-  const tip = add(plot, "div", "tip");
+  const area = add(plot, "div", "area"); // covers the inside of the axes
+  for (const [side, size] of Object.entries(box)) area.style[side] = `${size}%`;
+  const line = add(area, "i", "pointer");
+  const tip = add(area, "div", "tip");
 
-  // The index of the number nearest to x, in numbers that rise.
+  // The index of the number nearest to x, in rising numbers.
   const nearest = (numbers, x) => {
     let low = 0, high = numbers.length - 1;
     while (high - low > 1) {
@@ -20,9 +22,9 @@ for (const plot of document.querySelectorAll("[data-curves]")) {
     return x - numbers[low] < numbers[high] - x ? low : high;
   };
 
-  plot.addEventListener("pointermove", (event) => {
-    const box = plot.getBoundingClientRect();
-    const share = Math.min(1, Math.max(0, (event.clientX - box.left) / box.width));
+  area.addEventListener("pointermove", (event) => {
+    const { left, width } = area.getBoundingClientRect();
+    const share = Math.min(1, Math.max(0, (event.clientX - left) / width));
     const x = share * end;
     line.style.left = `${100 * share}%`;
     tip.replaceChildren();
@@ -33,7 +35,7 @@ for (const plot of document.querySelectorAll("[data-curves]")) {
       const y = curve.y[nearest(curve.x, x)];
       add(tip, "span", `key ${curve.look}`, `${curve.name} ${y === null ? "–" : y + unit}`);
     }
-    plot.classList.add("pointed");
+    area.classList.add("pointed");
   });
-  plot.addEventListener("pointerleave", () => plot.classList.remove("pointed"));
+  area.addEventListener("pointerleave", () => area.classList.remove("pointed"));
 }

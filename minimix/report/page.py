@@ -1,4 +1,4 @@
-"""The page: sections, in the order in which one asks."""
+"""The page as a whole: its head, its sections in order, and the results at the top."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from collections.abc import Mapping, Sequence
 from importlib.resources import files
 
 from ..train.progress import clock
-from ..train.saved import config_of
 from ..version import __version__
-from .charts import look, number, percent, table
+from .charts import colour_class
 from .classes import classes, classes_compared, mistakes
 from .curves import curves, epoch_table
-from .markup import Html, el, join
+from .formatting import number, percent
+from .layers import filters, layers, model_summary
+from .markup import Html, el, join, pairs, table
+from .run_data import RunData
 from .settings import differences, settings
-from .subject import Subject
-from .weights import filters, layers, model_summary
 
 
-def page(subjects: Sequence[Subject]) -> str:
+def page(runs: Sequence[RunData]) -> str:
     """The whole page, for one run or for several to be compared."""
     assets = files(__package__)
     style, script = (assets.joinpath(f"page.{kind}").read_text("utf-8") for kind in ("css", "js"))
-    body = _one(subjects[0]) if len(subjects) == 1 else _several(subjects)
-    title = " · ".join(subject.name for subject in subjects)
-    # Nothing is loaded from anywhere, and the one script that runs is this one.
+    body = _one(runs[0]) if len(runs) == 1 else _several(runs)
+    title = " · ".join(run.name for run in runs)
+    # The page loads nothing, and runs no script but this one.
     sha256 = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = (
         "default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
@@ -41,7 +41,8 @@ def page(subjects: Sequence[Subject]) -> str:
         el("title", f"{title} · minimix"),
         el("style", Html(style)),
     )
-    foot = el("footer", el("p", f"Written by minimix {__version__}. Nothing is loaded from afar."))
+    origin = f"Written by minimix {__version__}. This page loads nothing from the network."
+    foot = el("footer", el("p", origin))
     whole = el(
         "html",
         el("head", *head),
@@ -51,44 +52,45 @@ def page(subjects: Sequence[Subject]) -> str:
     return f"<!DOCTYPE html>\n{whole}\n"
 
 
-def _one(s: Subject) -> Html:
-    top = join([el("p", _state(s), class_="lede"), _facts_list(s)])
-    return _sections(s.name, top, {"Curves": curves([s]), **_parts(s)})
+def _one(run: RunData) -> Html:
+    facts = pairs(_facts(run, _mirrored(run)), "facts")
+    top = join([el("p", _state(run), class_="lede"), facts])
+    return _sections(run.name, top, {"Curves": curves([run]), **_parts(run)})
 
 
-def _several(subjects: Sequence[Subject]) -> Html:
+def _several(runs: Sequence[RunData]) -> Html:
     each = join(
         el(
             "details",
-            el("summary", el("span", s.name), el("span", percent(s.last("test_accuracy")))),
-            el("p", _state(s), class_="lede"),
+            el("summary", el("span", run.name), el("span", percent(run.last("test_accuracy")))),
+            el("p", _state(run), class_="lede"),
             *(
                 el("section", el("h3", name), part)
-                for name, part in {"Epochs": epoch_table(s), **_parts(s)}.items()
+                for name, part in {"Epochs": epoch_table(run), **_parts(run)}.items()
             ),
             class_="run",
         )
-        for s in subjects
+        for run in runs
     )
     parts = {
-        "Results": _results(subjects),
-        "Curves": curves(subjects),
-        "Differences": differences(subjects),
-        "Classes": classes_compared(subjects),
+        "Results": _results(runs),
+        "Curves": curves(runs),
+        "Differences": differences(runs),
+        "Classes": classes_compared(runs),
         "Each run": each,
     }
-    return _sections(f"{len(subjects)} runs compared", None, parts)
+    return _sections(f"{len(runs)} runs compared", None, parts)
 
 
-def _parts(s: Subject) -> dict[str, Html]:
-    """What there is to say of a run by itself, after its curves."""
+def _parts(run: RunData) -> dict[str, Html]:
+    """The sections about a single run, after its curves."""
     return {
-        "Layers": layers(s),
-        "Classes": classes(s),
-        "Mistakes": mistakes(s),
-        "Filters": filters(s),
-        "Model": model_summary(s),
-        "Settings": settings(s),
+        "Layers": layers(run),
+        "Classes": classes(run),
+        "Mistakes": mistakes(run),
+        "Filters": filters(run),
+        "Model": model_summary(run),
+        "Settings": settings(run),
     }
 
 
@@ -108,57 +110,48 @@ def _sections(title: str, top: Html | None, parts: Mapping[str, Html]) -> Html:
     )
 
 
-# ---- what came out
+# ---- results
 
 
-def _state(s: Subject) -> str:
+def _state(run: RunData) -> str:
     """How far the training has come."""
-    reading = s.reading
-    done, planned = len(s.epochs), reading.settings.get("epochs", "?")
-    taken = len(reading.steps["step"])
-    model = ""
-    if s.inside:
-        model = f"{config_of(s.inside.facts).name} on {s.inside.facts['data']['name']}. "
-    if not taken:
-        return f"{model}No step has been taken yet."
-    if reading.finished:
-        return f"{model}Trained to its end: {done} epochs, {taken:,} steps."
-    return f"{model}Not at its end: {done} of {planned} epochs, {taken:,} steps so far."
+    done, planned = len(run.epochs), run.log.settings.get("epochs", "?")
+    steps = len(run.log.steps["step"])
+    model = f"{run.model.name} on {run.model.data}. " if run.model else ""
+    if not steps:
+        return f"{model}No training step has been taken yet."
+    if run.log.finished:
+        return f"{model}Training finished: {done} epochs, {steps:,} steps."
+    return f"{model}Training not finished: {done} of {planned} epochs, {steps:,} steps so far."
 
 
-def _facts(s: Subject, mirrored: bool) -> dict[str, str]:
-    """The numbers that one looks for first; that with mirrored images where some run has it."""
-    beside = {"with mirrored images": percent(s.last("mirrored_accuracy"))} if mirrored else {}
+def _facts(run: RunData, mirrored: bool) -> dict[str, str]:
+    """The most important numbers; with that for mirrored images if a run of the page has it."""
+    beside = {"with mirrored images": percent(run.last("mirrored_accuracy"))} if mirrored else {}
+    speed = run.images_per_second
     return {
-        "test accuracy": percent(s.last("test_accuracy")),
+        "test accuracy": percent(run.last("test_accuracy")),
         **beside,
-        "test loss": number(s.last("test_loss")),
-        "parameters": f"{s.inside.model.n_parameters():,}" if s.inside else "–",
-        "time": clock(s.reading.seconds) if s.reading.seconds else "–",
-        "images a second": f"{s.speed:,.0f}" if s.speed == s.speed else "–",
+        "test loss": number(run.last("test_loss")),
+        "parameters": f"{run.model.model.n_parameters():,}" if run.model else "–",
+        "time": clock(run.log.seconds) if run.log.seconds else "–",
+        "images per second": f"{speed:,.0f}" if math.isfinite(speed) else "–",
     }
 
 
-def _mirrored(s: Subject) -> bool:
-    return math.isfinite(s.last("mirrored_accuracy"))
+def _mirrored(run: RunData) -> bool:
+    return math.isfinite(run.last("mirrored_accuracy"))
 
 
-def _facts_list(s: Subject) -> Html:
-    pairs = _facts(s, _mirrored(s)).items()
-    return el(
-        "dl", *(el("div", el("dt", name), el("dd", value)) for name, value in pairs), class_="facts"
-    )
-
-
-def _results(subjects: Sequence[Subject]) -> Html:
-    facts = [_facts(s, any(map(_mirrored, subjects))) for s in subjects]
-    rows = [
+def _results(runs: Sequence[RunData]) -> Html:
+    facts = [_facts(run, any(map(_mirrored, runs))) for run in runs]
+    rows = (
         (
-            el("span", s.name, class_=f"key {look(i)}"),
-            *facts[i].values(),
-            percent(s.last("train_accuracy")),
-            f"{len(s.epochs)} of {s.reading.settings.get('epochs', '?')}",
+            el("span", run.name, class_=f"key {colour_class(run.number)}"),
+            *facts[run.number].values(),
+            percent(run.last("train_accuracy")),
+            f"{len(run.epochs)} of {run.log.settings.get('epochs', '?')}",
         )
-        for i, s in enumerate(subjects)
-    ]
+        for run in runs
+    )
     return table(("run", *facts[0], "training accuracy", "epochs"), rows)

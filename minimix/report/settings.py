@@ -1,4 +1,4 @@
-"""The section of settings: how to do it again, and what others did otherwise."""
+"""The sections "Settings" and "Differences": how to repeat a run, and how runs differ."""
 
 from __future__ import annotations
 
@@ -7,64 +7,58 @@ from dataclasses import asdict
 from typing import Any
 
 from ..train.config import PRESETS, option
-from .charts import folded, table
-from .markup import Html, el, join
-from .subject import Subject
+from .markup import Html, details, el, join, pairs, table
+from .run_data import RunData
 
 
-def settings(s: Subject) -> Html:
-    about, chosen = s.reading.about, s.reading.settings
-    usual = asdict(PRESETS["laptop"])
+def settings(run: RunData) -> Html:
+    about, chosen = run.log.about, run.log.settings
+    preset = asdict(PRESETS["laptop"])
     unlike = {
-        option(name): f"{_shown(value)} (laptop: {_shown(usual.get(name, '–'))})"
+        option(name): f"{_shown(value)} (laptop: {_shown(preset.get(name, '–'))})"
         for name, value in chosen.items()
-        if value != usual.get(name)
+        if value != preset.get(name)
     }
-    versions = about.get("versions")
-    origin: dict[str, Any] = {
-        **(versions if isinstance(versions, dict) else {}),
-        **{key: about[key] for key in ("backend", "machine") if key in about},
-    }
-    if s.inside:
-        data = s.inside.facts["data"]
-        origin = {"data": data["name"], "its sha256": data["sha256"], **origin}
+    origin: dict[str, Any] = {}
+    if run.model:
+        origin |= {"data": run.model.data, "data sha256": run.model.sha256}
+    if isinstance(versions := about.get("versions"), dict):
+        origin |= versions
+    origin |= {key: about[key] for key in ("backend", "machine") if key in about}
     return join(
         [
-            el("p", "The command:", class_="note"),
-            el("pre", about.get("command", "not written down"), class_="command"),
+            el("p", "Command:", class_="note"),
+            el("pre", about.get("command", "not recorded"), class_="command"),
             el(
                 "div",
-                el("div", el("h3", "Settings unlike the preset laptop"), _pairs(unlike)),
-                el("div", el("h3", "Data, versions, machine"), _pairs(origin)),
+                _list("Settings that differ from the laptop preset", unlike),
+                _list("Data, versions, machine", origin),
                 class_="grid",
             ),
-            folded("All settings", _pairs({option(n): _shown(v) for n, v in chosen.items()})),
+            details(
+                "All settings",
+                pairs({option(name): _shown(value) for name, value in chosen.items()}, "pairs"),
+            ),
         ]
     )
 
 
-def differences(subjects: Sequence[Subject]) -> Html:
-    settings = [s.reading.settings for s in subjects]
-    names = list(dict.fromkeys(name for each in settings for name in each))
+def _list(title: str, values: Mapping[str, Any]) -> Html:
+    content = pairs(values, "pairs") if values else el("p", "None.", class_="note")
+    return el("div", el("h3", title), content)
+
+
+def differences(runs: Sequence[RunData]) -> Html:
+    each = [run.log.settings for run in runs]
     rows = [
-        (option(name), *(_shown(each.get(name, "–")) for each in settings))
-        for name in names
-        if any(each.get(name) != settings[0].get(name) for each in settings)
+        (option(name), *(_shown(settings.get(name, "–")) for settings in each))
+        for name in dict.fromkeys(name for settings in each for name in settings)
+        if any(settings.get(name) != each[0].get(name) for settings in each)
     ]
     if not rows:
         return el("p", "All runs have the same settings.")
-    return table(("setting", *(s.name for s in subjects)), rows)
+    return table(("setting", *(run.name for run in runs)), rows)
 
 
 def _shown(value: Any) -> str:
     return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
-
-
-def _pairs(pairs: Mapping[str, Any]) -> Html:
-    if not pairs:
-        return el("p", "None.", class_="note")
-    return el(
-        "dl",
-        *(el("div", el("dt", name), el("dd", value)) for name, value in pairs.items()),
-        class_="pairs",
-    )

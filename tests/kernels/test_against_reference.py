@@ -287,3 +287,62 @@ def test_any_shape_and_layout(shape, k, layout):
     agree("gelu_backward", x, g, dtype=np.float32)
     agree("channel_moments", x.reshape(-1, shape[-1]), dtype=np.float32)
     agree("matmul", x.reshape(-1, shape[-1]).T, g.reshape(-1, shape[-1]), dtype=np.float32)
+
+
+# ---- pictures: the same bytes
+
+pictures = st.tuples(st.integers(1, 4), st.integers(1, 33), st.integers(1, 33), st.just(3))
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    shape=pictures,
+    colours=st.sampled_from([(0, 256), (100, 141), (7, 8), (254, 256)]),
+    steps=st.integers(0, 3),
+    seed=st.integers(0, 999),
+)
+def test_retouch(shape, colours, steps, seed):
+    rng = np.random.default_rng(seed)
+    images = rng.integers(*colours, shape, np.uint8)
+    operations = rng.integers(0, len(kernels.Retouch), (steps, shape[0]))
+    parameters = np.empty((steps, 6, shape[0]))
+    for step, i in np.ndindex(operations.shape):
+        parameters[step, :, i] = parameters_of(operations[step, i], shape, rng)
+    fill = rng.integers(0, 256, 3, np.uint8)
+    before = images.copy()
+    mine = compiled.retouch(images, operations, parameters, fill)
+    np.testing.assert_array_equal(images, before)
+    np.testing.assert_array_equal(mine, reference("retouch", images, operations, parameters, fill))
+
+
+def parameters_of(operation, shape, rng):
+    if operation == kernels.Retouch.ENLARGE:
+        size = rng.integers(1, np.array(shape[1:3]) + 1)
+        corner = rng.integers(0, np.array(shape[1:3]) - size + 1)
+        return [*corner, *size, 0, 0]
+    if operation in (kernels.Retouch.NEAREST, kernels.Retouch.BILINEAR, kernels.Retouch.BICUBIC):
+        # Round coefficients, so that places fall on the border between two pixels.
+        spread, digits = rng.choice([0.1, 0.4]), rng.choice([1, 2, 9])
+        return np.array([1, 0, 0, 0, 1, 0]) + rng.normal(0, spread, 6).round(digits)
+    ranges = {
+        kernels.Retouch.POSTERIZE: lambda: rng.integers(0, 9),
+        kernels.Retouch.SOLARIZE: lambda: rng.integers(0, 257),
+        kernels.Retouch.SOLARIZE_ADD: lambda: rng.integers(0, 256),
+    }
+    return ranges.get(operation, lambda: rng.uniform(0, 2))()
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    shape=pictures, padding=st.integers(0, 30), smaller=st.integers(0, 3), seed=st.integers(0, 9)
+)
+def test_pad_crop(shape, padding, smaller, seed):
+    rng = np.random.default_rng(seed)
+    n, h, w, _ = shape
+    images = rng.integers(0, 256, shape, np.uint8)
+    size = max(h + 2 * padding - smaller, 1), max(w - smaller, 1)
+    top = rng.integers(0, h + 2 * padding - size[0] + 1, n)
+    left = rng.integers(0, w + 2 * padding - size[1] + 1, n)
+    for mode in ("zero", "reflect"):
+        asked = images, top, left, padding, mode, size
+        np.testing.assert_array_equal(compiled.pad_crop(*asked), reference("pad_crop", *asked))

@@ -1,6 +1,10 @@
 """The page in a real browser."""
 
+import json
+import shutil
+
 import browser
+import numpy as np
 import pytest
 
 from minimix.data import shapes10
@@ -13,16 +17,44 @@ pytestmark = pytest.mark.skipif(chromium is None, reason="needs Chromium: apt-ge
 
 @pytest.fixture(scope="module")
 def pages(trained, few, tmp_path_factory):
-    """The page about one run, and the one that compares it, here with itself, under a long name."""
+    """Pages about one run, about two under a long name each, and about one that has it all."""
     folder = tmp_path_factory.mktemp("pages")
     long = folder / ("a-name-that-nobody-would-type-twice-" * 4)
     long.symlink_to(trained, target_is_directory=True)
+    hard = shutil.copytree(trained, folder / "hard")
+    with open(hard / "metrics.jsonl", "w") as file:
+        for line in metrics_of_a_hard_run(trained):
+            file.write(json.dumps(line) + "\n")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(shapes10, "load", lambda: few)
         return [
             report([trained], folder / "one.html", lambda line: None),
             report([trained, long], folder / "two.html", lambda line: None),
+            report([hard], folder / "hard.html", lambda line: None),
         ]
+
+
+def metrics_of_a_hard_run(folder):
+    """200 epochs of 3 steps: long names, numbers of all sizes, gaps, and a hundred classes."""
+    text = (folder / "metrics.jsonl").read_text().splitlines()
+    lines = {line["kind"]: line for line in map(json.loads, text)}
+    rng = np.random.default_rng(0)
+    names = [f"encoder.layers.{i}.attention.output.projection" for i in range(30)]
+    names += ["x" * 80, "<b>$y$</b>", "日本語", "a"]
+    for epoch in range(1, 201):
+        place = {"epoch": epoch, "step": 3 * epoch}
+        for step in range(3 * epoch - 2, 3 * epoch + 1):
+            loss = 1e5 * rng.random() if step % 7 else float("nan")
+            yield lines["step"] | {"epoch": epoch, "step": step, "loss": loss, "lr": 1e-6 / step}
+        yield (
+            lines["epoch"]
+            | place
+            | {
+                "confusion": rng.integers(0, 3, (100, 100)).tolist(),
+                "weight_norms": {name: 10 ** rng.uniform(-6, 6) for name in names},
+                "gradient_norms": {name: 10 ** rng.uniform(-29, 29) for name in names},
+            }
+        )
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +63,7 @@ def chrome():
         yield opened
 
 
-@pytest.fixture(params=[0, 1], ids=["one run", "two runs"])
+@pytest.fixture(params=[0, 1, 2], ids=["one run", "two runs", "hard run"])
 def page(pages, request):
     return pages[request.param]
 
@@ -42,10 +74,45 @@ WIDER = """[...document.querySelectorAll('body *')]
     .map(e => `${e.tagName}.${e.className}`)"""
 
 
+# Texts of a chart whose boxes share more than a pixel, and such as stick out of the card around.
+COLLISIONS = """[...document.querySelectorAll('svg')].flatMap(svg => {
+    const card = svg.closest('figure').getBoundingClientRect();
+    const texts = [...svg.querySelectorAll('text')].map(t => [t, t.getBoundingClientRect()]);
+    return texts.flatMap(([a, p], i) => [
+        ...(p.left < card.left || p.right > card.right || p.bottom > card.bottom
+            ? [`${a.textContent} sticks out`] : []),
+        ...texts.slice(i + 1)
+            .filter(([, q]) => p.left + 1 < q.right && q.left + 1 < p.right
+                            && p.top + 2 < q.bottom && q.top + 2 < p.bottom)
+            .map(([b]) => `${a.textContent} on ${b.textContent}`),
+    ]);
+})"""
+
+
+@pytest.mark.parametrize("width", [320, PHONE, 700, DESK])
+def test_no_text_of_a_chart_is_on_another(chrome, page, width):
+    chrome.open(page, width)
+    chrome.ask(UNFOLD)
+    assert chrome.ask("document.querySelectorAll('svg text').length") > 80
+    assert chrome.ask(COLLISIONS) == []
+    # and what there is can be read: no letter is smaller than on a printed page
+    sizes = chrome.ask(
+        "[...document.querySelectorAll('svg')].map(svg => svg.getBoundingClientRect().width / 360)"
+    )
+    assert min(sizes) * 10 > 7
+
+
+def test_colliding_texts_would_be_noticed(chrome, pages):
+    chrome.open(pages[0], DESK)
+    chrome.ask("document.querySelectorAll('svg text').forEach(t => t.style.fontSize = '20px')")
+    found = chrome.ask(COLLISIONS)
+    assert any(line.startswith("block 1 depthwise on block 1 norm") for line in found)
+
+
 @pytest.mark.parametrize("width", [320, PHONE, DESK])
 def test_it_fits_and_nothing_complains(chrome, page, width):
     chrome.open(page, width)
-    assert chrome.ask("document.querySelectorAll('.plot svg path.line').length") >= 5
+    assert chrome.ask("document.querySelectorAll('.plot svg .curve').length") >= 5
     for _ in range(2):  # as it opens, and with everything unfolded
         assert chrome.ask("document.documentElement.scrollWidth") <= width
         assert chrome.ask(WIDER) == []
@@ -71,7 +138,7 @@ def test_it_is_dark_where_that_is_wanted(chrome, page):
 COLOURS = """(() => {
     const of = (selector, what) => getComputedStyle(document.querySelector(selector))[what];
     return [of('body', 'backgroundColor'), of('.chart', 'backgroundColor'), of('h1', 'color'),
-            of('.plot .line', 'stroke')];
+            of('.plot .curve path', 'stroke')];
 })()"""
 
 
@@ -91,10 +158,10 @@ def test_the_pointer_shows_the_values(chrome, pages):
     chrome.ask("document.querySelector('.plot').scrollIntoView({behavior: 'instant'})")
     left, top, width = chrome.ask(
         "(({left, top, width}) => [left, top, width])"
-        "(document.querySelector('.plot').getBoundingClientRect())"
+        "(document.querySelector('.plot .area').getBoundingClientRect())"
     )
     assert chrome.ask("getComputedStyle(document.querySelector('.tip')).visibility") == "hidden"
-    chrome.point(left + width - 1, top + 50)
+    chrome.point(left + width - 0.4, top + 50)
     assert chrome.ask("getComputedStyle(document.querySelector('.tip')).visibility") == "visible"
     training, test = chrome.ask(
         "JSON.parse(document.querySelector('.plot').dataset.curves).curves.map(c => c.y)"

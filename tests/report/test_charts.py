@@ -1,18 +1,64 @@
-"""Curves, strips and pictures: known numbers to known points and pixels."""
+"""Charts and images: known numbers to known points and pixels."""
 
+import base64
 import io
 import json
 import math
+import re
 
+import matplotlib
 import numpy as np
 import pytest
 import reader
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from minimix.report import charts, markup, pictures
-from minimix.report.charts import Curve, chart, number, percent, smoothed, strips, ticks
+from minimix.report import charts, images, markup
+from minimix.report.charts import Curve, averaged, heat_map, line_chart
+from minimix.report.formatting import number, percent, printable
+
+nan = math.nan
+
+
+def chart(curves, x_end=4, x_name="epoch", title="Loss", **options):
+    return reader.read(line_chart(title, curves, x_name=x_name, x_end=x_end, **options))
+
+
+def points(path):
+    """The lines of a path: a list of (x, y) for each."""
+    return [
+        [tuple(map(float, pair.split())) for pair in line.split("L")]
+        for line in path["d"].replace("z", "").split("M")[1:]
+    ]
+
+
+def labels(figure, side):
+    """The texts at a side of the axes, and where they are."""
+    anchors = {"left": "end", "below": "middle", "right": "start"}
+    return {
+        t.text: (float(t["x"]), float(t["y"]))
+        for t in figure.all("text")
+        if f"text-anchor: {anchors[side]}" in t["style"]
+    }
+
+
+def places(figure):
+    """Where numbers on the two axes are: functions of x and of y, by the labels and the grid."""
+    lines = [line for path in figure.all("path") if "C" not in path["d"] for line in points(path)]
+    grid = [line[0][1] for line in lines if len(line) == 2 and line[1][0] - line[0][0] > 250]
+    below = [(float(n), x) for n, (x, _) in labels(figure, "below").items()]
+    beside = [float(n) for n in labels(figure, "left") if n != "epoch"]
+
+    def straight(numbers, at):
+        return lambda value: (
+            at[0] + (value - numbers[0]) * (at[1] - at[0]) / (numbers[1] - numbers[0])
+        )
+
+    return straight(*zip(*below, strict=True)), straight(beside, grid)
+
+
+# ------------------------------------------------------------------ words and numbers
 
 
 def test_text_is_escaped_and_html_is_not():
@@ -25,137 +71,279 @@ def test_text_is_escaped_and_html_is_not():
     assert markup.join(["<", markup.Html("<hr>"), None]) == "&lt;<hr>"
 
 
-def test_numbers_have_the_digits_that_matter():
-    shown = [number(v) for v in (0, 0.01234, 4.5678, 789.4, 12345.6, 1e-6, 2e12, -0.5)]
-    assert shown == ["0", "0.0123", "4.57", "789", "12,346", "1.00e-06", "2.00e+12", "-0.500"]
-    assert (number(math.nan), number(math.inf), percent(math.nan)) == ("–", "∞", "–")
+def test_numbers_have_three_significant_digits():
+    shown = [number(v) for v in (0, 0.01234, 4.5678, 789.4, 12345.6, 1e-6, 2e6, -0.5)]
+    assert shown == ["0", "0.0123", "4.57", "789", "12,346", "1.00e-06", "2.00e+06", "-0.500"]
+    assert (number(nan), number(math.inf), percent(nan)) == ("–", "∞", "–")
     assert percent(0.12345) == "12.35\u00a0%"
-    assert charts.alike([0.0, 0.5, 1.0]) == ["0.0", "0.5", "1.0"]
-    assert charts.alike([0, 1000.0]) == ["0", "1,000"]
 
 
-def test_known_ticks():
-    assert ticks(0.13, 2.31) == pytest.approx([0, 0.5, 1, 1.5, 2, 2.5])
-    assert ticks(0, 100) == [0, 20, 40, 60, 80, 100]
-    assert ticks(3, 3) == pytest.approx([2.6, 2.8, 3.0, 3.2, 3.4])
+def test_names_that_no_font_can_draw():
+    assert printable("é <b> 日本\n\x00\ud800\u2028") == "é <b> 日本????"
 
 
-@given(
-    st.floats(-1e30, 1e30), st.floats(-1e30, 1e30), st.integers(3, 8)
-)  # fmt: skip
-def test_ticks_hold_what_is_between_them(a, b, most):
-    low, high = sorted((a, b))
-    found = ticks(low, high, most)
-    assert 2 <= len(found) <= most + 2
-    slack = 1e-6 * max(abs(low), abs(high), 1e-300)
-    assert found[0] <= low + slack
-    assert found[-1] >= high - slack
-    assert (np.diff(found) > 0).all()
+# ------------------------------------------------------------------ line charts
 
 
 def test_a_long_curve_goes_through_the_means_of_its_neighbours():
     x = np.arange(1.0, 451.0)  # three to a point
     y = x**2
-    curve = smoothed("loss", x, y, 3)
+    curve = averaged("loss", x, y, 3)
     assert len(curve.x) == 150
     assert curve.x[:2].tolist() == [2, 5]
     assert curve.y[0] == pytest.approx((1 + 4 + 9) / 3)
     assert [edge[-1] for edge in curve.band] == [448**2, 450**2]
     assert curve.colour == 3
-    uneven = smoothed("loss", x[:301], y[:301])
+    uneven = averaged("loss", x[:301], y[:301])
     assert uneven.x[-1] == 301
-    assert smoothed("loss", x[:5], y[:5]).y.tolist() == [1, 4, 9, 16, 25]
+    assert averaged("loss", x[:5], y[:5]).y.tolist() == [1, 4, 9, 16, 25]
 
 
 def test_known_numbers_are_drawn_at_known_points():
-    x, nan = np.array([0.0, 1.0, 2.0, 3.0, 4.0]), math.nan
-    html = chart(
-        "Loss",
+    x = np.array([0.0, 1.0, 2.0, 3.0, 4.0])
+    figure = chart(
         [
             Curve("a", x, np.array([0.0, 1.0, nan, 2.0, 1.0]), colour=1),
-            Curve("b", x[:2], np.array([2.0, 0.5]), dots=True),
-        ],
-        x_name="epoch",
-        x_end=4,
+            Curve("b", x[:2], np.array([2.0, 0.5]), markers=True),
+        ]
     )
-    figure = reader.read(html)
-    first, second = (path["d"] for path in figure.all("path", "line"))
-    assert first == "M0.00 100.00L25.00 50.00M75.00 0.00L100.00 50.00"  # with a gap
-    assert second == "M0.00 0.00L25.00 75.00"
-    assert figure.one("path", "dots")["d"] == "M0.00 0.00h0M25.00 75.00h0"
-    assert [s.text for s in figure.all("span", "y")] == ["0.0", "0.5", "1.0", "1.5", "2.0"]
-    assert [s["style"] for s in figure.all("span", "y")][1] == "top:75.00%"
-    assert [s.text for s in figure.all("span", "x")] == ["0", "1", "2", "3", "4"]
+    assert list(labels(figure, "below")) == ["0", "1", "2", "3", "4"]
+    assert list(labels(figure, "left")) == ["epoch", "0.0", "0.5", "1.0", "1.5", "2.0"]
+    place_x, place_y = places(figure)
+
+    first, second = figure.all("g", "curve")
+    lines = points(first.one("path"))
+    expected = [[(0, 0), (1, 1)], [(3, 2), (4, 1)]]  # with a gap
+    assert [len(line) for line in lines] == [2, 2]
+    for line, pairs in zip(lines, expected, strict=True):
+        for found, (px, py) in zip(line, pairs, strict=True):
+            assert found == pytest.approx((place_x(px), place_y(py)), abs=0.01)
+    assert "var(--c1)" in first.one("path")["style"]
+    dots = [(float(u["x"]), float(u["y"])) for u in second.all("use")]
+    assert np.allclose(dots, [(place_x(0), place_y(2)), (place_x(1), place_y(0.5))], atol=0.01)
     assert [li.text for li in figure.all("li")] == ["a", "b"]
-    plot = figure.one("div", "plot")
-    assert plot["aria-label"] == (
-        "Loss by epoch: a from 0 to 1.00, least 0, greatest 2.00; "
-        "b from 2.00 to 0.500, least 0.500, greatest 2.00"
+
+    svg = figure.one("svg")
+    words = (
+        "a from 0 to 1.00, minimum 0, maximum 2.00; "
+        "b from 2.00 to 0.500, minimum 0.500, maximum 2.00"
     )
-    values = json.loads(plot["data-curves"])
+    assert svg["role"] == "img"
+    assert svg["aria-label"] == f"Loss by epoch: {words}"
+    assert (svg.one("title").text, svg.one("desc").text) == ("Loss by epoch", words)
+
+    values = json.loads(figure.one("div", "plot")["data-curves"])
     assert values["curves"][0]["y"] == [0, 1, None, 2, 1]
     assert values["curves"][1]["look"] == "c0"
+    # where the script looks for the pointer is where the axes are
+    _, _, width, height = map(float, svg["viewbox"].split())
+    box = values["box"]
+    assert box["left"] * width / 100 == pytest.approx(place_x(0), abs=0.01)
+    assert (box["left"] + box["width"]) * width / 100 == pytest.approx(place_x(4), abs=0.01)
+    assert box["top"] * height / 100 == pytest.approx(place_y(2), abs=0.01)
+    assert (box["top"] + box["height"]) * height / 100 == pytest.approx(place_y(0), abs=0.01)
 
 
-def test_shares_are_drawn_in_percent():
-    html = chart(
-        "Accuracy",
-        [Curve("test", np.array([1.0, 2.0]), np.array([0.0, 1.0]))],
-        x_name="epoch",
-        x_end=2,
-        as_percent=True,
-    )
-    figure = reader.read(html)
-    assert [s.text for s in figure.all("span", "y")][::5] == ["0 %", "100 %"]
+def test_fractions_are_drawn_in_percent():
+    figure = chart([Curve("test", np.array([1.0, 2.0]), np.array([0.0, 1.0]))], 2, as_percent=True)
+    texts = [t.text for t in figure.all("text")]
+    assert texts[-6::5] == ["0 %", "100 %"]
     assert json.loads(figure.one("div", "plot")["data-curves"])["curves"][0]["y"] == [0, 100]
     assert not figure.all("ul")  # one curve needs no legend
 
 
-def test_a_band_wider_than_the_curve_is_cut_off():
+def test_the_legend_names_curves_that_have_no_point():
+    x = np.arange(3.0)
+    figure = chart([Curve("a", x, np.full(3, nan)), Curve("b", x, x, colour=1)])
+    assert len(figure.all("g", "curve")) == 1
+    assert [li.text for li in figure.all("li")] == ["a", "b"]
+
+
+def test_a_wild_step_in_a_band_does_not_flatten_the_curve():
     x = np.arange(300.0)
     y = np.where(x == 150, 1e6, x % 2)
-    figure = reader.read(chart("x", [smoothed("a", x, y)], x_name="step", x_end=299))
-    heights = [float(p.split()[1]) for p in figure.one("path", "band")["d"][1:-1].split("L")]
-    assert min(heights) == 0
-    assert max(heights) == 100
+    curve = averaged("a", x, y)
+    curve.y[75] = 0.5
+    figure = chart([curve], 299, "step")
+    assert float(list(labels(figure, "left"))[-1]) < 1
+    band = figure.one("g", "band").one("path")
+    assert band["clip-path"]
+    assert min(y for _, y in points(band)[0]) < -1e6
+
+
+def test_one_point_is_a_dot():
+    figure = chart([Curve("a", np.ones(1), np.ones(1))], 1, "step")
+    assert len(figure.one("g", "curve").all("use")) == 1
+    texts = [t.text for t in figure.all("text")]
+    assert texts[:2] == ["0", "1"]  # steps are whole
 
 
 def test_more_curves_than_colours():
-    looks = [charts.look(i) for i in range(15)]
-    assert looks[0] == "c0"
-    assert looks[7] == "c0 dashed"
-    assert len(set(looks[:14])) == 14
+    classes = [charts.colour_class(i) for i in range(15)]
+    assert classes[0] == "c0"
+    assert classes[7] == "c0 dashed"
+    assert len(set(classes[:14])) == 14
+    x = np.arange(2.0)
+    figure = chart([Curve(f"{i}", x, x + i, colour=i) for i in (6, 7)], 1)
+    styles = [g.one("path")["style"] for g in figure.all("g", "curve")]
+    assert "var(--c6)" in styles[0]
+    assert "var(--c0)" in styles[1]
+    assert ["dasharray" in style for style in styles] == [False, True]
 
 
 def test_nothing_to_draw():
     with pytest.raises(ValueError, match="Loss: there is nothing to draw"):
-        chart("Loss", [Curve("a", np.ones(1), np.full(1, math.nan))], x_name="step", x_end=1)
+        chart([Curve("a", np.ones(1), np.full(1, nan))], 1)
 
 
-def test_strips_are_logarithmic():
-    figure = reader.read(strips("Norms", {"a": [1, 10], "b": [100, 0]}, "Epochs 1 to 2", "log."))
-    opacities = [float(i["style"].removeprefix("opacity:")) for i in figure.all("i")]
-    assert opacities == [0.06, 0.53, 1.0, 0.0]
-    assert [v.text for v in figure.all("span", "value")] == ["10.0", "0"]
-    assert "from 1.00 to 100" in figure.text
+@settings(max_examples=20, deadline=None)
+@given(st.floats(-1e30, 1e30), st.floats(-1e30, 1e30), st.booleans(), st.booleans())
+def test_every_curve_fits_inside_its_axes(a, b, as_percent, from_zero):
+    figure = chart(
+        [Curve("a", np.array([0.0, 1.0]), np.array([a, b]))],
+        1,
+        as_percent=as_percent,
+        from_zero=from_zero,
+    )
+    box = json.loads(figure.one("div", "plot")["data-curves"])["box"]
+    height = float(figure.one("svg")["viewbox"].split()[3])
+    ((first, second),) = points(figure.one("g", "curve").one("path"))
+    for _, y in (first, second):
+        assert -0.01 <= 100 * y / height - box["top"] <= box["height"] + 0.01
+    assert len([t for t in figure.all("text") if "end" in t["style"]]) >= 2
 
 
-# ------------------------------------------------------------------ pictures
+# ------------------------------------------------------------------ what holds of every chart
+
+
+def both(key=""):
+    x = np.arange(3.0)
+    return [
+        line_chart(
+            "Loss", [Curve("a", x, x, markers=True), Curve("b", x, -x, 9)], x_name="epoch", x_end=2
+        ),
+        heat_map("Norms", {"a": [1, 10], "b": [100, 0]}, [1, 2], "log.", key),
+    ]
+
+
+def test_the_style_sheet_has_every_colour():
+    for html in both():
+        figure = reader.read(html)
+        assert "var(--soft)" in html
+        for element in figure.one("svg"):
+            style = element["style"] or ""
+            for name in re.findall(r"(?:fill|stroke|color): ([^;]+)", style):
+                assert name == "none" or name.startswith("var(--"), style
+            assert "font-family" not in style
+            assert not element["fill"]
+            assert not element["stroke"]
+        assert not figure.all("style")
+
+
+def test_no_width_in_pixels():
+    for html in both():
+        svg = reader.read(html).one("svg")
+        assert svg["viewbox"].startswith("0 0 360 ")
+        assert svg["width"] is None
+        assert svg["height"] is None
+
+
+def test_the_same_chart_is_the_same_text_whatever_the_readers_own_style(monkeypatch):
+    first = both()
+    before = dict(matplotlib.rcParams)
+    monkeypatch.setitem(matplotlib.rcParams, "font.size", 30)
+    monkeypatch.setitem(matplotlib.rcParams, "svg.fonttype", "path")
+    monkeypatch.setitem(matplotlib.rcParams, "lines.linewidth", 30)
+    assert both() == first
+    monkeypatch.undo()
+    assert dict(matplotlib.rcParams) == before  # and it is left alone
+
+
+def test_names_inside_are_unique_in_a_page():
+    together = "".join([*both("0"), both("1")[1]])
+    names = re.findall(r'\sid="([^"]*)"', together)
+    assert len(names) == len(set(names)) > 3
+
+
+# ------------------------------------------------------------------ heat maps
+
+
+def cells(figure):
+    """The pixels of a heat map, one for each cell."""
+    data = figure.all("image")[0]["xlink:href"].partition(",")[2]
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(data))))
+
+
+def test_heat_maps_are_logarithmic():
+    figure = reader.read(heat_map("Norms", {"a": [1, 10], "b": [100, 0]}, [1, 2], "log.", "0"))
+    pixels = cells(figure)
+    assert pixels.shape == (2, 2, 4)
+    assert (pixels[pixels[..., 3] > 0, :3] == [0, 114, 178]).all()  # blue, more or less of it
+    opacity = pixels[..., 3] / 255
+    assert opacity == pytest.approx(np.array([[0.08, 0.54], [1, 0]]), abs=0.01)
+    assert list(labels(figure, "left")) == ["epoch", "a", "b"]
+    assert list(labels(figure, "right")) == ["10.0", "0"]
+    assert list(labels(figure, "below")) == ["1", "2", "1.00", "10.0", "100"]
+    assert figure.one("svg")["aria-label"] == (
+        "Norms: 2 layers over epochs 1 to 2: from 1.00 to 100. The table below has every number."
+    )
+
+
+@pytest.mark.parametrize(
+    ("row", "opacity"),
+    [
+        ([0.0, 0.0], [0, 0]),
+        ([nan, math.inf], [0, 0]),
+        ([5e-324, 0.0], [0, 0]),
+        ([3.0, 3.0], [255, 255]),
+        ([1e30, nan], [255, 0]),
+    ],
+)
+def test_heat_maps_of_what_cannot_be_compared(row, opacity):
+    figure = reader.read(heat_map("Norms", {"a": row}, [1, 2], "", "0"))
+    assert cells(figure)[0, :, 3].tolist() == opacity
+
+
+def test_long_names_are_shortened_beside_a_heat_map():
+    names = {
+        "block 12 pointwise": "block 12 pointwise",
+        "encoder.layers.11.attention.output.dense": "e.l.11.a.o.dense",
+        "x" * 80: "x" * 13 + "…" + "x" * 12,
+        "<b>$y_1$\n": "<b>$y_1$?",
+        "日本語": "日本語",
+    }
+    figure = reader.read(heat_map("Norms", {name: [1.0] for name in names}, [1], "", "0"))
+    assert list(labels(figure, "left"))[1:] == list(names.values())
+
+
+def test_the_epochs_under_a_heat_map_are_those_of_the_run():
+    def shown(columns):
+        values = dict.fromkeys("ab", range(1, len(columns) + 1))
+        figure = reader.read(heat_map("Norms", values, columns, "", ""))
+        return [t for t in labels(figure, "below") if "." not in t]
+
+    assert shown([1]) == ["1"]
+    assert shown(range(1, 11)) == ["2", "4", "6", "8", "10"]
+    assert shown(range(1, 201)) == ["50", "100", "150", "200"]
+    assert shown([4, 7, 8, 9]) == ["4", "7", "8", "9"]
+
+
+# ------------------------------------------------------------------ images
 
 
 @pytest.mark.parametrize("channels", [3, 4])
-def test_png_is_what_pillow_reads(channels):
+def test_an_image_in_the_page_is_the_image(channels):
     pixels = np.random.default_rng(0).integers(0, 256, (5, 7, channels), np.uint8)
-    with Image.open(io.BytesIO(pictures.png(pixels))) as read:
-        read.load()
+    kind, data = images.data_uri(pixels).split(",")
+    assert kind == "data:image/png;base64"
+    with Image.open(io.BytesIO(base64.b64decode(data))) as read:
         assert read.mode == {3: "RGB", 4: "RGBA"}[channels]
         assert (np.asarray(read) == pixels).all()
-    assert pictures.data_uri(pixels).startswith("data:image/png;base64,iVBOR")
 
 
 def test_tiles_lie_in_rows_with_gaps_between():
     small = np.arange(1, 4, dtype=np.uint8)[:, None, None, None] * np.ones((1, 2, 2, 4), np.uint8)
-    sheet = pictures.tiles(small, columns=2, zoom=2, gap=1)
+    sheet = images.tiles(small, columns=2, zoom=2, gap=1)
     assert sheet.shape == (9, 9, 4)
     expected = np.zeros((9, 9))
     expected[:4, :4], expected[:4, 5:], expected[5:, :4] = 1, 2, 3
@@ -164,16 +352,16 @@ def test_tiles_lie_in_rows_with_gaps_between():
 
 def test_kernels_in_colour():
     kernels = np.array([[[2.0, -1.0, 0.0]], [[0.0, 0.0, 0.0]]])
-    drawn = pictures.signed(kernels)
-    assert drawn[0, 0, 0].tolist() == [*pictures.POSITIVE, 255]
-    assert drawn[0, 0, 1].tolist() == [*pictures.NEGATIVE, 128]
+    drawn = images.signed(kernels)
+    assert drawn[0, 0, 0].tolist() == [0xE6, 0x9F, 0x00, 255]  # orange: positive
+    assert drawn[0, 0, 1].tolist() == [0x00, 0x72, 0xB2, 128]  # blue: negative
     assert (drawn[1, ..., 3] == 0).all()
     filters = np.array([[[[1.0, 0.0, -1.0]]], [[[0.0, 0.0, 0.0]]]])
-    drawn = pictures.colours(filters)
+    drawn = images.rgb(filters)
     assert drawn[:, 0, 0].tolist() == [[255, 128, 0, 255], [128, 128, 128, 255]]
 
 
-def test_the_strongest_come_first():
+def test_the_largest_come_first():
     kernels = np.array([[1.0, 0.0], [-3.0, 4.0], [2.0, 2.0]])
-    assert pictures.strongest(kernels, 2).tolist() == [[-3, 4], [2, 2]]
-    assert len(pictures.strongest(kernels, 9)) == 3
+    assert images.largest(kernels, 2).tolist() == [[-3, 4], [2, 2]]
+    assert len(images.largest(kernels, 9)) == 3

@@ -1,16 +1,20 @@
-"""The picture of what the layers see."""
+"""The picture of what the layers compute."""
 
 import io
+import subprocess
 import sys
 
 import numpy as np
 import pytest
+from matplotlib.colors import to_rgb
 from PIL import Image
 
 from minimix import ConvMixer, Tensor, no_grad
 from minimix.data import normalize
-from minimix.errors import MinimixError
-from minimix.report import explain as explaining
+from minimix.errors import DiskError, MinimixError
+from minimix.report.explain import explain, save
+
+NAMES = ["cat", "dog", "<b>", "ship"]
 
 
 @pytest.fixture
@@ -23,68 +27,96 @@ def image():
     return np.random.default_rng(1).integers(0, 256, (16, 24, 3), np.uint8)
 
 
-def test_the_places_speak_for_what_the_model_says(model, image):
-    places = explaining.evidence(model, image)
-    assert places.shape == (4, 6, 4)
+def logits_of(model, image):
     with no_grad():
-        logits = model.eval()(Tensor(normalize(image[None]))).array[0]
-    assert places.mean(axis=(0, 1)) == pytest.approx(logits, rel=1e-4, abs=1e-5)
-    assert places.std(axis=(0, 1)).min() > 1e-3  # not the mean itself, everywhere
+        return model.eval()(Tensor(normalize(image[None]))).array[0]
 
 
-def test_looking_leaves_the_model_as_it_was(model, image):
+def shown(axes):
+    return axes.images[0].get_array()
+
+
+def test_the_maps_are_the_evidence_whose_means_are_the_logits(model, image):
+    top = explain(model, image, NAMES).subfigs[0]
+    logits = logits_of(model, image)
+    order = np.argsort(-logits)[:3]
+    assert (shown(top.axes[0]) == image).all()
+    shares = np.exp(logits) / np.exp(logits).sum()
+    assert [axes.get_title() for axes in top.axes[1:]] == [
+        f"{NAMES[c]}, {100 * shares[c]:.1f} %" for c in order
+    ]
+    for axes, c in zip(top.axes[1:], order, strict=True):
+        evidence = shown(axes)
+        assert evidence.shape == (4, 6)  # a number for each patch
+        assert evidence.mean() == pytest.approx(logits[c] - logits.mean(), rel=1e-3, abs=1e-5)
+        assert evidence.std() > 1e-3  # not the mean itself, everywhere
+
+
+def test_blue_is_negative_and_orange_positive(model, image):
+    map_of_a_class = explain(model, image).subfigs[0].axes[1].images[0]
+    low, middle, high = map_of_a_class.cmap([0.0, 0.5, 1.0])
+    assert map_of_a_class.norm.vmin == -map_of_a_class.norm.vmax
+    assert low[:3] == pytest.approx(to_rgb("#0072b2"))
+    assert middle[:3] == pytest.approx((1, 1, 1), abs=0.01)
+    assert high[:3] == pytest.approx(to_rgb("#e69f00"))
+
+
+def test_it_leaves_the_model_as_it_was(model, image):
     before = {name: array.copy() for name, array in model.state_dict().items()}
     model.train()
-    explaining.evidence(model, image)
+    model.blocks[0][3].eval()  # one that is frozen
+    explain(model, image)
     assert model.training
+    assert not model.blocks[0][3].training
     for name, array in model.state_dict().items():
         assert (array == before[name]).all()
 
 
 def test_a_row_a_layer(model, image):
-    pytest.importorskip("matplotlib", reason="needs matplotlib, of the extra plots")
-    figure = explaining.explain(model, image, ["cat", "dog", "<b>", "ship"])
-    top, *rows = figure.subfigs
+    _, *rows = explain(model, image, NAMES).subfigs
     assert [row._suptitle.get_text().split(":")[0] for row in rows] == [
         "patch embedding",
         "depthwise convolution of block 1",
         "depthwise convolution of block 2",
     ]
     assert all(len(row.axes) == 16 for row in rows)
-    assert (top.axes[0].images[0].get_array() == image).all()
-    with no_grad():
-        logits = model.eval()(Tensor(normalize(image[None]))).array[0]
-    likeliest = ["cat", "dog", "<b>", "ship"][int(logits.argmax())]
-    assert top.axes[1].get_title().startswith(likeliest + ", ")
-    places = explaining.evidence(model, image)
-    for axes, c in zip(top.axes[1:], np.argsort(-logits), strict=False):
-        against_the_rest = places[..., c] - places.mean(axis=2)
-        assert np.allclose(axes.images[0].get_array(), against_the_rest, atol=1e-6)
     # the channel that varies most comes first, with its own kernel above it
     depthwise = rows[1].axes
     kernels = model.blocks[0][0].fn[0].weight.array
-    shown = depthwise[0].images[0].get_array()
-    assert any((shown == kernels[..., c]).all() for c in range(6))
-    spread = [axes.images[0].get_array().std() for axes in depthwise[8:14]]
+    assert any((shown(depthwise[0]) == kernels[..., c]).all() for c in range(6))
+    spread = [shown(axes).std() for axes in depthwise[8:14]]
     assert spread == sorted(spread, reverse=True)
 
 
 def test_saving_it(image, tmp_path):
-    pytest.importorskip("matplotlib", reason="needs matplotlib, of the extra plots")
-    figure = explaining.explain(ConvMixer(2, 0, patch_size=4, n_classes=2), image)
+    figure = explain(ConvMixer(2, 0, patch_size=4, n_classes=2), image)
     with pytest.raises(MinimixError, match=r"cannot write .*x\.doc: Format 'doc' is not supported"):
-        explaining.save(figure, tmp_path / "x.doc")
-    with pytest.raises(MinimixError, match="cannot write"):
-        explaining.save(figure, tmp_path / "no" / "x.png")
+        save(figure, tmp_path / "x.doc")
+    for path in (tmp_path / "no" / "x.png", tmp_path):
+        with pytest.raises(DiskError, match="cannot write"):
+            save(figure, path)
     assert list(tmp_path.iterdir()) == []
-    explaining.save(figure, tmp_path / "x")
+    save(figure, tmp_path / "x")
     with Image.open(io.BytesIO((tmp_path / "x").read_bytes())) as picture:
         assert picture.format == "PNG"
         assert picture.size[0] == 11 * 120
 
 
-def test_without_matplotlib_it_says_what_is_needed(model, image, monkeypatch):
-    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    monkeypatch.setitem(sys.modules, "matplotlib.backends.backend_agg", None)
-    with pytest.raises(MinimixError, match="--explain needs matplotlib"):
-        explaining.explain(model, image)
+def test_a_format_that_needs_a_program_that_is_missing(image, tmp_path, monkeypatch):
+    figure = explain(ConvMixer(2, 0, patch_size=4, n_classes=2), image)
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(MinimixError, match=r"cannot write .*'xelatex' not found"):
+        save(figure, tmp_path / "x.pgf")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_class_names_are_text_and_no_formulas(image, tmp_path):
+    figure = explain(ConvMixer(2, 0, patch_size=4, n_classes=2), image, ["$x^{", "a\n\x00\ud800語"])
+    titles = {axes.get_title().rpartition(",")[0] for axes in figure.subfigs[0].axes[1:]}
+    assert titles == {"$x^{", "a???語"}
+    save(figure, tmp_path / "x.png")
+
+
+def test_training_needs_no_matplotlib():
+    code = "import sys, minimix.train, minimix.cli; print('matplotlib' in sys.modules)"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "False"

@@ -3,7 +3,10 @@
 import base64
 import hashlib
 import json
+import os
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -13,7 +16,7 @@ from minimix import Tensor, cli
 from minimix.data import normalize, shapes10
 from minimix.errors import CheckpointError
 from minimix.report import report
-from minimix.report.inside import worst_mistakes
+from minimix.report.mistakes import worst_mistakes
 from minimix.train.saved import load_model
 
 
@@ -68,8 +71,13 @@ def test_its_policy_allows_its_own_script_and_no_other(page):
 
 def test_every_figure_can_be_read_without_seeing_it(page):
     drawn = [e for e in page if e["role"] == "img"]
-    assert len(drawn) == 5 + 2  # curves; strips of norms
+    assert len(drawn) == 5 + 2  # line charts; heat maps of norms
     assert all(len(e["aria-label"]) > 40 for e in drawn)
+    for svg in page.all("svg"):
+        assert svg["role"] == "img"
+        assert svg["aria-label"].replace("\u00a0", " ") == (
+            f"{svg.one('title').text}: {svg.one('desc').text}"
+        )
     pictures = page.all("img")
     assert len(pictures) > 2
     assert all(e["alt"] for e in pictures)
@@ -86,7 +94,7 @@ def test_the_numbers_are_those_of_the_run(page, trained):
     last = metrics_of(trained, "epoch")[-1]
     header = page.one("header").text
     assert f"{100 * last['test_accuracy']:.2f} %" in header
-    assert "Trained to its end: 2 epochs, 6 steps." in header
+    assert "Training finished: 2 epochs, 6 steps." in header
     assert "ConvMixer-8/1, kernel 3, patch 8 on shapes10" in header
     assert f"{load_model(trained)[0].n_parameters():,}" in header
 
@@ -116,7 +124,13 @@ def test_the_numbers_are_those_of_the_run(page, trained):
 
 def test_curves_are_those_of_the_run(page, trained):
     plots = {f.one("h3").text: f for f in page.id("curves").all("figure")}
-    assert list(plots) == ["Loss", "Accuracy", "Learning rate", "Gradient norm", "Images a second"]
+    assert list(plots) == [
+        "Loss",
+        "Accuracy",
+        "Learning rate",
+        "Gradient norm",
+        "Images per second",
+    ]
     values = json.loads(plots["Loss"].one("div", "plot")["data-curves"])
     training, test = values["curves"]
     steps, epochs = metrics_of(trained, "step"), metrics_of(trained, "epoch")
@@ -125,6 +139,26 @@ def test_curves_are_those_of_the_run(page, trained):
     assert training["y"] == pytest.approx([step["loss"] for step in steps], rel=1e-3)
     assert test["x"] == [1, 2]
     assert test["y"] == pytest.approx([epoch["test_loss"] for epoch in epochs], rel=1e-3)
+
+    # and so they are drawn: one scale for all points of both curves
+    drawn = []
+    for curve in plots["Loss"].all("g", "curve"):
+        points = curve.all("path")[0]["d"][1:].split("L")
+        drawn += [[float(n) for n in point.split()] for point in points]
+    losses = [step["loss"] for step in steps] + [epoch["test_loss"] for epoch in epochs]
+    for axis, values in enumerate((training["x"] + test["x"], losses)):
+        slope, start = np.polyfit(values, np.transpose(drawn)[axis], 1)
+        assert np.allclose(np.multiply(slope, values) + start, np.transpose(drawn)[axis], atol=0.05)
+        assert slope * (1, -1)[axis] > 0  # y is measured from the top
+
+
+def test_norms_are_those_of_the_run(page):
+    figures, tables = page.id("layers").all("figure"), page.id("layers").all("table")
+    for figure, table in zip(figures, tables, strict=True):
+        texts = [t.text for t in figure.all("text")]
+        for name, *values in rows_of(table)[1:]:
+            assert name in texts
+            assert values[-1] in texts
 
 
 def test_it_says_how_to_do_it_again(page, trained):
@@ -141,14 +175,14 @@ def test_it_says_how_to_do_it_again(page, trained):
     assert "--label-smoothing 0.1" in settings
 
 
-def test_mistakes_are_mistakes_and_the_surest_first(page, trained, few):
+def test_mistakes_are_mistakes_and_the_most_confident_first(page, trained, few):
     cards = page.id("mistakes").all("li")
     assert 0 < len(cards) <= 24
     sure = [float(card.text.split()[1]) for card in cards]
     assert sure == sorted(sure, reverse=True)
 
     model, _ = load_model(trained)
-    mistakes = worst_mistakes(model, few, most=10_000)
+    mistakes = worst_mistakes(model, few, count=10_000)
     logits = model(Tensor(normalize(few.test_images))).array.astype(float)
     wrong = logits.argmax(axis=1) != few.test_labels
     assert len(mistakes) == wrong.sum()
@@ -156,7 +190,7 @@ def test_mistakes_are_mistakes_and_the_surest_first(page, trained, few):
     first = np.flatnonzero(wrong)[shares[wrong].max(axis=1).argmax()]
     assert (mistakes[0].image == few.test_images[first]).all()
     assert mistakes[0].label == few.class_names[few.test_labels[first]]
-    assert mistakes[0].taken_for == few.class_names[logits[first].argmax()]
+    assert mistakes[0].predicted == few.class_names[logits[first].argmax()]
     assert mistakes[0].confidence == pytest.approx(shares[first].max(), rel=1e-4)
 
 
@@ -182,8 +216,9 @@ def test_runs_are_compared(run, lines, tmp_path):
     ]
     for figure in page.id("curves").all("figure"):
         assert [li.text for li in figure.one("ul").all("li")] == ["run", "other"]
-        looks = {path["class"] for path in figure.all("path", "line")}
-        assert looks == {"line c0", "line c1"}
+        first, second = figure.all("g", "curve")
+        assert "var(--c0)" in first.all("path")[0]["style"]
+        assert "var(--c1)" in second.all("path")[0]["style"]
     assert len(page.id("classes").all("tr")) == 1 + 10
     each = page.id("each-run")
     assert [s.text.split()[0] for s in each.all("summary") if len(s.all("span")) == 2] == [
@@ -221,7 +256,7 @@ def test_runs_of_other_classes_are_not_compared_class_by_class(run, lines, tmp_p
             line["confusion"] = [[3, 1], [0, 0]]
     lines.write()
     page = page_of(run, other)
-    assert "do not share their classes" in page.id("classes").text
+    assert "have different classes" in page.id("classes").text
     ours = page.id("each-run").all("table", "bars")[0]
     assert rows_of(ours) == [["0", "", "75.00 %"], ["1", "", "–"]]  # no image, no accuracy
 
@@ -234,7 +269,7 @@ def test_a_run_that_still_goes_on(run):
     (run / "metrics.jsonl").write_text(text[: text.rindex('"kind": "epoch"')])  # amid a line
     (run / "model.safetensors").unlink()
     page = page_of(run)
-    assert "Not at its end: 1 of 2 epochs, 6 steps so far." in page.one("header").text
+    assert "Training not finished: 1 of 2 epochs, 6 steps so far." in page.one("header").text
     assert len(rows_of(page.id("curves").one("table"))) == 1 + 1
     assert page.id("filters").all("img")
 
@@ -244,11 +279,11 @@ def test_a_run_in_its_first_epoch(run, lines):
     lines.write()
     (run / "model.safetensors").unlink()
     page = page_of(run)
-    assert "Not at its end: 0 of 2 epochs, 2 steps so far." in page.one("header").text
+    assert "Training not finished: 0 of 2 epochs, 2 steps so far." in page.one("header").text
     values = json.loads(page.id("curves").all("div", "plot")[0]["data-curves"])
     assert (values["name"], values["end"]) == ("step", 2)
-    assert "none is complete yet" in page.id("classes").text
-    assert "none is complete yet" in page_of(run, run).id("classes").text
+    assert "the first is not complete yet" in page.id("classes").text
+    assert "the first is not complete yet" in page_of(run, run).id("classes").text
 
 
 def test_a_run_before_its_first_step(run):
@@ -257,17 +292,17 @@ def test_a_run_before_its_first_step(run):
     for weights in run.glob("*.safetensors"):
         weights.unlink()
     page = page_of(run)
-    assert "No step has been taken yet." in page.one("header").text
-    assert "before the first step" in page.id("curves").text
+    assert "No training step has been taken yet." in page.one("header").text
+    assert "No training step has been taken yet." in page.id("curves").text
     for name in ("mistakes", "filters", "model"):
-        assert "There are no weights in this folder yet." in page.id(name).text
+        assert "No weights have been saved in this run folder yet." in page.id(name).text
     page_of(run, run)
 
 
 def test_without_a_clock_there_are_no_speeds(run):
     (run / "timing.jsonl").unlink()
     page = page_of(run)
-    assert "Images a second" not in page.id("curves").text
+    assert "Images per second" not in page.id("curves").text
     assert [d.text for d in page.one("dl", "facts").all("dd")[3:]] == ["–", "–"]
 
 
@@ -288,7 +323,7 @@ def test_a_data_set_that_has_changed_is_not_looked_at(run, monkeypatch):
     changed = type(changed)(**{**vars(changed), "test_images": changed.test_images[::-1]})
     monkeypatch.setattr(shapes10, "load", lambda: changed)
     page = page_of(run)
-    assert "is not the one this run learned from" in page.id("mistakes").text
+    assert "is not what this run was trained on" in page.id("mistakes").text
     assert not page.id("mistakes").all("img")
     assert page.id("filters").all("img")
 
@@ -323,9 +358,37 @@ def test_what_is_damaged_is_said_in_a_line_and_nothing_is_written(
     assert {path.name for path in tmp_path.iterdir()} <= {"run", "page.html"}
 
 
-def test_a_page_that_cannot_be_written(run, tmp_path, capsys):
-    assert cli.main(["report", str(run), f"--out={tmp_path}/no/page.html"]) == 1
-    assert "cannot write" in capsys.readouterr().err
+@pytest.mark.parametrize("out", ["/", ".", "no/page.html", "run.json/page.html", "x" * 300])
+def test_a_page_that_cannot_be_written(run, capsys, monkeypatch, out):
+    monkeypatch.chdir(run)
+    before = sorted(run.iterdir())
+    assert cli.main(["report", str(run), f"--out={out}"]) == 1
+    assert capsys.readouterr().err.startswith(f"minimix: cannot write {out}: ")
+    assert sorted(run.iterdir()) == before
+
+
+@pytest.mark.parametrize("data", [None, {}, [], {"name": "shapes10", "image_size": 32}])
+def test_weights_that_do_not_say_what_they_were_trained_on(run, monkeypatch, data):
+    model, facts = load_model(run)
+    monkeypatch.setattr(
+        "minimix.report.run_data.load_model", lambda path: (model, {**facts, "data": data})
+    )
+    with pytest.raises(CheckpointError, match="do not say what data they were trained on"):
+        report([run])
+
+
+def test_the_same_run_gives_the_same_page(run):
+    pages = []
+    for seed in ("1", "2"):
+        command = [sys.executable, "-m", "minimix", "report", str(run)]
+        subprocess.run(
+            command,
+            check=True,
+            stdout=subprocess.DEVNULL,
+            env=os.environ | {"PYTHONHASHSEED": seed},
+        )
+        pages.append((run / "report.html").read_bytes())
+    assert pages[0] == pages[1]
 
 
 def test_it_lies_in_the_run_or_in_the_folder_one_is_in(run, tmp_path, monkeypatch, capsys):
@@ -426,11 +489,11 @@ def test_nothing_that_a_run_says_becomes_part_of_the_page(run, lines, monkeypatc
             line["weight_norms"][NASTY] = 1.0
             line["gradient_norms"][NASTY] = 1.0
     lines.write()
-    monkeypatch.setattr("minimix.report.reading.Reading.name", NASTY)
+    monkeypatch.setattr("minimix.report.run_log.RunLog.name", NASTY)
 
     model, facts = load_model(run)
     facts["data"] |= {"class_names": [NASTY] * 10}
-    monkeypatch.setattr("minimix.report.inside.load_model", lambda path: (model, facts))
+    monkeypatch.setattr("minimix.report.run_data.load_model", lambda path: (model, facts))
 
     other = shutil.copytree(run, run.parent / "other")
     (other / "run.json").write_text(json.dumps(about | {"settings": {"epochs": 1}}))

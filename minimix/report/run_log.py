@@ -21,7 +21,7 @@ EPOCH_KEYS = (*COUNTS, "train_loss", "train_accuracy", "test_loss", "test_accura
 
 
 @dataclass(frozen=True)
-class Reading:
+class RunLog:
     """What was written down of a run.
 
     about      run.json: "command", "settings", "versions" and more
@@ -54,7 +54,7 @@ class Reading:
         return self.epochs[0]["step"] / self.epochs[0]["epoch"] if self.epochs else None
 
 
-def read(folder: Path) -> Reading:
+def read(folder: Path) -> RunLog:
     """Read a run folder. CheckpointError where it is none, or a line of it is damaged.
 
     A last line that is still being written is left out.
@@ -80,7 +80,7 @@ def read(folder: Path) -> Reading:
                 speeds[line.number("step")] = line.number("images_per_s")
     columns = {key: np.array(values, float) for key, values in steps.items()}
     columns["speed"] = np.array([speeds.get(step, np.nan) for step in steps["step"]], float)
-    return Reading(
+    return RunLog(
         folder,
         about,
         columns,

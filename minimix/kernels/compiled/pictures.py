@@ -12,9 +12,8 @@ import functools
 
 import numpy as np
 
-from ....kernels.compiled._jit import helper, kernel
-from ..operations import Retouch
-from ..reference.retouch import check
+from ..retouching import Retouch
+from ._jit import helper, kernel
 
 exact_kernel = functools.partial(kernel, fastmath=False)
 exact_helper = functools.partial(helper, fastmath=False)
@@ -287,9 +286,8 @@ _KERNELS = {
 
 
 def retouch(images, operations, parameters, fill):
-    check(images, operations, parameters, fill)
     images = images.copy(order="C")
-    parameters, fill = parameters.copy(), fill.copy()
+    parameters, fill = np.array(parameters, np.float64), np.array(fill, np.uint8)
     for chosen, given in zip(operations, parameters, strict=True):
         for operation in set(chosen.tolist()) - {Retouch.NONE}:
             which = np.flatnonzero(chosen == operation)

@@ -1,1 +1,0 @@
-"""The same names as in `reference/`, image by image, for Numba."""

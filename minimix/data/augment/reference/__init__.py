@@ -1,1 +1,0 @@
-"""What each step of augmentation means, in NumPy: whole batches of images at a time."""
