@@ -57,6 +57,19 @@ def is_recording() -> bool:
     return _mode.recording
 
 
+_watchers: list[Callable[[str, tuple[Any, ...], Tensor], None]] = []
+
+
+@contextmanager
+def watch(watcher: Callable[[str, tuple[Any, ...], Tensor], None]) -> Iterator[None]:
+    """Inside this block `watcher(name, arguments, result)` is called after every operation."""
+    _watchers.append(watcher)
+    try:
+        yield
+    finally:
+        _watchers.remove(watcher)
+
+
 class Node:
     """One line of the tape: which tensors went in, and how a gradient comes back.
 
@@ -443,6 +456,8 @@ def op(function: Callable[..., tuple[Array, Callable[[Array], Any]]]) -> Callabl
             out.requires_grad = True
             inputs = tuple(a if isinstance(a, Tensor) else NO_TENSOR for a in args)
             out.node = Node(name, names_of(args), inputs, out, result[1])
+        for watcher in _watchers:
+            watcher(name, args, out)
         return out
 
     lifted.array = function  # type: ignore[attr-defined]

@@ -2,179 +2,223 @@
 
 Activations do not fit into a cache, so a layer that reads and writes all of them for a handful of
 multiplications mostly waits. Convolution, GELU and batch norm together need one pass: the
-convolution writes z and, while z is still at hand, sums the moments of gelu(z); after that, batch
+convolution writes z and, while z is still in cache, sums the moments of gelu(z); after that, batch
 norm is a factor and a term for each channel,
 
     y = γ (a − μ) r + β = s a + t,     a = gelu(z),  r = 1/√(σ²+ε),  s = γ r,  t = β − μ s
 
-which whoever reads z next applies on the way. Only z is saved for backward; a and y are computed
-again.
+which are applied wherever z is read next. Only z is saved for backward; a and y are computed again.
 
 On the way back, with g = dy, batch norm first needs two sums over all pixels,
 
     dγ = Σ g x̂     dβ = Σ g     x̂ = (a − μ) r
 
-and then every pixel of z gets dz = gelu′(z) γ r (g − dβ/M − x̂ dγ/M), again on the way into
-whatever reads it: the transposed convolution and the weight's gradient.
+and then every pixel of z gets dz = gelu′(z) γ r (g − dβ/M − x̂ dγ/M), again while it is read for
+what comes next: the transposed convolution and the weight's gradient.
 
-In training only: in evaluation the norms are constants, and backward is left to the plain model.
+In evaluation μ and σ² are constants, and a whole stage is one pass that saves nothing.
+
+First comes the model, which decides whether all this applies, then the operations; the passes
+themselves are kernels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from . import kernels, nn
 from .autograd import Array, Tensor, is_recording, op
 from .functional import concatenate
+from .functional.norm import move_statistics
 from .models import ConvMixer
+from .nn.module import is_observed
 
-# Where nothing has to be kept for the way back, no more images at a time than make layers of about
-# so many bytes: what one layer writes is then still in cache when the next one reads it.
+# In inference, as many images at a time as make about this many bytes a stage: what one stage
+# writes is then still in cache when the next one reads it.
 CACHED = 4 << 20
 
 
 def fuse(model: ConvMixer) -> FusedConvMixer:
-    """A faster model with the parameters, buffers and numbers of `model`.
+    """A faster model that shares everything with `model`, and gives the same numbers.
 
-    model  a ConvMixer made of the layers it is made of in minimix.models: exact GELU, biases, batch
-           norm. TypeError, naming the layer, where one has been replaced
+    model  a ConvMixer of the layers that it is made with: exact GELU, biases, batch norm
 
-    Nothing is copied: training one trains the other, and either's state_dict loads into the other.
-    What comes out differs by rounding only. A layer inside is no longer called on its own, so
-    `nn.observe` sees the model as a whole.
+    The two are one model with two ways to run: what is assigned, loaded, trained, frozen or
+    switched to evaluation in one is so in the other. Numbers differ by rounding only. Where the
+    fused operations do not apply, the layers run one by one as in `model`: with batch norms in
+    different modes, gradients in evaluation, layers replaced later, parameters or statistics of
+    another precision, inside an `nn.observe` block.
+
+    Errors: TypeError, naming the layer, where `model` is not a ConvMixer or one of its layers is
+    not the one that it was made with.
     """
     if not isinstance(model, ConvMixer):
         raise TypeError(f"fuse: model is a {type(model).__name__}; expected a ConvMixer")
-    _check("stem", model.stem, nn.Patchify)
-    for i in range(len(model.blocks)):
-        block: Any = model.blocks[i]
-        places, *channels = block
-        if not isinstance(places, nn.Residual):
-            raise TypeError(f"fuse: blocks.{i}.0 is {places!r}; expected a Residual")
-        _check(f"blocks.{i}.0.fn", places.fn, nn.DepthwiseConv2d)
-        _check(f"blocks.{i}", channels, nn.PointwiseConv2d, first=1)
+    if type(model).forward not in (ConvMixer.forward, FusedConvMixer.forward):
+        raise TypeError(f"fuse: {type(model).__name__} has a forward of its own; use it unfused")
+    list(_stages(model))
     return FusedConvMixer(model)
 
 
-def _check(name: str, layers: Any, convolution: type[nn.Module], first: int = 0) -> None:
-    kinds: tuple[type[nn.Module], ...] = (convolution, nn.GELU, nn.BatchNorm)
-    for i, (layer, kind) in enumerate(zip(layers, kinds, strict=True)):
-        plain = type(layer) is kind and getattr(layer, "approximate", "none") == "none"
-        if not plain or (i == 0 and layer.bias is None):
-            raise TypeError(
-                f"fuse: {name}.{i + first} is {layer!r}; expected a {kind.__name__} as ConvMixer "
-                "has it. Use the model unfused"
-            )
-
-
-class FusedConvMixer(nn.Module):
-    """What `fuse` makes; names in its state dict are those of the ConvMixer it was made from."""
+class FusedConvMixer(ConvMixer):
+    """What `fuse` returns: a ConvMixer that shares all but its `forward` with another one."""
 
     def __init__(self, model: ConvMixer) -> None:
-        super().__init__()
-        self.stem: Any = model.stem
-        self.blocks: Any = model.blocks
-        self.pool = model.pool
-        self.head = model.head
-        self.training = model.training
-        self._plain = (model,)  # in a tuple, where it is no module of this one's
+        object.__setattr__(self, "__dict__", vars(model))
 
     def forward(self, x: Tensor) -> Tensor:
         """x (N, H, W, C) -> logits (N, n_classes); as ConvMixer, and with its errors."""
-        patchify, _, norm = self.stem
-        p, _, c, d = patchify.weight.shape
-        fits = x.ndim == 4 and x.shape[3] == c and not (x.shape[1] % p or x.shape[2] % p)
-        if not fits or (is_recording() and not norm.training):
-            return self._plain[0](x)  # which says what does not fit, or how to differentiate
-        if norm.training:
-            return self.head(self.pool(self._train(x)))
-        n, h, w, _ = x.shape
-        size = x.array.itemsize * (h // p) * (w // p) * d  # of one image, after a layer
-        at_once = max(1, CACHED // max(1, size))
-        parts = (x.array[i : i + at_once] for i in range(0, max(1, n), at_once))
-        return concatenate([self.head(self.pool(self._infer(part))) for part in parts])
-
-    def _train(self, x: Tensor) -> Tensor:
-        patchify, _, norm = self.stem
-        y = fused_embedding(x, *_affine(patchify, norm), norm=_settings(norm))
-        parameters, norms = [], []
-        for places, pointwise, _, norm2 in self.blocks:
-            depthwise, _, norm1 = places.fn
-            parameters += [*_affine(depthwise, norm1), *_affine(pointwise, norm2)]
-            norms.append((_settings(norm1), _settings(norm2)))
-        return fused_blocks(y, *parameters, norms=norms)
-
-    def _infer(self, x: Array) -> Tensor:
-        patchify, _, norm = self.stem
-        p, _, c, d = patchify.weight.shape
-        y = kernels.infer_channels(
-            kernels.cut_patches(x, p), patchify.weight.array.reshape(p * p * c, d),
-            patchify.bias.array, *_scale_and_shift(norm),
-        )  # fmt: skip
-        for places, pointwise, _, norm2 in self.blocks:
-            depthwise, _, norm1 = places.fn
-            for mix, layer, norm in (
-                (kernels.infer_places, depthwise, norm1),
-                (kernels.infer_channels, pointwise, norm2),
-            ):
-                y = mix(y, layer.weight.array, layer.bias.array, *_scale_and_shift(norm))
-        return Tensor(y)
+        stages = _fusible(self, x)
+        if not stages:
+            return super().forward(x)
+        if stages[0].norm.training:
+            return self.head(self.pool(_train(x, stages)))
+        n, height, width, _ = x.shape
+        p, _, _, d = stages[0].convolution.weight.shape
+        size = x.array.itemsize * (height // p) * (width // p) * d  # of one image, after a stage
+        at_once = max(1, CACHED // size)
+        parts = (x.array[i : i + at_once] for i in range(0, n, at_once))
+        return self.head(concatenate([self.pool(Tensor(_infer(part, stages))) for part in parts]))
 
 
-def _affine(layer: Any, norm: nn.BatchNorm) -> tuple[Tensor, ...]:
-    return layer.weight, layer.bias, norm.weight, norm.bias
+# ---- what can be fused
 
 
-def _settings(norm: nn.BatchNorm) -> dict[str, Any]:
-    return {
-        "running_mean": norm.running_mean,
-        "running_var": norm.running_var,
-        "momentum": norm.momentum,
-        "eps": norm.eps,
-    }
+class Stage(NamedTuple):
+    """A convolution, GELU, and the batch norm after it."""
+
+    convolution: Any  # a Patchify, a DepthwiseConv2d or a PointwiseConv2d
+    norm: nn.BatchNorm
+
+    def parameters(self) -> tuple[Tensor, ...]:
+        return self.convolution.weight, self.convolution.bias, self.norm.weight, self.norm.bias
 
 
-def _scale_and_shift(norm: nn.BatchNorm) -> tuple[Array, Array]:
-    """Batch norm in evaluation as a factor and a term for each channel."""
-    scale = norm.weight.array / np.sqrt(norm.running_var + norm.eps)
-    scale = scale.astype(norm.weight.dtype)
-    return scale, norm.bias.array - norm.running_mean * scale
+def _stages(model: Any) -> Iterator[Stage]:
+    """The stem's, and two a block. TypeError, naming it, at a layer that has been replaced."""
+    yield _stage("stem", model.stem, nn.Patchify)
+    _expect("blocks", model.blocks, nn.Sequential)
+    for i, block in enumerate(model.blocks):
+        _expect(f"blocks.{i}", block, nn.Sequential)
+        first: Any = block[0] if len(block) else None
+        _expect(f"blocks.{i}.0", first, nn.Residual)
+        yield _stage(f"blocks.{i}.0.fn", first.fn, nn.DepthwiseConv2d)
+        yield _stage(f"blocks.{i}", block, nn.PointwiseConv2d, first=1)
 
 
-# ---- the operations
+def _stage(name: str, layers: Any, convolution: type[nn.Module], first: int = 0) -> Stage:
+    _expect(name, layers, nn.Sequential)
+    last = list(layers)[first:]
+    if len(last) != 3:
+        raise TypeError(f"fuse: {name} has {len(layers)} layers; a ConvMixer has {first + 3} there")
+    for i, kind in enumerate((convolution, nn.GELU, nn.BatchNorm)):
+        _expect(f"{name}.{first + i}", last[i], kind)
+    return Stage(last[0], last[2])
 
 
-def _rstd(mean: Array, var: Array, m: int, norm: dict[str, Any]) -> Array:
-    """1/√(σ²+ε); moves the running statistics of `norm`, as `batch_norm` does."""
-    if m < 2:
-        raise ValueError(f"batch_norm: {m} value a channel; training needs at least 2")
-    momentum = norm["momentum"]
-    running_mean, running_var = norm["running_mean"], norm["running_var"]
-    running_mean += momentum * (mean - running_mean)
-    running_var += momentum * (var * (m / (m - 1)) - running_var)
-    return 1 / np.sqrt(var + var.dtype.type(norm["eps"]))
+def _expect(name: str, layer: Any, kind: type[nn.Module]) -> None:
+    """Raise TypeError unless `layer` is of this kind, as ConvMixer makes it."""
+    own = vars(layer) if type(layer) is kind else {"forward": None}
+    without = own.get("weight", 0) is None or own.get("bias", 0) is None
+    if "forward" in own or without or own.get("approximate", "none") != "none":
+        raise TypeError(
+            f"fuse: {name} is {layer!r}; expected a {kind.__name__} as ConvMixer has it. "
+            "Use the model unfused"
+        )
+
+
+def _fusible(model: ConvMixer, x: Tensor) -> list[Stage]:
+    """The stages of `model`, if the fused operations give what its layers give for x; else none."""
+    if is_observed() or not isinstance(x, Tensor) or x.ndim != 4 or not x.size:
+        return []
+    try:
+        stages = list(_stages(model))
+    except TypeError:
+        return []
+    n, height, width, channels = x.shape
+    training, d = stages[0].norm.training, stages[0].norm.weight.size
+    for convolution, norm in stages:
+        weight = convolution.weight.array
+        k = weight.shape[:1] * 2
+        shapes = {nn.Patchify: (*k, channels, d), nn.DepthwiseConv2d: (*k, d)}
+        vectors = [convolution.bias.array, norm.weight.array, norm.bias.array]
+        vectors += [norm.running_mean, norm.running_var]
+        alike = [type(v) is np.ndarray and v.shape == (d,) and v.dtype == x.dtype for v in vectors]
+        if not (
+            norm.training == training
+            and all(isinstance(v, float) and 0 <= v <= 1 for v in (norm.momentum, norm.eps))
+            and weight.shape == shapes.get(type(convolution), (d, d))
+            and weight.dtype == x.dtype
+            and all(alike)
+        ):
+            return []
+    p = stages[0].convolution.weight.shape[0]
+    if height % p or width % p:
+        return []
+    if training:
+        usable = n * (height // p) * (width // p) > 1
+    else:
+        pool = type(model.pool) is nn.GlobalAvgPool and "forward" not in vars(model.pool)
+        usable = pool and not is_recording()  # a pool of another kind may look at the whole batch
+    return stages if usable else []
+
+
+# ---- both ways to run
+
+
+def _train(x: Tensor, stages: list[Stage]) -> Tensor:
+    """Embedding and blocks in training. The running statistics move last, all of them or none."""
+    stem, *rest = stages
+    moments: list[tuple[Array, Array]] = []
+    y = fused_embedding(x, *stem.parameters(), eps=stem.norm.eps, moments=moments)
+    parameters = [p for stage in rest for p in stage.parameters()]
+    y = fused_blocks(y, *parameters, eps=[stage.norm.eps for stage in rest], moments=moments)
+    m = y.size // y.shape[-1]
+    for stage, (mean, var) in zip(stages, moments, strict=True):
+        norm = stage.norm
+        move_statistics(norm.running_mean, norm.running_var, mean, var, m, norm.momentum)
+    return y
+
+
+def _infer(x: Array, stages: list[Stage]) -> Array:
+    """Embedding and blocks in evaluation.   x (N, H, W, C) -> (N, H/p, W/p, D)"""
+    p, _, _, d = stages[0].convolution.weight.shape
+    y = kernels.cut_patches(x, p)
+    for convolution, norm in stages:
+        w, b = convolution.weight.array, convolution.bias.array
+        scale = norm.weight.array / np.sqrt(norm.running_var + norm.eps)
+        scale = scale.astype(x.dtype)
+        shift = norm.bias.array - norm.running_mean * scale
+        if type(convolution) is nn.DepthwiseConv2d:
+            y = kernels.infer_places(y, w, b, scale, shift)
+        else:  # a patch is one pixel of many channels
+            y = kernels.infer_channels(y, w.reshape(-1, d), b, scale, shift)
+    return y
 
 
 @op
-def fused_embedding(x: Array, w: Array, b: Array, gamma: Array, beta: Array, *, norm: dict):
+def fused_embedding(
+    x: Array, w: Array, b: Array, gamma: Array, beta: Array,
+    *, eps: float, moments: list[tuple[Array, Array]],
+):  # fmt: skip
     """Patch embedding, GELU, batch norm.   x (N, H, W, C), w (p, p, C, D) -> (N, H/p, W/p, D)
 
         z = patches(x) w + b     y = s gelu(z) + t
 
         dx = patches⁻¹(dz wᵀ)     dw = patches(x)ᵀ dz     db = Σ dz
 
-    b, γ, β (D,). norm: what `batch_norm` takes by name: running_mean, running_var, momentum, eps.
+    b, γ, β (D,). μ and σ² of gelu(z), each (D,), are appended to `moments`.
     """
     p, _, c, d = w.shape
     patches, matrix = kernels.cut_patches(x, p), w.reshape(p * p * c, d)
     rows = patches.reshape(-1, p * p * c)
     z, mean, var = kernels.embed(rows, matrix, b)
     z = z.reshape(*patches.shape[:3], d)
-    rstd = _rstd(mean, var, len(rows), norm)
+    moments.append((mean, var))
+    rstd = _rstd(var, eps)
     scale = gamma * rstd
 
     def backward(g):
@@ -182,8 +226,7 @@ def fused_embedding(x: Array, w: Array, b: Array, gamma: Array, beta: Array, *, 
         dz = kernels.gelu_norm_backward(z, g, mean, rstd, gamma, dgamma, dbeta).reshape(-1, d)
 
         def dx():
-            dpatches = kernels.matmul(dz, matrix.T).reshape(patches.shape)
-            return kernels.join_patches(dpatches, p)
+            return kernels.join_patches(kernels.matmul(dz, matrix.T).reshape(patches.shape), p)
 
         dw = kernels.matmul(rows.T, dz).reshape(w.shape)
         return dx, dw, kernels.channel_sum(dz), dgamma, dbeta
@@ -192,22 +235,23 @@ def fused_embedding(x: Array, w: Array, b: Array, gamma: Array, beta: Array, *, 
 
 
 @op
-def fused_blocks(x: Array, *parameters: Array, norms: Sequence[tuple[dict, dict]]):
+def fused_blocks(
+    x: Array, *parameters: Array, eps: Sequence[float], moments: list[tuple[Array, Array]]
+):
     """The blocks of a ConvMixer, one after the other.   x (N, H, W, C) -> as x
 
-    parameters of each block: w1 (k, k, C), b1, gamma1, beta1, w2 (C, C), b2, gamma2, beta2, the
-    others (C,); norms of each: two times what `batch_norm` takes by name: running_mean,
-    running_var, momentum, eps.
+    parameters  of each block: w₁ (k, k, C), b₁, γ₁, β₁, w₂ (C, C), b₂, γ₂, β₂, the others (C,)
+    eps         ε₁ and ε₂ of each block
+    moments     μ and σ² of each norm's input, each (C,), are appended to it
 
-    Three arrays of the size of x make a block: z₁, z₂ and what comes in. The last is not saved: it
-    is one pass over the z₂ of the block before, and so computed again on the way back (Chen et al.,
+    A block has three arrays of the size of x: z₁, z₂ and its input. The input is not saved: it is
+    one pass over the z₂ of the block before, and computed again on the way back (Chen et al. 2016,
     arXiv:1604.06174).
     """
-    blocks = []
+    blocks: list[tuple[Callable[[], Array], Callable[[Array, Array], tuple[Array, ...]]]] = []
     y = x
-    for i, (norm1, norm2) in enumerate(norms):
-        of_block = parameters[8 * i : 8 * (i + 1)]
-        output, back = _block(y, *of_block, norm1=norm1, norm2=norm2)
+    for i in range(len(eps) // 2):
+        output, back = _block(y, parameters[8 * i : 8 * i + 8], eps[2 * i : 2 * i + 2], moments)
         y = output()
         blocks.append((output, back))
 
@@ -224,11 +268,11 @@ def fused_blocks(x: Array, *parameters: Array, norms: Sequence[tuple[dict, dict]
 
 def _block(
     x: Array,
-    w1: Array, b1: Array, gamma1: Array, beta1: Array,
-    w2: Array, b2: Array, gamma2: Array, beta2: Array,
-    *, norm1: dict[str, Any], norm2: dict[str, Any],
-) -> tuple[Callable[[], Array], Callable[[Array, Array], tuple[Array, ...]]]:  # fmt: skip
-    """A block of a ConvMixer: what computes y, as often as it is asked, and the way back.
+    parameters: Sequence[Array],
+    eps: Sequence[float],
+    moments: list[tuple[Array, Array]],
+) -> tuple[Callable[[], Array], Callable[[Array, Array], tuple[Array, ...]]]:
+    """One block: a function that computes y, as often as it is called, and the way back.
 
         z₁ = depthwise(x, w₁) + b₁     u = s₁ gelu(z₁) + t₁ + x        mixes places
         z₂ = u w₂ + b₂                 y = s₂ gelu(z₂) + t₂            mixes channels
@@ -240,13 +284,14 @@ def _block(
 
     The sums that the first norm needs are taken from du while it is still in cache.
     """
-    m = x.size // x.shape[-1]
+    w1, b1, gamma1, beta1, w2, b2, gamma2, beta2 = parameters
     z1, mean1, var1 = kernels.mix_places(x, w1, b1)
-    rstd1 = _rstd(mean1, var1, m, norm1)
+    rstd1 = _rstd(var1, eps[0])
     scale1 = gamma1 * rstd1
     z2, mean2, var2 = kernels.mix_channels(z1, x, scale1, beta1 - mean1 * scale1, w2, b2)
-    rstd2 = _rstd(mean2, var2, m, norm2)
+    rstd2 = _rstd(var2, eps[1])
     scale2 = gamma2 * rstd2
+    moments += [(mean1, var1), (mean2, var2)]
     saved = [z2]  # from where backward takes it, so that dx can have its memory
 
     def output():
@@ -265,3 +310,8 @@ def _block(
         return dx, dw1, db1, dgamma1, dbeta1, dw2, db2, dgamma2, dbeta2
 
     return output, backward
+
+
+def _rstd(var: Array, eps: float) -> Array:
+    """r = 1/√(σ²+ε)"""
+    return 1 / np.sqrt(var + var.dtype.type(eps))

@@ -35,8 +35,9 @@ def batch_norm(
 
     Otherwise μ and σ² are the running statistics, constants: dx = g γ/√(σ²+ε).
 
-    Errors: ValueError where the channels differ, where one value a channel is to be normalised in
-    training, or where one running statistic is missing, or both in evaluation.
+    Errors: ValueError where the channels differ, where there is one value a channel in training,
+    where one running statistic is missing, or both in evaluation, where one cannot be moved, or
+    where momentum or ε is not a number from 0 to 1. Nothing is moved then.
 
     Ioffe & Szegedy 2015, arXiv:1502.03167.
     """
@@ -49,6 +50,9 @@ def batch_norm(
             raise ValueError(f"batch_norm: x has {channels} channels, but {name} shape {a.shape}")
     if (running_mean is None) != (running_var is None):
         raise ValueError("batch_norm: running_mean and running_var go together; one is missing")
+    for name, value in {"momentum": momentum, "eps": eps}.items():
+        if not isinstance(value, (int, float, np.number)) or not 0 <= value <= 1:
+            raise ValueError(f"batch_norm: {name} is {value!r}; expected a number from 0 to 1")
     rows = x.reshape(-1, channels)
     m = len(rows)
     if training:
@@ -59,8 +63,7 @@ def batch_norm(
             )
         mean, var = kernels.channel_moments(rows)
         if running_mean is not None and running_var is not None:
-            running_mean += momentum * (mean - running_mean)
-            running_var += momentum * (var * (m / (m - 1)) - running_var)
+            move_statistics(running_mean, running_var, mean, var, m, momentum)
     else:
         if running_mean is None or running_var is None:
             raise ValueError("batch_norm: evaluation needs running_mean and running_var")
@@ -80,6 +83,25 @@ def batch_norm(
         )
 
     return y, backward
+
+
+def move_statistics(
+    running_mean: Array, running_var: Array, mean: Array, var: Array, m: int, momentum: float
+) -> None:
+    """Move running statistics towards those of a batch of M numbers a channel, both or neither.
+
+        running ← (1 − momentum) running + momentum · (μ, or the unbiased variance M/(M−1) σ²)
+
+    Errors: ValueError where one of them cannot be written to or holds no floating-point numbers.
+    """
+    for name, running in {"running_mean": running_mean, "running_var": running_var}.items():
+        if running.dtype.kind != "f" or not running.flags.writeable:
+            what = "read-only" if running.dtype.kind == "f" else f"of {running.dtype}"
+            raise ValueError(f"batch_norm: {name} is {what}; training moves it in place")
+    moved_mean = running_mean + momentum * (mean - running_mean)
+    moved_var = running_var + momentum * (var * (m / (m - 1)) - running_var)
+    running_mean[...] = moved_mean
+    running_var[...] = moved_var
 
 
 @op

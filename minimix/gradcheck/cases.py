@@ -439,6 +439,24 @@ CASES: tuple[Case, ...] = (
         lambda: nn.Sequential(nn.Linear(3, 4), nn.GELU(), nn.Linear(4, 2)),
         x=normal(2, 3),
     ),
+    _module(
+        "called one by one",
+        lambda: nn.ModuleList([nn.Linear(3, 4), nn.Linear(4, 2)]),
+        lambda layers, x: layers[1](layers[0](x)),
+        x=normal(2, 3),
+    ),
+    _module(
+        "called by name",
+        lambda: nn.ModuleDict({"a": nn.Linear(3, 4), "b": nn.Linear(4, 2)}),
+        lambda layers, x: layers["b"](layers["a"](x)),
+        x=normal(2, 3),
+    ),
+    _module(
+        "a sum of products",
+        lambda: nn.ParameterList([nn.Parameter(np.ones(3)), nn.Parameter(np.ones(3))]),
+        lambda scales, x: x * scales[0] + x * x * scales[1],
+        x=normal(2, 3),
+    ),
     _module("around a linear map", lambda: nn.Residual(nn.Linear(3, 3)), x=normal(2, 3)),
     # whole models
     *(

@@ -1,5 +1,6 @@
 """Layers: operations with parameters, and the Module that holds them."""
 
+from .containers import ModuleDict, ModuleList, ParameterList, Residual, Sequential
 from .layers import (
     GELU,
     BatchNorm,
@@ -13,8 +14,6 @@ from .layers import (
     Patchify,
     PointwiseConv2d,
     ReLU,
-    Residual,
-    Sequential,
     Sigmoid,
 )
 from .module import Module, Parameter, evaluating, observe
@@ -30,7 +29,10 @@ __all__ = [
     "LayerNorm",
     "Linear",
     "Module",
+    "ModuleDict",
+    "ModuleList",
     "Parameter",
+    "ParameterList",
     "Patchify",
     "PointwiseConv2d",
     "ReLU",

@@ -1,7 +1,9 @@
 """The layers: an operation and the parameters it needs.
 
 Wherever a layer is random, `rng` is a NumPy Generator, a seed, or None for a fresh one. Weights and
-biases begin uniform in ±1/√fan_in.
+biases start uniform in ±1/√fan_in, in float32. Sizes are checked: ValueError, naming the layer and
+the argument, where one is not a whole number of at least 1. What a call refuses is what its
+operation refuses.
 """
 
 from __future__ import annotations
@@ -17,10 +19,17 @@ from .module import Module, Parameter
 
 
 def positive(layer: str, **values: int) -> None:
-    """Raise ValueError, naming the first of `values` that is no whole number of at least 1."""
+    """Raise ValueError, naming the first of `values` that is not a whole number of at least 1."""
     for name, value in values.items():
-        if not isinstance(value, (int, np.integer)) or value < 1:
+        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
             raise ValueError(f"{layer}: {name} is {value!r}; expected a whole number of at least 1")
+
+
+def _fractions(layer: str, **values: float) -> None:
+    """Raise ValueError, naming the first of `values` that is not a number from 0 to 1."""
+    for name, value in values.items():
+        if not isinstance(value, (int, float, np.integer, np.floating)) or not 0 <= value <= 1:
+            raise ValueError(f"{layer}: {name} is {value!r}; expected a number from 0 to 1")
 
 
 class _Affine(Module):
@@ -48,9 +57,6 @@ class Linear(_Affine):
     def forward(self, x: Tensor) -> Tensor:
         return F.linear(x, self.weight, self.bias)
 
-    def multiply_adds(self, x: Tensor, y: Tensor) -> int:
-        return y.size * self.weight.shape[0]
-
     def extra_repr(self) -> str:
         return "{} → {}".format(*self.weight.shape)
 
@@ -67,9 +73,6 @@ class PointwiseConv2d(_Affine):
     def forward(self, x: Tensor) -> Tensor:
         return F.pointwise_conv2d(x, self.weight, self.bias)
 
-    def multiply_adds(self, x: Tensor, y: Tensor) -> int:
-        return y.size * self.weight.shape[0]
-
     def extra_repr(self) -> str:
         return "{} → {}".format(*self.weight.shape)
 
@@ -85,9 +88,6 @@ class DepthwiseConv2d(_Affine):
 
     def forward(self, x: Tensor) -> Tensor:
         return F.depthwise_conv2d(x, self.weight, self.bias)
-
-    def multiply_adds(self, x: Tensor, y: Tensor) -> int:
-        return y.size * self.weight.shape[0] ** 2
 
     def extra_repr(self) -> str:
         return f"{self.weight.shape[2]}, kernel {self.weight.shape[0]}"
@@ -112,10 +112,6 @@ class Patchify(_Affine):
 
     def forward(self, x: Tensor) -> Tensor:
         return F.patchify(x, self.weight, self.bias)
-
-    def multiply_adds(self, x: Tensor, y: Tensor) -> int:
-        p, _, c, _ = self.weight.shape
-        return y.size * p * p * c
 
     def extra_repr(self) -> str:
         p, _, c, d = self.weight.shape
@@ -165,10 +161,6 @@ class Conv2d(_Affine):
     def forward(self, x: Tensor) -> Tensor:
         return F.conv2d(x, self.weight, self.bias, **self.options)
 
-    def multiply_adds(self, x: Tensor, y: Tensor) -> int:
-        k, l, c, _ = self.weight.shape
-        return y.size * k * l * c
-
     def extra_repr(self) -> str:
         k, _, c, d = self.weight.shape
         options = "".join(f", {name} {value}" for name, value in self.options.items())
@@ -211,6 +203,7 @@ class BatchNorm(Module):
 
     def __init__(self, channels: int, momentum: float = 0.1, eps: float = 1e-5) -> None:
         positive("BatchNorm", channels=channels)
+        _fractions("BatchNorm", momentum=momentum, eps=eps)
         super().__init__()
         self.momentum = momentum
         self.eps = eps
@@ -240,6 +233,7 @@ class LayerNorm(Module):
 
     def __init__(self, channels: int, eps: float = 1e-5) -> None:
         positive("LayerNorm", channels=channels)
+        _fractions("LayerNorm", eps=eps)
         super().__init__()
         self.eps = eps
         self.weight = Parameter(np.ones(channels, np.float32))
@@ -281,37 +275,3 @@ class Identity(Module):
 
     def forward(self, x: Any) -> Any:
         return x
-
-
-class Sequential(Module):
-    """One layer after the other; named by number, reached as `seq[i]`."""
-
-    def __init__(self, *layers: Module) -> None:
-        super().__init__()
-        for i, layer in enumerate(layers):
-            if not isinstance(layer, Module):
-                raise TypeError(f"Sequential: layer {i} is {layer!r}; expected a Module")
-            setattr(self, str(i), layer)
-
-    def forward(self, x: Any) -> Any:
-        for layer in self._modules.values():
-            x = layer(x)
-        return x
-
-    def __getitem__(self, i: int | slice) -> Module:
-        layers = list(self._modules.values())[i]
-        return Sequential(*layers) if isinstance(layers, list) else layers
-
-    def __len__(self) -> int:
-        return len(self._modules)
-
-
-class Residual(Module):
-    """x -> fn(x) + x.   He et al. 2016, arXiv:1512.03385."""
-
-    def __init__(self, fn: Module) -> None:
-        super().__init__()
-        self.fn = fn
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.fn(x) + x

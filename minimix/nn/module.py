@@ -8,24 +8,34 @@ from typing import Any, Self
 
 import numpy as np
 
-from ..autograd import FLOATS, Array, Tensor, no_grad
+from ..autograd import FLOATS, Array, Tensor, no_grad, watch
+from .summary import multiply_adds, table
 
+CONTAINERS = (list, tuple, set, frozenset, dict)
 Observer = Callable[["Module", tuple[Any, ...], Any], None]
-_observers: list[Observer] = []
+_observers: list[tuple[Observer, Callable[[Module], None] | None]] = []
 
 
 @contextmanager
-def observe(observer: Observer) -> Iterator[None]:
-    """Inside this block `observer(module, inputs, output)` is told of every call of every module.
+def observe(observer: Observer, entering: Callable[[Module], None] | None = None) -> Iterator[None]:
+    """Inside this block `observer(module, inputs, output)` is called after every call of a module.
 
-    What looks inside a running model (summaries, activation histograms, the search for the layer
-    that diverged first) looks through this.
+    entering  where given, `entering(module)` is called before it
+
+    Summaries, activation histograms and the search for the layer that diverged first use this. A
+    fused model runs layer by layer meanwhile, so that every layer is seen.
     """
-    _observers.append(observer)
+    pair = (observer, entering)
+    _observers.append(pair)
     try:
         yield
     finally:
-        _observers.remove(observer)
+        _observers.remove(pair)
+
+
+def is_observed() -> bool:
+    """Whether an `observe` block is in force."""
+    return bool(_observers)
 
 
 @contextmanager
@@ -53,119 +63,187 @@ class Parameter(Tensor):
 class Module:
     """The base of layers and models: a function with parameters.
 
-    Assign Parameters and Modules as attributes, arrays that are state but not trained through
-    `register_buffer`, and write `forward`. Names, and the order of everything, are those of
-    assignment.
+    Assign Parameters and Modules as attributes, register arrays that are state but not trained
+    with `register_buffer`, and write `forward`. Names, and the order of everything, are those of
+    assignment. Several modules go into a ModuleList or a ModuleDict, several parameters into a
+    ParameterList: what is in a plain list would not be found, and is refused.
 
         training   True or False: whether batch norm and dropout behave as in training
+
+    A name that stands for a parameter or a module takes another of either, or None. A buffer takes
+    arrays of its shape, converted to its dtype. `del` removes any of them.
     """
 
     def __init__(self) -> None:
         self.training = True
-        self._parameters: dict[str, Parameter] = {}
-        self._buffers: dict[str, Array] = {}
-        self._modules: dict[str, Module] = {}
+        self._buffer_names: tuple[str, ...] = ()
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        for name, value in vars(cls).items():
+            if isinstance(value, (Parameter, Module)):
+                raise TypeError(
+                    f"{cls.__name__}.{name} is a {type(value).__name__} of the class, which all "
+                    "its instances would share; assign it in __init__"
+                )
 
     def forward(self, *inputs: Any) -> Any:
         raise NotImplementedError(f"{type(self).__name__} has no forward")
 
     def __call__(self, *inputs: Any) -> Any:
+        for _, entering in _observers:
+            if entering is not None:
+                entering(self)
         output = self.forward(*inputs)
-        for observer in _observers:
+        for observer, _ in _observers:
             observer(self, inputs, output)
         return output
 
     # ---- what it is made of
 
     def __setattr__(self, name: str, value: Any) -> None:
-        held = self.__dict__
-        if isinstance(value, (Parameter, Module)) and "_modules" not in held:
-            raise RuntimeError(f"call super().__init__() before assigning {name!r}")
-        if type(value) is Tensor and name in held.get("_parameters", ()):
-            raise TypeError(f"{name!r} is a parameter; assign a Parameter, not a bare Tensor")
-        is_buffer = isinstance(value, np.ndarray) and name in held.get("_buffers", ())
-        for kind, fits in (
-            ("_parameters", isinstance(value, Parameter)),
-            ("_buffers", is_buffer),
-            ("_modules", isinstance(value, Module)),
-        ):  # a name means one thing at a time
-            if fits:
-                held[kind][name] = value
-            elif kind in held:
-                held[kind].pop(name, None)
+        held: Any = vars(self).get(name)
+        buffers = vars(self).get("_buffer_names", ())
+        if isinstance(value, (Parameter, Module)):
+            self._check_name(name)
+            if isinstance(value, Module) and any(m is self for _, m in value.named_modules()):
+                raise ValueError(f"{name!r}: this {type(self).__name__} would contain itself")
+            if name in buffers:
+                self._buffer_names = tuple(other for other in buffers if other != name)
+        elif name in buffers:
+            value = _as_buffer(name, value, held)
+        elif isinstance(held, Parameter) and value is not None:
+            raise TypeError(
+                f"{name!r} is a parameter and takes a Parameter or None, not a "
+                f"{type(value).__name__}; to change its numbers, assign to {name}.array"
+            )
+        elif isinstance(held, Module) and value is not None:
+            raise TypeError(
+                f"{name!r} is a module and takes a Module or None, not a {type(value).__name__}"
+            )
+        else:
+            _refuse_hidden(name, value)
         super().__setattr__(name, value)
 
-    def register_buffer(self, name: str, array: Array) -> None:
-        """State that is saved with the model but not trained, such as running statistics."""
-        self._buffers[name] = array
-        setattr(self, name, array)
+    def __delattr__(self, name: str) -> None:
+        super().__delattr__(name)
+        self._buffer_names = tuple(other for other in self._buffer_names if other != name)
+
+    def register_buffer(self, name: str, array: Any) -> None:
+        """State that is saved with the model but not trained, such as running statistics.
+
+        array  of numbers, of any shape and dtype; kept without a copy. What the name stood for
+               before is replaced
+        """
+        self._check_name(name)
+        if isinstance(array, Tensor) or np.asarray(array).dtype.kind not in "biuf":
+            raise TypeError(f"buffer {name!r} is a {type(array).__name__}; expected real numbers")
+        super().__setattr__(name, np.asarray(array))
+        if name not in self._buffer_names:
+            self._buffer_names = (*self._buffer_names, name)
+
+    def _check_name(self, name: str) -> None:
+        if "training" not in vars(self):
+            raise RuntimeError(f"call super().__init__() before assigning {name!r}")
+        if not name or "." in name:
+            raise ValueError(f"{name!r} cannot be a name: names are joined by dots in a state dict")
+        if hasattr(Module, name) or name == "training":
+            raise ValueError(f"{name!r} is part of every Module; choose another name")
+
+    @property
+    def _parameters(self) -> dict[str, Parameter]:
+        return {name: value for name, value in vars(self).items() if isinstance(value, Parameter)}
+
+    @property
+    def _buffers(self) -> dict[str, Array]:
+        return {name: vars(self)[name] for name in self._buffer_names}
+
+    @property
+    def _modules(self) -> dict[str, Module]:
+        return {name: value for name, value in vars(self).items() if isinstance(value, Module)}
+
+    def children(self) -> Iterator[Module]:
+        """The modules that this one holds itself, in the order of assignment."""
+        return iter(self._modules.values())
 
     def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
-        """This module (named "") and all those inside, with dotted names, depth first."""
+        """This module (named "") and all those inside, with dotted names, depth first.
+
+        A module that is held under two names is given under both.
+        """
+        for name, value in vars(self).items():
+            _refuse_hidden(name, value)  # a list that was filled after it was assigned
         yield prefix, self
         for name, module in self._modules.items():
             yield from module.named_modules(f"{prefix}.{name}" if prefix else name)
 
     def _named(self, kind: str) -> Iterator[tuple[str, Any]]:
+        seen: set[int] = set()
         for prefix, module in self.named_modules():
             for name, value in getattr(module, kind).items():
-                yield (f"{prefix}.{name}" if prefix else name), value
+                if id(value) not in seen:
+                    seen.add(id(value))
+                    yield (f"{prefix}.{name}" if prefix else name), value
 
     def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
         """All parameters with their dotted names, in the order of assignment.
 
         A parameter that is held under two names is given once, under the first.
         """
-        seen: set[Parameter] = set()
-        for name, parameter in self._named("_parameters"):
-            if parameter not in seen:
-                seen.add(parameter)
-                yield name, parameter
+        return self._named("_parameters")
 
     def parameters(self) -> Iterator[Parameter]:
         return (p for _, p in self.named_parameters())
 
     def named_buffers(self) -> Iterator[tuple[str, Array]]:
-        """All buffers with their dotted names, in the order of assignment."""
+        """All buffers with their dotted names, in the order of registration; each once."""
         return self._named("_buffers")
 
     def n_parameters(self) -> int:
-        """How many numbers training can change."""
+        """How many numbers the parameters have; a shared parameter counts once."""
         return sum(p.size for p in self.parameters())
 
     # ---- saving and loading
 
     def state_dict(self) -> dict[str, Array]:
         """Every parameter and buffer by name, module by module. The arrays are not copies."""
-        state: dict[str, Array] = {}
-        for prefix, module in self.named_modules():
-            values = {n: p.array for n, p in module._parameters.items()} | module._buffers
-            state |= {(f"{prefix}.{n}" if prefix else n): array for n, array in values.items()}
-        return state
+        return {
+            f"{prefix}.{name}" if prefix else name: array
+            for prefix, module in self.named_modules()
+            for name, array in module._arrays().items()
+        }
 
-    def load_state_dict(self, state: Mapping[str, Array]) -> None:
-        """Take over the values of a `state_dict`, converted to this module's precision.
+    def _arrays(self) -> dict[str, Array]:
+        return {name: p.array for name, p in self._parameters.items()} | self._buffers
 
-        All or nothing. Errors: ValueError naming the first key that is missing, unexpected, or of
-        another shape.
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Copy in the values of a `state_dict`, converted to this module's precision.
+
+        All or nothing. Errors: ValueError naming the first key that is missing, unexpected, of
+        another shape, or whose values cannot be converted: text, complex numbers, fractions where
+        integers are held, numbers that float32 cannot hold; or where two names of one shared
+        parameter are given different values.
         """
         mine = self.state_dict()
         for key in mine:
             if key not in state:
                 raise ValueError(f"load_state_dict: {key!r} is missing ({len(state)} keys given)")
-        for key, value in state.items():
+        for key in state:
             if key not in mine:
                 raise ValueError(f"load_state_dict: {key!r} is not in this {type(self).__name__}")
-            if np.shape(value) != mine[key].shape:
+        new: dict[int, tuple[str, Array, Array]] = {}
+        for key, array in mine.items():
+            value = _converted(key, state[key], array, type(self).__name__)
+            first, _, other = new.setdefault(id(array), (key, array, value))
+            if not np.array_equal(value, other, equal_nan=True):
                 raise ValueError(
-                    f"load_state_dict: {key!r} has shape {np.shape(value)}, "
-                    f"this {type(self).__name__} needs {mine[key].shape}"
+                    f"load_state_dict: {first!r} and {key!r} are shared in this "
+                    f"{type(self).__name__}, but their values differ"
                 )
-        values = {key: np.array(state[key], array.dtype) for key, array in mine.items()}
         for parameter in self.parameters():
             parameter.version += 1
-        for key, array in mine.items():
-            array[...] = values[key]
+        for _, array, value in new.values():
+            array[...] = value
 
     # ---- changing all of it at once
 
@@ -185,24 +263,27 @@ class Module:
             parameter.grad = None
 
     def astype(self, dtype: Any) -> Self:
-        """Convert every parameter and buffer to float32 or float64, in place. Returns self."""
+        """Convert parameters, gradients and buffers to float32 or float64, in place. Returns self.
+
+        What is shared stays shared; buffers of integers stay as they are.
+        """
         if np.dtype(dtype) not in FLOATS:
             raise ValueError(f"astype: dtype is {np.dtype(dtype)}; expected float32 or float64")
         for parameter in self.parameters():
-            parameter._array = parameter.array.astype(dtype)
-            parameter.grad = None
-            parameter.version += 1
+            if parameter.dtype != dtype:
+                parameter._array = parameter.array.astype(dtype)
+                if parameter.grad is not None:
+                    parameter.grad = parameter.grad.astype(dtype)
+                parameter.version += 1
+        converted: dict[int, tuple[Array, Array]] = {}  # the old array too: so its id stays its own
         for _, module in self.named_modules():
             for name, array in module._buffers.items():
-                if array.dtype in FLOATS:
-                    module.register_buffer(name, array.astype(dtype))
+                if array.dtype in FLOATS and array.dtype != dtype:
+                    _, new = converted.setdefault(id(array), (array, array.astype(dtype)))
+                    module.register_buffer(name, new)
         return self
 
     # ---- being read
-
-    def multiply_adds(self, x: Tensor, y: Tensor) -> int:
-        """Multiplications (each with its addition) of one forward call from x to y."""
-        return 0
 
     def extra_repr(self) -> str:
         """What stands between the parentheses when a layer is printed."""
@@ -218,35 +299,101 @@ class Module:
     def summary(self, input_shape: tuple[int, ...]) -> str:
         """A table of every layer: name, kind, output shape, parameters, multiply-adds.
 
-        input_shape  that of a batch, (N, H, W, C); multiply-adds are those of the whole batch.
-        """
-        names = {id(module): name for name, module in self.named_modules()}
-        rows: list[tuple[str, str, str, int, int]] = []
+        input_shape  that of a batch, (N, H, W, C)
 
-        def note(module: Module, inputs: tuple[Any, ...], y: Any) -> None:
-            if module._parameters or not module._modules:
-                n = sum(p.size for p in module._parameters.values())
+        A row counts what its module does itself, not what modules inside it do; a module that is
+        called twice has two rows. Multiply-adds are those of matrix products and convolutions, for
+        the whole batch, wherever they are called; additions and elementwise functions count as
+        nothing. Operations of your own cannot be counted, and are named below the table. The model
+        is run once on zeros, in evaluation mode.
+        """
+        names: dict[int, str] = {}
+        for name, module in self.named_modules():
+            names.setdefault(id(module), name)
+        rows: list[tuple[str, str, str, int, int]] = []
+        work: list[int] = [0]  # of the modules that are running, the innermost last
+        uncounted: set[str] = set()
+        counted: set[int] = set()
+
+        def enter(module: Module) -> None:
+            work.append(0)
+
+        def operation(name: str, arguments: tuple[Any, ...], y: Tensor) -> None:
+            count = multiply_adds(name, arguments, y)
+            if count is None:
+                uncounted.add(name)
+            work[-1] += count or 0
+
+        def leave(module: Module, inputs: tuple[Any, ...], y: Any) -> None:
+            own = {id(p): p.size for p in module._parameters.values() if id(p) not in counted}
+            counted.update(own)
+            done = work.pop()
+            if module._parameters or done or not module._modules:
                 kind = f"{type(module).__name__}({module.extra_repr()})"
-                work = module.multiply_adds(inputs[0], y)
-                rows.append((names[id(module)], kind, str(y.shape), n, work))
+                row = (names.get(id(module), "?"), kind, _shape(y), sum(own.values()), done)
+                rows.append(row)
 
         dtype = next((p.dtype for p in self.parameters()), np.dtype(np.float32))
-        with no_grad(), observe(note), evaluating(self):
+        with no_grad(), evaluating(self), observe(leave, enter), watch(operation):
             self(Tensor(np.zeros(input_shape, dtype)))
         total = ("", "", "", self.n_parameters(), sum(row[4] for row in rows))
-        return _table([*rows, total], f"{type(self).__name__}, input {input_shape}")
+        text = table([*rows, total], f"{type(self).__name__}, input {input_shape}")
+        return text + "".join(f"\nnot counted: {name}" for name in sorted(uncounted))
 
 
-def _table(rows: list[tuple[str, str, str, int, int]], title: str) -> str:
-    head = ("name", "layer", "output", "parameters", "multiply-adds")
-    text = [head] + [(*row[:3], f"{row[3]:,}", f"{row[4]:,}") for row in rows]
-    widths = [max(len(row[i]) for row in text) for i in range(5)]
-    lines = [
-        "  ".join(
-            cell.ljust(width) if i < 3 else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in text
-    ]
-    rule = "─" * max(map(len, lines))
-    return "\n".join([title, rule, lines[0], rule, *lines[1:-1], rule, lines[-1]])
+def _shape(y: Any) -> str:
+    """The shape of an output; of several, in a tuple or a list, each."""
+    if isinstance(y, (tuple, list)):
+        return " ".join(_shape(part) for part in y)
+    return str(getattr(y, "shape", type(y).__name__))
+
+
+def _refuse_hidden(name: str, value: Any) -> None:
+    """Raise TypeError where a list, tuple, set or dict holds modules or parameters."""
+    held = [value] if isinstance(value, CONTAINERS) else []
+    for container in held:  # grows as containers are found inside
+        for one in [*container, *(container.values() if isinstance(container, dict) else ())]:
+            if isinstance(one, (Parameter, Module)):
+                kind = "Parameter" if isinstance(one, Parameter) else "Module"
+                raise TypeError(
+                    f"{name!r} is a {type(value).__name__} that holds a {type(one).__name__}, "
+                    f"which would not be trained or saved; use an nn.{kind}List or nn.ModuleDict"
+                )
+            if isinstance(one, CONTAINERS) and not any(one is other for other in held):
+                held.append(one)
+
+
+def _as_buffer(name: str, value: Any, buffer: Array) -> Array:
+    """`value` as what the buffer becomes: of its shape and dtype."""
+    array = None if isinstance(value, Tensor) or value is None else np.asarray(value)
+    if array is None or not np.can_cast(array.dtype, buffer.dtype, "same_kind"):
+        what = type(value).__name__ if array is None else f"{array.dtype} array"
+        raise TypeError(
+            f"{name!r} is a buffer of {buffer.dtype} and takes such arrays, not a {what}; "
+            "register_buffer replaces it, del removes it"
+        )
+    if array.shape != buffer.shape:
+        raise ValueError(
+            f"{name!r} is a buffer of shape {buffer.shape}, but was assigned shape {array.shape}; "
+            "register_buffer replaces it"
+        )
+    return array.astype(buffer.dtype, copy=False)
+
+
+def _converted(key: str, value: Any, mine: Array, owner: str) -> Array:
+    """A copy of a state dict's value that can be written into `mine`, or ValueError."""
+    where = f"load_state_dict: {key!r}"
+    if type(value).__module__.startswith("torch"):
+        raise ValueError(f"{where} is a PyTorch tensor; convert with minimix.models.from_torch")
+    array = np.asarray(value)
+    if array.shape != mine.shape:
+        raise ValueError(f"{where} has shape {array.shape}, this {owner} needs {mine.shape}")
+    if array.dtype.kind not in "biuf" or not np.can_cast(array.dtype, mine.dtype, "same_kind"):
+        raise ValueError(f"{where} is {array.dtype}, this {owner} needs {mine.dtype}")
+    if not mine.flags.writeable:
+        raise ValueError(f"{where}: the array of this {owner} is read-only")
+    with np.errstate(over="raise"):
+        try:
+            return np.array(array, mine.dtype)
+        except FloatingPointError:
+            raise ValueError(f"{where} has values that {mine.dtype} cannot hold") from None

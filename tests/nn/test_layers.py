@@ -143,7 +143,7 @@ def test_settings_that_make_no_sense(make, message):
 
 
 def test_a_function_is_no_layer():
-    with pytest.raises(TypeError, match=r"Sequential: layer 1 is <function.*expected a Module"):
+    with pytest.raises(TypeError, match=r"Sequential: item 1 is <function.*expected a Module"):
         nn.Sequential(nn.GELU(), F.relu)
 
 

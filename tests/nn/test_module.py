@@ -1,12 +1,14 @@
 """Module: names and their order, saving and loading, modes, and what is read of it."""
 
+import contextlib
 import copy
 import re
 
 import numpy as np
 import pytest
 
-from minimix import Module, Parameter, Tensor, nn, no_grad
+from minimix import Module, Parameter, Tensor, nn, no_grad, op
+from minimix import functional as F
 from minimix.autograd import is_recording
 
 
@@ -64,7 +66,7 @@ def test_a_name_means_one_thing_at_a_time():
 
 def test_a_parameter_is_not_replaced_by_a_bare_tensor():
     layer = nn.Linear(2, 2)
-    with pytest.raises(TypeError, match="'weight' is a parameter; assign a Parameter"):
+    with pytest.raises(TypeError, match="'weight' is a parameter and takes a Parameter or None"):
         layer.weight = Tensor(np.ones((2, 2)))
 
 
@@ -101,6 +103,137 @@ def test_a_shared_parameter_is_given_once_and_saved_under_both_names():
     assert model[1].weight.dtype == np.float64
 
 
+# ---- what a name takes
+
+
+def test_a_list_of_modules_is_refused_at_once_or_when_it_is_looked_for():
+    class Net(Module):
+        pass
+
+    net = Net()
+    layer = nn.Linear(2, 2)
+    for value in ([layer], (1, (layer,)), {"a": [layer]}, {layer}, {layer: 1}):
+        with pytest.raises(TypeError, match="holds a Linear, which would not be trained or saved"):
+            net.layers = value
+    with pytest.raises(TypeError, match=r"'ws' is a list that holds a Parameter.*ParameterList"):
+        net.ws = [layer.weight]
+    assert list(net.parameters()) == []
+    net.sizes = [1, (2, 3), {"four": [5]}]
+    net.sizes.append(net.sizes)  # holds itself
+    assert net.sizes[0] == 1
+    net.later = []
+    net.later.append(layer)
+    for use in (net.state_dict, net.n_parameters, net.eval, net.zero_grad):
+        with pytest.raises(TypeError, match=r"'later' is a list that holds a Linear.*ModuleList"):
+            use()
+
+
+def test_what_is_deleted_is_gone():
+    model = Two()
+    del model.second, model.scale, model.first.running_mean
+    assert list(dict(model.named_parameters())) == ["first.weight", "first.bias"]
+    assert list(dict(model.named_buffers())) == ["first.running_var"]
+    assert [name for name, _ in model.named_modules()] == ["", "first"]
+    model.first.running_mean = None  # no buffer any longer
+    with pytest.raises(AttributeError):
+        del model.second
+    model.second = nn.Linear(2, 3)
+    assert "second.weight" in model.state_dict()
+
+
+def test_none_takes_the_place_of_a_parameter_or_a_module_and_gives_it_back():
+    model = Two()
+    second = model.second
+    model.second = model.scale = None
+    assert next(iter(model.state_dict())) == "first.weight"
+    model.second, model.scale = second, Parameter(np.ones(3, np.float32))
+    assert list(model.state_dict()) == list(Two().state_dict())
+
+
+@pytest.mark.parametrize("value", [np.ones(3), 1.0, [1, 2], "x", F.relu, Tensor([1.0])])
+def test_a_parameter_or_a_module_is_not_replaced_by_something_else(value):
+    model = Two()
+    with pytest.raises(TypeError, match="'scale' is a parameter and takes a Parameter or None"):
+        model.scale = value
+    with pytest.raises(TypeError, match="'second' is a module and takes a Module or None"):
+        model.second = value
+    assert list(model.state_dict()) == list(Two().state_dict())
+
+
+def test_a_buffer_takes_arrays_of_its_shape_in_its_dtype():
+    norm = nn.BatchNorm(2)
+    norm.register_buffer("seen", np.array(0))
+    norm.seen = norm.seen + 1  # a NumPy number, no array
+    norm.running_mean = np.array([1.0, 2.0])  # float64
+    norm.running_var = [3, 4]
+    state = norm.state_dict()
+    assert [state[n].dtype for n in state] == [np.float32] * 4 + [np.int64]
+    assert [state[n].tolist() for n in list(state)[2:]] == [[1, 2], [3, 4], 1]
+    assert state["running_mean"] is norm.running_mean
+    for value, error, message in (
+        (np.ones(3), ValueError, "'running_mean' is a buffer of shape (2,), but was assigned"),
+        (1.0, ValueError, "'running_mean' is a buffer of shape (2,), but was assigned shape ()"),
+        (None, TypeError, "'running_mean' is a buffer of float32 and takes such arrays, not a Non"),
+        (Tensor([1.0, 2.0]), TypeError, "takes such arrays, not a Tensor; register_buffer"),
+        (np.array(["a", "b"]), TypeError, "takes such arrays, not a <U1 array"),
+        (np.ones(2) * 1j, TypeError, "takes such arrays, not a complex128 array"),
+    ):
+        with pytest.raises(error, match=re.escape(message)):
+            norm.running_mean = value
+    with pytest.raises(TypeError, match="'seen' is a buffer of int64"):
+        norm.seen = 1.5
+    assert norm.running_mean.tolist() == [1, 2]
+    norm.register_buffer("running_mean", np.zeros(3))
+    assert norm.state_dict()["running_mean"].shape == (3,)
+    assert list(norm.state_dict()) == ["weight", "bias", "running_mean", "running_var", "seen"]
+    norm.running_mean = Parameter(np.ones(3))
+    assert list(norm.state_dict()) == ["weight", "bias", "running_mean", "running_var", "seen"]
+    assert "running_mean" not in dict(norm.named_buffers())
+    assert "running_mean" in dict(norm.named_parameters())
+    norm.register_buffer("weight", np.zeros(2))  # and back: a name means one thing at a time
+    assert "weight" not in dict(norm.named_parameters())
+
+
+@pytest.mark.parametrize("value", [Tensor([1.0]), np.array(["a"]), None, np.array([{}])])
+def test_what_is_no_buffer(value):
+    with pytest.raises(TypeError, match=r"buffer 'x' is a .*; expected real numbers"):
+        Module().register_buffer("x", value)
+
+
+@pytest.mark.parametrize("name", ["a.b", "", "train", "state_dict", "training"])
+@pytest.mark.parametrize("value", [Parameter([1.0]), nn.Identity(), np.ones(2)])
+def test_names_that_cannot_be(name, value):
+    model = Module()
+    assign = model.register_buffer if isinstance(value, np.ndarray) else model.__setattr__
+    with pytest.raises(ValueError, match=f"'{name}' (cannot be a name|is part of every Module)"):
+        assign(name, value)
+    assert model.state_dict() == {}
+
+
+def test_a_module_cannot_contain_itself():
+    outer = nn.Sequential(nn.Sequential(nn.Identity()))
+    with pytest.raises(ValueError, match="'parent': this Identity would contain itself"):
+        outer[0][0].parent = outer
+    with pytest.raises(ValueError, match="would contain itself"):
+        outer.append(outer)
+
+
+def test_what_belongs_to_a_class_is_refused():
+    with pytest.raises(TypeError, match=r"Net.head is a Linear of the class.*in __init__"):
+        type("Net", (Module,), {"head": nn.Linear(2, 2)})
+
+
+def test_a_shallow_copy_has_names_of_its_own():
+    model = Two()
+    other = copy.copy(model)
+    other.second = nn.Linear(2, 5)
+    other.first = None
+    assert model.second is not other.second
+    assert model.state_dict()["second.weight"].shape == (2, 3)
+    assert "first.weight" in model.state_dict()
+    assert other.scale is model.scale
+
+
 # ---- saving and loading
 
 
@@ -133,17 +266,25 @@ def test_a_state_dict_may_be_the_model_s_own_arrays():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda s: s.pop("second.bias"), "'second.bias' is missing (6 keys given)"),
+        (lambda s: s.pop("second.bias"), "'second.bias' is missing (7 keys given)"),
         (lambda s: s.update(extra=np.ones(1)), "'extra' is not in this Two"),
         (
             lambda s: s.update({"first.running_var": np.ones(4)}),
             "'first.running_var' has shape (4,), this Two needs (3,)",
         ),
-        (lambda s: s.update({"first.running_var": np.array(["a", "b", "c"])}), "'a'"),
+        (
+            lambda s: s.update({"scale": np.array(["1", "2", "3"])}),
+            "'scale' is <U1, this Two needs",
+        ),
+        (lambda s: s.update({"scale": np.array([1, 2, 3], object)}), "'scale' is object, this Two"),
+        (lambda s: s.update({"scale": np.ones(3) * 1j}), "'scale' is complex128, this Two needs"),
+        (lambda s: s.update({"scale": [1.0, 1e39, 1.0]}), "'scale' has values that float32 cannot"),
+        (lambda s: s.update({"first.seen": np.float32(1.5)}), "'first.seen' is float32, this Two"),
     ],
 )
 def test_loading_is_all_or_nothing(change, message):
     model = Two()
+    model.first.register_buffer("seen", np.array(0))
     before = {name: array.copy() for name, array in model.state_dict().items()}
     state = {name: array + 1 for name, array in before.items()}
     change(state)
@@ -151,6 +292,43 @@ def test_loading_is_all_or_nothing(change, message):
         model.load_state_dict(state)
     for name, array in model.state_dict().items():
         np.testing.assert_array_equal(array, before[name])
+
+
+def test_what_is_shared_is_loaded_with_one_value():
+    model = nn.Sequential(nn.Linear(2, 2, rng=0), nn.Linear(2, 2, rng=1))
+    state = {name: array.copy() for name, array in model.state_dict().items()}
+    model[1].weight = model[0].weight
+    before = model[0].weight.array.copy()
+    message = "'0.weight' and '1.weight' are shared in this Sequential, but their values differ"
+    with pytest.raises(ValueError, match=re.escape(message)):
+        model.load_state_dict(state)
+    assert np.array_equal(model[0].weight.array, before)
+    state["0.weight"][0, 0] = np.nan
+    state["1.weight"] = state["0.weight"]
+    model.load_state_dict(state)
+    assert np.array_equal(model[1].weight.array, state["0.weight"], equal_nan=True)
+
+
+def test_read_only_arrays_are_taken_but_not_written_to():
+    model, state = nn.Linear(2, 2, rng=0), nn.Linear(2, 2, rng=1).state_dict()
+    for array in state.values():
+        array.flags.writeable = False
+    model.load_state_dict(state)
+    assert np.array_equal(model.weight.array, state["weight"])
+    model.weight.array[...] = 0
+    model.bias.array = state["bias"]
+    with pytest.raises(ValueError, match="'bias': the array of this Linear is read-only"):
+        model.load_state_dict(state)
+    assert not model.weight.array.any()
+
+
+def test_numbers_in_other_forms_are_taken():
+    model = nn.BatchNorm(2)
+    model.register_buffer("seen", np.array(0))
+    values = [Tensor([1.0, 2.0]), [3, 4], np.array([5, 6], np.float16), np.array([True, False]), 7]
+    model.load_state_dict(dict(zip(model.state_dict(), values, strict=True)))
+    loaded = [array.tolist() for array in model.state_dict().values()]
+    assert loaded == [[1, 2], [3, 4], [5, 6], [1, 0], 7]
 
 
 def test_loading_between_forward_and_backward_is_noticed():
@@ -199,10 +377,39 @@ def test_astype_converts_what_is_a_float():
     state = model.state_dict()
     assert state.pop("first.seen").dtype == np.int64
     assert {array.dtype for array in state.values()} == {np.dtype(np.float64)}
-    assert model.scale.grad is None
+    assert model.scale.grad.dtype == np.float64
+    assert model.scale.grad.tolist() == [1, 1, 1]
     assert model(Tensor(np.ones((4, 2)))).dtype == np.float64
     with pytest.raises(ValueError, match="astype: dtype is float16; expected float32 or float64"):
         model.astype(np.float16)
+
+
+def test_astype_keeps_shared_what_is_shared():
+    model = nn.Sequential(nn.BatchNorm(2), nn.BatchNorm(2))
+    model[1].weight = model[0].weight
+    model[1].register_buffer("running_mean", model[0].running_mean)
+    model.astype(np.float64)
+    model[0].running_mean += 1
+    assert model[1].weight is model[0].weight
+    assert model[1].running_mean.tolist() == [1, 1]
+    assert list(dict(model.named_buffers())) == ["0.running_mean", "0.running_var", "1.running_var"]
+    version, array = model[0].weight.version, model[0].weight.array
+    model.astype(np.float64)  # nothing to do
+    assert model[0].weight.version == version
+    assert model[0].weight.array is array
+
+
+@pytest.mark.parametrize("error", [None, KeyError, KeyboardInterrupt])
+def test_evaluating_restores_each_mode(error):
+    model = nn.Sequential(nn.BatchNorm(2), nn.Sequential(nn.Dropout(), nn.BatchNorm(2)))
+    model[1][1].eval()
+    model[1].training = False
+    with contextlib.suppress(error or ()), nn.evaluating(model) as same:
+        assert same is model
+        assert not any(module.training for _, module in model.named_modules())
+        if error:
+            raise error
+    assert [module.training for _, module in model.named_modules()] == [1, 1, 0, 1, 0]
 
 
 # ---- observing
@@ -216,6 +423,20 @@ def test_observers_see_every_call_and_leave():
     assert seen[-1][2] is y
     model(Tensor(np.ones((4, 2), np.float32)))
     assert len(seen) == 3
+
+
+def test_observers_may_be_told_before_a_call_too():
+    model, seen = Two(), []
+    with nn.observe(
+        lambda module, inputs, output: seen.append(("after", type(module).__name__)),
+        entering=lambda module: seen.append(("before", type(module).__name__)),
+    ):
+        model(Tensor(np.ones((4, 2), np.float32)))
+    assert seen == [
+        ("before", "Two"),
+        *[(when, kind) for kind in ("Linear", "BatchNorm") for when in ("before", "after")],
+        ("after", "Two"),
+    ]
 
 
 # ---- reading
@@ -235,6 +456,78 @@ def test_summary_counts_and_leaves_the_model_as_it_was():
     assert not model.first.training
     assert model.first.running_mean.tolist() == [0, 0, 0]
     assert is_recording()
+
+
+class Attention(Module):
+    """Products of its own, a parameter of its own, a module called twice, two results."""
+
+    def __init__(self):
+        super().__init__()
+        self.project = nn.Linear(4, 4, rng=0)
+        self.inside = nn.Residual(nn.Sequential(nn.Linear(4, 4, rng=0)))
+        self.inside.fn[0].weight = self.project.weight
+        self.table = Parameter(np.ones((6, 4), np.float32))
+        self.unused = nn.Linear(4, 2)
+
+    def forward(self, x):  # (N, T, 4)
+        q, k = self.project(x), self.project(x)
+        y = (q @ k.transpose(0, 2, 1)) @ self.inside(x)
+        return y, F.depthwise_conv2d(Tensor(np.ones((1, 2, 2, 4), np.float32)), np.ones((3, 3, 4)))
+
+
+def test_the_summary_counts_products_wherever_they_are():
+    text = Attention().summary((2, 6, 4))
+    rows = [re.split(r"  +", line) for line in text.splitlines()[4:]]
+    linear = 2 * 6 * 4 * 4
+    assert [row[0] for row in rows[:4]] == ["project", "project", "inside.fn.0", ""]
+    assert [row[-2:] for row in rows[:4]] == [
+        ["20", f"{linear}"],
+        ["0", f"{linear}"],  # the second call
+        ["4", f"{linear}"],  # its weight has been counted
+        ["24", f"{2 * 6 * 6 * 4 * 2 + 16 * 9}"],
+    ]
+    assert rows[3][1:3] == ["Attention()", "(2, 6, 4) (1, 2, 2, 4)"]
+    assert rows[-1][-2:] == ["58", f"{3 * linear + 2 * 6 * 6 * 4 * 2 + 16 * 9:,}"]
+
+
+def test_an_operation_of_one_s_own_is_named_as_not_counted():
+    @op
+    def swish(x):
+        return x, lambda g: g
+
+    class Net(Module):
+        def forward(self, x):
+            return swish(swish(x))
+
+    assert Net().summary((2, 3)).splitlines()[-1] == "not counted: swish"
+
+
+COUNTED = {
+    "conv2d": (F.conv2d, (1, 4, 6, 4), (3, 3, 2, 6), {"groups": 2, "padding": 1}, 24 * 6 * 9 * 2),
+    "depthwise_conv2d": (F.depthwise_conv2d, (2, 4, 6, 3), (5, 5, 3), {}, 48 * 3 * 25),
+    "linear": (F.linear, (2, 3), (3, 5), {}, 2 * 3 * 5),
+    "matmul": (F.matmul, (2, 4, 3), (3, 5), {}, 2 * 4 * 3 * 5),
+    "patchify": (F.patchify, (2, 4, 6, 3), (2, 2, 3, 5), {}, 2 * 6 * 5 * 12),
+    "pointwise_conv2d": (F.pointwise_conv2d, (2, 4, 6, 3), (3, 5), {}, 48 * 3 * 5),
+}
+# A sum of products must be above; what is here takes a handful of steps a number.
+NO_PRODUCTS = {
+    "add", "batch_norm", "concatenate", "cross_entropy", "divide", "dropout", "exp", "gelu",
+    "global_avg_pool", "index", "layer_norm", "log", "log_softmax", "max", "mean", "multiply",
+    "negative", "pad", "power", "relu", "reshape", "sigmoid", "softmax", "sqrt", "subtract", "sum",
+    "tanh", "transpose",
+}  # fmt: skip
+
+
+def test_every_operation_is_counted_or_has_no_products():
+    assert set(F.__all__) == COUNTED.keys() | NO_PRODUCTS
+    for operation, x, w, options, products in COUNTED.values():
+
+        class Net(Module):
+            def forward(self, x, operation=operation, w=w, options=options):
+                return operation(x, np.ones(w), **options)
+
+        assert Net().summary(x).split()[-1] == f"{products:,}"
 
 
 def test_repr_shows_what_is_inside():

@@ -50,7 +50,7 @@ def test_every_module_is_left_in_its_mode(error, fused, monkeypatch):
     seen = []
 
     def head(x):
-        seen.append(any(modes(run)))
+        seen.append(any(modes(model)))
         if error:
             raise error
         return mx.functional.linear(x, model.head.weight, model.head.bias)
