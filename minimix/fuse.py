@@ -124,8 +124,9 @@ def _expect(name: str, layer: Any, kind: type[nn.Module]) -> None:
     own = vars(layer) if type(layer) is kind else {"forward": None}
     without = own.get("weight", 0) is None or own.get("bias", 0) is None
     if "forward" in own or without or own.get("approximate", "none") != "none":
+        what = repr(layer).partition("(\n")[0]  # of one that holds others, the kind alone
         raise TypeError(
-            f"fuse: {name} is {layer!r}; expected a {kind.__name__} as ConvMixer has it. "
+            f"fuse: {name} is {what}; expected a {kind.__name__} as ConvMixer has it. "
             "Use the model unfused"
         )
 

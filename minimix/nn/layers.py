@@ -177,6 +177,9 @@ class GELU(Module):
     def forward(self, x: Tensor) -> Tensor:
         return F.gelu(x, approximate=self.approximate)
 
+    def extra_repr(self) -> str:
+        return "" if self.approximate == "none" else f"approximate {self.approximate}"
+
 
 class ReLU(Module):
     """max(x, 0)."""

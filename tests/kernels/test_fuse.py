@@ -1,10 +1,14 @@
 """minimix.fuse: the same parameters, the same numbers, the same errors."""
 
+import contextlib
+import copy
 import importlib
 import tracemalloc
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import minimix as mx
 from minimix import nn
@@ -147,8 +151,333 @@ def test_only_what_is_a_convmixer_through_and_through():
         mx.fuse(changed)
     approximate = mx.ConvMixer(8, 1, 3, 2, 10)
     approximate.stem[1].approximate = "tanh"
-    with pytest.raises(TypeError, match=r"stem.1 is GELU"):
+    with pytest.raises(TypeError, match=r"stem.1 is GELU\(approximate tanh\)"):
         mx.fuse(approximate)
+
+
+def test_a_residual_that_is_missing_is_refused():
+    changed = mx.ConvMixer(8, 2, 3, 2, 10)
+    setattr(changed.blocks[1], "0", changed.blocks[1][0].fn)
+    with pytest.raises(TypeError, match=r"blocks.1.0 is Sequential; expected a Residual"):
+        mx.fuse(changed)
+    changed.blocks.append(nn.Sequential())
+    del changed.blocks[1]
+    with pytest.raises(TypeError, match=r"blocks.1.0 is None; expected a Residual"):
+        mx.fuse(changed)
+
+
+def extended(model):
+    model.blocks[0].append(nn.Dropout())
+    return model
+
+
+def own_forward(model):
+    model.stem[1].forward = lambda x: x
+    return model
+
+
+class Own(mx.ConvMixer):
+    def forward(self, x):
+        return self.head(self.pool(self.stem(x)))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (extended, "blocks.0 has 5 layers; a ConvMixer has 4 there"),
+        (own_forward, r"stem.1 is GELU\(\); expected a GELU as ConvMixer has it"),
+        (lambda _: Own(8, 1, 3, 2, 10), "Own has a forward of its own"),
+    ],
+)
+def test_what_else_is_refused(change, message):
+    with pytest.raises(TypeError, match=message):
+        mx.fuse(change(mx.ConvMixer(8, 1, 3, 2, 10)))
+
+
+def test_a_fused_model_shares_everything_with_the_plain_one():
+    model = mx.ConvMixer(8, 1, 3, 2, 10, rng=0)
+    fused = mx.fuse(model)
+    assert mx.fuse(fused).stem is model.stem
+    model.head = nn.Linear(8, 3)
+    assert fused.head is model.head
+    fused.eval()
+    assert not model.training
+    fused.blocks.append(nn.Identity())
+    assert len(model.blocks) == 2
+    other = copy.deepcopy(fused)
+    other.head = None
+    assert fused.head is model.head
+
+
+def test_what_is_observed_runs_layer_by_layer():
+    fused, seen = mx.fuse(mx.ConvMixer(8, 1, 3, 2, 10, rng=0)).eval(), []
+    x, _ = batch(8, 2, np.float32)
+    with mx.no_grad(), nn.observe(lambda module, inputs, output: seen.append(module)):
+        fused(x)
+    assert set(seen) == {module for _, module in fused.named_modules()}
+    assert fused.summary((1, 4, 4, 3)) == mx.ConvMixer(8, 1, 3, 2, 10, rng=0).summary(
+        (1, 4, 4, 3)
+    ).replace("ConvMixer, ", "FusedConvMixer, ")
+
+
+# ---- whatever is done to it, the numbers are the plain model's
+
+
+def norms(model):
+    return [m for _, m in model.named_modules() if isinstance(m, nn.BatchNorm)]
+
+
+def convolutions(model):
+    kinds = nn.Patchify, nn.DepthwiseConv2d, nn.PointwiseConv2d
+    return [m for _, m in model.named_modules() if isinstance(m, kinds)]
+
+
+def freeze(model, i):
+    norms(model)[i % 5].eval()
+
+
+def freeze_all(model, i):
+    model.eval()
+
+
+def freeze_part(model, i):
+    (model.stem, model.blocks, model.blocks[1], model.head)[i % 4].eval()
+
+
+def momentum(model, i):
+    norms(model)[i % 5].momentum = (0.0, 0.5, 1.0, 1, np.float32(0.3))[i // 5 % 5]
+
+
+def eps(model, i):
+    norms(model)[i % 5].eps = (1e-2, 0.5, np.float64(1e-3), np.float32(0.1))[i // 5 % 4]
+
+
+def new_statistics(model, i):
+    norm = norms(model)[i % 5]
+    norm.running_mean = np.linspace(-1, 1, 6)
+    norm.running_var = np.linspace(0.5, 2, 12)[::2]
+
+
+def wide_statistics(model, i):
+    norm = norms(model)[i % 5]
+    norm.register_buffer("running_var", np.linspace(0.5, 2, 6))
+    norm.register_buffer("running_mean", np.linspace(0.5, 2, 6).astype(np.float32))
+
+
+def no_statistics(model, i):
+    norm = norms(model)[i % 5]
+    del norm.running_mean, norm.running_var
+    norm.running_mean = norm.running_var = None
+
+
+def read_only_statistics(model, i):
+    norms(model)[i % 5].running_var.flags.writeable = False
+
+
+def frozen_parameters(model, i):
+    for j, p in enumerate(model.parameters()):
+        p.requires_grad = bool((i >> j % 5) & 1)
+
+
+def turned_parameters(model, i):
+    for p in model.parameters():
+        p.array = np.array(p.array.T, order="C").T if p.ndim > 1 else np.repeat(p.array, 3)[::3]
+
+
+def other_precision(model, i):
+    parameter = list(model.parameters())[i % 22]
+    parameter._array = parameter.array.astype(np.float32)
+
+
+def shared_weight(model, i):
+    layers = convolutions(model)
+    layers[3].weight, layers[2].bias = layers[1].weight, layers[0].bias
+
+
+def shared_norm(model, i):
+    setattr(model.blocks[i % 2], "3", model.stem[2])
+
+
+def shared_block(model, i):
+    model.blocks[1] = model.blocks[0]
+
+
+def no_bias(model, i):
+    convolutions(model)[i % 5].bias = None
+
+
+def tanh(model, i):
+    model.blocks[i % 2][2].approximate = "tanh"
+
+
+def relu(model, i):
+    setattr(model.blocks[i % 2], "2", nn.ReLU())
+
+
+def dropout(model, i):
+    model.blocks[i % 2].insert(i % 5, nn.Dropout(0.5, rng=i))
+
+
+def no_residual(model, i):
+    setattr(model.blocks[i % 2], "0", model.blocks[i % 2][0].fn)
+
+
+def fewer_blocks(model, i):
+    del model.blocks[i % 2]
+
+
+def head(model, i):
+    model.head = nn.Sequential(nn.Dropout(0.3, rng=i), nn.Linear(6, 3, rng=i).astype(np.float64))
+
+
+class CentredPool(mx.Module):
+    """Looks at the whole batch."""
+
+    def forward(self, x):
+        return x.mean(axis=(1, 2)) - x.mean(axis=(0, 1, 2))
+
+
+def pool(model, i):
+    model.pool = CentredPool()
+
+
+def own_convolution(model, i):
+    layer = convolutions(model)[i % 5]
+    layer.forward = lambda x, forward=layer.forward: forward(x) * 2.0
+
+
+def wider(model, i):
+    model.blocks[1][1] = nn.PointwiseConv2d(6, 4, rng=0).astype(np.float64)
+    model.blocks[1][3] = nn.BatchNorm(4).astype(np.float64)
+    model.head = nn.Linear(4, 3, rng=0).astype(np.float64)
+
+
+def one_number(model, i):
+    """Which NumPy would broadcast."""
+    if i < 5:
+        convolutions(model)[i % 5].bias = mx.Parameter(np.ones(1))
+    else:
+        norms(model)[i % 5].register_buffer(("running_mean", "running_var")[i % 2], np.ones(1))
+
+
+class Backwards(nn.Sequential):
+    def forward(self, x):
+        for layer in reversed(self):
+            x = layer(x)
+        return x
+
+
+def own_sequential(model, i):
+    if i % 2:
+        model.blocks = Backwards(*model.blocks)
+    else:
+        model.blocks[i % 3] = Backwards(*model.blocks[i % 3])
+
+
+def nonsense(model, i):
+    norms(model)[i % 5].__dict__.update([(("momentum", None), ("eps", -1.0))[i // 5 % 2]])
+
+
+CHANGES = [
+    dropout, eps, fewer_blocks, freeze, freeze_all, freeze_part, frozen_parameters, head, momentum,
+    new_statistics, no_bias, no_residual, no_statistics, nonsense, one_number, other_precision,
+    own_convolution, own_sequential, pool, read_only_statistics, relu, shared_block, shared_norm,
+    shared_weight, tanh, turned_parameters, wide_statistics, wider,
+]  # fmt: skip
+
+IMAGES = {
+    "as they are": lambda x: x,
+    "turned": lambda x: np.array(x.transpose(3, 2, 1, 0), order="C").transpose(3, 2, 1, 0),
+    "backwards": lambda x: x[::-1, :, ::-1],
+    "float32": lambda x: x.astype(np.float32),
+    "none": lambda x: x[:0],
+    "one pixel": lambda x: x[:1, :2, :2],
+    "two pixels": lambda x: x[:1, :2, :4],
+    "empty": lambda x: x[:, :0],
+    "odd": lambda x: x[:, :3],
+    "grey": lambda x: x[..., :1],
+    "an array": lambda x: x,
+}
+
+
+def outcome(model, x, recording):
+    """All that a forward and a backward pass leave, or the error."""
+    with contextlib.nullcontext() if recording else mx.no_grad(), np.errstate(all="ignore"):
+        try:
+            y = model(x)
+        except (TypeError, ValueError, RuntimeError) as error:
+            return f"{type(error).__name__}: {error}", {}
+    found = {"logits": y.array, **{n: b.copy() for n, b in model.named_buffers()}}
+    if y.requires_grad:
+        y.backward(np.random.default_rng(5).standard_normal(y.shape))
+        found |= {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
+        if isinstance(x, mx.Tensor) and x.grad is not None:
+            found["x"] = x.grad
+    return "", found
+
+
+def same_as_plain(backend, changes, images, recording, wants_x):
+    results = []
+    for fused in (False, True):
+        model, _, _ = pair(6, 2, 3, 2, np.float64)
+        run = mx.fuse(model) if fused else model  # and changed afterwards
+        for norm in norms(model):
+            norm.running_mean += 0.3
+            norm.running_var *= 2
+        for change, i in changes:
+            with contextlib.suppress(AttributeError, IndexError, TypeError, ValueError):
+                change(model, i)  # as far as it goes, after the others
+        x = IMAGES[images](np.random.default_rng(2).standard_normal((3, 4, 6, 3)))
+        with mx.backend(backend), pytest.MonkeyPatch.context() as patch:
+            patch.setattr(FUSE, "CACHED", 600)  # inference of two images at a time
+            x = x if images == "an array" else mx.Tensor(x, requires_grad=wants_x)
+            results.append(outcome(run, x, recording))
+    (error, expected), (fused_error, got) = results
+    assert fused_error.replace("FusedConvMixer", "ConvMixer") == error
+    assert list(got) == list(expected)
+    for name, array in expected.items():
+        assert got[name].dtype == array.dtype
+        np.testing.assert_allclose(got[name], array, rtol=1e-7, atol=1e-10, err_msg=name)
+
+
+@pytest.mark.parametrize("backend", mx.kernels.BACKENDS)
+@pytest.mark.parametrize("change", CHANGES)
+def test_one_change(backend, change):
+    for i in (0, 6, 12, 18, 24):
+        same_as_plain(backend, [(change, i)], "as they are", True, i > 12)
+        same_as_plain(backend, [(change, i), (freeze_all, 0)], "as they are", False, False)
+
+
+CHANGE = st.tuples(st.sampled_from(CHANGES), st.integers(0, 24))
+
+
+@pytest.mark.parametrize("backend", mx.kernels.BACKENDS)
+@given(st.lists(CHANGE, max_size=3), st.sampled_from(sorted(IMAGES)), st.booleans(), st.booleans())
+@settings(max_examples=120)
+def test_several_changes_and_images(backend, changes, images, recording, wants_x):
+    same_as_plain(backend, changes, images, recording, wants_x)
+
+
+def test_statistics_move_together_or_not_at_all():
+    model = mx.ConvMixer(6, 1, 3, 2, 3, rng=0)
+    broken = norms(model)[1]
+    broken.running_var.flags.writeable = False
+    x, _ = batch(4, 2, np.float32)
+    for run in (model, mx.fuse(model)):
+        before = broken.running_mean.copy()
+        with pytest.raises(ValueError, match="batch_norm: running_var is read-only; training"):
+            run(x)
+        assert np.array_equal(broken.running_mean, before)
+    fused, before = mx.fuse(mx.ConvMixer(6, 2, 3, 2, 3, rng=0)), 5 * [[0.0] * 6]
+
+    def fail(*arguments):
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mx.kernels, "mix_channels", fail)
+        with pytest.raises(KeyboardInterrupt):
+            fused(x)
+    assert [norm.running_mean.tolist() for norm in norms(fused)] == before
 
 
 # ---- the operations by themselves, against finite differences
