@@ -6,7 +6,7 @@ import numpy as np
 
 from minimix import SGD, Tensor, nn
 from minimix import functional as F
-from minimix.kernels.reference import geometry
+from minimix.data.augment.reference import geometry
 from minimix.optim import schedules
 
 from ..check import Exercise

@@ -19,7 +19,7 @@ from lessons import show
 from lessons.check import check
 from minimix import functional as F
 from minimix.data import cifar10, normalize, shapes10
-from minimix.kernels.reference import geometry
+from minimix.data.augment.reference import geometry
 from minimix.optim import schedules
 from minimix.train.evaluation import evaluate
 
@@ -409,8 +409,8 @@ print("confusion:    ", np.array_equal(counts, theirs))
 # %% [markdown]
 # The library's loop is **`minimix/train/loop.py`**: yours, plus what a long training needs: it can
 # be stopped and goes on where it was, it says which layer broke first if numbers run away, it
-# averages weights. `flip` and `crop` are in **`minimix/kernels/reference/geometry.py`** (and pixel by
-# pixel, compiled, in `minimix/kernels/compiled/pictures.py`), schedules in
+# averages weights. `flip` and `crop` are in **`minimix/data/augment/reference/geometry.py`** (and
+# compiled, pixel by pixel, in `compiled/` beside it), schedules in
 # **`minimix/optim/schedules.py`**. And on the command line it is one word:
 #
 #     minimix train

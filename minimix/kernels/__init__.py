@@ -29,7 +29,6 @@ from .reference.fused import mix_channels as mix_channels
 from .reference.fused import mix_channels_backward as mix_channels_backward
 from .reference.fused import mix_places as mix_places
 from .reference.fused import mix_places_backward as mix_places_backward
-from .reference.geometry import pad_crop as pad_crop
 from .reference.matmul import matmul as matmul
 from .reference.norm import batch_norm_backward as batch_norm_backward
 from .reference.norm import channel_moments as channel_moments
@@ -37,7 +36,5 @@ from .reference.norm import channel_sum as channel_sum
 from .reference.norm import normalize as normalize
 from .reference.patches import cut_patches as cut_patches
 from .reference.patches import join_patches as join_patches
-from .reference.pictures import retouch as retouch
-from .retouching import Retouch as Retouch
 from .threads import get_num_threads as get_num_threads
 from .threads import set_num_threads as set_num_threads

@@ -2,107 +2,78 @@
 
 A compiled kernel lets go of the interpreter lock and takes its work in small pieces from a shared
 counter until none are left, so any number of threads may call it at once. The caller always works
-too, and a thread that wakes late finds nothing to do: nobody waits for a core that something else
+too, and a helper that wakes late finds nothing to do: nobody waits for a core that something else
 is using. What a piece computes never depends on who computes it, which is why the results are the
 same bits for any number of threads.
 
 Why not Numba's own parallel loops: they compile several times slower, abort the process when two
 Python threads start one at the same time, and their spinning threads fight with those of BLAS.
+
+Python raises KeyboardInterrupt, and whatever else a signal handler raises, between any two steps
+of the main thread. That is harmless at every step, since
+
+- two calls of `run` share nothing but threads that wait: a call makes a `_Place` for each helper,
+  and a helper that comes too late finds its place closed;
+- the caller closes all its places, which includes waiting for helpers that are at work, in a
+  single call of C, during which Python raises nothing;
+- what has to be remembered is never a second step that an interrupt could cut off. An iterator
+  remembers which places are closed; helpers, whom signals never reach, enter themselves in the
+  list of helpers.
 """
 
 from __future__ import annotations
 
 import ctypes
-import functools
 import os
 import threading
+from _thread import start_new_thread
+from collections import deque
 from collections.abc import Callable
+from itertools import filterfalse
+from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
 
+# ---- how many threads
+
 
 def _default() -> int:
+    """The cores this process may use, or OMP_NUM_THREADS if that is fewer."""
     try:
-        available = len(os.sched_getaffinity(0))
+        cores = len(os.sched_getaffinity(0))
     except AttributeError:  # macOS and Windows
-        available = os.cpu_count() or 1
+        cores = os.cpu_count() or 1
+    cores = _quota(Path("/sys/fs/cgroup"), cores)
     asked = os.environ.get("OMP_NUM_THREADS", "")
-    return min(available, int(asked)) if asked.isdigit() and int(asked) > 0 else available
+    return min(cores, int(asked)) if asked.isdigit() and int(asked) > 0 else cores
 
 
-class _Worker:
-    """A thread that runs whatever `job` is whenever its `wake` lock is released."""
+def _quota(folder: Path, cores: int) -> int:
+    """How many of `cores` a container may keep busy (Linux's control groups, version 2 or 1).
 
-    def __init__(self) -> None:
-        self.job: Callable[[], None] | None = None
-        self.wake = threading.Lock()
-        self.done = threading.Lock()
-        self.error: BaseException | None = None
-        self.wake.acquire()
-        self.done.acquire()
-        threading.Thread(target=self._work, name="minimix", daemon=True).start()
-
-    def _work(self) -> None:
-        while True:
-            self.wake.acquire()
-            if self.job is None:
-                return
-            try:
-                self.job()
-            except BaseException as error:
-                self.error = error
-            self.job = None
-            self.done.release()
-
-    def start(self, job: Callable[[], None] | None) -> None:
-        self.job = job
-        self.wake.release()
-
-    def finish(self) -> BaseException | None:
-        """Take the job back from a thread that has not begun, else wait; what went wrong, if so."""
-        if self.wake.acquire(blocking=False):
-            self.job = None
-            return None
-        self.done.acquire()
-        error, self.error = self.error, None
-        return error
+    A part of a core counts as one.   folder: where a container finds its own limits
+    """
+    for names in (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):
+        try:
+            quota, period = " ".join((folder / name).read_text() for name in names).split()
+            if int(quota) > 0:
+                return min(cores, -(-int(quota) // int(period)))
+        except (OSError, ValueError, ZeroDivisionError):  # no such file, or no limit: "max", -1
+            continue
+    return cores
 
 
 _count = _default()
-_workers: list[_Worker] = []
-_busy = threading.Lock()
-
-
-def run(kernel: Callable[..., None], pieces: int, *args: Any) -> None:
-    """kernel(queue, *args) in every thread; `queue` hands out the numbers 0 … pieces − 1.
-
-    Where the threads are busy with another caller's kernel, the calling thread does it alone.
-    """
-    queue = np.array([0, pieces], np.int64)
-    helpers = min(_count, pieces) - 1
-    if helpers < 1 or not _busy.acquire(blocking=False):
-        kernel(queue, *args)
-        return
-    try:
-        while len(_workers) < helpers:
-            _workers.append(_Worker())
-        job = functools.partial(kernel, queue, *args)
-        for worker in _workers[:helpers]:
-            worker.start(job)
-        try:
-            job()
-        finally:
-            errors = [worker.finish() for worker in _workers[:helpers]]
-        for error in errors:
-            if error is not None:
-                raise error
-    finally:
-        _busy.release()
 
 
 def get_num_threads() -> int:
-    """How many threads kernels use: the cores this process may run on, or OMP_NUM_THREADS."""
+    """How many threads kernels use.
+
+    By default one for each core that this process may run on (its affinity, a container's CPU
+    quota), and no more than OMP_NUM_THREADS.
+    """
     return _count
 
 
@@ -114,10 +85,7 @@ def set_num_threads(n: int) -> None:
     global _count
     if isinstance(n, bool) or not isinstance(n, int) or n < 1:
         raise ValueError(f"set_num_threads: n is {n!r}; it must be a whole number of at least 1")
-    with _busy:
-        _count = n
-        while len(_workers) > n - 1:
-            _workers.pop().start(None)
+    _count = n
     _set_blas_threads(n)
 
 
@@ -131,11 +99,121 @@ def _set_blas_threads(n: int) -> None:
     setter(ctypes.c_int(n))
 
 
+# ---- locks that no signal interrupts
+
+# Waiting for a `threading.Lock` ends early if a signal handler raises. Waiting for one of the locks
+# that Python itself is built from does not. `_wait` lets go of the interpreter lock meanwhile;
+# `_take` does not wait, and returns 0 if somebody else has the lock.
+_Lock = ctypes.c_void_p
+_ACQUIRE = ("PyThread_acquire_lock", ctypes.pythonapi)
+_take = ctypes.PYFUNCTYPE(ctypes.c_int, _Lock, ctypes.c_int)(_ACQUIRE, ((1,), (1, "wait", 0)))
+_wait = ctypes.CFUNCTYPE(ctypes.c_int, _Lock, ctypes.c_int)(_ACQUIRE, ((1,), (1, "wait", 1)))
+_release = ctypes.PYFUNCTYPE(None, _Lock)(("PyThread_release_lock", ctypes.pythonapi))
+_new_lock = ctypes.PYFUNCTYPE(_Lock)(("PyThread_allocate_lock", ctypes.pythonapi))
+_spare: list[int] = []  # locks that nobody uses at present
+
+
+class _Place:
+    """One helper's place at one kernel. It belongs to whoever has its lock.
+
+    The helper has it while it works. In the end the caller takes it and keeps it, so that a helper
+    that comes later does nothing.
+    """
+
+    __slots__ = ("args", "error", "filled", "kernel", "lock")
+
+    def __init__(self, kernel: Callable[..., None], args: tuple[Any, ...]) -> None:
+        self.kernel, self.args = kernel, args
+        self.filled = False
+        self.error: BaseException | None = None
+        try:
+            self.lock = _spare.pop()
+        except IndexError:
+            self.lock = _new_lock()
+
+    def fill(self) -> None:
+        """In the helper: work, if the place is still free."""
+        if not _take(self.lock):
+            self.recycle()  # the caller has left for good: nobody else knows this lock any more
+            return
+        try:
+            self.kernel(*self.args)
+        except BaseException as error:
+            self.error = error
+        self.filled = True
+        _release(self.lock)
+
+    def recycle(self) -> None:
+        """Keep the lock for another place. Whoever comes to a place second does this."""
+        _release(self.lock)
+        _spare.append(self.lock)
+
+
+# ---- the threads
+
+LATE = 32  # a helper that has not looked at so many places yet gets no core; it gets no more places
+
+_inboxes: list[SimpleQueue[_Place]] = []  # one for each helper
+
+
+def _help(arrived: threading.Lock) -> None:
+    """What a helper does until the process ends."""
+    inbox: SimpleQueue[_Place] = SimpleQueue()
+    _inboxes.append(inbox)
+    arrived.release()
+    while True:
+        inbox.get().fill()
+
+
+def _helpers(n: int) -> list[SimpleQueue[_Place]]:
+    """The inboxes of n helpers; of fewer if the system allows no more threads."""
+    while len(_inboxes) < n:
+        arrived = threading.Lock()
+        arrived.acquire()
+        try:
+            start_new_thread(_help, (arrived,))
+        except RuntimeError:
+            break
+        arrived.acquire()
+    return _inboxes[:n]
+
+
+def run(kernel: Callable[..., None], pieces: int, *args: Any) -> None:
+    """kernel(queue, *args) in every thread; `queue` hands out the numbers 0 … pieces − 1.
+
+    When this returns, every piece is done. When it returns or raises (an error of the kernel, here
+    or in a helper, or an interrupt), nobody works on `args` any more.
+    """
+    queue = np.zeros(2, np.int64)
+    queue[1] = pieces
+    args = (queue, *args)
+    if _count == 1 or pieces < 2:
+        kernel(*args)
+        return
+    inboxes = [inbox for inbox in _helpers(min(_count, pieces) - 1) if inbox.qsize() < LATE]
+    places = [_Place(kernel, args) for _ in inboxes]
+    closing = map(_wait, filterfalse(_take, [place.lock for place in places]))
+    try:
+        try:
+            for inbox, place in zip(inboxes, places, strict=True):
+                inbox.put(place)
+            kernel(*args)
+        finally:
+            deque(closing, maxlen=0)  # do all of `closing`, in this one call
+    finally:
+        deque(closing, maxlen=0)  # nothing is left, unless a debugger raised in the line above
+    for place in places:
+        place.args = ()  # a helper that has yet to come would keep the arrays alive
+        if place.filled:
+            place.recycle()
+    for place in places:
+        if place.error is not None:
+            raise place.error
+
+
 def _forget() -> None:
-    """After a fork the child has none of its parent's threads, and maybe its locks held."""
-    global _busy
-    _workers.clear()
-    _busy = threading.Lock()
+    """After a fork the child has none of its parent's threads."""
+    _inboxes.clear()
 
 
 if hasattr(os, "register_at_fork"):

@@ -7,13 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minimix import kernels
 from minimix.data import Augment, Loader, normalize
 from minimix.data.augment import randaugment
 from minimix.data.augment.mixing import boxes, erase, mix, soften
+from minimix.data.augment.operations import Retouch
 from minimix.data.augment.randaugment import TIMM, TORCHVISION
+from minimix.data.augment.reference.geometry import pad_crop
+from minimix.data.augment.reference.retouch import retouch
 from minimix.data.draws import Draws
-from minimix.kernels import Retouch
 
 NOTHING = Augment(crop=None, flip=None)
 # Every step of each kind at least once; none mixes images.
@@ -92,7 +93,7 @@ def test_nothing():
 @pytest.mark.parametrize("mode", ["zero", "reflect"])
 def test_pad_crop_cuts_where_it_says(mode):
     top, left = np.random.default_rng(0).integers(0, 9, (2, len(IMAGES)))
-    out = kernels.pad_crop(IMAGES, top, left, 4, mode)
+    out = pad_crop(IMAGES, top, left, 4, mode)
     for i in range(0, len(IMAGES), 7):
         for row, column in ((0, 0), (0, 31), (31, 5), (16, 16)):
             y, x = row + top[i] - 4, column + left[i] - 4
@@ -102,7 +103,7 @@ def test_pad_crop_cuts_where_it_says(mode):
                 y, x = (abs(v) if v < 32 else 62 - v for v in (y, x))
                 np.testing.assert_array_equal(out[i, row, column], IMAGES[i, y, x])
     middle = np.full(len(IMAGES), 4)
-    unmoved = kernels.pad_crop(IMAGES, middle, middle, 4, mode)
+    unmoved = pad_crop(IMAGES, middle, middle, 4, mode)
     np.testing.assert_array_equal(unmoved, IMAGES)
 
 
@@ -226,7 +227,7 @@ def test_the_sets_are_complete():
 
 def after(operation, parameters, images=IMAGES):
     steps = np.full((1, len(images)), operation), np.broadcast_to(parameters, (1, 6, len(images)))
-    return kernels.retouch(images, *steps, np.zeros(3, np.uint8))
+    return retouch(images, *steps, np.zeros(3, np.uint8))
 
 
 def done(table, name, images, strength):

@@ -10,8 +10,9 @@ from PIL import Image, ImageEnhance, ImageOps
 
 from minimix import kernels
 from minimix.data.augment import randaugment
+from minimix.data.augment.operations import Retouch
 from minimix.data.augment.randaugment import TIMM, TORCHVISION, rand_augment
-from minimix.kernels import Retouch
+from minimix.data.augment.reference.retouch import retouch
 
 N = 60
 NEAREST, BILINEAR, BICUBIC = (
@@ -57,7 +58,7 @@ def in_backend(request):
 def after(operation, parameters=0.0, fill=(0, 0, 0)):
     """IMAGES after an operation, each with its parameters (N,) or (6, N)."""
     steps = np.full((1, N), operation), np.broadcast_to(parameters, (1, 6, N))
-    return kernels.retouch(IMAGES, *steps, np.array(fill, np.uint8))
+    return retouch(IMAGES, *steps, np.array(fill, np.uint8))
 
 
 def assert_agree(ours, theirs):
@@ -253,4 +254,4 @@ def test_two_layers_in_a_row():
     assert len({*names[0], *names[1]}) == 14
     operations, parameters = zip(*rand_augment(2, 12, (32, 32), draws), strict=True)
     black = np.zeros(3, np.uint8)
-    assert_agree(kernels.retouch(IMAGES, np.stack(operations), np.stack(parameters), black), theirs)
+    assert_agree(retouch(IMAGES, np.stack(operations), np.stack(parameters), black), theirs)

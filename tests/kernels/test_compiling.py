@@ -10,7 +10,8 @@ import numba
 import numpy as np
 import pytest
 
-from minimix.kernels.compiled import _jit, activation, adamw, depthwise, matmul, norm, pictures
+from minimix.data.augment.compiled import retouch
+from minimix.kernels.compiled import _jit, activation, adamw, depthwise, matmul, norm
 
 CODE = (
     "import numpy as np\n"
@@ -116,9 +117,7 @@ def test_packed_instructions(kernel, kinds, size):
 
 
 @pytest.mark.skipif(platform.machine() not in PACKED, reason="an unknown instruction set")
-@pytest.mark.parametrize(
-    "kernel", [pictures._saturate, pictures._sharpen], ids=lambda x: x.__name__
-)
+@pytest.mark.parametrize("kernel", [retouch._saturate, retouch._sharpen], ids=lambda x: x.__name__)
 def test_pictures_packed_and_nothing_fused(kernel):
     images, fill = numba.uint8[:, :, :, ::1], numba.uint8[::1]
     options = {name: kernel.targetoptions[name] for name in _jit.OPTIONS}
@@ -156,3 +155,17 @@ def test_page_faults_stay_away():
     for _ in range(5):
         kernels.gelu(x)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before < 200
+
+
+def test_the_cache_knows_a_kernel_by_its_module_and_that_modules_text(tmp_path):
+    def kept(text, module):
+        path = tmp_path / f"{len(list(tmp_path.iterdir()))}.py"
+        path.write_text(text)
+        space = {"__name__": module}
+        exec(compile(text, str(path), "exec"), space)
+        return _jit._Cache(space["f"])._file(tmp_path, "signature")
+
+    first = kept("def f(x): return g(x)\ndef g(x): return x", "a")
+    assert kept("def f(x): return g(x)\ndef g(x): return x", "a") == first
+    assert kept("def f(x): return g(x)\ndef g(x): return 2 * x", "a") != first
+    assert kept("def f(x): return g(x)\ndef g(x): return x", "b") != first

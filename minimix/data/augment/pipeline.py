@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from minimix import kernels
 from minimix.data.augment.mixing import boxes, erase, mix, soften
+from minimix.data.augment.operations import Retouch
 from minimix.data.augment.randaugment import (
     TIMM_FILL,
     Step,
@@ -13,9 +13,10 @@ from minimix.data.augment.randaugment import (
     rand_augment,
     rand_augment_timm,
 )
+from minimix.data.augment.reference.geometry import pad_crop
+from minimix.data.augment.reference.retouch import retouch
 from minimix.data.draws import Draws
 from minimix.data.loader import Batch, check_images, normalize
-from minimix.kernels import Retouch
 
 
 @dataclass(frozen=True)
@@ -99,14 +100,12 @@ class Augment:
                 )
             top = draws.integers("crop top", h + 2 * self.padding - height + 1)
             left = draws.integers("crop left", w + 2 * self.padding - width + 1)
-            images = kernels.pad_crop(
-                images, top, left, self.padding, self.pad_mode, (height, width)
-            )
+            images = pad_crop(images, top, left, self.padding, self.pad_mode, (height, width))
         steps = self._steps(draws, images.shape[1:3], seed, epoch)
         fill = TIMM_FILL if self.randaugment == "timm" else (0, 0, 0)
         if steps:
             operations, parameters = (np.stack(part) for part in zip(*steps, strict=True))
-            images = kernels.retouch(images, operations, parameters, np.array(fill, np.uint8))
+            images = retouch(images, operations, parameters, np.array(fill, np.uint8))
 
         x = normalize(images)
         if self.erasing:
@@ -119,7 +118,7 @@ class Augment:
         return x, targets
 
     def _steps(self, draws: Draws, shape: tuple[int, int], seed: int, epoch: int) -> list[Step]:
-        """What `kernels.retouch` is to do, in order."""
+        """What `retouch` is to do, in order."""
         n, (h, w) = len(draws.indices), shape
         steps: list[Step] = []
         if self.crop == "resized":

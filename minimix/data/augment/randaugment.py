@@ -4,7 +4,7 @@ Two sets of operations are in use. torchvision's fourteen have one strength for 
 sample the nearest pixel. timm's fifteen "increasing" ones draw a strength for each, apply each
 with probability one half, and interpolate. Both are here with their magnitudes.
 
-What is drawn here are steps, for `kernels.retouch` to do: of each image the operation, (n,), and
+What is drawn here are steps, for `retouch` to do: of each image the operation, (n,), and
 its parameters, (6, n).
 """
 
@@ -13,9 +13,9 @@ from typing import TypeAlias
 
 import numpy as np
 
+from minimix.data.augment.operations import Retouch
 from minimix.data.cifar10 import MEAN
 from minimix.data.draws import Draws
-from minimix.kernels import Retouch
 
 Step: TypeAlias = tuple[np.ndarray, np.ndarray]
 

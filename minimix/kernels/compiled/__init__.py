@@ -5,7 +5,6 @@
     depthwise.py   depthwise convolution and its gradients
     activation.py  norm.py  adamw.py   passes over memory
     fused.py       a ConvMixer's layers in as few passes as possible
-    geometry.py  pictures.py   augmentation
     rows.py        chunks of rows, and sums over them in a fixed order
     _jit.py        compiling and caching;  memory.py  where results are put
 

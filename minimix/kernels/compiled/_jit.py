@@ -9,6 +9,7 @@ checksum of the rest.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import os
 import pickle
@@ -58,6 +59,12 @@ def _folder() -> Path | None:
 FOLDER = _folder()
 
 
+@functools.cache
+def _text(path: str) -> str:
+    """A hash of a source file."""
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+
+
 class _Cache(NullCache):
     """Compiled code of one function in `FOLDER`, a file for each signature."""
 
@@ -68,7 +75,10 @@ class _Cache(NullCache):
 
     def _file(self, folder: Path, signature: Any) -> Path:
         cells = tuple(c.cell_contents for c in self._function.__closure__ or ())
-        key = hashlib.sha256(repr((signature, cells)).encode()).hexdigest()[:12]
+        # Kernels live outside this package too, in modules that FOLDER does not stand for.
+        text = _text(self._function.__code__.co_filename)
+        where = self._function.__module__, text
+        key = hashlib.sha256(repr((where, signature, cells)).encode()).hexdigest()[:12]
         return folder / f"{self._function.__name__.strip('_')}-{key}"
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ._jit import kernel
+from ....kernels.compiled._jit import kernel
+from ..reference.geometry import check_crop
 
 
 @kernel
@@ -22,9 +23,11 @@ def _pad_crop(images, rows, columns, top, left, out):
 
 def pad_crop(images, top, left, padding, mode, size=None):
     n, h, w = images.shape[:3]
+    size = size or (h, w)
+    check_crop(images, top, left, padding, mode, size)
     options = {"constant_values": -1} if mode == "zero" else {"mode": "reflect"}
     rows, columns = (np.pad(np.arange(length), padding, **options) for length in (h, w))
-    out = np.empty((n, *(size or (h, w)), 3), np.uint8)
+    out = np.empty((n, *size, 3), np.uint8)
     images = images if images.flags.carray else images.copy(order="C")
     _pad_crop(images, rows, columns, np.array(top), np.array(left), out)
     return out

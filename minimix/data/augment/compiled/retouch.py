@@ -12,8 +12,9 @@ import functools
 
 import numpy as np
 
-from ..retouching import Retouch
-from ._jit import helper, kernel
+from ....kernels.compiled._jit import helper, kernel
+from ..operations import Retouch
+from ..reference.retouch import check
 
 exact_kernel = functools.partial(kernel, fastmath=False)
 exact_helper = functools.partial(helper, fastmath=False)
@@ -286,8 +287,9 @@ _KERNELS = {
 
 
 def retouch(images, operations, parameters, fill):
+    check(images, operations, parameters, fill)
     images = images.copy(order="C")
-    parameters, fill = np.array(parameters, np.float64), np.array(fill, np.uint8)
+    parameters, fill = parameters.copy(), fill.copy()
     for chosen, given in zip(operations, parameters, strict=True):
         for operation in set(chosen.tolist()) - {Retouch.NONE}:
             which = np.flatnonzero(chosen == operation)

@@ -6,18 +6,22 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ..dispatch import Array, kernel
-from ..retouching import Retouch
+from ....kernels.dispatch import Array, kernel
+from ..operations import Retouch
 from . import colour, geometry
 
 
-@kernel(images="uint8: n H W 3")
+@kernel(
+    images="uint8: n H W 3", operations="int64: s n", parameters="float64: s 6 n", fill="uint8: 3"
+)
 def retouch(images: Array, operations: Array, parameters: Array, fill: Array) -> Array:
     """Each image after its operations, one by one.   uint8 (n, H, W, 3) -> a new one, the same
 
     operations int64 (steps, n), of `Retouch`; parameters float64 (steps, 6, n), p of each;
     fill uint8 (3,) is the colour of a pixel that comes from outside.
+    Errors: ValueError for operations that do not exist and parameters that they do not take.
     """
+    check(images, operations, parameters, fill)
     images = images.copy()
     for chosen, given in zip(operations, parameters, strict=True):
         for operation in np.unique(chosen):
@@ -26,6 +30,41 @@ def retouch(images: Array, operations: Array, parameters: Array, fill: Array) ->
                 p = given[:, which]
                 images[which] = _OPERATIONS[operation](images[which], p, fill)
     return images
+
+
+def check(images: Array, operations: Array, parameters: Array, fill: Array) -> None:
+    """Raise ValueError unless `retouch` can do this: compiled, it would write anywhere."""
+    n, steps = len(images), len(operations)
+    shapes = operations.shape, parameters.shape, fill.shape
+    if shapes != ((steps, n), (steps, 6, n), (3,)):
+        raise ValueError(
+            f"retouch: operations, parameters and fill are {shapes}; expected "
+            f"{(steps, n)}, {(steps, 6, n)} and (3,)"
+        )
+    if operations.size and not 0 <= operations.min() <= operations.max() < len(Retouch):
+        raise ValueError(
+            f"retouch: operations go from {operations.min()} to {operations.max()}; expected 0 to "
+            f"{len(Retouch) - 1}"
+        )
+    if not (abs(parameters) < LARGEST).all():
+        raise ValueError(f"retouch: parameters hold {parameters.ravel()[abs(parameters).argmax()]}")
+    for operation, low, high in (
+        (Retouch.POSTERIZE, 0, 8),
+        (Retouch.SOLARIZE_ADD, 0, 255),
+    ):
+        p = parameters[:, 0][operations == operation]
+        if p.size and not low <= p.min() <= p.max() <= high:
+            raise ValueError(
+                f"retouch: {operation.name} has parameters from {p.min():g} to {p.max():g}; "
+                f"expected {low} to {high}"
+            )
+    boxes = parameters.transpose(1, 0, 2)[:4, operations == Retouch.ENLARGE].astype(np.int64)
+    start, length, size = boxes[:2], boxes[2:], np.array(images.shape[1:3])[:, None]
+    if not ((start >= 0) & (length >= 1) & (start + length <= size)).all():
+        raise ValueError("retouch: a box to ENLARGE is empty, or not inside its image")
+
+
+LARGEST = 2**30  # of a parameter: the fixed-point arithmetic of a map does not overflow
 
 
 _OPERATIONS: dict[int, Callable[[Array, Array, Array], Array]] = {

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from ..dispatch import kernel
+from ....kernels.dispatch import kernel
 
 
 def flip(images: np.ndarray) -> np.ndarray:
@@ -17,7 +17,7 @@ def flip(images: np.ndarray) -> np.ndarray:
     return images[:, :, ::-1]
 
 
-@kernel(images="uint8: n H W 3")
+@kernel(images="uint8: n H W 3", top="int64: n", left="int64: n", padding=int)
 def pad_crop(
     images: np.ndarray,
     top: np.ndarray,
@@ -29,16 +29,45 @@ def pad_crop(
     """Pad by `padding` on every side, then cut out from row top and column left.
 
     mode "zero" pads with black, "reflect" with the mirrored image, its edge not repeated.
-    size, (height, width), is what is cut out: by default H×W.
+    size, (height, width), is what is cut out: by default H×W. top and left are whole numbers (n,).
+    Errors: ValueError if a crop does not lie inside the padded image.
     """
     n, h, w, c = images.shape
     height, width = size or (h, w)
+    check_crop(images, top, left, padding, mode, (height, width))
     sides = ((0, 0), (padding, padding), (padding, padding), (0, 0))
     padded = np.pad(images, sides, mode="constant" if mode == "zero" else "reflect")
     # Every window as a view, a row of pixels being one run of w·c bytes; then one copy.
     rows = padded.reshape(n, h + 2 * padding, -1)
     windows = sliding_window_view(rows, (height, width * c), axis=(1, 2))[:, :, ::c]
     return windows[np.arange(n), top, left].reshape(n, height, width, c)
+
+
+def check_crop(
+    images: np.ndarray,
+    top: np.ndarray,
+    left: np.ndarray,
+    padding: int,
+    mode: str,
+    size: tuple[int, int],
+) -> None:
+    """Raise ValueError unless `pad_crop` can cut this out."""
+    if mode not in ("zero", "reflect"):
+        raise ValueError(f"pad_crop: mode is {mode!r}; expected 'zero' or 'reflect'")
+    for name, start, length, whole in (
+        ("top", top, size[0], images.shape[1]),
+        ("left", left, size[1], images.shape[2]),
+    ):
+        last = whole + 2 * padding - length
+        if padding < 0 or length < 1 or last < 0:
+            raise ValueError(
+                f"pad_crop: size is {size[0]}×{size[1]}, which cannot be cut out of "
+                f"{images.shape[1]}×{images.shape[2]} pixels with a padding of {padding}"
+            )
+        if start.size and not 0 <= start.min() <= start.max() <= last:
+            raise ValueError(
+                f"pad_crop: {name} goes from {start.min()} to {start.max()}; expected 0 to {last}"
+            )
 
 
 def _at(images: np.ndarray, row: np.ndarray, column: np.ndarray) -> np.ndarray:

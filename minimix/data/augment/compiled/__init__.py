@@ -1,0 +1,1 @@
+"""The same names as in `reference/`, image by image, for Numba."""

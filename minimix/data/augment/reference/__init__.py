@@ -1,0 +1,1 @@
+"""What each step of augmentation means, in NumPy: whole batches of images at a time."""

@@ -1,0 +1,327 @@
+"""An exception at any step of the pool of threads leaves every later kernel whole.
+
+Python lets a signal handler, and so Ctrl-C, raise between any two steps of the main thread.
+"""
+
+import itertools
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from minimix import kernels
+from minimix.kernels import threads
+
+
+@pytest.fixture(autouse=True)
+def same_number_of_threads_afterwards():
+    before = kernels.get_num_threads()
+    yield
+    kernels.set_num_threads(before)
+
+
+class Injected(BaseException):
+    pass
+
+
+class Job:
+    """A kernel in Python, which knows at any time who works on it."""
+
+    def __init__(self, pieces):
+        self.pieces = pieces
+        self.queue = itertools.count()  # one step of C, as `take` is one instruction
+        self.out = np.zeros(pieces)
+        self.entered = []
+        self.left = []
+
+    def kernel(self, queue):
+        helper = threading.current_thread() is not threading.main_thread()
+        if helper:
+            self.entered.append(1)
+        while (piece := next(self.queue)) < self.pieces:
+            time.sleep(0.001 if helper else 0.0002)
+            self.out[piece] += 1
+        if helper:
+            self.left.append(1)
+
+    def run(self):
+        threads.run(self.kernel, self.pieces)
+
+
+def raise_at(step, names):
+    """A trace function that raises at the step-th bytecode (line, call, return) of these files."""
+    steps = itertools.count()
+
+    def trace(frame, event, argument):
+        if frame.f_code.co_filename not in names:
+            return None
+        frame.f_trace_opcodes = True
+        if next(steps) == step:
+            raise Injected
+        return trace
+
+    return trace
+
+
+def interrupted(step, names, action):
+    """Whether `action` took so many steps that it was interrupted at this one."""
+    before = sys.gettrace()
+    sys.settrace(raise_at(step, names))
+    try:
+        action()
+    except Injected:
+        return True
+    finally:
+        sys.settrace(before)
+    return False
+
+
+def everybody_comes(n):
+    meeting = threading.Barrier(n, timeout=30)
+    threads.run(lambda queue: meeting.wait(), n)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 8])
+def test_an_exception_at_any_bytecode_leaves_the_pool_as_it_was(n):
+    kernels.set_num_threads(n)
+    everybody_comes(n)
+    for step in itertools.count():
+        job = Job(n + 1)
+        raised = interrupted(step, (threads.__file__, __file__), job.run)
+        assert len(job.entered) == len(job.left), f"step {step}: a helper is still at work"
+        entered = len(job.entered)
+        if not raised:
+            assert job.out.tolist() == [1] * (n + 1)
+        for _ in range(2):
+            after = Job(n + 1)
+            after.run()
+            assert after.out.tolist() == [1] * (n + 1), f"after step {step}"
+            assert len(after.entered) == len(after.left)
+        assert len(job.entered) == entered, f"step {step}: a helper came when the caller had left"
+        if step % 10 == 0 or not raised:
+            everybody_comes(n)
+        if not raised:
+            break
+    assert step > (20 if n == 1 else 150)
+
+
+@pytest.mark.parametrize("n", [2, 4])
+def test_an_exception_while_the_helpers_are_hired_is_harmless(n, monkeypatch):
+    kernels.set_num_threads(n)
+    for step in itertools.count():
+        monkeypatch.setattr(threads, "_inboxes", [])  # as after a fork
+        job = Job(n)
+        raised = interrupted(step, (threads.__file__,), job.run)
+        assert len(job.entered) == len(job.left)
+        everybody_comes(n)
+        if not raised:
+            break
+
+
+def test_set_num_threads_can_be_interrupted_anywhere():
+    for step in itertools.count():
+        kernels.set_num_threads(2)
+        raised = interrupted(step, (threads.__file__,), lambda: kernels.set_num_threads(4))
+        everybody_comes(kernels.get_num_threads())
+        if not raised:
+            break
+    assert kernels.get_num_threads() == 4
+
+
+STORM = """
+import itertools, random, signal, sys, time
+import numpy as np
+from minimix import kernels
+
+kernels.set_num_threads(int(sys.argv[1]))
+rng = np.random.default_rng(0)
+x, w = rng.standard_normal((700, 48)).astype("f"), rng.standard_normal((48, 48)).astype("f")
+long = rng.standard_normal(300_000).astype("f")
+calls = (lambda: kernels.gelu(long), lambda: kernels.matmul(x, w), lambda: kernels.matmul(x.T, x),
+         lambda: kernels.channel_moments(x)[0])
+truth = [call().tobytes() for call in calls]
+random.seed(0)
+armed, hits, done = False, 0, 0
+
+
+def strike(*_):
+    signal.setitimer(signal.ITIMER_REAL, random.uniform(2e-5, 5e-4))
+    if armed:
+        raise KeyboardInterrupt
+
+
+signal.signal(signal.SIGALRM, strike)
+strike()
+end = time.monotonic() + float(sys.argv[2])
+for call, expected in itertools.cycle(zip(calls, truth)):
+    result = None
+    try:
+        armed = True
+        result = call()
+        armed = False
+    except KeyboardInterrupt:
+        armed = False
+        hits += 1
+    if result is not None:
+        done += 1
+        if result.tobytes() != expected:
+            sys.exit(f"a wrong result, after {hits} interrupts")
+    if time.monotonic() > end and hits > 100 and done > 100:
+        break
+signal.setitimer(signal.ITIMER_REAL, 0)
+print(hits, done)
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no interval timers")
+@pytest.mark.parametrize("n", [1, 2, 3, 8])
+def test_a_storm_of_signals_leaves_compiled_kernels_right(n):
+    pytest.importorskip("numba")
+    command = [sys.executable, "-c", STORM, str(n), "1.5"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+
+
+# ---- from everywhere
+
+
+def test_a_kernel_may_call_kernels_in_every_thread():
+    kernels.set_num_threads(4)
+    x = np.random.default_rng(0).standard_normal(200_000).astype(np.float32)
+    truth = np.abs(x).tobytes()
+
+    def inner(queue, counter, out):
+        while (piece := next(counter)) < 8:
+            part = slice(piece * 25_000, (piece + 1) * 25_000)
+            out[part] = np.abs(x[part])
+
+    wrong = []
+
+    def outer(queue, counter):
+        while next(counter) < 12:
+            out = np.zeros_like(x)
+            threads.run(inner, 8, itertools.count(), out)
+            wrong.extend([out.tobytes()] if out.tobytes() != truth else [])
+
+    for _ in range(5):
+        threads.run(outer, 12, itertools.count())
+    assert wrong == []
+
+
+def test_callers_in_several_threads_share_the_helpers():
+    kernels.set_num_threads(3)
+    wrong = []
+
+    def caller():
+        for _ in range(15):
+            out, counter = np.zeros(6), itertools.count()
+
+            def kernel(queue, counter=counter, out=out):
+                while (piece := next(counter)) < 6:
+                    time.sleep(0.0005)
+                    out[piece] += 1
+
+            threads.run(kernel, 6)
+            wrong.extend([out] if out.tolist() != [1] * 6 else [])
+
+    callers = [threading.Thread(target=caller) for _ in range(5)]
+    for thread in callers:
+        thread.start()
+    for thread in callers:
+        thread.join()
+    assert wrong == []
+    everybody_comes(3)
+
+
+def test_the_error_of_a_helper_is_raised_when_all_have_left():
+    kernels.set_num_threads(4)
+    for _ in range(20):
+        job = Job(8)
+
+        def kernel(queue, job=job):
+            if threading.current_thread() is not threading.main_thread():
+                raise MemoryError("no room here")
+            time.sleep(0.002)
+            job.kernel(queue)
+
+        with pytest.raises(MemoryError, match="no room here"):
+            threads.run(kernel, 8)
+        everybody_comes(4)
+
+
+def test_what_a_kernel_was_given_is_let_go_of():
+    import gc
+    import weakref
+
+    kernels.set_num_threads(2)
+    given = np.ones(5)
+    gone = weakref.ref(given)
+    threads.run(lambda queue, x: None, 8, given)
+    del given
+    gc.collect()
+    deadline = time.monotonic() + 10
+    while gone() is not None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert gone() is None
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+def test_a_child_forked_while_kernels_run_has_threads_of_its_own():
+    code = """
+import os, threading
+import numpy as np
+from minimix import kernels
+kernels.set_num_threads(3)
+x = np.linspace(-3, 3, 400_000, dtype=np.float32)
+truth = kernels.gelu(x).tobytes()
+stop = []
+def other():
+    while not stop:
+        kernels.gelu(x)
+thread = threading.Thread(target=other)
+thread.start()
+codes = []
+for _ in range(10):
+    child = os.fork()
+    if child == 0:
+        kernels.set_num_threads(2)
+        right = all(kernels.gelu(x).tobytes() == truth for _ in range(3))
+        os._exit(0 if right else 1)
+    codes.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+stop.append(1)
+thread.join()
+raise SystemExit(codes != [0] * 10)
+"""
+    pytest.importorskip("numba")
+    assert subprocess.run([sys.executable, "-c", code], timeout=120).returncode == 0
+
+
+# ---- how many threads by default
+
+
+@pytest.mark.parametrize(
+    ("files", "cores"),
+    [
+        ({}, 8),
+        ({"cpu.max": "max 100000\n"}, 8),
+        ({"cpu.max": "200000 100000\n"}, 2),
+        ({"cpu.max": "250000 100000\n"}, 3),
+        ({"cpu.max": "5000 100000\n"}, 1),
+        ({"cpu.max": "6400000 100000\n"}, 8),
+        ({"cpu.max": "nonsense\n"}, 8),
+        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, 8),
+        ({"cpu/cpu.cfs_quota_us": "150000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 2),
+        ({"cpu/cpu.cfs_quota_us": "150000\n", "cpu/cpu.cfs_period_us": "0\n"}, 8),
+        ({"cpu/cpu.cfs_quota_us": "150000\n"}, 8),
+    ],
+)
+def test_a_containers_quota_is_kept_to(tmp_path, files, cores):
+    (tmp_path / "cpu").mkdir()
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    assert threads._quota(tmp_path, 8) == cores
