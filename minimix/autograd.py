@@ -15,7 +15,8 @@ hands each one the gradient of its output, and adds what comes out to the tensor
 the chain rule, and nothing else. (Reverse-mode automatic differentiation: Linnainmaa 1970;
 Baydin et al. 2018, arXiv:1502.05767.)
 
-The engine knows no operation and no kernel; those live on the floors above and beside it.
+The engine knows no kernel, and operations only by name: `x + y` calls what `minimix.functional`,
+one floor above, has put into `operations` as "add".
 """
 
 from __future__ import annotations
@@ -23,38 +24,93 @@ from __future__ import annotations
 import functools
 import inspect
 import itertools
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from contextvars import ContextVar
+from typing import Any, ParamSpec, Protocol, Self, TypeVar, cast, overload
 
 import numpy as np
 
 Array = np.ndarray
+Axis = int | tuple[int, ...] | None  # one axis, several, or all
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+operations: dict[str, Callable[..., Tensor]] = {}  # by name; filled by minimix.functional
 
+P = ParamSpec("P")
+F = TypeVar("F", bound=Callable[..., Any])
 
-class _Mode(threading.local):
-    recording = True
-
-
-_mode = _Mode()
 _serial = itertools.count()
+_blocks = ContextVar("no_grad", default=0)  # how many no_grad blocks we are in; a thread's own
 
 
-@contextmanager
-def no_grad() -> Iterator[None]:
-    """Inside this block, or a function decorated with `@no_grad()`, nothing is recorded."""
-    before, _mode.recording = _mode.recording, False
-    try:
-        yield
-    finally:
-        _mode.recording = before
+@overload
+def no_grad() -> _Block: ...
+@overload
+def no_grad(function: F) -> F: ...
+
+
+def no_grad(function: Any = None) -> Any:
+    """Nothing is recorded inside `with no_grad():`, nor in a function decorated with `@no_grad`.
+
+    A decorated generator or coroutine records nothing while its own body runs; between its steps
+    everybody else records as before. Errors: TypeError for a class or an asynchronous generator.
+    """
+    return _Block() if function is None else _Block()(function)
+
+
+class _Block:
+    """What no_grad() gives: a block for `with`, or a decorator."""
+
+    def __enter__(self) -> None:
+        _blocks.set(_blocks.get() + 1)
+
+    def __exit__(self, *error: object) -> None:
+        _blocks.set(_blocks.get() - 1)
+
+    def __call__(self, function: F) -> F:
+        def generator(*args: Any, **options: Any) -> Any:
+            inner = function(*args, **options)
+            resume = functools.partial(next, inner)
+            while True:
+                try:
+                    with no_grad():
+                        value = resume()
+                except StopIteration as end:
+                    return end.value
+                try:
+                    resume = functools.partial(inner.send, (yield value))
+                except GeneratorExit:
+                    with no_grad():
+                        inner.close()
+                    raise
+                except BaseException as error:
+                    resume = functools.partial(inner.throw, error)
+
+        async def coroutine(*args: Any, **options: Any) -> Any:
+            with no_grad():
+                return await function(*args, **options)
+
+        def plain(*args: Any, **options: Any) -> Any:
+            with no_grad():
+                return function(*args, **options)
+
+        if inspect.isclass(function) or inspect.isasyncgenfunction(function):
+            kind = "a class" if inspect.isclass(function) else "an asynchronous generator"
+            raise TypeError(
+                f"no_grad: {function.__qualname__} is {kind}; decorate functions and methods, or "
+                "use `with no_grad():` inside"
+            )
+        wrapped: Any = plain
+        if inspect.isgeneratorfunction(function):
+            wrapped = generator
+        elif inspect.iscoroutinefunction(function):
+            wrapped = coroutine
+        return cast(F, functools.wraps(function)(wrapped))
 
 
 def is_recording() -> bool:
-    """Whether operations are being recorded in this thread (False inside `no_grad`)."""
-    return _mode.recording
+    """Whether operations are being recorded: False inside `no_grad`."""
+    return not _blocks.get()
 
 
 _watchers: list[Callable[[str, tuple[Any, ...], Tensor], None]] = []
@@ -178,11 +234,10 @@ def unbroadcast(g: Array, shape: tuple[int, ...]) -> Array:
 
 
 class Tensor:
-    """An array of float32 or float64 with a memory of how it was computed.
+    """An array of float32 or float64 that remembers how it was computed.
 
     Tensor(array, requires_grad=False). Numbers, lists and integer arrays become float32; float32
-    and float64 arrays are kept as they are, without a copy. Arithmetic operators and methods such
-    as `sum`, `reshape` and `matmul` are attached by `minimix.functional`.
+    and float64 arrays are kept as they are, without a copy.
 
         array          the NumPy array. Assigning to it (or `t.array -= …`) is noticed by the tape;
                        writing into it through a slice is not: use `t[...] = …`, which is
@@ -190,46 +245,21 @@ class Tensor:
                        dtype; None before. Gradients add up until `zero_grad`
         requires_grad  whether backward should leave a gradient here
         shape, ndim, size, dtype   those of the array
+
+    Operators and methods are operations of `minimix.functional`. NumPy's functions are too, where
+    both have one of the same name (np.exp, np.concatenate); the others are NumPy's own, and refuse
+    a tensor that requires a gradient, since the gradient would be lost. Comparisons give NumPy
+    arrays of bool, which have no gradient. Tensors are hashed by identity.
     """
 
     __slots__ = (
         "__weakref__", "_array", "_keeps_grad", "_version", "grad", "node", "requires_grad"
     )  # fmt: skip
-    __array_ufunc__ = None  # so that `array + tensor` asks the tensor, not NumPy
-
-    # Attached by minimix.functional, which stands one floor above.
-    __add__: Callable[..., Tensor]
-    __radd__: Callable[..., Tensor]
-    __sub__: Callable[..., Tensor]
-    __rsub__: Callable[..., Tensor]
-    __mul__: Callable[..., Tensor]
-    __rmul__: Callable[..., Tensor]
-    __truediv__: Callable[..., Tensor]
-    __rtruediv__: Callable[..., Tensor]
-    __pow__: Callable[..., Tensor]
-    __rpow__: Callable[..., Tensor]
-    __matmul__: Callable[..., Tensor]
-    __rmatmul__: Callable[..., Tensor]
-    __neg__: Callable[..., Tensor]
-    __getitem__: Callable[..., Tensor]
-    exp: Callable[..., Tensor]
-    log: Callable[..., Tensor]
-    sqrt: Callable[..., Tensor]
-    tanh: Callable[..., Tensor]
-    sum: Callable[..., Tensor]
-    mean: Callable[..., Tensor]
-    max: Callable[..., Tensor]
-    reshape: Callable[..., Tensor]
-    transpose: Callable[..., Tensor]
 
     def __init__(self, array: Any, requires_grad: bool = False) -> None:
         if isinstance(array, Tensor):
             raise TypeError("Tensor(x): x is a Tensor already; use x itself, or x.detach()")
-        kept = isinstance(array, (np.ndarray, np.generic)) and array.dtype in FLOATS
-        array = np.asarray(array)
-        if array.dtype.kind not in "biuf":
-            raise TypeError(f"a Tensor holds float32 or float64, not {array.dtype}")
-        self._array: Array = array if kept else array.astype(np.float32)
+        self._array: Array = _floats(array)
         self.requires_grad = bool(requires_grad)
         self.grad: Array | None = None
         self.node: Node | None = None
@@ -291,11 +321,19 @@ class Tensor:
     def __iter__(self) -> Iterator[Tensor]:
         return (self[i] for i in range(len(self)))
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
-        return np.array(self._array, dtype=dtype, copy=copy)
-
     def __float__(self) -> float:
         return float(self._array.item())
+
+    def __int__(self) -> int:
+        return int(self._array.item())
+
+    def __bool__(self) -> bool:
+        if self.size != 1:
+            raise ValueError(
+                f"a tensor of shape {self.shape} is neither true nor false; "
+                "compare it and use .any() or .all()"
+            )
+        return bool(self._array.item())
 
     def __repr__(self) -> str:
         body = np.array2string(self._array, prefix="Tensor(", precision=4, threshold=60)
@@ -312,14 +350,17 @@ class Tensor:
         return self._array
 
     def detach(self) -> Tensor:
-        """The same array without its memory: a leaf that requires no gradient."""
+        """A leaf with the same array that requires no gradient and remembers nothing."""
         leaf = Tensor(self._array)
         leaf._version = self._version
         return leaf
 
     def astype(self, dtype: Any) -> Tensor:
-        """A leaf, copied into another precision. No gradient flows back through it, and so it is
-        refused to a result that is on the tape: convert what went in, or .detach() first."""
+        """A leaf, copied into another precision.
+
+        Errors: RuntimeError for a result that is on the tape, since no gradient would flow back:
+        convert what went in, or .detach() first.
+        """
         if self.node is not None:
             raise RuntimeError(
                 f"this tensor is the result of {self.node.op}; astype would cut the tape. "
@@ -327,7 +368,193 @@ class Tensor:
             )
         return Tensor(self._array.astype(dtype), requires_grad=self.requires_grad)
 
+    def __getstate__(self) -> Any:
+        """What copy and pickle take: all of a leaf. A copied result would have a tape of its own,
+        which leads to copies of the leaves, so no gradient would ever reach the leaves themselves.
+        """
+        if self.node is not None:
+            raise RuntimeError(
+                f"this tensor is the result of {self.node.op}, and only leaves can be copied or "
+                "pickled; use .detach(), or compute it again from a copy"
+            )
+        return super().__getstate__()
+
+    # ---- for NumPy
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        if self.requires_grad and is_recording():
+            raise TypeError(
+                "a tensor that requires a gradient would lose it as part of a NumPy array; use "
+                "minimix.functional (concatenate puts tensors together), or .detach() where "
+                "no gradient should flow back"
+            )
+        return np.array(self._array, dtype=dtype, copy=copy)
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
+        """np.exp(t) and array + t: the operation of that name. Others, and those with options, are
+        NumPy's, on arrays; of a tensor that requires a gradient only what answers yes or no."""
+        if method == "__call__" and not options and ufunc.__name__ in operations:
+            return operations[ufunc.__name__](*inputs)
+        if any(isinstance(out, Tensor) for out in options.get("out", ())):
+            raise TypeError(f"np.{ufunc.__name__} cannot write into a Tensor; use t[...] = …")
+        answers = "d" * ufunc.nin + "->?" in ufunc.types  # np.less, np.isnan, …
+        plain = [
+            (x._array if answers else np.asarray(x)) if isinstance(x, Tensor) else x for x in inputs
+        ]
+        return getattr(ufunc, method)(*plain, **options)
+
+    def __array_function__(self, function: Any, types: Any, args: Any, options: Any) -> Any:
+        """np.concatenate([t, u]): the operation of that name. Others are NumPy's, on arrays."""
+        if function.__name__ in operations:
+            return operations[function.__name__](*args, **options)
+        return function._implementation(*args, **options)
+
+    # ---- operators and methods: each calls the operation that it names
+
+    def __add__(self, other: Any) -> Tensor:
+        return operations["add"](self, other)
+
+    def __radd__(self, other: Any) -> Tensor:
+        return operations["add"](other, self)
+
+    def __sub__(self, other: Any) -> Tensor:
+        return operations["subtract"](self, other)
+
+    def __rsub__(self, other: Any) -> Tensor:
+        return operations["subtract"](other, self)
+
+    def __mul__(self, other: Any) -> Tensor:
+        return operations["multiply"](self, other)
+
+    def __rmul__(self, other: Any) -> Tensor:
+        return operations["multiply"](other, self)
+
+    def __truediv__(self, other: Any) -> Tensor:
+        return operations["divide"](self, other)
+
+    def __rtruediv__(self, other: Any) -> Tensor:
+        return operations["divide"](other, self)
+
+    def __pow__(self, other: Any) -> Tensor:
+        return operations["power"](self, other)
+
+    def __rpow__(self, other: Any) -> Tensor:
+        return operations["power"](other, self)
+
+    def __matmul__(self, other: Any) -> Tensor:
+        return operations["matmul"](self, other)
+
+    def __rmatmul__(self, other: Any) -> Tensor:
+        return operations["matmul"](other, self)
+
+    def __neg__(self) -> Tensor:
+        return operations["negative"](self)
+
+    def __getitem__(self, at: Any) -> Tensor:
+        return operations["index"](self, at=at)
+
+    def exp(self) -> Tensor:
+        """eˣ of each number."""
+        return operations["exp"](self)
+
+    def log(self) -> Tensor:
+        """Natural logarithm of each number."""
+        return operations["log"](self)
+
+    def sqrt(self) -> Tensor:
+        """Square root of each number."""
+        return operations["sqrt"](self)
+
+    def tanh(self) -> Tensor:
+        """Hyperbolic tangent of each number."""
+        return operations["tanh"](self)
+
+    def sum(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
+        """Sum over all axes, one axis or several; `keepdims` keeps them with length 1."""
+        return operations["sum"](self, axis=axis, keepdims=keepdims)
+
+    def mean(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
+        """Mean over all axes, one axis or several; `keepdims` keeps them with length 1."""
+        return operations["mean"](self, axis=axis, keepdims=keepdims)
+
+    def max(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
+        """Largest value over all axes, one axis or several; `keepdims` keeps them with length 1."""
+        return operations["max"](self, axis=axis, keepdims=keepdims)
+
+    def reshape(self, *shape: Any) -> Tensor:
+        """The same numbers in another shape: t.reshape(2, -1) or t.reshape((2, -1))."""
+        return operations["reshape"](self, shape=_lengths(shape))
+
+    def transpose(self, *axes: Any) -> Tensor:
+        """Axes permuted: t.transpose(1, 0) or t.transpose((1, 0)); reversed if none are given."""
+        return operations["transpose"](self, axes=_lengths(axes) if axes else None)
+
+    # ---- comparisons: NumPy arrays of bool
+
+    def __eq__(self, other: Any) -> Any:
+        return self._array == _plain(other)
+
+    def __ne__(self, other: Any) -> Any:
+        return self._array != _plain(other)
+
+    def __lt__(self, other: Any) -> Any:
+        return self._array < _plain(other)
+
+    def __le__(self, other: Any) -> Any:
+        return self._array <= _plain(other)
+
+    def __gt__(self, other: Any) -> Any:
+        return self._array > _plain(other)
+
+    def __ge__(self, other: Any) -> Any:
+        return self._array >= _plain(other)
+
+    def __contains__(self, value: Any) -> bool:
+        return bool((self == value).any())
+
+    __hash__ = object.__hash__
+
     # ---- changing it in place
+
+    def __iadd__(self, other: Any) -> Self:
+        return self._changed("+", self + other)
+
+    def __isub__(self, other: Any) -> Self:
+        return self._changed("-", self - other)
+
+    def __imul__(self, other: Any) -> Self:
+        return self._changed("*", self * other)
+
+    def __itruediv__(self, other: Any) -> Self:
+        return self._changed("/", self / other)
+
+    def __ipow__(self, other: Any) -> Self:
+        return self._changed("**", self**other)
+
+    def __imatmul__(self, other: Any) -> Self:
+        raise TypeError("x @= y: a matrix product cannot be taken in place; write x = x @ y")
+
+    def _changed(self, operator: str, result: Any) -> Self:
+        """What `x += y` leaves in x, where `result` is x + y.
+
+        Where nothing is recorded the numbers of x change in place, and everybody who holds x sees
+        it. Where x + y is on the tape x keeps its numbers, since a gradient may need them, and the
+        name x is given to the result. A leaf that requires a gradient would be lost by that.
+        """
+        if not result.requires_grad:
+            if result.shape != self.shape:
+                raise ValueError(
+                    f"x {operator}= y: x of shape {self.shape} cannot hold a result of shape "
+                    f"{result.shape}"
+                )
+            self[...] = result
+            return self
+        if self.requires_grad and self.node is None:
+            raise RuntimeError(
+                f"x {operator}= y: x is a leaf that requires a gradient; change it inside "
+                f"`with no_grad():`, or write x = x {operator} y for a new tensor"
+            )
+        return result
 
     def __setitem__(self, index: Any, value: Any) -> None:
         if is_recording() and (self.requires_grad or self.node is not None):
@@ -335,7 +562,7 @@ class Tensor:
                 "assigning to part of a tensor that is on the tape would corrupt its gradients; "
                 "do it inside `with no_grad():`, or build the value with pad or concatenate"
             )
-        self._array[index] = value.array if isinstance(value, Tensor) else value
+        self._array[index] = np.asarray(value) if isinstance(value, Tensor) else value
         self.version += 1
 
     def zero_grad(self) -> None:
@@ -367,7 +594,6 @@ class Tensor:
                     "only a single number knows that it means 1"
                 )
             gradient = np.ones_like(self._array)
-        gradient = gradient.array if isinstance(gradient, Tensor) else gradient
         gradient = np.asarray(gradient, dtype=self.dtype)
         if gradient.shape != self.shape:
             raise ValueError(
@@ -404,38 +630,66 @@ class Tensor:
         return sorted(found, key=lambda t: t.node.serial if t.node else -1)
 
 
-def op(function: Callable[..., tuple[Array, Callable[[Array], Any]]]) -> Callable[..., Tensor]:
+class Operation(Protocol[P]):
+    """What `op` makes of a function of arrays: the same parameters, but Tensors in and out."""
+
+    __name__: str
+    array: Callable[P, Any]
+
+    def __call__(self, *args: P.args, **options: P.kwargs) -> Tensor: ...
+
+
+def op(function: Callable[P, tuple[Any, Callable[[Array], Any]]]) -> Operation[P]:
     """Lift `function(*arrays, **options) -> (y, backward)` to tensors.
 
-    Positional arguments are arrays, tensors, numbers or None; options are keyword-only and pass
-    through untouched. `backward(g)` returns one gradient per positional argument (None for one
-    that was None or has no gradient); a gradient given as a function of no arguments is computed
-    only if somebody wants it. The engine adds gradients up over fan-out, sums them back over
-    broadcast axes, and holds each to the shape and dtype of its argument.
+    Positional arguments are tensors, arrays, numbers or None; the function sees arrays. Options
+    are keyword-only, no tensors, and passed on as they are. `backward(g)` returns one gradient per
+    positional argument (None for one that was None or has no gradient); a gradient given as a
+    function of no arguments is computed only if somebody wants it. The engine adds gradients up
+    over fan-out, sums them back over broadcast axes, and checks the shape and dtype of each.
 
     The original stays reachable as `.array`: arrays in, `(y, backward)` out, no tape.
 
-    Errors: TypeError where tensors of float32 and float64 meet; RuntimeError from backward, naming
-    the operation and the argument, where a gradient has the wrong form.
+    Errors: TypeError where tensors of float32 and float64 meet, and for a tensor as an option or
+    inside a list, where its gradient would be lost; RuntimeError from backward, naming the
+    operation and the argument, where a gradient has the wrong shape or dtype.
     """
     name = function.__name__.strip("_")
     signature = inspect.signature(function)
     argument_names = [
         p.name for p in signature.parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD
     ]
+    required = len(argument_names)
+    on_arrays: Callable[..., Any] = function
 
     def names_of(args: Sequence[Any]) -> list[str]:
-        return argument_names + [f"argument {i}" for i in range(len(argument_names), len(args))]
+        return argument_names + [f"argument {i}" for i in range(required, len(args))]
+
+    def without_tensors(options: dict[str, Any]) -> None:
+        for option, value in options.items():
+            if isinstance(value, Tensor):
+                raise TypeError(
+                    f"{name}: {option} is a Tensor, but no gradient flows back through an option; "
+                    f"give {option}.array or {option}.item()"
+                )
+
+    without_tensors(
+        {p.name: p.default for p in signature.parameters.values() if p.kind is p.KEYWORD_ONLY}
+    )
 
     @functools.wraps(function)
     def lifted(*args: Any, **options: Any) -> Tensor:
         try:
-            if len(args) < len(argument_names):  # some left at None, or by keyword: bias=…
+            if len(args) < required:  # some left at None, or by keyword: bias=…
                 bound = signature.bind(*args, **options)
                 bound.apply_defaults()
                 args, options = bound.args, bound.kwargs
-            dtype = _common_dtype(args)
-            result = function(*(_array(a, dtype) for a in args), **options)
+            if options:
+                without_tensors(options)
+            tensors = [a for a in args if isinstance(a, Tensor)]
+            dtype = _common_dtype(tensors, args)
+            arrays = [a._array if isinstance(a, Tensor) else _operand(a, dtype) for a in args]
+            result = on_arrays(*arrays, **options)
             if not (isinstance(result, tuple) and len(result) == 2 and callable(result[1])):
                 raise TypeError(f"returned a {type(result).__name__}; expected (y, backward)")
         except (IndexError, TypeError, ValueError) as error:
@@ -446,13 +700,13 @@ def op(function: Callable[..., tuple[Array, Callable[[Array], Any]]]) -> Callabl
             shapes = [f"{n} {a.shape}" for n, a in given if hasattr(a, "shape")]
             raise kind(f"{name}: {error} (given {', '.join(shapes) or args})") from error
         out = Tensor(result[0])
-        tensors = [a for a in args if isinstance(a, Tensor)]
-        if tensors and out.dtype != dtype:
-            raise RuntimeError(f"{name}: arguments of {dtype} gave a result of {out.dtype}")
-        for t in tensors:
-            if np.may_share_memory(out.array, t.array):  # a view: writing into one changes both
+        y = out._array
+        if tensors and y.dtype != dtype:
+            raise RuntimeError(f"{name}: arguments of {dtype} gave a result of {y.dtype}")
+        for t in tensors:  # a view: writing into one changes both
+            if y is t._array or (y.base is not None and np.may_share_memory(y, t._array)):
                 out._version = t._version
-        if _mode.recording and any(t.requires_grad for t in tensors):
+        if any(t.requires_grad for t in tensors) and is_recording():
             out.requires_grad = True
             inputs = tuple(a if isinstance(a, Tensor) else NO_TENSOR for a in args)
             out.node = Node(name, names_of(args), inputs, out, result[1])
@@ -460,25 +714,52 @@ def op(function: Callable[..., tuple[Array, Callable[[Array], Any]]]) -> Callabl
             watcher(name, args, out)
         return out
 
-    lifted.array = function  # type: ignore[attr-defined]
-    return lifted
+    vars(lifted)["array"] = function
+    return cast(Operation[P], lifted)
 
 
-def _common_dtype(args: Sequence[Any]) -> np.dtype:
-    """That of the tensors; where there are none, of the first float array; else float32."""
-    tensors = [a.dtype for a in args if isinstance(a, Tensor)]
-    arrays = [a.dtype for a in args if isinstance(a, np.ndarray) and a.dtype in FLOATS]
-    for dtype in tensors:
-        if dtype != tensors[0]:
-            raise TypeError(f"arguments of {tensors[0]} and {dtype}; convert one with .astype()")
-    return (tensors or arrays or [np.dtype(np.float32)])[0]
+def _floats(value: Any) -> Array:
+    """value as an array of float32 or float64: float arrays as they are, all else as float32."""
+    kept = isinstance(value, (np.ndarray, np.generic)) and value.dtype in FLOATS
+    array = np.asarray(value)
+    if array.dtype.kind not in "biuf":
+        raise TypeError(f"a Tensor holds float32 or float64, not {array.dtype}")
+    return array if kept else array.astype(np.float32)
 
 
-def _array(a: Any, dtype: np.dtype) -> Array | None:
-    """What an operation sees of an argument: what is no tensor takes the tensors' dtype."""
-    if a is None:
+def _operand(value: Any, dtype: np.dtype) -> Array | None:
+    """What an operation sees of an argument that is no tensor: an array of the tensors' dtype."""
+    if value is None:
         return None
-    return a.array if isinstance(a, Tensor) else np.asarray(a, dtype=dtype)
+    if isinstance(value, (int, float)):
+        return np.asarray(value, dtype)
+    array = np.asarray(value)
+    if array.dtype.kind not in "biuf":
+        raise TypeError(f"a Tensor holds float32 or float64, not {array.dtype}")
+    return array.astype(dtype, copy=False)
+
+
+def _common_dtype(tensors: Sequence[Tensor], args: Sequence[Any]) -> np.dtype:
+    """That of the tensors; where there are none, of the first float array; else float32."""
+    for t in tensors:
+        if t.dtype != tensors[0].dtype:
+            raise TypeError(
+                f"arguments of {tensors[0].dtype} and {t.dtype}; convert one with .astype()"
+            )
+    if tensors:
+        return tensors[0].dtype
+    arrays = (a.dtype for a in args if isinstance(a, np.ndarray) and a.dtype in FLOATS)
+    return next(arrays, FLOATS[0])
+
+
+def _plain(other: Any) -> Any:
+    """The array of a tensor; anything else as it is."""
+    return other._array if isinstance(other, Tensor) else other
+
+
+def _lengths(values: tuple[Any, ...]) -> Any:
+    """reshape(2, 3) and reshape((2, 3)) mean the same, and so for transpose."""
+    return values[0] if len(values) == 1 and not isinstance(values[0], int) else values
 
 
 NO_TENSOR = Tensor(0.0)  # stands on the tape where an argument was not a tensor

@@ -201,10 +201,7 @@ def _infer(x: Array, stages: list[Stage]) -> Array:
 
 
 @op
-def fused_embedding(
-    x: Array, w: Array, b: Array, gamma: Array, beta: Array,
-    *, eps: float, moments: list[tuple[Array, Array]],
-):  # fmt: skip
+def fused_embedding(x, w, b, gamma, beta, *, eps: float, moments: list[tuple[Array, Array]]):
     """Patch embedding, GELU, batch norm.   x (N, H, W, C), w (p, p, C, D) -> (N, H/p, W/p, D)
 
         z = patches(x) w + b     y = s gelu(z) + t
@@ -236,9 +233,7 @@ def fused_embedding(
 
 
 @op
-def fused_blocks(
-    x: Array, *parameters: Array, eps: Sequence[float], moments: list[tuple[Array, Array]]
-):
+def fused_blocks(x, *parameters, eps: Sequence[float], moments: list[tuple[Array, Array]]):
     """The blocks of a ConvMixer, one after the other.   x (N, H, W, C) -> as x
 
     parameters  of each block: w₁ (k, k, C), b₁, γ₁, β₁, w₂ (C, C), b₂, γ₂, β₂, the others (C,)

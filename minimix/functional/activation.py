@@ -7,11 +7,11 @@ from typing import Literal
 import numpy as np
 
 from .. import kernels
-from ..autograd import Array, op
+from ..autograd import op
 
 
 @op
-def gelu(x: Array, *, approximate: Literal["none", "tanh"] = "none"):
+def gelu(x, *, approximate: Literal["none", "tanh"] = "none"):
     """Gaussian error linear unit.   x (any shape) -> y (same)
 
         y  = x Φ(x)                 Φ: standard normal distribution function
@@ -36,7 +36,7 @@ def gelu(x: Array, *, approximate: Literal["none", "tanh"] = "none"):
 
 
 @op
-def relu(x: Array):
+def relu(x):
     """Rectified linear unit.   x (any shape) -> max(x, 0)
 
     dx = g where x > 0, else 0 (at the kink x = 0 too).   Nair & Hinton 2010.
@@ -49,7 +49,7 @@ def relu(x: Array):
 
 
 @op
-def sigmoid(x: Array):
+def sigmoid(x):
     """Logistic function.   x (any shape) -> y = 1 / (1 + e⁻ˣ)
 
     dx = g y (1 − y).   Computed from e^−|x|, which neither overflows nor loses what is small.
@@ -63,7 +63,7 @@ def sigmoid(x: Array):
 
 
 @op
-def softmax(x: Array, *, axis: int = -1):
+def softmax(x, *, axis: int = -1):
     """Softmax.   x (any shape) -> y = eˣ / Σ eˣ along `axis`
 
     dx = y (g − Σ g y).   The largest x is taken off first, so that nothing overflows.
@@ -78,7 +78,7 @@ def softmax(x: Array, *, axis: int = -1):
 
 
 @op
-def log_softmax(x: Array, *, axis: int = -1):
+def log_softmax(x, *, axis: int = -1):
     """Logarithm of softmax.   x (any shape) -> y = x − ln Σ eˣ along `axis`
 
     dx = g − eʸ Σ g.   The largest x is taken off first: stable at any size of x.
@@ -93,7 +93,7 @@ def log_softmax(x: Array, *, axis: int = -1):
 
 
 @op
-def dropout(x: Array, *, p: float, rng: np.random.Generator):
+def dropout(x, *, p: float, rng: np.random.Generator):
     """Set each number to 0 with probability p, and scale the rest by 1/(1 − p).
 
     x (any shape) -> x m,  m = Bernoulli(1 − p) / (1 − p) drawn from rng;   dx = g m

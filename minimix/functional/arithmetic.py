@@ -12,7 +12,7 @@ from ..autograd import Array, op
 
 
 @op
-def add(x: Array, y: Array):
+def add(x, y):
     """Sum.   x, y (broadcastable) -> x + y
 
     dx = g,  dy = g
@@ -25,7 +25,7 @@ def add(x: Array, y: Array):
 
 
 @op
-def subtract(x: Array, y: Array):
+def subtract(x, y):
     """Difference.   x, y (broadcastable) -> x − y
 
     dx = g,  dy = −g
@@ -38,7 +38,7 @@ def subtract(x: Array, y: Array):
 
 
 @op
-def multiply(x: Array, y: Array):
+def multiply(x, y):
     """Product.   x, y (broadcastable) -> x y
 
     dx = g y,  dy = g x
@@ -51,7 +51,7 @@ def multiply(x: Array, y: Array):
 
 
 @op
-def divide(x: Array, y: Array):
+def divide(x, y):
     """Quotient.   x, y (broadcastable) -> x / y
 
     dx = g / y,  dy = −g x / y²
@@ -65,7 +65,7 @@ def divide(x: Array, y: Array):
 
 
 @op
-def power(x: Array, y: Array):
+def power(x, y):
     """Power.   x, y (broadcastable) -> xʸ;   x > 0 where the gradient for y is wanted
 
     dx = g y xʸ⁻¹ (0 where y is 0, at x = 0 too),  dy = g xʸ ln x
@@ -79,7 +79,7 @@ def power(x: Array, y: Array):
 
 
 @op
-def negative(x: Array):
+def negative(x):
     """Negation.   x (any shape) -> −x
 
     dx = −g
@@ -92,7 +92,7 @@ def negative(x: Array):
 
 
 @op
-def exp(x: Array):
+def exp(x):
     """Exponential.   x (any shape) -> y = eˣ
 
     dx = g y
@@ -106,7 +106,7 @@ def exp(x: Array):
 
 
 @op
-def log(x: Array):
+def log(x):
     """Natural logarithm.   x (any shape, > 0) -> ln x
 
     dx = g / x
@@ -119,7 +119,7 @@ def log(x: Array):
 
 
 @op
-def sqrt(x: Array):
+def sqrt(x):
     """Square root.   x (any shape, > 0) -> y = √x
 
     dx = g / (2 y)
@@ -133,7 +133,7 @@ def sqrt(x: Array):
 
 
 @op
-def tanh(x: Array):
+def tanh(x):
     """Hyperbolic tangent.   x (any shape) -> y = tanh x
 
     dx = g (1 − y²)
@@ -147,7 +147,7 @@ def tanh(x: Array):
 
 
 @op
-def matmul(x: Array, y: Array):
+def matmul(x, y):
     """Matrix product.   x (…, M, K), y (…, K, C) -> x y (…, M, C)
 
     dx = g yᵀ,  dy = xᵀ g,  summed over leading axes that were broadcast. A vector (K,) on the left

@@ -50,7 +50,7 @@ def _affine(name: str, x: Array, w: Array, b: Array | None):
 
 
 @op
-def linear(x: Array, w: Array, b: Array | None = None):
+def linear(x, w, b=None):
     """Linear map of the last axis.   x (…, K), w (K, C), b (C,) -> y (…, C)
 
         y = x w + b
@@ -62,7 +62,7 @@ def linear(x: Array, w: Array, b: Array | None = None):
 
 
 @op
-def pointwise_conv2d(x: Array, w: Array, b: Array | None = None):
+def pointwise_conv2d(x, w, b=None):
     """1×1 convolution.   x (N, H, W, K), w (K, C), b (C,) -> y (N, H, W, C)
 
         y[n,h,v] = x[n,h,v] w + b
@@ -76,7 +76,7 @@ def pointwise_conv2d(x: Array, w: Array, b: Array | None = None):
 
 
 @op
-def depthwise_conv2d(x: Array, w: Array, b: Array | None = None):
+def depthwise_conv2d(x, w, b=None):
     """Depthwise convolution, "same" padding.
 
     x (N, H, W, C), w (k, k, C), b (C,) -> y (N, H, W, C)
@@ -112,7 +112,7 @@ def depthwise_conv2d(x: Array, w: Array, b: Array | None = None):
 
 
 @op
-def patchify(x: Array, w: Array, b: Array | None = None):
+def patchify(x, w, b=None):
     """Patch embedding: cut an image into p×p patches and map each one linearly.
 
     x (N, H, W, C), w (p, p, C, D), b (D,) -> y (N, H/p, W/p, D)
@@ -153,9 +153,9 @@ def patchify(x: Array, w: Array, b: Array | None = None):
 
 @op
 def conv2d(
-    x: Array,
-    w: Array,
-    b: Array | None = None,
+    x,
+    w,
+    b=None,
     *,
     stride: int = 1,
     padding: int | str = 0,

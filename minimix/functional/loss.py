@@ -66,7 +66,7 @@ def one_hot(labels: Array, n: int, k: int) -> Array:
 
 
 @op
-def _cross_entropy(logits: Array, targets: Array):
+def _cross_entropy(logits, targets):
     """L = −1/N Σ q log p,  p = softmax(logits).   logits, q (N, K) -> ()
 
         dlogits = g/N (p Σₖ q − q)          dq = −g/N log p

@@ -10,9 +10,9 @@ from ..autograd import Array, op
 
 @op
 def batch_norm(
-    x: Array,
-    gamma: Array,
-    beta: Array,
+    x,
+    gamma,
+    beta,
     *,
     running_mean: Array | None = None,
     running_var: Array | None = None,
@@ -105,7 +105,7 @@ def move_statistics(
 
 
 @op
-def layer_norm(x: Array, gamma: Array, beta: Array, *, eps: float = 1e-5):
+def layer_norm(x, gamma, beta, *, eps: float = 1e-5):
     """Layer normalisation over the last axis.   x (…, C), γ (C,), β (C,) -> y (…, C)
 
         y = γ x̂ + β,   x̂ = (x − μ) / √(σ² + ε)      μ, σ²: mean and biased variance of each row

@@ -20,7 +20,7 @@ def _restore(g: Array, shape: tuple[int, ...], axis: Axis) -> Array:
 
 
 @op
-def sum(x: Array, *, axis: Axis = None, keepdims: bool = False):
+def sum(x, *, axis: Axis = None, keepdims: bool = False):
     """Sum over axes.   x (any shape) -> Σ x
 
     dx = g, copied back along the axes that were summed.
@@ -33,7 +33,7 @@ def sum(x: Array, *, axis: Axis = None, keepdims: bool = False):
 
 
 @op
-def mean(x: Array, *, axis: Axis = None, keepdims: bool = False):
+def mean(x, *, axis: Axis = None, keepdims: bool = False):
     """Mean over axes.   x (any shape) -> Σ x / n, n numbers in each sum
 
     dx = g / n, copied back along the axes that were averaged.
@@ -48,7 +48,7 @@ def mean(x: Array, *, axis: Axis = None, keepdims: bool = False):
 
 
 @op
-def max(x: Array, *, axis: Axis = None, keepdims: bool = False):
+def max(x, *, axis: Axis = None, keepdims: bool = False):
     """Largest value over axes.   x (any shape) -> max x
 
     dx = g at the largest value, 0 elsewhere. Where several are equally large (a kink: no gradient

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from ..autograd import Array, Tensor, op
+from ..autograd import Tensor, op
 
 
 @op
-def reshape(x: Array, *, shape: Sequence[int]):
+def reshape(x, *, shape: Sequence[int]):
     """The same numbers in another shape.   x (any shape) -> (shape), one length may be −1
 
     dx = g in the shape of x.
@@ -24,7 +24,7 @@ def reshape(x: Array, *, shape: Sequence[int]):
 
 
 @op
-def transpose(x: Array, *, axes: Sequence[int] | None = None):
+def transpose(x, *, axes: Sequence[int] | None = None):
     """Permute axes: axis i of the result is axis axes[i] of x; reversed where axes is None.
 
     dx = g with the inverse permutation.
@@ -38,7 +38,7 @@ def transpose(x: Array, *, axes: Sequence[int] | None = None):
 
 
 @op
-def index(x: Array, *, at: Any):
+def index(x, *, at: Any):
     """Part of an array, x[at]: integers, slices, None, …, boolean or integer arrays.
 
     dx = 0 with g added at the places that were read (a place read twice gets both).
@@ -60,7 +60,7 @@ def index(x: Array, *, at: Any):
 
 
 @op
-def _concatenate(*xs: Array, axis: int):
+def _concatenate(*xs, axis: int):
     y = np.concatenate(xs, axis=axis)
 
     def backward(g):
@@ -79,7 +79,7 @@ def concatenate(xs: Sequence[Tensor], axis: int = 0) -> Tensor:
 
 
 @op
-def pad(x: Array, *, width: Sequence[tuple[int, int]]):
+def pad(x, *, width: Sequence[tuple[int, int]]):
     """Zeros around an array: width[i] = (before, after) for each axis i.
 
     dx = g without its border.

@@ -1,6 +1,8 @@
 """The tape: what goes back, in what order, and what is let go of on the way."""
 
+import asyncio
 import gc
+import inspect
 import threading
 import weakref
 
@@ -186,6 +188,117 @@ def test_no_grad_ends_with_an_error_and_decorates():
 
     assert not double(leaf(1)).requires_grad
     assert is_recording()
+
+
+@pytest.mark.parametrize("decorator", [no_grad, no_grad()], ids=["bare", "called"])
+def test_no_grad_decorates_whatever_runs(decorator):
+    x = leaf(1)
+
+    @decorator
+    def again(n):
+        """Calls itself."""
+        return [is_recording(), *(again(n - 1) if n else [])]
+
+    assert not any(again(3))
+    assert again.__name__ == "again"
+    assert again.__doc__ == "Calls itself."
+
+    class Model:
+        @decorator
+        def double(self, x):
+            return x * 2
+
+    assert not Model().double(x).requires_grad
+
+    @decorator
+    async def later(x):
+        await asyncio.sleep(0)
+        return (x * 2).requires_grad, is_recording()
+
+    async def meanwhile():
+        return [(is_recording(), await asyncio.sleep(0)) for _ in range(4)]
+
+    async def both():
+        return await asyncio.gather(later(x), meanwhile(), later(x))
+
+    one, other, two = asyncio.run(both())
+    assert one == two == (False, False)
+    assert all(recording for recording, _ in other)
+    assert inspect.iscoroutinefunction(later)
+    assert is_recording()
+
+
+@pytest.mark.parametrize("decorator", [no_grad, no_grad()], ids=["bare", "called"])
+def test_no_grad_decorates_a_generator(decorator):
+    """Nothing is recorded in its own steps, everything in between."""
+    x, log = leaf(1), []
+
+    @decorator
+    def doubled():
+        try:
+            sent = yield (x * 2).requires_grad
+            while True:
+                try:
+                    sent = yield sent, (x * 2).requires_grad
+                except KeyError as error:
+                    sent = error
+                if sent == "enough":
+                    return "the end"
+        finally:
+            log.append((x * 2).requires_grad)
+
+    def outer():
+        return (yield from doubled())
+
+    steps = outer()
+    assert inspect.isgeneratorfunction(doubled)
+    assert next(steps) is False
+    assert (x * 2).requires_grad
+    assert steps.send(5) == (5, False)
+    error = KeyError("k")
+    assert steps.throw(error) == (error, False)
+    assert is_recording()
+    with pytest.raises(StopIteration) as end:
+        steps.send("enough")
+    assert end.value.value == "the end"
+    assert log == [False]
+    steps = doubled()
+    next(steps)
+    with pytest.raises(ValueError, match="unknown"):
+        steps.throw(ValueError("unknown"))
+    steps = doubled()
+    next(steps)
+    steps.close()
+    assert log == [False] * 3
+    assert is_recording()
+    with no_grad():
+        steps = doubled()
+        next(steps)
+        assert not is_recording()
+    assert next(steps) == (None, False)
+    assert is_recording()
+
+
+def test_what_no_grad_does_not_decorate():
+    class Model:
+        pass
+
+    async def generator():
+        yield 1
+
+    with pytest.raises(TypeError, match=r"no_grad: .*Model is a class; decorate functions"):
+        no_grad(Model)
+    with pytest.raises(TypeError, match=r"generator is an asynchronous generator; .* `with no_g"):
+        no_grad()(generator)
+
+
+def test_a_block_may_be_entered_twice():
+    block = no_grad()
+    with block, block:
+        assert not is_recording()
+    assert is_recording()
+    with block:
+        assert not is_recording()
 
 
 def test_no_grad_is_one_thread_s_own():

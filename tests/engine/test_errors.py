@@ -222,7 +222,7 @@ def test_a_result_of_another_dtype():
         (lambda a, b: a.reshape(4), ValueError, ["reshape: ", "size 6 into shape (4,)"]),
         (lambda a, b: a.transpose(0, 2), ValueError, ["transpose: axis 2", "x (2, 3)"]),
         (lambda a, b: a[5], IndexError, ["index: index 5", "size 2", "x (2, 3)"]),
-        (lambda a, b: a[b], IndexError, ["index: ", "x (2, 3)"]),
+        (lambda a, b: a[b], TypeError, ["index: at is a Tensor"]),
         (lambda a, b: a.sum(axis=2), ValueError, ["sum: axis 2", "dimension 2"]),
         (lambda a, b: a.sum(axis=[0]), TypeError, ["sum: ", "x (2, 3)"]),
         (
@@ -234,7 +234,7 @@ def test_a_result_of_another_dtype():
         (lambda a, b: F.add(a), TypeError, ["add: ", "'y'"]),
         (lambda a, b: F.add(a, b, z=1), TypeError, ["add", "'z'"]),
         (lambda a, b: F.linear(a, w=b, c=1), TypeError, ["linear: ", "'c'"]),
-        (lambda a, b: F.add(a, "b"), ValueError, ["add: ", "'b'"]),
+        (lambda a, b: F.add(a, "b"), TypeError, ["add: ", "not <U1 (given x (2, 3))"]),
     ],
 )
 def test_numpy_s_complaints(call, kind, parts):
