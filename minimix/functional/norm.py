@@ -122,6 +122,7 @@ def layer_norm(x, gamma, beta, *, eps: float = 1e-5):
                 f"layer_norm: x has {x.shape[-1]} channels, but {name} shape {a.shape}"
             )
     centred = x - x.mean(axis=-1, keepdims=True)
+    centred -= centred.mean(axis=-1, keepdims=True)  # what rounding left: equal numbers become 0
     rstd = 1 / np.sqrt(np.square(centred).mean(axis=-1, keepdims=True) + x.dtype.type(eps))
     normal = centred * rstd
     leading = tuple(range(x.ndim - 1))
