@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 
 from .. import kernels
-from ..autograd import op
+from ..autograd import Array, op
 
 
 @op
@@ -39,11 +39,11 @@ def gelu(x, *, approximate: Literal["none", "tanh"] = "none"):
 def relu(x):
     """Rectified linear unit.   x (any shape) -> max(x, 0)
 
-    dx = g where x > 0, else 0 (at the kink x = 0 too).   Nair & Hinton 2010.
+    dx = 0 where x ≤ 0 (at the kink x = 0 too), else g.   Nair & Hinton 2010.
     """
 
     def backward(g):
-        return g * (x > 0)
+        return np.where(x <= 0, 0, g)
 
     return np.maximum(x, 0), backward
 
@@ -66,9 +66,9 @@ def sigmoid(x):
 def softmax(x, *, axis: int = -1):
     """Softmax.   x (any shape) -> y = eˣ / Σ eˣ along `axis`
 
-    dx = y (g − Σ g y).   The largest x is taken off first, so that nothing overflows.
+    dx = y (g − Σ g y).   The largest x is subtracted first, so that nothing overflows.
     """
-    e = np.exp(x - x.max(axis=axis, keepdims=True))
+    e = np.exp(_below_largest(x, axis))
     y = e / e.sum(axis=axis, keepdims=True)
 
     def backward(g):
@@ -81,15 +81,22 @@ def softmax(x, *, axis: int = -1):
 def log_softmax(x, *, axis: int = -1):
     """Logarithm of softmax.   x (any shape) -> y = x − ln Σ eˣ along `axis`
 
-    dx = g − eʸ Σ g.   The largest x is taken off first: stable at any size of x.
+    dx = g − eʸ Σ g.   The largest x is subtracted first: stable at any size of x.
     """
-    shifted = x - x.max(axis=axis, keepdims=True)
-    y = shifted - np.log(np.exp(shifted).sum(axis=axis, keepdims=True))
+    shifted = _below_largest(x, axis)
+    with np.errstate(divide="ignore"):  # ln 0, where the axis has length 0
+        y = shifted - np.log(np.exp(shifted).sum(axis=axis, keepdims=True))
 
     def backward(g):
         return g - np.exp(y) * g.sum(axis=axis, keepdims=True)
 
     return y, backward
+
+
+def _below_largest(x: Array, axis: int) -> Array:
+    """x less its largest along `axis`. What is too far below it for the dtype is at −∞."""
+    with np.errstate(over="ignore"):
+        return x - x.max(axis=axis, keepdims=True, initial=-np.inf)
 
 
 @op

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..autograd import Array, op
+from ..autograd import op, unbroadcast
 
 
 @op
@@ -68,12 +68,21 @@ def divide(x, y):
 def power(x, y):
     """Power.   x, y (broadcastable) -> xʸ;   x > 0 where the gradient for y is wanted
 
-    dx = g y xʸ⁻¹ (0 where y is 0, at x = 0 too),  dy = g xʸ ln x
+    dx = g y xʸ⁻¹       0 where y is 0, at x = 0 too
+    dy = g xʸ ln x      0 where x is 0 and y at least 0: 0ʸ stays 0 as y grows
     """
     z = x**y
 
+    def dx(g):
+        constant = y == 0
+        return np.where(constant, 0, g) * y * x ** np.where(constant, 0, y - 1)
+
+    def dy(g):
+        constant = (x == 0) & (y >= 0)
+        return np.where(constant, 0, g) * z * np.log(np.where(constant, 1, x))
+
     def backward(g):
-        return lambda: g * y * x ** np.where(y == 0, 0, y - 1), lambda: g * z * np.log(x)
+        return lambda: dx(g), lambda: dy(g)
 
     return z, backward
 
@@ -163,15 +172,8 @@ def matmul(x, y):
         stack = np.broadcast_shapes(rows.shape[:-2], columns.shape[:-2])
         g = g.reshape(*stack, rows.shape[-2], columns.shape[-1])
         return (
-            lambda: _sum_leading(g @ columns.swapaxes(-1, -2), rows.shape).reshape(x.shape),
-            lambda: _sum_leading(rows.swapaxes(-1, -2) @ g, columns.shape).reshape(y.shape),
+            lambda: unbroadcast(g @ columns.swapaxes(-1, -2), rows.shape).reshape(x.shape),
+            lambda: unbroadcast(rows.swapaxes(-1, -2) @ g, columns.shape).reshape(y.shape),
         )
 
     return np.asarray(x @ y), backward
-
-
-def _sum_leading(g: Array, shape: tuple[int, ...]) -> Array:
-    """Sum a stack of matrices over the leading axes along which `shape` was broadcast."""
-    g = g.sum(axis=tuple(range(g.ndim - len(shape))))
-    stretched = tuple(i for i, n in enumerate(shape[:-2]) if n == 1 and g.shape[i] != 1)
-    return g.sum(axis=stretched, keepdims=True)

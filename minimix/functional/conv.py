@@ -11,6 +11,8 @@ As in all of deep learning, "convolution" does not flip the kernel: it is a cros
 
 from __future__ import annotations
 
+from math import prod
+
 import numpy as np
 
 from .. import kernels
@@ -27,6 +29,11 @@ def _check_bias(name: str, b: Array | None, channels: int) -> None:
         raise ValueError(f"{name}: b has shape {b.shape}; expected ({channels},)")
 
 
+def _rows(x: Array) -> Array:
+    """x (…, C) -> (M, C), empty or not."""
+    return x.reshape(prod(x.shape[:-1]), x.shape[-1])
+
+
 def _affine(name: str, x: Array, w: Array, b: Array | None):
     """x (…, K), w (K, C), b (C,) -> x w + b (…, C), and the way back."""
     if w.ndim != 2 or x.ndim < 1 or x.shape[-1] != w.shape[0]:
@@ -35,11 +42,11 @@ def _affine(name: str, x: Array, w: Array, b: Array | None):
             f"takes {w.shape[0] if w.ndim else 0}"
         )
     _check_bias(name, b, w.shape[1])
-    rows = x.reshape(-1, x.shape[-1])
+    rows = _rows(x)
     y = kernels.matmul(rows, w, b)
 
     def backward(g):
-        flat = g.reshape(-1, w.shape[1])
+        flat = _rows(g)
         return (
             lambda: kernels.matmul(flat, w.T).reshape(x.shape),
             lambda: kernels.matmul(rows.T, flat),
@@ -92,8 +99,8 @@ def depthwise_conv2d(x, w, b=None):
     Errors: ValueError, naming both, where x is no image, w not (k, k, C) or the channels differ.
     """
     _check_image("depthwise_conv2d", x)
-    if w.ndim != 3 or w.shape[0] != w.shape[1]:
-        raise ValueError(f"depthwise_conv2d: w has shape {w.shape}; expected (k, k, C)")
+    if w.ndim != 3 or w.shape[0] != w.shape[1] or len(w) == 0:
+        raise ValueError(f"depthwise_conv2d: w has shape {w.shape}; expected (k, k, C), k ≥ 1")
     if w.shape[2] != x.shape[3]:
         raise ValueError(f"depthwise_conv2d: x has {x.shape[3]} channels, w {w.shape[2]}")
     _check_bias("depthwise_conv2d", b, x.shape[3])
@@ -105,7 +112,7 @@ def depthwise_conv2d(x, w, b=None):
         return (
             lambda: kernels.depthwise_conv2d_dx(g, w),
             lambda: kernels.depthwise_conv2d_dw(x, g, len(w)),
-            None if b is None else lambda: kernels.channel_sum(g.reshape(-1, g.shape[-1])),
+            None if b is None else lambda: kernels.channel_sum(_rows(g)),
         )
 
     return y, backward
@@ -126,8 +133,8 @@ def patchify(x, w, b=None):
     Dosovitskiy et al. 2021, arXiv:2010.11929; Trockman & Kolter 2022, arXiv:2201.09792.
     """
     _check_image("patchify", x)
-    if w.ndim != 4 or w.shape[0] != w.shape[1]:
-        raise ValueError(f"patchify: w has shape {w.shape}; expected (p, p, C, D)")
+    if w.ndim != 4 or w.shape[0] != w.shape[1] or len(w) == 0:
+        raise ValueError(f"patchify: w has shape {w.shape}; expected (p, p, C, D), p ≥ 1")
     _, height, width, c = x.shape
     p, d = w.shape[0], w.shape[3]
     if c != w.shape[2]:
@@ -183,8 +190,10 @@ def conv2d(
     for option, value in {"stride": stride, "dilation": dilation, "groups": groups}.items():
         if not isinstance(value, (int, np.integer)) or value < 1:
             raise ValueError(f"conv2d: {option} is {value!r}; expected 1, 2, 3, …")
-    if w.ndim != 4:
-        raise ValueError(f"conv2d: w has shape {w.shape}; expected (k, l, C/groups, D)")
+    if w.ndim != 4 or 0 in w.shape[:2]:
+        raise ValueError(
+            f"conv2d: w has shape {w.shape}; expected (k, l, C/groups, D), k and l ≥ 1"
+        )
     (n, height, width, c), (k, l, _, d) = x.shape, w.shape
     if c % groups or d % groups or w.shape[2] != c // groups:
         raise ValueError(

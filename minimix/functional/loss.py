@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..autograd import Array, Tensor, op
+from .activation import log_softmax
 from .reduce import mean
 
 
@@ -71,15 +72,16 @@ def _cross_entropy(logits, targets):
 
         dlogits = g/N (p Σₖ q − q)          dq = −g/N log p
 
-    log p = z − ln Σ eᶻ with z the logits less their largest: stable at any size.
+    A class with q = 0 adds nothing, though its log p may be −∞: a masked logit, or one that is too
+    far below the largest for its dtype.
     """
-    n = len(logits)
-    shifted = logits - logits.max(axis=1, keepdims=True)
-    log_p = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-    loss = np.asarray(-(targets * log_p).sum() / n, logits.dtype)
+    log_p, _ = log_softmax.array(logits, axis=1)
+    n = logits.dtype.type(len(logits))
+    terms = np.multiply(targets, log_p, out=np.zeros_like(log_p), where=targets != 0)
+    loss = np.asarray(-terms.sum() / n)
 
     def backward(g):
-        scale = g / logits.dtype.type(n)
+        scale = g / n
         return (
             lambda: scale * (np.exp(log_p) * targets.sum(axis=1, keepdims=True) - targets),
             lambda: -scale * log_p,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import prod
+
 import numpy as np
 
 from .. import kernels
@@ -53,8 +55,8 @@ def batch_norm(
     for name, value in {"momentum": momentum, "eps": eps}.items():
         if not isinstance(value, (int, float, np.number)) or not 0 <= value <= 1:
             raise ValueError(f"batch_norm: {name} is {value!r}; expected a number from 0 to 1")
-    rows = x.reshape(-1, channels)
-    m = len(rows)
+    m = prod(x.shape[:-1])
+    rows = x.reshape(m, channels)
     if training:
         if m < 2:
             raise ValueError(
@@ -114,8 +116,8 @@ def layer_norm(x, gamma, beta, *, eps: float = 1e-5):
 
     Ba, Kiros & Hinton 2016, arXiv:1607.06450.
     """
-    if x.ndim == 0:
-        raise ValueError("layer_norm: x is a single number; expected (…, C)")
+    if x.ndim == 0 or x.shape[-1] == 0:
+        raise ValueError(f"layer_norm: x has shape {x.shape}; expected (…, C), C at least 1")
     for name, a in {"gamma": gamma, "beta": beta}.items():
         if a.shape != x.shape[-1:]:
             raise ValueError(

@@ -1,33 +1,42 @@
 """Reductions: sum, mean, max.
 
 `axis` is None (all axes), an int or a tuple of ints; `keepdims` keeps reduced axes with length 1.
+A single number has no axes, but 0 and −1 are taken for it, as NumPy and PyTorch take them.
 """
 
 from __future__ import annotations
 
 import numpy as np
+from numpy.lib.array_utils import normalize_axis_tuple
 
-from ..autograd import Array, op
-
-Axis = int | tuple[int, ...] | None
+from ..autograd import Array, Axis, op
 
 
-def _restore(g: Array, shape: tuple[int, ...], axis: Axis) -> Array:
-    """Give g its reduced axes back, with length 1, so that it broadcasts against `shape`."""
-    kept = np.ones(len(shape), bool)
-    kept[np.array(range(len(shape)) if axis is None else axis, int)] = False
-    return g.reshape([n if keep else 1 for n, keep in zip(shape, kept, strict=True)])
+def _axis(x: Array, axis: Axis) -> Axis:
+    return None if x.ndim == 0 and axis in (0, -1) else axis
+
+
+def _kept(x: Array, axis: Axis) -> tuple[int, ...]:
+    """The shape of x with length 1 where it is reduced: what broadcasts against x."""
+    reduced = range(x.ndim) if axis is None else normalize_axis_tuple(axis, x.ndim)
+    return tuple(1 if i in reduced else n for i, n in enumerate(x.shape))
+
+
+def _refuse_nothing(name: str, x: Array, kept: tuple[int, ...]) -> None:
+    if any(n == 0 and k == 1 for n, k in zip(x.shape, kept, strict=True)):
+        raise ValueError(f"{name}: x of shape {x.shape} is empty, and nothing has no {name}")
 
 
 @op
 def sum(x, *, axis: Axis = None, keepdims: bool = False):
-    """Sum over axes.   x (any shape) -> Σ x
+    """Sum over axes.   x (any shape) -> Σ x, 0 where there is nothing to add
 
     dx = g, copied back along the axes that were summed.
     """
+    axis = _axis(x, axis)
 
     def backward(g):
-        return np.broadcast_to(_restore(g, x.shape, axis), x.shape)
+        return np.broadcast_to(g.reshape(_kept(x, axis)), x.shape)
 
     return np.asarray(x.sum(axis=axis, keepdims=keepdims)), backward
 
@@ -37,12 +46,17 @@ def mean(x, *, axis: Axis = None, keepdims: bool = False):
     """Mean over axes.   x (any shape) -> Σ x / n, n numbers in each sum
 
     dx = g / n, copied back along the axes that were averaged.
+
+    Errors: ValueError where n is 0: nothing has no mean.
     """
+    axis = _axis(x, axis)
+    kept = _kept(x, axis)
+    _refuse_nothing("mean", x, kept)
     y = np.asarray(x.mean(axis=axis, keepdims=keepdims))
-    n = x.size // y.size if y.size else 1
+    n = x.dtype.type(x.size // (y.size or 1))
 
     def backward(g):
-        return np.broadcast_to(_restore(g / x.dtype.type(n), x.shape, axis), x.shape)
+        return np.broadcast_to((g / n).reshape(kept), x.shape)
 
     return y, backward
 
@@ -52,13 +66,18 @@ def max(x, *, axis: Axis = None, keepdims: bool = False):
     """Largest value over axes.   x (any shape) -> max x
 
     dx = g at the largest value, 0 elsewhere. Where several are equally large (a kink: no gradient
-    exists) they share g evenly.
+    exists) they share g evenly. What is not a number counts as largest.
+
+    Errors: ValueError where there is nothing to choose from.
     """
+    axis = _axis(x, axis)
+    kept = _kept(x, axis)
+    _refuse_nothing("max", x, kept)
     y = np.asarray(x.max(axis=axis, keepdims=keepdims))
 
     def backward(g):
-        largest = x == _restore(y, x.shape, axis)
+        largest = (x == y.reshape(kept)) | np.isnan(x)
         share = largest / largest.sum(axis=axis, keepdims=True)
-        return (_restore(g, x.shape, axis) * share).astype(x.dtype)
+        return (g.reshape(kept) * share).astype(x.dtype)
 
     return y, backward
