@@ -9,7 +9,7 @@
     optimizer.step()
 
 Importing it imports NumPy and nothing else; kernels are compiled when one is first called, and
-`mx.data` and `mx.train` are imported when they are first asked for.
+`mx.data`, `mx.train` and `mx.load_model` are imported when they are first asked for.
 """
 
 import importlib
@@ -27,6 +27,7 @@ from .version import __version__
 
 if TYPE_CHECKING:
     from . import data, train
+    from .train import load_model
 
 __all__ = [
     "SGD",
@@ -42,6 +43,7 @@ __all__ = [
     "fuse",
     "gradcheck",
     "kernels",
+    "load_model",
     "models",
     "nn",
     "no_grad",
@@ -55,6 +57,8 @@ def __getattr__(name: str) -> Any:
     """The rooms that need more than NumPy."""
     if name in ("data", "train"):
         return importlib.import_module(f"{__name__}.{name}")
+    if name == "load_model":
+        return importlib.import_module(f"{__name__}.train").load_model
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -46,7 +46,8 @@ print(json.dumps([before, mx.data.load.__name__, mx.train.__name__, mx.__version
     before, load, train, version, names = python(code)
     assert (before, load, train) == (False, "load", "minimix.train")
     assert version == importlib.metadata.version("minimix")
-    assert {"data", "train", "ConvMixer"} <= set(names)
+    assert {"data", "train", "load_model", "ConvMixer"} <= set(names)
+    assert minimix.load_model is minimix.train.load_model
     with pytest.raises(AttributeError, match="module 'minimix' has no attribute 'attic'"):
         _ = minimix.attic
 

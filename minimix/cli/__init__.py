@@ -2,48 +2,26 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Sequence
 
 from .. import kernels
-from ..errors import MinimixError
 from ..version import __version__
 from . import evaluate, gradcheck, lessons, predict, report, train
 from .parser import Parser, refuse
+from .process import guarded
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code: 0, 1 where it failed, 2 for wrong usage.
-
-    With MINIMIX_DEBUG=1 an error shows where it came from.
-    """
-    for stream in (sys.stdout, sys.stderr):  # a console that has no × shows ?
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="replace")
-    try:
-        code = _run(argv)
-        sys.stdout.flush()
-        return code
-    except SystemExit as end:  # argparse has helped, or refused
-        return int(end.code or 0)
-    except BrokenPipeError:  # whoever read the output has heard enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except (MinimixError, MemoryError, KeyboardInterrupt) as error:
-        if os.environ.get("MINIMIX_DEBUG") == "1":
-            raise
-        interrupted = isinstance(error, KeyboardInterrupt)
-        words = {
-            KeyboardInterrupt: "interrupted",
-            MemoryError: f"not enough memory: {error}; a smaller --batch-size needs less",
-        }
-        print(f"minimix: {words.get(type(error), error)}", file=sys.stderr)
-        return 130 if interrupted else 1
+    """Run one command; returns the exit code: 0, 1 where it failed, 2 for wrong usage."""
+    return guarded(lambda: _run(argv))
 
 
 def _run(argv: Sequence[str] | None) -> int:
-    parser = Parser(prog="minimix", description=f"minimix {__version__}: a ConvMixer to read whole")
+    parser = Parser(
+        prog="minimix",
+        description="Train, test and look at ConvMixers. "
+        "minimix COMMAND --help describes the options of a command.",
+    )
     parser.add_argument("--version", action="version", version=f"minimix {__version__}")
     parser.set_defaults(command=None)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", parser_class=Parser)

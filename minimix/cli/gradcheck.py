@@ -9,13 +9,13 @@ from .parser import command
 
 
 def add(commands: Any) -> None:
-    parser = command(commands, run, "gradcheck", "Hold every gradient against finite differences.")
-    parser.add_argument("operations", nargs="*", metavar="OP", help="only these (all)")
+    parser = command(commands, run, "gradcheck", "Check every gradient against finite differences.")
+    parser.add_argument("operations", nargs="*", metavar="OP", help="operations to check (all)")
     parser.add_argument(
         "--backend",
         choices=("numpy", "numba", "both"),
         default="both",
-        help="whose kernels to check (both)",
+        help="which kernels to check (both)",
     )
 
 

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
-from .parser import command
+from .parser import command, path
 
 
 def add(commands: Any) -> None:
     parser = command(
-        commands, run, "lessons", "Copy the lessons to a folder of yours and open them."
+        commands, run, "lessons", "Copy the lessons to a folder and open them in JupyterLab."
     )
-    parser.add_argument("folder", nargs="?", type=Path, metavar="DIR", help="(minimix-lessons)")
-    parser.add_argument("--check", action="store_true", help="say which exercises are solved")
-    parser.add_argument("--no-open", action="store_true", help="copy only")
+    parser.add_argument(
+        "folder", nargs="?", type=path, metavar="DIR", help="where to (minimix-lessons)"
+    )
+    parser.add_argument("--check", action="store_true", help="show which exercises are solved")
+    parser.add_argument("--no-open", action="store_true", help="only copy them")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import math
+import re
 from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
 from typing import Any, NoReturn
+
+from .. import files
+from ..errors import MinimixError
+from ..train.config import Config, option
+
+SETTINGS = {f.name for f in fields(Config)}
 
 
 class Parser(argparse.ArgumentParser):
-    """An ArgumentParser that answers a mistake with one line."""
+    """An ArgumentParser that answers a mistake in one line."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(
@@ -17,7 +27,14 @@ class Parser(argparse.ArgumentParser):
         )
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+        self.exit(2, f"{self.prog}: {translated(message)} (see {self.prog} --help)\n")
+
+
+def translated(message: str) -> str:
+    """The library's words in those of the command line: `batch_size` becomes --batch-size."""
+    return re.sub(
+        r"`(\w+)`", lambda m: option(m[1]) if m[1] in SETTINGS else m[0], message
+    ).replace("\n", " ")
 
 
 def refuse(parser: Parser, argument: str) -> NoReturn:
@@ -38,18 +55,45 @@ def command(
     return parser
 
 
+# ------------------------------------------------------------------ types of arguments
+
+
 def whole(text: str) -> int:
     try:
         return int(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"expected a whole number, not {text!r}") from None
+        raise argparse.ArgumentTypeError(f"expected a whole number, not {text!r:.40}") from None
 
 
 def number(text: str) -> float:
     try:
         return float(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"expected a number, not {text!r}") from None
+        raise argparse.ArgumentTypeError(f"expected a number, not {text!r:.40}") from None
+
+
+def seconds(text: str) -> float:
+    value = number(text)
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"expected a number of seconds from 0 up, not {text!r}")
+    return value
+
+
+def count(text: str) -> int:
+    value = whole(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"expected at least 1, not {text}")
+    return value
+
+
+def path(text: str) -> Path:
+    """A path, with ~ expanded: not every shell does it in --out=~/run."""
+    if not text:
+        raise argparse.ArgumentTypeError("expected a path, not an empty one")
+    try:
+        return files.expand(text)
+    except MinimixError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def print_line(line: str) -> None:

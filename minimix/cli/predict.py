@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 from typing import Any
 
 from .. import kernels
-from .parser import command, whole
+from .parser import command, count, path
 
 
 def add(commands: Any) -> None:
-    parser = command(commands, run, "predict", "Say what is in a picture.")
-    parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="of any size")
+    parser = command(commands, run, "predict", "Classify pictures.")
+    parser.add_argument("images", nargs="+", type=path, metavar="IMAGE", help="of any size")
     parser.add_argument(
-        "--model", type=Path, metavar="RUN", help="run folder or file (the model in this package)"
+        "--model",
+        type=path,
+        metavar="RUN",
+        help="run folder or model file (the model that comes with minimix)",
     )
-    parser.add_argument("--top", type=whole, default=3, metavar="N", help="classes to print (3)")
     parser.add_argument(
-        "--explain", type=Path, metavar="FILE", help="save a picture of what the layers see"
+        "--top", type=count, default=3, metavar="N", help="how many classes to print (3)"
+    )
+    parser.add_argument(
+        "--explain", type=path, metavar="FILE", help="save a picture of what the layers see"
     )
 
 
@@ -28,12 +32,10 @@ def run(args: argparse.Namespace) -> int:
     from ..autograd import Tensor, no_grad
     from ..data import normalize, pictures
     from ..errors import DataError
-    from ..train.saved import load_model
+    from ..train.trained import load_model
 
-    if args.top < 1:
-        args.parser.error(f"--top is {args.top}; expected at least 1")
     if args.explain and len(args.images) > 1:
-        args.parser.error(f"--explain draws one image, but {len(args.images)} are given")
+        args.parser.error(f"--explain takes one image, but {len(args.images)} are given")
     model, facts = load_model(args.model)
     names = facts["data"]["class_names"]
     failed = 0

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
-from .parser import command, print_line
+from .parser import command, path, print_line
 
 
 def add(commands: Any) -> None:
     parser = command(
-        commands, run, "report", "Write a page about a run, or about several to compare."
+        commands, run, "report", "Write an HTML page about a run, or comparing several runs."
     )
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folder")
+    parser.add_argument("runs", nargs="+", type=path, metavar="RUN", help="run folder")
     parser.add_argument(
         "--out",
-        type=Path,
+        type=path,
         metavar="FILE",
-        help="the HTML file (report.html in the run's folder; of several, in this one)",
+        help="the HTML file (report.html in the run folder; for several runs, in this folder)",
     )
 
 

@@ -9,26 +9,26 @@ import platform
 import shlex
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import kernels
+from .. import files, kernels
 from ..errors import DiskError, MinimixError
 from ..train.config import PRESETS, Config, option
 from ..version import __version__
-from .parser import command, number, print_line, whole
+from .parser import command, number, path, print_line, seconds, translated, whole
 from .results import print_test
 
 if TYPE_CHECKING:
     from ..data import Dataset
 
-
 SECTIONS = {  # by the first setting of each
-    "data": "what is learned from",
-    "hidden_dim": "the network",
-    "crop": "what happens to an image before it is learned from",
-    "epochs": "how it is learned",
+    "data": "Data",
+    "hidden_dim": "Network",
+    "crop": "Augmentation of the training images",
+    "epochs": "Optimization",
 }
 
 
@@ -37,30 +37,33 @@ def add(commands: Any) -> None:
         commands,
         run,
         "train",
-        "Train a ConvMixer, by default on CIFAR-10 for ten minutes.",
-        epilog="In parentheses: the setting of the preset laptop; then what others set it to.",
+        "Train a ConvMixer; by default on CIFAR-10, for ten minutes.",
+        epilog="Defaults are in parentheses: that of the preset laptop, then those of other "
+        "presets\nwhere they differ.",
     )
-    group: Any = parser.add_argument_group("the run")
-    group.add_argument("--preset", choices=PRESETS, help="the recipe that options change (laptop)")
+    group: Any = parser.add_argument_group("Run")
     group.add_argument(
-        "--out", type=Path, metavar="RUN", help="folder to write to (runs/PRESET-NUMBER)"
+        "--preset", choices=PRESETS, help="the recipe to start from; options change it (laptop)"
+    )
+    group.add_argument(
+        "--out", type=path, metavar="RUN", help="the run folder to write to (runs/PRESET-NUMBER)"
     )
     group.add_argument(
         "--resume",
         nargs="?",
-        type=Path,
-        const=Path(),
+        type=path,
+        const=True,
         metavar="RUN",
-        help="go on with the run in this folder, or in --out",
+        help="continue the run in this folder, or in --out",
     )
     group.add_argument(
         "--save-every",
-        type=number,
+        type=seconds,
         default=60.0,
         metavar="SECONDS",
-        help="time between checkpoints; one follows each epoch in any case (60)",
+        help="time between checkpoints; there is one after each epoch in any case (60)",
     )
-    group.add_argument("--quiet", action="store_true", help="print the result and nothing before")
+    group.add_argument("--quiet", action="store_true", help="print the final result only")
     for f in fields(Config):
         if f.name in SECTIONS:
             group = parser.add_argument_group(SECTIONS[f.name])
@@ -76,70 +79,75 @@ def add(commands: Any) -> None:
 
 
 def _help(name: str) -> str:
-    """What a setting means, and what it is in each preset."""
-    laptop, *others = ((preset, getattr(config, name)) for preset, config in PRESETS.items())
-    values = [f"{laptop[1]}", *(f"{preset} {v}" for preset, v in others if v != laptop[1])]
+    """What a setting means, and its value in each preset."""
+    shown = {True: "on", False: "off"}
+    values = {preset: getattr(config, name) for preset, config in PRESETS.items()}
+    words = {k: shown[v] if isinstance(v, bool) else str(v) for k, v in values.items()}
+    default = words.pop("laptop")
+    others = "".join(f"; {preset}: {word}" for preset, word in words.items() if word != default)
     help = next(f.metadata["help"] for f in fields(Config) if f.name == name)
-    return f"{help} ({'; '.join(values)})".replace("%", "%%")
+    return translated(f"{help} ({default}{others})").replace("%", "%%")
 
 
 def run(args: argparse.Namespace) -> int:
     from ..data import load
     from ..kernels.threads import get_num_threads
-    from ..train import Run, loop
+    from ..runs import RunFolder
+    from ..train import TrainingState, loop
     from ..train.interrupt import Interrupted
     from ..train.progress import clock
-    from ..train.saved import config_of
+    from ..train.trained import config_of
 
     given = {f.name: getattr(args, f.name) for f in fields(Config) if hasattr(args, f.name)}
     config = _checked(args, lambda: replace(PRESETS[args.preset or "laptop"], **given))
     say: Callable[[str], None] = (lambda line: None) if args.quiet else print_line
 
-    with Run(_run_folder(args), say) as run:
+    with RunFolder(_run_folder(args), say) as folder:
+        resume = f"minimix train --resume {shlex.quote(str(folder.path))}"
         if args.resume is not None:
-            if run.found is None:
-                raise MinimixError(f"{run.folder} holds no checkpoint; begin without --resume")
-            if run.model.exists():
-                say(f"{run.folder} is trained to its end: minimix evaluate {run.folder}")
+            if folder.checkpoint is None:
+                raise MinimixError(f"{folder.path} holds no checkpoint; start without --resume")
+            if folder.finished():
+                say(f"{folder.path} has been trained to the end: minimix evaluate {folder.path}")
                 return 0
-            config = replace(config_of(run.found[1]), **given)
-        elif run.found is not None:
+            began = config_of(folder.checkpoint.facts)
+            config = _checked(args, lambda: replace(began, **given))
+        elif folder.begun:
             raise MinimixError(
-                f"{run.folder} holds a run already; go on with it, minimix train --resume "
-                f"{run.folder}, or choose another --out"
+                f"{folder.path} holds a run already; continue it with {resume}, "
+                "or choose another --out"
             )
         data = load(config.data, say=say)
-        _checked(args, lambda: config.check_data(data))
+        _checked(args, lambda: config.check_data(config.limited(data)))
         config = replace(
             config,
             data=_where(config.data, data),  # so that a resumed run does not look elsewhere
             threads=config.threads or get_num_threads(),
         )
-
-        model = config.model(data.n_classes)
+        state = TrainingState.build(config, data, folder.checkpoint)
         say(f"data   {data.name}, {data.source}")
-        say(f"model  {config.name}, {model.n_parameters():,} parameters")
-        say(f"run    {run.folder}, seed {config.seed}, {config.threads} threads")
-        if run.found is None:
-            run.describe(_about(config))
-        else:
-            say(f"going on from {run.saved}")
+        say(f"model  {config.name}, {state.model.n_parameters():,} parameters")
+        say(f"run    {folder.path}, seed {config.seed}, {config.threads} threads")
+        if folder.saved:
+            say(f"resuming from {folder.saved}")
+        folder.describe(_about(config))
         try:
-            test = loop.train(config, data, run, save_every=args.save_every, quiet=args.quiet)
+            test = loop.train(state, folder, save_every=args.save_every, quiet=args.quiet)
         except Interrupted as stop:
-            print_line(f"stopped, and saved; go on with: minimix train --resume {run.folder}")
+            with suppress(OSError):  # of a terminal that was closed
+                print_line(f"stopped, and saved; continue with: {resume}")
             return 128 + stop.signal
         except DiskError as error:
-            way = f"; {run.saved} is whole: make room, then minimix train --resume {run.folder}"
-            raise MinimixError(f"{error}{way if run.saved else ''}") from error
-        say(f"trained for {clock(run.seconds())}")
+            way = f"; once the disk works again, continue with: {resume}" if folder.saved else ""
+            raise MinimixError(f"{error}{way}") from error
+        say(f"trained for {clock(folder.seconds)}")
         print_test(test, data)
-        print(f"checkpoint {run.model}")
+        print(f"checkpoint {folder.model}")
     return 0
 
 
 def _checked(args: argparse.Namespace, make: Callable[[], Any]) -> Any:
-    """What `make` gives; its ValueError is a mistake in an option, and ends with 2."""
+    """What `make` gives; its ValueError is a mistake in an option, and ends with exit code 2."""
     try:
         return make()
     except ValueError as error:
@@ -152,14 +160,14 @@ def _run_folder(args: argparse.Namespace) -> Path:
         if args.out is not None:
             return args.out
         numbered = (Path("runs", f"{args.preset or 'laptop'}-{n}") for n in itertools.count(1))
-        return next(folder for folder in numbered if not folder.exists())
-    folder = args.out if args.resume == Path() else args.resume
+        return next(folder for folder in numbered if not os.path.lexists(folder))
+    folder = args.out if args.resume is True else args.resume
     if folder is None or args.out not in (None, folder):
         args.parser.error("--resume takes one run folder: --resume RUN, or --resume --out RUN")
     if args.preset is not None:
         args.parser.error("--preset cannot change a run that is resumed: it keeps its settings")
-    if not folder.is_dir():
-        raise MinimixError(f"there is no run folder {folder} to go on with")
+    if not os.path.isdir(folder):
+        raise MinimixError(f"there is no run folder {folder} to resume")
     return folder
 
 
@@ -167,11 +175,11 @@ def _where(given: str, data: Dataset) -> str:
     """What a resumed run is to load: the set that was found, or the same path from anywhere."""
     if given in ("auto", "cifar10", "shapes10"):
         return data.name
-    return str(Path(given).expanduser().absolute())
+    return os.path.abspath(files.expand(given))
 
 
 def _about(config: Config) -> dict[str, Any]:
-    """For run.json: what someone who wants to do it again needs to know."""
+    """For run.json: what someone needs to know to run it again."""
     import numpy as np
 
     return {

@@ -12,7 +12,7 @@ import numpy as np
 from ..autograd import Array
 from ..errors import CheckpointError, DataError
 from ..models import ConvMixer
-from ..train.saved import config_of, load_model
+from ..train.trained import config_of, load_model
 from .mistakes import Mistake, find_data, worst_mistakes
 from .run_log import RunLog, read
 

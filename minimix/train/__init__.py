@@ -1,8 +1,9 @@
-"""Training: the loop, what it writes down, and how it is picked up again."""
+"""Training: the settings, the loop, the test, and trained models."""
 
 from .config import PRESETS, Config
 from .evaluation import Evaluation, evaluate
 from .loop import train
-from .run import Run
+from .state import TrainingState
+from .trained import load_model
 
-__all__ = ["PRESETS", "Config", "Evaluation", "Run", "evaluate", "train"]
+__all__ = ["PRESETS", "Config", "Evaluation", "TrainingState", "evaluate", "load_model", "train"]

@@ -1,4 +1,4 @@
-"""Where a training that stopped being finite went wrong first."""
+"""Where training stopped being finite, and what usually helps."""
 
 from __future__ import annotations
 
@@ -11,21 +11,20 @@ from .. import functional as F
 from ..autograd import Array, Tensor
 from ..errors import DivergenceError
 from ..nn import Module, observe
-from .state import State
+from .config import Config
 
 
-def diverged(state: State, x: Array, targets: Array, saved: Path | None) -> DivergenceError:
-    """The error to raise: which step, what went first, the last good checkpoint, what may help."""
-    where = first_not_finite(state.model, x, targets, state.config.label_smoothing)
-    clip = "" if state.config.clip_norm else " or --clip-norm 1"
+def divergence(config: Config, when: str, what: str, saved: Path | None) -> DivergenceError:
+    """The error to raise: when and where, the last good checkpoint, what may help."""
+    clip = "" if config.clip_norm else ", or `clip_norm` 1,"
     return DivergenceError(
-        f"diverged at step {state.step + 1}: {where} is not finite; the last good checkpoint is "
-        f"{saved}; a smaller --lr (it was {state.config.lr:g}){clip} usually helps"
+        f"training diverged {when}: {what} is not finite; the last good checkpoint is {saved}; "
+        f"a smaller `lr` (it is {config.lr:g}){clip} usually helps"
     )
 
 
 def first_not_finite(model: Module, x: Array, targets: Array, label_smoothing: float = 0.0) -> str:
-    """Take the step again, looking at all that it passes; the first that is not finite, in words.
+    """Take the step again, looking at everything on the way, and name the first not finite.
 
     In the order of a step: the images, the parameters, the layers' outputs, the loss, then the
     gradients from the last layer back to the first.

@@ -1,15 +1,20 @@
-"""Ctrl-C as a request: the first is noted, the second stops at once."""
+"""Signals that ask training to stop: it finishes its step and saves before it does."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
 from typing import Any, Self
 
+SIGNALS = [
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+]
+
 
 class Interrupted(Exception):
-    """A training was asked to stop, and has saved everything.   signal: which signal asked"""
+    """Training was asked to stop, and has saved everything.   signal: which signal asked"""
 
     def __init__(self, signal: int) -> None:
         super().__init__(signal)
@@ -19,8 +24,9 @@ class Interrupted(Exception):
 class Interrupt:
     """Inside its `with` block, `signal` is the number of the signal that asked to stop, or 0.
 
-    Looks out for SIGINT (Ctrl-C) and SIGTERM. Outside the main thread, where Python hears no
-    signals, it changes nothing.
+    Those are SIGINT (Ctrl-C), SIGTERM and SIGHUP (the terminal was closed), unless the process was
+    started with the signal ignored, as `nohup` does. A second Ctrl-C stops at once. Outside the
+    main thread, where Python receives no signals, nothing is changed.
     """
 
     def __init__(self) -> None:
@@ -29,8 +35,9 @@ class Interrupt:
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._note)
+            for number in SIGNALS:
+                if signal.getsignal(number) not in (signal.SIG_IGN, None):
+                    self._before[number] = signal.signal(number, self._note)
         return self
 
     def __exit__(self, *_exception: object) -> None:
@@ -44,7 +51,9 @@ class Interrupt:
 
     def _note(self, number: int, _frame: Any) -> None:
         if self.signal:
-            raise KeyboardInterrupt
+            if number == signal.SIGINT:
+                raise KeyboardInterrupt
+            return
         self.signal = number
-        # Not print: the signal may have come in the middle of one.
-        os.write(2, b"\nfinishing this step, then saving; Ctrl-C again stops at once\n")
+        with contextlib.suppress(OSError):  # not print: the signal may have come during one
+            os.write(2, b"\nfinishing this step, then saving; Ctrl-C again stops at once\n")

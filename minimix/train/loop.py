@@ -9,56 +9,53 @@ import numpy as np
 
 from .. import functional as F
 from ..autograd import Tensor
-from ..data import Dataset, Loader
+from ..data import Loader
 from ..fuse import fuse
 from ..kernels.threads import set_num_threads
-from ..optim import WeightAverage, clip_grad_norm
-from .config import Config
-from .divergence import diverged
+from ..optim import clip_grad_norm
+from ..runs import RunFolder
+from .divergence import divergence, first_not_finite
 from .evaluation import Evaluation, evaluate
 from .interrupt import Interrupt
+from .metrics import TrainingLog
 from .progress import Progress
-from .record import Record
-from .run import Run
-from .state import State
-from .whitening import whiten
+from .state import Tally, TrainingState
 
 
 def train(
-    config: Config, data: Dataset, run: Run, *, save_every: float = 60.0, quiet: bool = False
+    state: TrainingState, run: RunFolder, *, save_every: float = 60.0, quiet: bool = False
 ) -> Evaluation:
-    """Train as `config` says, from where `run` was last saved, or else from the beginning.
+    """Train from `state` to the last epoch of its settings.
 
-    save_every  seconds from one checkpoint to the next; one follows each epoch in any case
-    quiet       whether to leave out the bar and the lines
+    state       a new one, or the one in `run.checkpoint`; it is changed
+    run         where logs and checkpoints go
+    save_every  seconds between checkpoints; one follows each epoch in any case
+    quiet       whether to leave out the progress bar and the lines
 
-    Returns the test of the last epoch. Errors: DivergenceError where something stops being finite,
-    CheckpointError where the disk refuses or what was saved is of another model or data set,
-    Interrupted where a signal asked to stop and everything has been saved.
+    Returns the test of the last epoch. Errors: DivergenceError where something is no longer finite,
+    DiskError where the disk refuses, CheckpointError where the logs were changed since the
+    checkpoint, Interrupted where a signal asked to stop and everything has been saved.
     """
+    config, data, model, optimizer = state.config, state.data, state.model, state.optimizer
+    images, labels, average = data.train_images, data.train_labels, state.average
     if config.threads:
         set_num_threads(config.threads)
-    data = config.limited(data)
-    images, labels = data.train_images, data.train_labels
-
-    model = config.model(data.n_classes)
-    if config.whiten:
-        whiten(model, images, config.seed)
-    optimizer = config.optimizer_of(model)
-    average = WeightAverage(model, config.ema) if config.ema else None
-    state = State(config, data, model, optimizer, average)
-    run.restore(state)
-
     fast = fuse(model)  # the same parameters, fewer passes over memory
     learning_rate = config.learning_rate(config.epochs * state.n_steps)
     averaged = average.applied if average else nullcontext
 
+    def save() -> None:
+        state.check_finite(run.saved)
+        run.save(state.step, state.arrays(), state.facts())
+
     def test_now(last: bool) -> Evaluation:
+        mirror = last and config.mirror
         with averaged():
-            return evaluate(
-                fast, data.test_images, data.test_labels, data.n_classes,
-                mirror=last and config.mirror,
-            )  # fmt: skip
+            return evaluate(fast, data.test_images, data.test_labels, data.n_classes, mirror=mirror)
+
+    run.rewind()
+    if run.saved is None:  # so that there is always a checkpoint, and a full disk is noticed now
+        save()
 
     test = None
     with (
@@ -66,7 +63,7 @@ def train(
         Interrupt() as interrupt,
         Progress(config.epochs * len(images), state.images_seen, quiet) as progress,
     ):
-        record = Record(run, state, progress)
+        log = TrainingLog(run, state, progress)
         for epoch in range(state.epoch, config.epochs):
             batches = Loader(
                 images,
@@ -86,22 +83,32 @@ def train(
                 loss.backward()
                 norm = clip_grad_norm(model.parameters(), config.clip_norm or math.inf)
                 if not math.isfinite(loss.item() + norm):
-                    raise diverged(state, x, targets, run.saved)
+                    what = first_not_finite(model, x, targets, config.label_smoothing)
+                    raise divergence(config, f"at step {state.step + 1}", what, run.saved)
                 optimizer.step()
                 if average and state.step % config.ema_every == 0:
                     average.update()
 
-                record.step(epoch, logits, targets, loss, norm)
+                # Mixed images have several labels: the largest target is theirs.
+                label = targets if targets.ndim == 1 else targets.argmax(axis=1)
+                correct = int((logits.array.argmax(axis=1) == label).sum())
+                state.tally.add(len(x), loss.item(), correct)
+                log.step(epoch, len(x), loss.item(), correct, norm)
                 if state.step % state.n_steps and (interrupt.signal or run.unsaved() > save_every):
-                    run.save(state)
+                    save()
                     interrupt.obey()
 
             test = test_now(last=epoch == config.epochs - 1)
-            record.epoch(epoch, test)
-            run.save(state)
+            if not math.isfinite(test.loss):
+                when = f"in the test after epoch {epoch + 1}"
+                raise divergence(config, when, "the loss", run.saved)
+            line = log.epoch(epoch, test)
+            state.tally = Tally()
+            save()
+            progress.say(line)
             interrupt.obey()
 
     test = test or test_now(last=True)  # a run that was stopped between its last epoch and here
     with averaged():
-        run.finish(state, test.accuracy)
+        run.finish(model.state_dict(), {**state.description(), "test_accuracy": test.accuracy})
     return test

@@ -1,4 +1,4 @@
-"""Everything that a training changes: what a checkpoint has to hold, and no more.
+"""Everything that training changes: what a checkpoint has to hold, and no more.
 
 The order of the images and what augmentation does to them follow from seed, epoch and index, so
 there is no random generator whose state could be lost.
@@ -6,19 +6,24 @@ there is no random generator whose state could be lost.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
 
 from ..autograd import Array
 from ..data import Dataset
 from ..errors import CheckpointError
 from ..models import ConvMixer
 from ..optim import Optimizer, WeightAverage
+from ..runs import Checkpoint
 from ..version import __version__
-from .config import Config, option
+from .config import Config
+from .divergence import divergence
+from .whitening import whiten
 
-MAY_CHANGE = ("data", "threads")  # settings that name where, not what
+MAY_CHANGE = ("data", "threads")  # settings that say where, not what
 
 
 @dataclass
@@ -30,7 +35,7 @@ class Tally:
     correct: int = 0
 
     def add(self, images: int, loss: float, correct: int) -> None:
-        """Another step's images, their mean loss, and how many of them were classified right."""
+        """Add a batch: how many images, their mean loss, and how many were classified correctly."""
         self.images += images
         self.loss += loss * images
         self.correct += correct
@@ -45,7 +50,7 @@ class Tally:
 
 
 @dataclass
-class State:
+class TrainingState:
     """The parts that change, how they go into a checkpoint and come out again."""
 
     config: Config
@@ -55,6 +60,28 @@ class State:
     average: WeightAverage | None
     tally: Tally = field(default_factory=Tally)
 
+    @classmethod
+    def build(cls, config: Config, data: Dataset, checkpoint: Checkpoint | None = None) -> Self:
+        """The state before the first step, or the one in a checkpoint.
+
+        data  the whole data set; of it is used what `config` says
+
+        Errors: ValueError where the network cannot be trained on these images (`check_data`),
+        CheckpointError where the checkpoint is of other settings, another data set or model.
+        """
+        data = config.limited(data)
+        config.check_data(data)
+        if checkpoint:
+            _check_same(config, data, checkpoint)
+        model = config.model(data.n_classes)
+        if config.whiten and checkpoint is None:
+            whiten(model, data.train_images, config.seed)
+        average = WeightAverage(model, config.ema) if config.ema else None
+        state = cls(config, data, model, config.optimizer_of(model), average)
+        if checkpoint:
+            state._restore(checkpoint)
+        return state
+
     @property
     def step(self) -> int:
         """Steps taken since the beginning."""
@@ -62,7 +89,7 @@ class State:
 
     @property
     def n_steps(self) -> int:
-        """Steps of an epoch; the last batch may be smaller."""
+        """Steps per epoch; the last batch may be smaller."""
         return -(-len(self.data.train_images) // self.config.batch_size)
 
     @property
@@ -83,51 +110,62 @@ class State:
         }
 
     def facts(self) -> dict[str, Any]:
-        """The rest, as JSON can say it."""
-        return {**described(self.config, self.data), "step": self.step, "tally": asdict(self.tally)}
+        """The rest, as JSON can express it."""
+        return {**self.description(), "tally": asdict(self.tally)}
 
-    def restore(self, arrays: Mapping[str, Array], facts: Mapping[str, Any]) -> None:
-        """Take over what `arrays` and `facts` gave.
+    def description(self) -> dict[str, Any]:
+        """What one has to know beside the weights to use them: settings, classes, versions."""
+        return {
+            "version": __version__,
+            "config": asdict(self.config),
+            "data": {
+                "name": self.data.name,
+                "class_names": list(self.data.class_names),
+                "image_size": list(self.data.train_images.shape[1:3]),
+                "sha256": self.data.fingerprint,
+            },
+        }
 
-        CheckpointError where they are of other settings, another data set or another model.
-        """
-        for name, mine in asdict(self.config).items():
-            begun = facts["config"].get(name)
-            if name not in MAY_CHANGE and mine != begun:
-                raise CheckpointError(
-                    f"{option(name)} is {mine}, but this run was begun with {begun}; "
-                    "leave it out, or start another run"
-                )
-        if self.data.fingerprint != facts["data"]["sha256"]:
-            raise CheckpointError(
-                f"the data set {self.data.name} ({self.data.source}) has sha256 "
-                f"{self.data.fingerprint[:12]}…, this run was begun with {facts['data']['name']}, "
-                f"{facts['data']['sha256'][:12]}…; name that one with --data"
-            )
-        try:
-            for part, owner in self._parts().items():
-                start = part + "."
-                owner.load_state_dict(
-                    {k.removeprefix(start): a for k, a in arrays.items() if k.startswith(start)}
-                )
-        except ValueError as error:
-            raise CheckpointError(f"the checkpoint is of another model: {error}") from error
-        self.tally = Tally(**facts["tally"])
+    def check_finite(self, saved: Path | None) -> None:
+        """Raise DivergenceError unless every array is finite, so that one can resume from it."""
+        for name, array in self.arrays().items():
+            if not np.isfinite(array).all():
+                raise divergence(self.config, f"after step {self.step}", name, saved)
 
     def _parts(self) -> dict[str, Any]:
         parts = {"model": self.model, "optimizer": self.optimizer, "average": self.average}
         return {part: owner for part, owner in parts.items() if owner is not None}
 
+    def _restore(self, checkpoint: Checkpoint) -> None:
+        try:
+            for part, owner in self._parts().items():
+                start = part + "."
+                arrays = checkpoint.arrays.items()
+                owner.load_state_dict(
+                    {k.removeprefix(start): a for k, a in arrays if k.startswith(start)}
+                )
+            self.tally = Tally(**checkpoint.facts["tally"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(f"{checkpoint.path} is of another model: {error}") from error
 
-def described(config: Config, data: Dataset) -> dict[str, Any]:
-    """What has to be known beside the weights to use them: settings, classes, versions."""
-    return {
-        "version": __version__,
-        "config": asdict(config),
-        "data": {
-            "name": data.name,
-            "class_names": list(data.class_names),
-            "image_size": list(data.train_images.shape[1:3]),
-            "sha256": data.fingerprint,
-        },
-    }
+
+def _check_same(config: Config, data: Dataset, checkpoint: Checkpoint) -> None:
+    """Raise CheckpointError where a checkpoint was made with other settings or another data set."""
+    try:
+        began, learned = checkpoint.facts["config"], checkpoint.facts["data"]
+        name, digest = learned["name"], learned["sha256"]
+        for key, mine in asdict(config).items():
+            if key not in MAY_CHANGE and mine != began.get(key):
+                raise CheckpointError(
+                    f"`{key}` is {mine}, but this run was begun with {began.get(key)}; "
+                    "leave it out, or start another run"
+                )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(
+            f"{checkpoint.path} lacks its settings or its data set ({error}); start another run"
+        ) from error
+    if data.fingerprint != digest:
+        raise CheckpointError(
+            f"the data set {data.name} ({data.source}) has sha256 {data.fingerprint[:12]}…, this "
+            f"run was begun with {name}, {digest[:12]}…; name that one as `data`"
+        )

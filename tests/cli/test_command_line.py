@@ -125,7 +125,7 @@ def test_resume(minimix, trained):
     for way in (["--resume", trained], ["--resume", "--out", trained]):
         code, out, err = minimix("train", *way)
         assert (code, err) == (0, "")
-    assert "trained to its end" in out
+    assert "has been trained to the end" in out
     assert open_lines(trained / "metrics.jsonl") == before
 
 
@@ -245,7 +245,7 @@ def test_predict_any_size(minimix, trained, picture):
 
 
 def test_predict_with_the_model_that_minimix_comes_with(minimix, picture):
-    from minimix.train.saved import BUNDLED
+    from minimix.train.trained import BUNDLED
 
     (weights,) = BUNDLED.glob("*.safetensors")
     assert weights.stat().st_size <= 1_500_000
@@ -271,8 +271,8 @@ def test_predict_refuses(minimix, trained, picture, tmp_path):
     for arguments, code, words in [
         (["nowhere.png"], 1, "cannot read nowhere.png"),
         ([trained / "run.json"], 1, "no picture"),
-        ([picture, "--top", "0"], 2, "--top is 0"),
-        ([picture, picture, "--explain", "x.png"], 2, "--explain draws one image"),
+        ([picture, "--top", "0"], 2, "--top: expected at least 1, not 0"),
+        ([picture, picture, "--explain", "x.png"], 2, "--explain takes one image"),
         ([], 2, "IMAGE"),
     ]:
         got, _, err = minimix("predict", *arguments, "--model", trained)

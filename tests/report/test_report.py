@@ -17,7 +17,7 @@ from minimix.data import normalize, shapes10
 from minimix.errors import CheckpointError
 from minimix.report import report
 from minimix.report.mistakes import worst_mistakes
-from minimix.train.saved import load_model
+from minimix.train.trained import load_model
 
 
 def page_of(*folders, say=lambda line: None):

@@ -13,12 +13,12 @@ import tiny_training
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
-from tiny_training import CONFIG, STEPS, results, run_to_end
+from tiny_training import STEPS, results, run_to_end
 
 from minimix.errors import CheckpointError, DiskError
-from minimix.train import Run, train
-from minimix.train.checkpoint import DamagedError, load, save
-from minimix.train.saved import load_model
+from minimix.runs import RunFolder
+from minimix.runs.checkpoint import DamagedError, load, save
+from minimix.train import TrainingState, load_model
 
 SOME = {"a": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.array(7, np.int64)}
 
@@ -36,7 +36,8 @@ SOME = {"a": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.array(7, np.i
 def test_what_is_saved_is_loaded(tmp_path_factory, some, facts):
     path = tmp_path_factory.mktemp("some") / "x.safetensors"
     save(path, some, facts)
-    loaded, loaded_facts = load(path)
+    found = load(path)
+    loaded, loaded_facts = found.arrays, found.facts
     assert loaded.keys() == some.keys()
     for name, array in some.items():
         assert loaded[name].dtype == array.dtype
@@ -47,7 +48,7 @@ def test_what_is_saved_is_loaded(tmp_path_factory, some, facts):
 def test_arrays_of_any_strides_are_written_in_c_order(tmp_path):
     a = np.arange(12, dtype=np.float32).reshape(3, 4)
     save(tmp_path / "x", {"t": a.T, "step": a[:, ::2], "backwards": a[::-1]}, {})
-    loaded, _ = load(tmp_path / "x")
+    loaded = load(tmp_path / "x").arrays
     np.testing.assert_array_equal(loaded["t"], a.T)
     np.testing.assert_array_equal(loaded["step"], a[:, ::2])
     np.testing.assert_array_equal(loaded["backwards"], a[::-1])
@@ -86,7 +87,7 @@ def test_a_safetensors_file_of_somebody_else(tmp_path):
     save_file(SOME, tmp_path / "x")
     with pytest.raises(CheckpointError, match="not written by minimix"):
         load(tmp_path / "x")
-    with pytest.raises(CheckpointError, match="cannot read"):
+    with pytest.raises(CheckpointError, match="there is no file"):
         load(tmp_path / "nowhere")
 
 
@@ -121,7 +122,7 @@ def test_the_model_is_the_average_of_weights(tmp_path):
     from_file, _ = load_model(tmp_path / "model.safetensors")
     (tmp_path / "model.safetensors").unlink()
     from_checkpoint, _ = load_model(tmp_path)
-    newest, _ = load(tmp_path / "checkpoint-00000015.safetensors")
+    newest = load(tmp_path / "checkpoint-00000015.safetensors").arrays
     for name, array in model.state_dict().items():
         np.testing.assert_array_equal(array, from_file.state_dict()[name])
         np.testing.assert_array_equal(array, from_checkpoint.state_dict()[name])
@@ -132,13 +133,13 @@ def test_the_model_is_the_average_of_weights(tmp_path):
 
 
 def test_two_at_once(tmp_path):
-    with Run(tmp_path):
+    with RunFolder(tmp_path):
         with pytest.raises(CheckpointError, match=rf"in use by process {os.getpid()}"):
-            Run(tmp_path)
+            RunFolder(tmp_path)
         program = [sys.executable, tiny_training.__file__, str(tmp_path), "60"]
         other = subprocess.run(program, capture_output=True, text=True)
         assert "is in use by process" in other.stderr
-    with Run(tmp_path):  # and free again
+    with RunFolder(tmp_path):  # and free again
         pass
 
 
@@ -146,27 +147,27 @@ def test_the_lock_of_a_killed_process_is_none(tmp_path):
     program = [sys.executable, tiny_training.__file__, str(tmp_path), "0", "fsync", "9"]
     assert subprocess.run(program).returncode != 0
     assert (tmp_path / ".lock").read_text().strip().isdigit()
-    with Run(tmp_path) as run:
-        assert run.found
+    with RunFolder(tmp_path) as run:
+        assert run.checkpoint
 
 
 def test_nothing_is_left_of_a_run_that_never_began(tmp_path):
-    with pytest.raises(ZeroDivisionError), Run(tmp_path / "a" / "b"):
+    with pytest.raises(ZeroDivisionError), RunFolder(tmp_path / "a" / "b"):
         raise ZeroDivisionError
     assert not list(tmp_path.iterdir())
 
 
 def test_what_was_there_before_stays(tmp_path):
     (tmp_path / "run.json").write_text("somebody's")
-    with pytest.raises(ZeroDivisionError), Run(tmp_path):
+    with pytest.raises(ZeroDivisionError), RunFolder(tmp_path):
         raise ZeroDivisionError
     assert [p.name for p in tmp_path.iterdir()] == ["run.json"]
 
 
 def test_an_output_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(CheckpointError, match=r"cannot write to .*--out"):
-        Run(tmp_path / "file" / "run")
+    with pytest.raises(DiskError, match=r"cannot write to .*: Not a directory"):
+        RunFolder(tmp_path / "file" / "run")
 
 
 def test_a_disk_that_fills_up(tmp_path, monkeypatch):
@@ -197,8 +198,8 @@ def test_a_real_limit_on_the_disk(tmp_path):
     limited = (
         "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (1500, 1500));"
         f"sys.path.insert(0, {str(Path(__file__).parent)!r});"
-        "from pathlib import Path; from minimix.train.run import Lines;"
-        f"lines = Lines(Path({str(tmp_path / 'lines')!r}))\n"
+        "from pathlib import Path; from minimix.runs.log import Log;"
+        f"lines = Log(Path({str(tmp_path / 'lines')!r}))\n"
         "for step in range(1000): lines.write({'step': step})"
     )
     result = subprocess.run([sys.executable, "-c", limited], capture_output=True, text=True)
@@ -210,18 +211,15 @@ def test_a_real_limit_on_the_disk(tmp_path):
 def test_non_finite_weights_are_never_saved(tmp_path, monkeypatch):
     from minimix.errors import DivergenceError
 
-    plain_save = Run.save
+    plain_check = TrainingState.check_finite
 
-    def spoilt_save(run, state):
+    def spoil_and_check(state, saved):
         if state.step == 10:
             state.model.head.weight.array[3] = np.inf
-        plain_save(run, state)
+        plain_check(state, saved)
 
-    monkeypatch.setattr(Run, "save", spoilt_save)
-    with (
-        Run(tmp_path) as run,
-        pytest.raises(
-            DivergenceError, match=r"after step 10 model\.head\.weight .*00005\.safetensors"
-        ),
+    monkeypatch.setattr(TrainingState, "check_finite", spoil_and_check)
+    with pytest.raises(
+        DivergenceError, match=r"after step 10: model\.head\.weight .*00005\.safetensors"
     ):
-        train(CONFIG, tiny_training.dataset(), run, quiet=True)
+        run_to_end(tmp_path)

@@ -8,8 +8,8 @@ import pytest
 from minimix import kernels
 from minimix.data import cifar10, load
 from minimix.fuse import fuse
-from minimix.train import PRESETS, Run, evaluate, train
-from minimix.train.saved import load_model
+from minimix.runs import RunFolder
+from minimix.train import PRESETS, TrainingState, evaluate, load_model, train
 
 PLACE = cifar10.find(os.environ["MINIMIX_DATA"]) if os.environ.get("MINIMIX_DATA") else None
 
@@ -24,8 +24,8 @@ def test_it_learns_cifar10(tmp_path, monkeypatch):
     """Twice over 20,000 images. Chance is 10 %; a linear model stays at about 40 %."""
     monkeypatch.delenv("MINIMIX_BACKEND")
     config = replace(PRESETS["laptop"], epochs=2, limit_train=20_000, limit_test=2_000)
-    with kernels.backend("numba"), Run(tmp_path) as run:
-        test = train(config, load(str(PLACE)), run)
+    with kernels.backend("numba"), RunFolder(tmp_path) as run:
+        test = train(TrainingState.build(config, load(str(PLACE))), run)
     assert test.accuracy > 0.45
 
 

@@ -14,8 +14,9 @@ from tiny_training import CONFIG, STEPS, results, run_to_end
 
 from minimix import kernels
 from minimix.errors import CheckpointError
-from minimix.train import Run, loop, train
-from minimix.train.checkpoint import load, save
+from minimix.runs import RunFolder
+from minimix.runs.checkpoint import load, save
+from minimix.train import loop
 from minimix.train.interrupt import Interrupted
 
 
@@ -34,14 +35,14 @@ class Stop(Exception):
 def begin_and_stop(folder, monkeypatch, step, config=CONFIG):
     """Train with a checkpoint after each step, and end right after the one of `step`."""
 
-    def restless_save(run, state):
-        plain_save(run, state)
-        if state.step == step:
+    def restless_save(run, at, arrays, facts):
+        plain_save(run, at, arrays, facts)
+        if at == step:
             raise Stop
 
-    plain_save = Run.save
+    plain_save = RunFolder.save
     with monkeypatch.context() as patch:
-        patch.setattr(Run, "save", restless_save)
+        patch.setattr(RunFolder, "save", restless_save)
         with pytest.raises(Stop):
             run_to_end(folder, config, save_every=0)
 
@@ -100,9 +101,9 @@ def test_killed_again_and_again(tmp_path, uninterrupted, seed):
 def forget(folder: Path, change) -> None:
     """Let `change` spoil the newest checkpoint, and write it again as if nothing were wrong."""
     path = max(folder.glob("checkpoint-*"))
-    arrays, facts = load(path)
-    change(arrays, facts)
-    save(path, arrays, facts)
+    found = load(path)
+    change(found.arrays, found.facts)
+    save(path, found.arrays, found.facts)
 
 
 def zero(start):
@@ -176,9 +177,9 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(
     path.write_bytes(content[:shortened])
 
     said = []
-    with Run(tmp_path, said.append) as run:
+    with RunFolder(tmp_path) as run:
         assert run.saved == tmp_path / "checkpoint-00000006.safetensors"
-        train(CONFIG, tiny_training.dataset(), run, quiet=True)
+    run_to_end(tmp_path, say=said.append)
     assert len(said) == 1
     assert "checkpoint-00000007.safetensors is damaged" in said[0]
     assert not path.exists()  # nor does it count as one of the last three
@@ -191,7 +192,7 @@ def test_where_all_are_damaged_nothing_is_touched(tmp_path, monkeypatch):
         path.write_bytes(b"nothing")
     before = {p: p.read_bytes() for p in tmp_path.iterdir() if p.name != ".lock"}
     with pytest.raises(CheckpointError, match="no checkpoint that is whole"):
-        Run(tmp_path, say=lambda line: None)
+        RunFolder(tmp_path, say=lambda line: None)
     assert before == {p: p.read_bytes() for p in tmp_path.iterdir() if p.name != ".lock"}
 
 
@@ -209,18 +210,15 @@ def test_a_run_keeps_its_settings(tmp_path, monkeypatch, setting, value):
 
 def test_other_data_are_noticed_and_the_checkpoint_is_kept(tmp_path, monkeypatch, uninterrupted):
     begin_and_stop(tmp_path, monkeypatch, step=3)
-    with (
-        Run(tmp_path) as run,
-        pytest.raises(CheckpointError, match=r"data set tiny .* begun with tiny"),
-    ):
-        train(CONFIG, tiny_training.dataset(seed=1), run, quiet=True)
+    with pytest.raises(CheckpointError, match=r"data set tiny .* begun with tiny"):
+        run_to_end(tmp_path, data=tiny_training.dataset(seed=1))
     run_to_end(tmp_path)
     assert results(tmp_path) == uninterrupted
 
 
 def test_a_checkpoint_of_another_format(tmp_path, monkeypatch):
     begin_and_stop(tmp_path, monkeypatch, step=3)
-    monkeypatch.setattr("minimix.train.checkpoint.FORMAT", 2)
+    monkeypatch.setattr("minimix.runs.checkpoint.FORMAT", 2)
     with pytest.raises(CheckpointError, match="format 1, this minimix reads format 2"):
         run_to_end(tmp_path)
 
@@ -237,15 +235,15 @@ def test_a_checkpoint_of_another_network(tmp_path, monkeypatch):
 
 def signalled(monkeypatch, step, times, number=signal.SIGINT):
     """Let the signal come during this step."""
-    plain_step = loop.Record.step
+    plain_step = loop.TrainingLog.step
 
-    def interrupted_step(record, *args):
-        plain_step(record, *args)
-        if record.state.step == step:
+    def interrupted_step(log, *args):
+        plain_step(log, *args)
+        if log.state.step == step:
             for _ in range(times):
                 signal.raise_signal(number)
 
-    monkeypatch.setattr(loop.Record, "step", interrupted_step)
+    monkeypatch.setattr(loop.TrainingLog, "step", interrupted_step)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

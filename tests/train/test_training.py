@@ -99,8 +99,8 @@ def test_senseless_settings_are_named():
         limits = f.metadata["limits"]
         for limit, bound in limits.items():
             wrong = bound + 1 if limit == "most" else bound if limit in "above below" else bound - 1
-            option = "--" + f.name.replace("_", "-")
-            with pytest.raises(ValueError, match=rf"{option} is {wrong}; expected .* {bound}"):
+            words = rf"`{f.name}` is {wrong}; expected .*{bound:,}"
+            with pytest.raises(ValueError, match=words):
                 Config(**{f.name: wrong})
         if limits and f.type == "float":
             with pytest.raises(ValueError, match="nan"):
@@ -108,8 +108,13 @@ def test_senseless_settings_are_named():
         if f.metadata["choices"]:
             with pytest.raises(ValueError, match=f.metadata["choices"][0]):
                 Config(**{f.name: "nonsense"})
-    for text in ("3", "2,12,4", "two,three", "2,-1", "2,31"):
-        with pytest.raises(ValueError, match="randaugment"):
+        for value in (None, [3], "3" if f.type != "str" else 3, True if f.type != "bool" else 1):
+            with pytest.raises(ValueError, match=f"`{f.name}` is .*; expected a value of type"):
+                Config(**{f.name: value})
+    with pytest.raises(ValueError, match=r"`depth` is 2.5; expected a value of type int"):
+        Config(depth=2.5)
+    for text in ("3", "2,12,4", "two,three", "2,-1", "2,31", "99999,5", "2,", ""):
+        with pytest.raises(ValueError, match=r"`randaugment` is .*at most 20 operations"):
             Config(randaugment=text)
 
 
@@ -177,8 +182,7 @@ def test_divergence_stops_with_step_layer_checkpoint_and_advice(tmp_path, monkey
     assert "step 8" in message
     assert "stem.0 (Patchify)" in message
     assert "checkpoint-00000005.safetensors" in message
-    assert "--lr" in message
-    assert "--clip-norm 1" in message
+    assert "a smaller `lr` (it is 0.01), or `clip_norm` 1," in message
     assert "\n" not in message
 
 

@@ -9,12 +9,14 @@ write, fsync or replace; "any" counts the calls of all.
 import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from minimix.data import Dataset
-from minimix.train import Config, Evaluation, Run, train
+from minimix.runs import RunFolder
+from minimix.train import Config, Evaluation, TrainingState, train
 
 CONFIG = Config(
     hidden_dim=8,
@@ -44,10 +46,17 @@ def dataset(seed: int = 0) -> Dataset:
     return Dataset("tiny", images[:90], labels[:90], images[90:], labels[90:], ("a", "b", "c", "d"))
 
 
-def run_to_end(folder: Path, config: Config = CONFIG, save_every: float = 60.0) -> Evaluation:
-    """Begin, or go on with, the training in this folder."""
-    with Run(folder, say=lambda line: None) as run:
-        return train(config, dataset(), run, save_every=save_every, quiet=True)
+def run_to_end(
+    folder: Path,
+    config: Config = CONFIG,
+    save_every: float = 60.0,
+    data: Dataset | None = None,
+    say: Callable[[str], None] = lambda line: None,
+) -> Evaluation:
+    """Begin, or resume, the training in this folder."""
+    with RunFolder(folder, say) as run:
+        state = TrainingState.build(config, data or dataset(), run.checkpoint)
+        return train(state, run, save_every=save_every, quiet=True)
 
 
 def results(folder: Path) -> dict[str, bytes]:

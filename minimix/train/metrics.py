@@ -1,66 +1,55 @@
-"""What is written down of a training, step by step: for the eye, and for the report.
+"""What is logged of a training, step by step, for the eye and for the report.
 
-`metrics.jsonl` gets what follows from the seed, `timing.jsonl` what the clock said, so that the
-first is the same bytes whenever the same training is done again.
+Nothing here changes what is trained or saved.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from typing import Any
 
 import numpy as np
 
-from ..autograd import Array, Tensor
-from ..errors import DivergenceError
+from ..autograd import Array
 from ..nn import Module
+from ..runs import RunFolder
 from .evaluation import Evaluation
 from .progress import Progress
-from .run import Run
-from .state import State, Tally
+from .state import TrainingState
 
 
-class Record:
-    """Tells a run's two files and the progress bar of every step and every epoch."""
+class TrainingLog:
+    """Writes every step and every epoch to the run folder, and tells the progress bar."""
 
-    def __init__(self, run: Run, state: State, progress: Progress) -> None:
+    def __init__(self, run: RunFolder, state: TrainingState, progress: Progress) -> None:
         self.run, self.state, self.progress = run, state, progress
         self.clock = time.perf_counter()
 
-    def step(self, epoch: int, logits: Tensor, targets: Array, loss: Tensor, norm: float) -> None:
-        """A step has been taken: what came of its batch, and the gradient's norm before clipping.
+    def step(self, epoch: int, images: int, loss: float, correct: int, norm: float) -> None:
+        """A step has been taken.
 
-        Accuracy is the share of images whose largest logit is at their largest target.
+        images, loss, correct  of its batch: how many, the mean loss, how many classified correctly
+        norm                   of the gradient, before clipping
         """
-        n, tally = len(targets), self.state.tally
-        labels = targets if targets.ndim == 1 else targets.argmax(axis=1)
-        correct = int((logits.array.argmax(axis=1) == labels).sum())
-        tally.add(n, loss.item(), correct)
         self.run.metrics.write(
             {
                 "kind": "step",
                 "step": self.state.step,
                 "epoch": epoch + 1,
-                "loss": loss.item(),
-                "accuracy": correct / n,
+                "loss": loss,
+                "accuracy": correct / images,
                 "lr": self.state.optimizer.lr,
                 "grad_norm": norm,
             }
         )
         seconds = self._lap()
-        self._time({"seconds": seconds, "images_per_s": n / seconds})
-        self.progress.step(n, tally.mean_loss, tally.accuracy)
+        self.run.time(self.state.step, seconds=seconds, images_per_s=images / seconds)
+        tally = self.state.tally
+        self.progress.step(images, tally.mean_loss, tally.accuracy)
 
-    def epoch(self, epoch: int, test: Evaluation) -> None:
-        """An epoch is over and its test done. Begins a new tally."""
-        if not math.isfinite(test.loss):
-            raise DivergenceError(
-                f"the test loss after epoch {epoch + 1} is {test.loss}, although the training loss "
-                f"was finite; the last good checkpoint is {self.run.saved}; "
-                "a smaller --lr or --clip-norm 1 usually helps"
-            )
-        tally, self.state.tally = self.state.tally, Tally()
+    def epoch(self, epoch: int, test: Evaluation) -> str:
+        """An epoch is over and its test done. Returns a line about it."""
+        tally = self.state.tally
         mirrored = {} if test.mirrored is None else {"mirrored_accuracy": test.mirrored}
         self.run.metrics.write(
             {
@@ -77,8 +66,8 @@ class Record:
                 **layer_norms(self.state.model),
             }
         )
-        self._time({"test_seconds": self._lap()})
-        self.progress.say(
+        self.run.time(self.state.step, test_seconds=self._lap())
+        return (
             f"epoch {epoch + 1:>3}/{self.state.config.epochs}"
             f"   train loss {tally.mean_loss:.3f}, {100 * tally.accuracy:5.2f} %"
             f"   test loss {test.loss:.3f}, {100 * test.accuracy:5.2f} %"
@@ -88,10 +77,6 @@ class Record:
         """Seconds since it was last asked."""
         before, self.clock = self.clock, time.perf_counter()
         return self.clock - before
-
-    def _time(self, line: dict[str, Any]) -> None:
-        rounded = {key: round(value, 6) for key, value in line.items()}
-        self.run.timing.write({"step": self.state.step, **rounded})
 
 
 def layer_norms(model: Module) -> dict[str, dict[str, float]]:

@@ -1,0 +1,16 @@
+"""The run folder: its files, their formats, its lock. Nobody else knows the names of its files.
+
+    RUN/run.json                         the command, the settings, the versions; for a reader
+    RUN/metrics.jsonl                    one line per step and per epoch; the same for the same seed
+    RUN/timing.jsonl                     how long each step and each test took
+    RUN/checkpoint-00000390.safetensors  everything needed to resume; the last three are kept
+    RUN/model.safetensors                the trained weights, once training has ended
+    RUN/.lock                            held by the process that trains
+
+It stores arrays, and facts that JSON can express; what they mean is the business of `train`.
+"""
+
+from .checkpoint import Checkpoint
+from .folder import RunFolder, read_weights
+
+__all__ = ["Checkpoint", "RunFolder", "read_weights"]

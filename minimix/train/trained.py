@@ -1,0 +1,55 @@
+"""A trained model, built again from what was saved of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ..errors import CheckpointError
+from ..models import ConvMixer
+from ..runs import read_weights
+from .config import Config
+
+BUNDLED = Path(__file__).parent.parent / "models" / "weights"  # what minimix comes with
+
+
+def load_model(path: Path | str | None = None) -> tuple[ConvMixer, dict[str, Any]]:
+    """The model in a run folder or a file, and the facts that were saved with it.
+
+    path  a model file or a checkpoint; a run folder, of which the trained weights are taken, or
+          while it is still being trained those of its newest checkpoint; None for the model that
+          comes with minimix
+
+    The weights are the averaged ones where there is an average. The model is in evaluation mode.
+    The facts: "version", "config" (the settings, for `Config`) and "data", which has the data set's
+    "name", "class_names", "image_size" (height, width) and "sha256".
+
+    Errors: CheckpointError where there is no model, or it is damaged or of another version.
+    """
+    if path is None:
+        path = next(iter(sorted(BUNDLED.glob("*.safetensors"))), None)
+        if path is None:
+            raise CheckpointError("this minimix comes without a trained model; name a run")
+    found = read_weights(Path(path))
+    config = config_of(found.facts)
+    try:
+        data = found.facts["data"]
+        model = config.model(len(data["class_names"]))
+        model.load_state_dict(found.weights)
+        size = data["image_size"]
+        if len(size) != 2 or not all(isinstance(n, int) and n > 0 for n in size):
+            raise ValueError(f"its images have the size {size}")
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise CheckpointError(f"{found.path} holds no model of its settings: {error}") from error
+    return model.eval(), found.facts
+
+
+def config_of(facts: dict[str, Any]) -> Config:
+    """The settings that were saved. Errors: CheckpointError where this version has others."""
+    try:
+        return Config(**facts["config"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"the settings are those of minimix {facts.get('version', '(unknown)')}, "
+            f"which this version does not understand: {error}"
+        ) from error
