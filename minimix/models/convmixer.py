@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 
 from ..autograd import Tensor
@@ -14,11 +16,14 @@ from ..nn import (
     Module,
     Patchify,
     PointwiseConv2d,
+    ReLU,
     Residual,
     Sequential,
 )
 from ..nn.init import Seed
 from ..nn.layers import positive
+
+ACTIVATIONS: dict[str, type[Module]] = {"gelu": GELU, "relu": ReLU}
 
 
 class ConvMixer(Module):
@@ -32,13 +37,15 @@ class ConvMixer(Module):
     hidden_dim    h, the channels all the way through
     depth         d, the number of blocks
     kernel_size   k of the depthwise convolutions
-    patch_size    p of the patch embedding; H and W must be divisible by it, and may be anything
-                  that is
-    n_classes     how many logits
+    patch_size    p of the patch embedding; H and W may be any multiples of it
+    n_classes     the number of logits
+    in_channels   C, the channels of the images
+    activation    "gelu", or "relu" as in the released ConvMixer-768/32
+    rng           a NumPy Generator, a seed, or None for a fresh one
 
-    Errors: ValueError, naming the argument, where one of these is no whole number in its range;
-    from a call, naming both, where an image is not divisible into patches or has other
-    channels than in_channels.
+    Errors: ValueError, naming the argument, where one of these is not in its range; from a call,
+    naming both, where an image is not divisible into patches or has other channels than
+    in_channels; TypeError where it has another precision than the weights.
 
     Trockman & Kolter 2022, arXiv:2201.09792. Names in the state dict are those of timm.
     """
@@ -52,6 +59,7 @@ class ConvMixer(Module):
         n_classes: int = 1000,
         *,
         in_channels: int = 3,
+        activation: Literal["gelu", "relu"] = "gelu",
         rng: Seed = None,
     ) -> None:
         positive(
@@ -64,11 +72,14 @@ class ConvMixer(Module):
         )
         if not isinstance(depth, (int, np.integer)) or depth < 0:
             raise ValueError(f"ConvMixer: depth is {depth!r}; expected a whole number, 0 or more")
+        if activation not in ACTIVATIONS:
+            raise ValueError(f"ConvMixer: activation is {activation!r}; it can be 'gelu' or 'relu'")
         super().__init__()
         rng = np.random.default_rng(rng)
+        Activation = ACTIVATIONS[activation]
         self.stem = Sequential(
             Patchify(in_channels, hidden_dim, patch_size, rng=rng),
-            GELU(),
+            Activation(),
             BatchNorm(hidden_dim),
         )
         self.blocks = Sequential(
@@ -77,12 +88,12 @@ class ConvMixer(Module):
                     Residual(
                         Sequential(
                             DepthwiseConv2d(hidden_dim, kernel_size, rng=rng),
-                            GELU(),
+                            Activation(),
                             BatchNorm(hidden_dim),
                         )
                     ),
                     PointwiseConv2d(hidden_dim, hidden_dim, rng=rng),
-                    GELU(),
+                    Activation(),
                     BatchNorm(hidden_dim),
                 )
                 for _ in range(depth)

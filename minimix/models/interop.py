@@ -1,100 +1,259 @@
 """State dicts of the PyTorch world, transposed at the door.
 
-PyTorch keeps images as (N, C, H, W) and weights as (out, in, k, k); here channels come last. The
-names are timm's here too, so what is left to do is to rename the two older spellings of the
-authors' code and to transpose:
+PyTorch keeps images as (N, C, H, W) and weights with outputs first; here channels come last. The
+layer that a weight belongs to says what it looks like there:
 
-    stem       (h, C, p, p)  <->  (p, p, C, h)
-    depthwise  (h, 1, k, k)  <->  (k, k, h)
-    pointwise  (h, h, 1, 1)  <->  (h, h), in before out
-    head       (n, h)        <->  (h, n)
+                       here                 PyTorch
+    Linear             (K, C)               (C, K)
+    PointwiseConv2d    (K, C)               (C, K, 1, 1)
+    DepthwiseConv2d    (k, k, C)            (C, 1, k, k)
+    Patchify           (p, p, C, D)         (D, C, p, p)
+    Conv2d             (k, k, C/g, D)       (D, C/g, k, k)
+
+Vectors are the same in both, and so are names; those of ConvMixer are timm's. The authors' code
+numbers the layers of one Sequential instead.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from ..autograd import Array
+from ..autograd import Array, Tensor
+from ..nn import BatchNorm, Conv2d, DepthwiseConv2d, Linear, Module, Patchify, PointwiseConv2d, ReLU
+from .convmixer import ConvMixer
+
+Turn = Callable[[Array], Array]
+
+# How a weight is turned to PyTorch's layout, and back.
+WEIGHTS: dict[type[Module], tuple[Turn, Turn]] = {
+    Linear: (lambda w: w.T, lambda w: w.T),
+    PointwiseConv2d: (lambda w: w.T[:, :, None, None], lambda w: w[:, :, 0, 0].T),
+    DepthwiseConv2d: (
+        lambda w: w.transpose(2, 0, 1)[:, None],
+        lambda w: w[:, 0].transpose(1, 2, 0),
+    ),
+    Patchify: (lambda w: w.transpose(3, 2, 0, 1), lambda w: w.transpose(2, 3, 1, 0)),
+    Conv2d: (lambda w: w.transpose(3, 2, 0, 1), lambda w: w.transpose(2, 3, 1, 0)),
+}
+PREFIXES = ("module.", "_orig_mod.", "model.")  # of DataParallel, torch.compile and Lightning
+COUNTERS = ("num_batches_tracked", "n_averaged")  # of batch norms, and of averaged models
+RELU_SIZES = {(768, 32, 7, 7)}  # h, d, k, p of the released weights that are not of GELU
 
 
-def from_torch(state: Mapping[str, Any]) -> dict[str, Array]:
-    """A PyTorch ConvMixer's state dict (timm's or the authors' names) as minimix's.
+class _Entry(NamedTuple):
+    """An array of a model: its shapes here and in PyTorch, and the ways there and back."""
 
-    Values are arrays or tensors. `num_batches_tracked` is dropped, `module.` in front is taken
-    off. Errors: ValueError naming the first key that no ConvMixer has, or its shape.
+    shape: tuple[int, ...]
+    torch_shape: tuple[int, ...]
+    to_torch: Turn
+    from_torch: Turn
+
+
+def from_torch(
+    state: Mapping[str, Any],
+    model: Module | None = None,
+    *,
+    activation: Literal["gelu", "relu"] | None = None,
+) -> dict[str, Array]:
+    """A PyTorch state dict in minimix's layout, for `load_state_dict`.
+
+        model.load_state_dict(from_torch(torch.load("weights.pt"), model))
+
+    state       tensors or arrays by name, or {"state_dict": …} around them. Prefixes `module.`,
+                `_orig_mod.` and `model.` are taken off, and the counters `num_batches_tracked` and
+                `n_averaged` left out; float16 and bfloat16 become float32
+    model       the model that the weights are for, with PyTorch's names; left out, a ConvMixer of
+                the sizes that the state dict shows. ConvMixer's names may be timm's or the authors'
+    activation  what a ConvMixer's weights were trained with. Only ConvMixer-768/32 with kernels
+                and patches of 7 needs it, unless `model` has ReLU: a state dict does not say, and
+                the released weights of this size are of ReLU, those of the others of GELU
+
+    Returns copies, in the order of the model. Errors: ValueError naming the first key that is not
+    part of the model or has another shape; where the activation is needed, or is not the model's.
+    What is missing is named by `load_state_dict`.
     """
-    plain = {key.removeprefix("module."): value for key, value in state.items()}
-    numbers = [int(n) for n in (key.partition(".")[0] for key in plain) if n.isdigit()]
-    depth = max(numbers, default=5) - 5  # the authors' head is layer 5 + d
+    arrays = _renamed(_arrays(state), model)
+    sizes = _sizes({key: array.shape for key, array in arrays.items()})
+    if model is None or isinstance(model, ConvMixer):
+        _check_activation(model, sizes, activation)
+    model = model or _convmixer("from_torch", sizes)
+    entries = _entries("from_torch", model)
+    for key, array in arrays.items():
+        expected = entries[key].torch_shape if key in entries else None
+        _check("from_torch", key, array.shape, expected, model)
     return {
-        ours: _channels_last(ours, _numpy(value))
-        for key, value in plain.items()
-        if not key.endswith("num_batches_tracked")
-        for ours in [_timm_name(key, depth)]
+        key: np.array(entry.from_torch(arrays[key]), order="C")
+        for key, entry in entries.items()
+        if key in arrays
     }
 
 
-def to_torch(state: Mapping[str, Array]) -> dict[str, Array]:
-    """minimix's state dict as timm's, in arrays; the inverse of `from_torch`.
+def to_torch(state: Mapping[str, Array], model: Module | None = None) -> dict[str, Array]:
+    """minimix's state dict in PyTorch's layout; the inverse of `from_torch`.
 
-    Each batch norm gets a `num_batches_tracked` of 0, which PyTorch asks for.
+        theirs.load_state_dict({k: torch.tensor(v) for k, v in to_torch(state, model).items()})
+
+    model  the model that `state` is of; left out, a ConvMixer of the sizes that `state` shows
+
+    Returns copies. Each batch norm gets a `num_batches_tracked` of 0, which PyTorch asks for.
+    Errors: ValueError naming the first key that is not part of the model, has another shape, or
+    whose layout in PyTorch is not known.
     """
+    arrays = {key: _array("to_torch", key, value) for key, value in state.items()}
+    if model is None:
+        sizes = _sizes({key: array.shape[::-1] for key, array in arrays.items()})
+        model = _convmixer("to_torch", sizes)
+    entries = _entries("to_torch", model)
+    norms = {name for name, module in model.named_modules() if isinstance(module, BatchNorm)}
     result: dict[str, Array] = {}
-    for key, value in state.items():
-        result[key] = np.ascontiguousarray(_channels_first(key, np.asarray(value)))
-        if key.endswith("running_var"):
-            result[key.replace("running_var", "num_batches_tracked")] = np.zeros((), np.int64)
+    for key, array in arrays.items():
+        _check("to_torch", key, array.shape, entries[key].shape if key in entries else None, model)
+        result[key] = np.array(entries[key].to_torch(array), order="C")
+        layer, _, name = key.rpartition(".")
+        if name == "running_var" and layer in norms:
+            counter = f"{layer}.num_batches_tracked" if layer else "num_batches_tracked"
+            result[counter] = np.zeros((), np.int64)
     return result
 
 
-def _numpy(value: Any) -> Array:
-    return np.asarray(value.detach().cpu().numpy() if hasattr(value, "detach") else value)
+# ---- what a model has
 
 
-def _timm_name(key: str, depth: int) -> str:
+def _entries(who: str, model: Module) -> dict[str, _Entry]:
+    modules = dict(model.named_modules())
+    entries = {}
+    for key, array in model.state_dict().items():
+        layer, _, name = key.rpartition(".")
+        kinds = type(modules[layer]).__mro__
+        there, back = next((WEIGHTS[kind] for kind in kinds if kind in WEIGHTS), (None, None))
+        if array.ndim < 2:
+            there = back = np.asarray  # a vector
+        if there is None or back is None or (array.ndim > 1 and name != "weight"):
+            raise ValueError(
+                f"{who}: {key!r} of shape {array.shape} is part of a {kinds[0].__name__}, whose "
+                "layout in PyTorch is not known here"
+            )
+        entries[key] = _Entry(array.shape, there(array).shape, there, back)
+    return entries
+
+
+def _sizes(shapes: Mapping[str, tuple[int, ...]]) -> tuple[int, ...] | None:
+    """(h, d, k, p, n, C) of the ConvMixer that has such arrays; None where none has.
+
+    shapes  in PyTorch's order, or our own backwards: the same, as far as it matters here
+    """
+    stem, head = shapes.get("stem.0.weight", ()), shapes.get("head.weight", ())
+    numbers = [int(key.split(".")[1]) for key in shapes if re.match(r"blocks\.\d+\.", key)]
+    depthwise = shapes.get("blocks.0.0.fn.0.weight", () if numbers else (1,))
+    if len(stem) != 4 or len(head) != 2 or not depthwise:
+        return None
+    (h, c, p, _), n, k = stem, head[0], depthwise[-1]
+    return h, max(numbers, default=-1) + 1, k, p, n, c
+
+
+def _convmixer(who: str, sizes: tuple[int, ...] | None) -> ConvMixer:
+    if sizes is None:
+        raise ValueError(
+            f"{who}: these are not the weights of a ConvMixer; for another model, give it as well: "
+            f"{who}(state, model)"
+        )
+    return ConvMixer(*sizes[:5], in_channels=sizes[5])
+
+
+def _check(
+    who: str, key: str, shape: tuple[int, ...], expected: tuple[int, ...] | None, model: Module
+) -> None:
+    owner = f"this {type(model).__name__}"
+    if expected is None:
+        raise ValueError(f"{who}: {key!r} of shape {shape} is not part of {owner}")
+    if shape != expected:
+        raise ValueError(f"{who}: {key!r} has shape {shape}; {owner} has {expected} there")
+
+
+def _check_activation(
+    model: ConvMixer | None, sizes: tuple[int, ...] | None, activation: str | None
+) -> None:
+    """Refuse weights of ReLU for a model of GELU, or the other way round."""
+    has_relu = model is not None and any(isinstance(m, ReLU) for _, m in model.named_modules())
+    if activation is None and not has_relu and sizes and sizes[:4] in RELU_SIZES:
+        raise ValueError(
+            "from_torch: the released weights of ConvMixer-768/32 were trained with ReLU, which a "
+            "state dict does not say. Make the model with activation='relu', or, if these are "
+            "other weights, say from_torch(…, activation='gelu')"
+        )
+    if activation not in (None, "gelu", "relu"):
+        raise ValueError(f"from_torch: activation is {activation!r}; it can be 'gelu' or 'relu'")
+    if model is not None and activation not in (None, "relu" if has_relu else "gelu"):
+        raise ValueError(
+            f"from_torch: the weights were trained with {activation!r}, but this "
+            f"{type(model).__name__} was not made with activation={activation!r}"
+        )
+
+
+# ---- what a state dict of PyTorch holds
+
+
+def _arrays(state: Mapping[str, Any]) -> dict[str, Array]:
+    if not isinstance(state, Mapping):
+        raise TypeError(
+            f"from_torch: state is a {type(state).__name__}; expected a state dict, as "
+            "model.state_dict() returns it"
+        )
+    inside = state.get("state_dict")
+    state = inside if isinstance(inside, Mapping) else state
+    return {str(key): _array("from_torch", str(key), value) for key, value in state.items()}
+
+
+def _array(who: str, key: str, value: Any) -> Array:
+    """A tensor of either kind, or an array, as an array of numbers."""
+    if isinstance(value, Mapping):
+        raise ValueError(f"{who}: {key!r} is a dict; if it holds the weights, pass state[{key!r}]")
+    if isinstance(value, Tensor):
+        value = value.array
+    elif hasattr(value, "detach"):  # PyTorch's, which NumPy cannot read on a GPU or as bfloat16
+        value = value.detach().cpu()
+        value = (
+            value.float() if value.is_floating_point() and value.element_size() < 4 else value
+        ).numpy()
+    array = np.asarray(value)
+    if array.dtype.name in ("float16", "bfloat16"):
+        array = array.astype(np.float32)
+    if array.dtype.kind not in "biuf":
+        raise ValueError(f"{who}: {key!r} is {array.dtype}; expected real numbers")
+    return array
+
+
+def _renamed(arrays: dict[str, Array], model: Module | None) -> dict[str, Array]:
+    """The arrays under the names of the model, which is a ConvMixer where None; no counters."""
+    known = model.state_dict() if model else {}
+    renamed: dict[str, Array] = {}
+    for key, array in arrays.items():
+        name = key
+        while name not in known and name.startswith(PREFIXES):
+            name = name.partition(".")[2]
+        if name not in known and name.rpartition(".")[2] in COUNTERS:
+            continue
+        if name in renamed:
+            raise ValueError(f"from_torch: {name!r} is there twice, once as {key!r}")
+        renamed[name] = array
+    numbers = [int(name.partition(".")[0]) for name in renamed if re.match(r"\d+\.", name)]
+    if not numbers or not (model is None or isinstance(model, ConvMixer)):
+        return renamed
+    depth = max(numbers) - 5  # the authors' head is layer 5 + d
+    return {_timm_name(name, depth): array for name, array in renamed.items()}
+
+
+def _timm_name(name: str, depth: int) -> str:
     """The authors' Sequential counts stem 0–2, pool and flatten among the rest, and the blocks
     from 3: `{3+i}.0.fn.0.weight` is block i's depthwise convolution."""
-    number, _, rest = key.partition(".")
+    number, _, rest = name.partition(".")
     if not number.isdigit():
-        return key
+        return name
     layer = int(number)
     if layer < 3:
         return f"stem.{layer}.{rest}"
     return f"head.{rest}" if layer == 5 + depth else f"blocks.{layer - 3}.{rest}"
-
-
-_DEPTHWISE = re.compile(r"blocks\.\d+\.0\.fn\.0\.weight")
-_POINTWISE = re.compile(r"blocks\.\d+\.1\.weight")
-
-
-def _channels_last(key: str, value: Array) -> Array:
-    match value.shape:
-        case (_, _, _, _) if key == "stem.0.weight":
-            value = value.transpose(2, 3, 1, 0)
-        case (_, 1, _, _) if _DEPTHWISE.fullmatch(key):
-            value = value[:, 0].transpose(1, 2, 0)
-        case (_, _, 1, 1) if _POINTWISE.fullmatch(key):
-            value = value[:, :, 0, 0].T
-        case (_, _) if key == "head.weight":
-            value = value.T
-        case (_,) if key.startswith(("stem.", "blocks.", "head.")):
-            pass
-        case _:
-            raise ValueError(
-                f"from_torch: {key!r} of shape {value.shape} is not part of a ConvMixer"
-            )
-    return np.ascontiguousarray(value)
-
-
-def _channels_first(key: str, value: Array) -> Array:
-    if key == "stem.0.weight":
-        return value.transpose(3, 2, 0, 1)
-    if _DEPTHWISE.fullmatch(key):
-        return value.transpose(2, 0, 1)[:, None]
-    if _POINTWISE.fullmatch(key):
-        return value.T[:, :, None, None]
-    return value.T

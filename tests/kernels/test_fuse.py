@@ -176,6 +176,11 @@ def own_forward(model):
     return model
 
 
+def other_block(model):
+    model.blocks[0] = nn.Identity()
+    return model
+
+
 class Own(mx.ConvMixer):
     def forward(self, x):
         return self.head(self.pool(self.stem(x)))
@@ -186,6 +191,11 @@ class Own(mx.ConvMixer):
     [
         (extended, "blocks.0 has 5 layers; a ConvMixer has 4 there"),
         (own_forward, r"stem.1 is GELU\(\); expected a GELU as ConvMixer has it"),
+        (other_block, r"blocks.0 is Identity\(\); expected a Sequential"),
+        (
+            lambda _: mx.ConvMixer(8, 1, 3, 2, 10, activation="relu"),
+            r"stem.1 is ReLU\(\); expected",
+        ),
         (lambda _: Own(8, 1, 3, 2, 10), "Own has a forward of its own"),
     ],
 )

@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from minimix import ConvMixer, Tensor
+from minimix import ConvMixer, Tensor, nn
 
 
 def images(*shape):
@@ -24,6 +24,24 @@ def test_how_many_parameters(arguments, parameters):
     h, d, k, p, n = arguments
     assert parameters == h * (d * (k * k + h + 6) + 3 * p * p + n + 3) + n
     assert ConvMixer(*arguments, rng=0).n_parameters() == parameters
+
+
+def test_how_it_is_made_unless_told_otherwise():
+    """kernel_size 9, patch_size 7, 1000 classes, 3 channels, as the paper's ConvMixer-1536/20."""
+    shapes = [p.shape for p in ConvMixer(2, 1, rng=0).parameters()]
+    assert shapes[0] == (7, 7, 3, 2)
+    assert shapes[4] == (9, 9, 2)
+    assert shapes[-1] == (1000,)
+
+
+def test_the_activation_is_the_same_everywhere():
+    for activation, kind in (("gelu", nn.GELU), ("relu", nn.ReLU)):
+        model = ConvMixer(4, 2, 3, 2, 5, activation=activation, rng=0)
+        kinds = [type(m) for _, m in model.named_modules() if isinstance(m, (nn.GELU, nn.ReLU))]
+        assert kinds == [kind] * 5
+        assert len(model.state_dict()) == 8 + 12 * 2
+    x = images(2, 4, 4, 3)
+    assert ConvMixer(4, 2, 3, 2, 5, activation="relu", rng=0)(x).shape == (2, 5)
 
 
 def test_the_summary_s_numbers():
@@ -120,6 +138,7 @@ def test_images_of_another_precision():
         ({"patch_size": 2.5}, "ConvMixer: patch_size is 2.5"),
         ({"n_classes": None}, "ConvMixer: n_classes is None"),
         ({"in_channels": 0}, "ConvMixer: in_channels is 0"),
+        ({"activation": "swish"}, "ConvMixer: activation is 'swish'; it can be 'gelu' or 'relu'"),
     ],
 )
 def test_settings_that_make_no_sense(settings, message):

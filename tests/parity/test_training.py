@@ -7,10 +7,10 @@ torch = pytest.importorskip(
     "torch", reason="parity needs PyTorch: python -m pip install -e '.[parity]'"
 )
 
-from torch_convmixer import Timm, authors, images  # noqa: E402
+from torch_convmixer import authors, images  # noqa: E402
 
 import minimix as mx  # noqa: E402
-from minimix.models import from_torch, to_torch  # noqa: E402
+from minimix.models import from_torch  # noqa: E402
 
 torch.set_num_threads(1)  # their threads and ours would wait for each other
 pytestmark = pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
@@ -163,38 +163,3 @@ def test_cosine_schedule():
         assert schedule(step) == pytest.approx(theirs.get_last_lr()[0], rel=1e-12)
         optimizer.step()
         theirs.step()
-
-
-# ---- state dicts go through the door and back
-
-
-@pytest.mark.parametrize("kernel_size", [5, 4])
-@pytest.mark.parametrize("make", [authors, Timm])
-@pytest.mark.parametrize("prefix", ["", "module."])
-def test_their_weights_in_ours(make, prefix, kernel_size, backend, agree):
-    torch.manual_seed(0)
-    theirs = make(8, 12, kernel_size, 2, 6)  # twelve blocks: 10 and 11 come before 3 in an alphabet
-    for module in theirs.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            module.running_mean.normal_()
-            module.running_var.uniform_(0.5, 1.5)
-    state = {prefix + name: value for name, value in theirs.state_dict().items()}
-    ours = mx.ConvMixer(8, 12, kernel_size, 2, 6).astype(np.float64)
-    ours.load_state_dict(from_torch(state))
-    x = next(batches(size=6))[0]
-    agree(ours.eval()(mx.Tensor(x)).array, theirs.eval()(images(x)), 1e-10)
-    agree(ours.train()(mx.Tensor(x)).array, theirs.train()(images(x)), 1e-10)
-
-
-def test_our_weights_in_theirs_and_back(backend, agree):
-    ours = mx.ConvMixer(8, 12, 5, 2, 6, rng=0).astype(np.float64)
-    x = next(batches(size=6))[0]
-    ours(mx.Tensor(x))  # moves the running statistics
-    state = to_torch(ours.state_dict())
-    theirs = Timm(8, 12, 5, 2, 6)
-    theirs.load_state_dict({name: torch.from_numpy(a) for name, a in state.items()}, strict=True)
-    agree(ours.eval()(mx.Tensor(x)).array, theirs.eval()(images(x)), 1e-10)
-    again = from_torch(theirs.state_dict())
-    assert list(again) == list(ours.state_dict())
-    for name, array in ours.state_dict().items():
-        np.testing.assert_array_equal(again[name], array)

@@ -13,14 +13,15 @@ class Residual(nn.Module):
         return self.fn(x) + x
 
 
-def stage(convolution, channels):
-    return [convolution, nn.GELU(), nn.BatchNorm2d(channels)]
+def stage(convolution, channels, activation=nn.GELU):
+    return [convolution, activation(), nn.BatchNorm2d(channels)]
 
 
-def block(h, k):
+def block(h, k, activation=nn.GELU):
     depthwise = nn.Conv2d(h, h, k, groups=h, padding="same")
     return nn.Sequential(
-        Residual(nn.Sequential(*stage(depthwise, h))), *stage(nn.Conv2d(h, h, 1), h)
+        Residual(nn.Sequential(*stage(depthwise, h, activation))),
+        *stage(nn.Conv2d(h, h, 1), h, activation),
     )
 
 
@@ -38,10 +39,10 @@ def authors(h, d, k, p, n):
 class Timm(nn.Module):
     """stem, blocks, head."""
 
-    def __init__(self, h, d, k, p, n):
+    def __init__(self, h, d, k, p, n, activation=nn.GELU):
         super().__init__()
-        self.stem = nn.Sequential(*stage(nn.Conv2d(3, h, p, stride=p), h))
-        self.blocks = nn.Sequential(*(block(h, k) for _ in range(d)))
+        self.stem = nn.Sequential(*stage(nn.Conv2d(3, h, p, stride=p), h, activation))
+        self.blocks = nn.Sequential(*(block(h, k, activation) for _ in range(d)))
         self.head = nn.Linear(h, n)
         self.double()
 
