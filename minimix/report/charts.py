@@ -12,7 +12,8 @@ import json
 import math
 import re
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,18 +27,29 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from ..autograd import Array
 from .formatting import number, percent, printable
-from .markup import Html, el
+from .markup import Html, el, figure
 
 # matplotlib knows only fixed colours: #0000nn stands for the n-th of these variables of page.css.
 VARIABLES = ("ink", "soft", "rule", "c0", "c1", "c2", "c3", "c4", "c5", "c6")
 CURVE_COLOURS = 7  # of them c0 to c6
 MAX_POINTS = 150  # in a curve: more could not be told apart
-WIDTH = 360  # of a chart, in units of its viewBox
+WIDTH = 360  # of every chart, in units of its viewBox
+HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 204, 52, 12, 10, 42  # of line charts, and their margins
 BLUE = "#0072b2"  # of heat maps, which are images: no variable reaches into them
 
 
+# What matplotlib writes, as part of a page: without a head and a style sheet of its own, in the
+# page's font; groups that were given a name have it as their class, others have no name.
+TIDY = (
+    (r"^.*?<svg.*?>|<defs>\s*<style.*?</style>\s*</defs>|</svg>\s*$", ""),
+    (r'<g id="[^"]*_\d+"', "<g"),
+    (r'<g id="([a-z]+)"', r'<g class="\1"'),
+    (r"font(-size)?: ([\d.]+px)[^;\"]*(; font-family:[^;\"]*)?", r"font-size: \2"),
+)
+
+
 def variable(name: str) -> str:
-    return f"#0000{VARIABLES.index(name):02x}"
+    return f"#0000{VARIABLES.index(name):02}"
 
 
 STYLE: dict[str, Any] = {
@@ -63,6 +75,17 @@ STYLE: dict[str, Any] = {
     "svg.fonttype": "none",
     "text.parse_math": False,
 }
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """Inside, matplotlib draws as this page wants it, whatever the settings are outside."""
+    with matplotlib.rc_context(), warnings.catch_warnings():
+        # The browser has more letters than the font that matplotlib measures with.
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(STYLE)
+        yield
 
 
 @dataclass(frozen=True)
@@ -111,39 +134,70 @@ def line_chart(
     x_end: float,
     as_percent: bool = False,
     from_zero: bool = False,
-    note: str | None = None,
-) -> Html:
-    """Curves over x from 0 to `x_end`, and their values for the script that shows them.
+    words: str | None = None,
+) -> Html | None:
+    """Curves over x from 0 to `x_end`, with their values for page.js; None if there is no point.
 
-    Titles have to be unique in a page. Errors: ValueError if no curve has a finite point.
+    Titles have to be unique in a page.
     """
-    legend = _legend(curves)
-    curves = [c for c in curves if np.isfinite(c.y).any()]
-    if not curves:
-        raise ValueError(f"{title}: there is nothing to draw")
-    height = 204
-    left, right, top, bottom = 52, 12, 10, 42
-    box = {"left": left, "top": top, "width": WIDTH - left - right, "height": height - top - bottom}
+    drawn = [curve for curve in curves if np.isfinite(curve.y).any()]
+    if not drawn:
+        return None
 
-    def draw(figure: Figure) -> None:
-        axes = _axes(figure, **box)
-        _draw_curves(axes, curves, from_zero)
+    def draw(canvas: Figure) -> None:
+        axes = _axes(canvas, LEFT, TOP, WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM)
+        for curve in drawn:
+            _draw_curve(axes, curve)
+        _fit_y_axis(axes, np.concatenate([curve.y for curve in drawn]), from_zero)
+        if as_percent:
+            axes.yaxis.set_major_formatter(PercentFormatter(1, symbol="\u00a0%"))
         axes.set_xlim(0, x_end)
         whole = x_name == "step"
         axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10], integer=whole))
         axes.set_xlabel(x_name, loc="right")
         axes.grid(axis="y")
-        if as_percent:
-            axes.yaxis.set_major_formatter(PercentFormatter(1, symbol="\u00a0%"))
 
-    show = percent if as_percent else number
-    words = "; ".join(_in_words(c, show) for c in curves)
+    alternative = "; ".join(_in_words(curve, percent if as_percent else number) for curve in drawn)
+    drawing = svg(draw, HEIGHT, 12, f"{title} by {x_name}", alternative)
+    values = _for_the_script(drawn, x_name, x_end, as_percent)
+    plot = el("div", drawing, class_="plot", data_curves=json.dumps(values, separators=(",", ":")))
+    names = (el("li", c.name, class_=colour_class(c.colour)) for c in curves)
+    legend = el("ul", *names, class_="legend") if len(curves) > 1 else None
+    return figure(title, plot, words, legend)
+
+
+def _draw_curve(axes: Axes, curve: Curve) -> None:
+    dashed, alone = "dashed" in colour_class(curve.colour), np.isfinite(curve.y).sum() == 1
+    style = {
+        "color": variable(f"c{curve.colour % CURVE_COLOURS}"),
+        "linestyle": "--" if dashed else "-",
+        "marker": "o" if curve.markers or alone else "",  # a single point makes no line
+        "markersize": min(4.0, 120 / len(curve.y)),
+    }
+    axes.plot(curve.x, curve.y, clip_on=False, gid="curve", **style)
+    if curve.band is not None:
+        pale = {"color": style["color"], "alpha": 0.14, "linewidth": 0}
+        axes.fill_between(curve.x, *curve.band, gid="band", **pale)
+
+
+def _fit_y_axis(axes: Axes, y: Array, from_zero: bool) -> None:
+    """Let the axis hold the curves. Bands may leave it: one wild step must not flatten them."""
+    y = y[np.isfinite(y)]
+    low, high = min(0.0, y.min()) if from_zero else y.min(), y.max()
+    margin = 0.0 if high > low else abs(low) / 10 or 1.0
+    locator = MaxNLocator(5, steps=[1, 2, 5, 10])
+    axes.yaxis.set_major_locator(locator)
+    axes.set_ylim(locator.view_limits(low - margin, high + margin))
+
+
+def _for_the_script(
+    curves: Sequence[Curve], x_name: str, x_end: float, as_percent: bool
+) -> dict[str, Any]:
+    """What page.js shows under the pointer, and where the axes begin and end, in percent."""
     scale, unit = (100, "\u00a0%") if as_percent else (1, "")
-    values = {
-        "box": {
-            side: round(100 * size / (WIDTH if side in ("left", "width") else height), 3)
-            for side, size in box.items()
-        },
+    horizontal, vertical = 100 / WIDTH, 100 / HEIGHT
+    return {
+        "inset": [TOP * vertical, RIGHT * horizontal, BOTTOM * vertical, LEFT * horizontal],
         "end": x_end,
         "name": x_name,
         "unit": unit,
@@ -157,50 +211,6 @@ def line_chart(
             for c in curves
         ],
     }
-    drawn = svg(draw, height, 12, f"{title} by {x_name}", words)
-    return el(
-        "figure",
-        el("figcaption", el("h3", title), legend),
-        el("div", drawn, class_="plot", data_curves=json.dumps(values, separators=(",", ":"))),
-        el("p", note, class_="note") if note else None,
-        class_="chart",
-    )
-
-
-def _draw_curves(axes: Axes, curves: Sequence[Curve], from_zero: bool) -> None:
-    for c in curves:
-        colour = variable(f"c{c.colour % CURVE_COLOURS}")
-        if c.band is not None:
-            axes.fill_between(c.x, *c.band, color=colour, alpha=0.14, linewidth=0, gid="band")
-        alone = np.isfinite(c.y).sum() == 1  # one point makes no line
-        axes.plot(
-            c.x,
-            c.y,
-            color=colour,
-            linestyle="--" if "dashed" in colour_class(c.colour) else "-",
-            marker="o" if c.markers or alone else "",
-            markersize=min(4.0, 120 / len(c.y)),
-            clip_on=False,
-            gid="curve",
-        )
-    # The axis is for the curves: a single wild step in a band must not flatten them.
-    low, high = _limits(np.concatenate([c.y for c in curves]), from_zero)
-    axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
-    axes.set_ylim(axes.yaxis.get_major_locator().view_limits(low, high))
-
-
-def _limits(y: Array, from_zero: bool) -> tuple[float, float]:
-    y = y[np.isfinite(y)]
-    low, high = min(0.0, y.min()) if from_zero else y.min(), y.max()
-    margin = 0.0 if high > low else abs(low) / 10 or 1.0
-    return low - margin, high + margin
-
-
-def _legend(curves: Sequence[Curve]) -> Html | None:
-    if len(curves) < 2:
-        return None
-    names = (el("li", c.name, class_=colour_class(c.colour)) for c in curves)
-    return el("ul", *names, class_="legend")
 
 
 def _in_words(curve: Curve, show: Callable[[float], str]) -> str:
@@ -215,57 +225,48 @@ def _in_words(curve: Curve, show: Callable[[float], str]) -> str:
 
 
 def heat_map(
-    title: str, rows: Mapping[str, Sequence[float]], columns: Sequence[float], note: str, key: str
+    title: str, rows: Mapping[str, Sequence[float]], epochs: Sequence[float], words: str, key: str
 ) -> Html:
     """A row of coloured cells for each name, the darker the larger, on a logarithmic scale.
 
-    rows     name -> a number ≥ 0 for each column; cells of 0 or not finite stay empty
-    columns  epochs
-    key      makes the title unique in the page
+    rows  name -> a number ≥ 0 for each epoch; cells of 0 or not finite stay empty
+    key   makes the title unique in the page
     """
     values = np.array(list(rows.values()), float)
-    names, last = [_short(name) for name in rows], [number(row[-1]) for row in values]
     usable = np.isfinite(values) & (values > 1e-30)
     low, high = (values[usable].min(), values[usable].max()) if usable.any() else (1.0, 1.0)
-    step, top, bottom = 14, 6, 72  # of a row; above and below all of them
+    names, last = [_short(name) for name in rows], [number(row[-1]) for row in values]
     left, right = (max(30, 8 + 6.2 * max(map(len, texts))) for texts in (names, last))
-    height = top + step * len(rows) + bottom
+    width, row_height = WIDTH - left - right, 14
+    height = row_height * len(rows) + 78
 
-    def draw(figure: Figure) -> None:
-        axes = _axes(figure, left, top, WIDTH - left - right, step * len(rows))
+    def draw(canvas: Figure) -> None:
+        axes = _axes(canvas, left, 6, width, row_height * len(rows))
         shades = LinearSegmentedColormap.from_list("", [to_rgba(BLUE, 0.08), to_rgba(BLUE)])
         norm = LogNorm(low, high) if high > low else LogNorm(low / 2, low)
         cells = np.ma.masked_where(~usable, values)
         image = axes.imshow(cells, shades, norm, aspect="auto", interpolation="none")
-        round_numbers = MaxNLocator(5, steps=[1, 2, 5, 10], integer=True)
-        wanted = round_numbers.tick_values(columns[0], columns[-1])
-        marked = [i for i, column in enumerate(columns) if column in wanted]
-        axes.set_xticks(marked, [f"{columns[i]:.0f}" for i in marked])
+        wanted = MaxNLocator(5, steps=[1, 2, 5, 10]).tick_values(epochs[0], epochs[-1])
+        marked = [i for i, epoch in enumerate(epochs) if epoch in wanted]
+        axes.set_xticks(marked, [f"{epochs[i]:.0f}" for i in marked])
         axes.set_xlabel("epoch", loc="right")
-        axes.set_yticks(range(len(names)), names, color=variable("ink"))
+        axes.set_yticks([])
         axes.spines[:].set_visible(False)
-        beside = axes.secondary_yaxis("right")
-        beside.set_yticks(range(len(last)), last)
-        beside.tick_params(right=False)
-        beside.spines[:].set_visible(False)
-        if not usable.any():
-            return
-        scale = _axes(figure, left, height - 30, WIDTH - left - right, 8)
-        ticks = np.geomspace(norm.vmin, norm.vmax, 3)
-        figure.colorbar(image, scale, orientation="horizontal", ticks=ticks)
-        scale.set_xticks(ticks, map(number, ticks))
-        scale.minorticks_off()
+        place = {"transform": axes.get_yaxis_transform(), "va": "center"}
+        for i, (name, value) in enumerate(zip(names, last, strict=True)):
+            axes.text(-0.03, i, name, ha="right", **place)
+            axes.text(1.03, i, value, color=variable("soft"), **place)
+        if usable.any():
+            scale = _axes(canvas, left, height - 30, width, 8)
+            ticks = np.geomspace(norm.vmin, norm.vmax, 3)
+            canvas.colorbar(image, scale, orientation="horizontal", ticks=ticks)
+            scale.set_xticks(ticks, map(number, ticks))
+            scale.minorticks_off()
 
     ends = f"from {number(low)} to {number(high)}" if usable.any() else "all zero"
-    span = f"epochs {columns[0]:.0f} to {columns[-1]:.0f}"
-    words = f"{len(rows)} layers over {span}: {ends}. The table below has every number."
-    return el(
-        "figure",
-        el("figcaption", el("h3", title)),
-        svg(draw, height, 10, title, words, key),
-        el("p", note, class_="note"),
-        class_="chart",
-    )
+    span = f"epochs {epochs[0]:.0f} to {epochs[-1]:.0f}"
+    alternative = f"{len(rows)} layers over {span}: {ends}. The table below has every number."
+    return figure(title, svg(draw, height, 10, title, alternative, key), words)
 
 
 def _short(name: str, length: int = 26) -> str:
@@ -288,50 +289,26 @@ def svg(
     words: str,
     key: str = "",
 ) -> Html:
-    """What `draw` draws, as an element of the page. The same drawing gives the same text.
+    """What `draw` draws, as an element of the page. Inside `style` it is always the same text.
 
     title, words  what it shows, for readers who cannot see it
     key           together with the title makes the names inside it unique in the page
     """
-    style = STYLE | {"font.size": font_size, "svg.hashsalt": f"{key} {title}"}
-    with matplotlib.rc_context(), warnings.catch_warnings(), io.StringIO() as file:
-        # The browser has more letters than the font that matplotlib measures with.
-        warnings.filterwarnings("ignore", "Glyph .* missing from font")
-        matplotlib.rcdefaults()  # whatever the reader's own settings are
-        matplotlib.rcParams.update(style)
-        figure = Figure(figsize=(WIDTH / 72, height / 72))
-        canvas = FigureCanvasSVG(figure)
-        draw(figure)
+    settings = {"font.size": font_size, "svg.hashsalt": f"{key} {title}"}
+    with matplotlib.rc_context(settings), io.StringIO() as file:
+        canvas = FigureCanvasSVG(Figure(figsize=(WIDTH / 72, height / 72)))
+        draw(canvas.figure)
         canvas.print_svg(file, metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
         text = file.getvalue()
-    inside = (
-        text[text.index(">", text.index("<svg")) + 1 :].removesuffix("\n").removesuffix("</svg>")
-    )
-    inside = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>", "", inside, flags=re.S)
-    # Groups that were given a name keep it as their class; the others are only counted.
-    inside = re.sub(r'<g id="[^"]*_\d+"', "<g", inside)
-    inside = re.sub(r'<g id="([a-z]+)"', r'<g class="\1"', inside)
-    inside = re.sub(
-        r"font(?:-size)?: ([\d.]+px)[^;\"]*(?:; font-family:[^;\"]*)?", r"font-size: \1", inside
-    )
-    inside = re.sub(
-        r"#0000([0-9a-f]{2})\b", lambda found: f"var(--{VARIABLES[int(found[1], 16)]})", inside
-    )
-    return el(
-        "svg",
-        el("title", title),
-        el("desc", words),
-        Html(inside),
-        viewBox=f"0 0 {WIDTH} {height:g}",
-        role="img",
-        aria_label=f"{title}: {words}",
-    )
+    for pattern, instead in TIDY:
+        text = re.sub(pattern, instead, text, flags=re.S)
+    text = re.sub(r"(?<=: )#0000(\d\d)", lambda m: f"var(--{VARIABLES[int(m[1])]})", text)
+    alternative = {"role": "img", "aria_label": f"{title}: {words}"}
+    inside = el("title", title), el("desc", words), Html(text)
+    return el("svg", *inside, viewBox=f"0 0 {WIDTH} {height:g}", **alternative)
 
 
-def _axes(figure: Figure, left: float, top: float, width: float, height: float) -> Axes:
+def _axes(canvas: Figure, left: float, top: float, width: float, height: float) -> Axes:
     """Axes at a place given in the units of the viewBox, from its upper left corner."""
-    whole_width, whole_height = 72 * figure.get_size_inches()
-    y = whole_height - top - height
-    return figure.add_axes(
-        (left / whole_width, y / whole_height, width / whole_width, height / whole_height)
-    )
+    w, h = 72 * canvas.get_size_inches()
+    return canvas.add_axes((left / w, 1 - (top + height) / h, width / w, height / h))

@@ -9,7 +9,8 @@ import numpy as np
 from .charts import colour_class
 from .formatting import percent
 from .images import data_uri
-from .markup import Html, el, join, table
+from .markup import Html, el, figure, join, note, table
+from .mistakes import Mistake
 from .run_data import NO_WEIGHTS, RunData
 
 NOT_TESTED = "The model is tested after each epoch; the first is not complete yet."
@@ -19,21 +20,11 @@ def classes(run: RunData) -> Html:
     if not run.epochs:
         return el("p", NOT_TESTED)
     after = f"after epoch {run.last('epoch'):.0f}"
-    matrix = _figure(
-        f"Confusion matrix {after}",
-        "Rows: true class. Columns: predicted class. Numbers: test images.",
-        el("div", _confusion(run), class_="scroll"),
-    )
-    bars = _figure(
-        f"Accuracy by class {after}",
-        "The fraction of each class’s test images that are classified correctly.",
-        _bars(run),
-    )
+    rows = el("p", "Rows: true class. Columns: predicted class. Numbers: test images.")
+    rates = el("p", "The fraction of each class’s test images that are classified correctly.")
+    matrix = figure(f"Confusion matrix {after}", _confusion(run), beside=rows)
+    bars = figure(f"Accuracy by class {after}", _bars(run), beside=rates)
     return el("div", matrix, bars, class_="grid")
-
-
-def _figure(title: str, words: str, content: Html) -> Html:
-    return el("figure", el("figcaption", el("h3", title), el("p", words)), content)
 
 
 def _confusion(run: RunData) -> Html:
@@ -42,27 +33,19 @@ def _confusion(run: RunData) -> Html:
     def cell(i: int, j: int) -> Html:
         if not counts[i, j]:
             return el("td", "·")
-        return el(
-            "td",
-            f"{counts[i, j]:.0f}",
-            style=f"--rate:{rates[i, j]:.3f}",
-            class_="correct" if i == j else "wrong",
-            title=f"{names[i]} classified as {names[j]}: {counts[i, j]:.0f}",
-        )
+        words = f"{names[i]} classified as {names[j]}: {counts[i, j]:.0f}"
+        look = {"class_": "correct" if i == j else "wrong", "style": f"--rate:{rates[i, j]:.3f}"}
+        return el("td", f"{counts[i, j]:.0f}", title=words, **look)
 
     head = el("tr", el("td"), *(el("th", el("span", name), scope="col") for name in names))
     rows = (
         el("tr", el("th", name, scope="row"), *(cell(i, j) for j in range(len(names))))
         for i, name in enumerate(names)
     )
-    return el(
-        "table",
-        el("caption", "Confusion matrix", class_="unseen"),
-        el("thead", head),
-        el("tbody", *rows),
-        class_="confusion",
-        style=f"--classes:{len(names)}",
-    )
+    caption = el("caption", "Confusion matrix", class_="unseen")
+    look = {"class_": "confusion", "style": f"--classes:{len(names)}"}
+    whole = el("table", caption, el("thead", head), el("tbody", *rows), **look)
+    return el("div", whole, class_="scroll")
 
 
 def _bars(run: RunData) -> Html:
@@ -80,17 +63,10 @@ def classes_compared(runs: Sequence[RunData]) -> Html:
         return el("p", NOT_TESTED)
     if len({tuple(run.class_names) for run in tested}) != 1:
         return el("p", "The runs have different classes; see each run below.")
-    rates = [run.recall for run in tested]
-    rows = (
-        (
-            name,
-            *(
-                join([_bar(rate[k], run.number), percent(rate[k])])
-                for run, rate in zip(tested, rates, strict=True)
-            ),
-        )
-        for k, name in enumerate(tested[0].class_names)
+    columns = (
+        [join(_bar(rate, run.number), percent(rate)) for rate in run.recall] for run in tested
     )
+    rows = zip(tested[0].class_names, *columns, strict=True)
     return table(("accuracy by class", *(run.name for run in tested)), rows)
 
 
@@ -104,21 +80,17 @@ def mistakes(run: RunData) -> Html:
         return el("p", NO_WEIGHTS)
     if not run.model.mistakes:
         return el("p", run.model.why_none)
-    cards = (
-        el(
-            "li",
-            el(
-                "img",
-                src=data_uri(m.image),
-                alt=f"{m.label}, classified as {m.predicted}",
-                width=m.image.shape[1],
-                height=m.image.shape[0],
-            ),
-            el("b", m.predicted),
-            el("span", percent(m.confidence)),
-            el("span", f"true: {m.label}"),
-        )
-        for m in run.model.mistakes
+    words = note("Misclassified test images with the predicted class, most confident first.")
+    return join(words, el("ul", *map(_card, run.model.mistakes), class_="mistakes"))
+
+
+def _card(mistake: Mistake) -> Html:
+    height, width, _ = mistake.image.shape
+    words = f"{mistake.label}, classified as {mistake.predicted}"
+    return el(
+        "li",
+        el("img", src=data_uri(mistake.image), alt=words, width=width, height=height),
+        el("b", mistake.predicted),
+        el("span", percent(mistake.confidence)),
+        el("span", f"true: {mistake.label}"),
     )
-    note = "Misclassified test images with the predicted class, most confident first."
-    return join([el("p", note, class_="note"), el("ul", *cards, class_="mistakes")])

@@ -9,15 +9,20 @@ import numpy as np
 from ..autograd import Array
 from .charts import Curve, averaged, line_chart
 from .formatting import number, percent
-from .markup import Html, details, el, join, table
+from .markup import Html, details, el, join, note, table
 from .run_data import RunData
 
 BY_STEP = {"Learning rate": "lr", "Gradient norm": "grad_norm", "Images per second": "speed"}
-NOTES = {
+WORDS = {
+    "Accuracy": "The fraction of images whose largest logit is that of their class.",
     "Learning rate": "At each step, as set by the schedule.",
     "Gradient norm": "Over all parameters, before clipping.",
     "Images per second": "During training steps; testing is not included.",
 }
+NOTE = (
+    "Lines show training, in long runs averaged over neighbouring steps, with a pale band for "
+    "their range. Dots show the test after each epoch."
+)
 
 
 def curves(runs: Sequence[RunData]) -> Html:
@@ -28,77 +33,53 @@ def curves(runs: Sequence[RunData]) -> Html:
     def x_of(run: RunData, steps: Array) -> Array:
         return steps / (run.log.steps_per_epoch if by_epoch else 1)
 
-    def by_step(key: str, name: str = "") -> list[Curve]:
-        return [
-            averaged(
-                name or run.name,
-                x_of(run, run.log.steps["step"]),
-                run.log.steps[key],
-                run.number,
-            )
-            for run in runs
-        ]
+    def training(run: RunData, key: str, name: str = "") -> Curve:
+        x = x_of(run, run.log.steps["step"])
+        return averaged(name or run.name, x, run.log.steps[key], run.number)
 
-    def by_test(key: str, name: str = "", colour: int = 0) -> list[Curve]:
-        return [
-            Curve(
-                name or run.name,
-                x_of(run, run.each("step")),
-                run.each(key),
-                colour + run.number,
-                markers=True,
-            )
-            for run in runs
-        ]
+    def test(run: RunData, key: str, name: str = "", colour: int | None = None) -> Curve:
+        x, colour = x_of(run, run.each("step")), run.number if colour is None else colour
+        return Curve(name or run.name, x, run.each(key), colour, markers=True)
 
+    if len(runs) == 1:
+        (run,) = runs
+        large = {
+            "Loss": [training(run, "loss", "training"), test(run, "test_loss", "test", 1)],
+            "Accuracy": [
+                training(run, "accuracy", "training"),
+                test(run, "test_accuracy", "test", 1),
+            ],
+        }
+        words = WORDS | {"Loss": _about_loss(run)}
+        numbers = details("The numbers for each epoch", epoch_table(run))
+    else:
+        large = {
+            "Test accuracy": [test(run, "test_accuracy") for run in runs],
+            "Test loss": [test(run, "test_loss") for run in runs],
+            "Training accuracy": [training(run, "accuracy") for run in runs],
+            "Training loss": [training(run, "loss") for run in runs],
+        }
+        words = WORDS
+        numbers = details("The test accuracy after each epoch", _accuracy_table(runs))
+    small = {title: [training(run, key) for run in runs] for title, key in BY_STEP.items()}
     x_end = max(x_of(run, run.log.steps["step"]).max(initial=0) for run in runs)
-    notes = dict(NOTES)
 
-    def draw(charts: Mapping[str, list[Curve]]) -> list[Html]:
-        return [
+    def grid(charts: Mapping[str, list[Curve]], look: str) -> Html:
+        x = {"x_name": "epoch" if by_epoch else "step", "x_end": x_end}
+        drawn = (
             line_chart(
                 title,
                 curves,
-                x_name="epoch" if by_epoch else "step",
-                x_end=x_end,
+                **x,
                 as_percent="ccuracy" in title,
                 from_zero=title in BY_STEP,
-                note=notes.get(title),
+                words=words.get(title),
             )
             for title, curves in charts.items()
-            if any(np.isfinite(c.y).any() for c in curves)
-        ]
+        )
+        return el("div", *drawn, class_=look)
 
-    if len(runs) == 1:
-        notes["Loss"] = _about_loss(runs[0])
-        notes["Accuracy"] = "The fraction of images whose largest logit is that of their class."
-        large = {
-            "Loss": by_step("loss", "training") + by_test("test_loss", "test", colour=1),
-            "Accuracy": by_step("accuracy", "training")
-            + by_test("test_accuracy", "test", colour=1),
-        }
-        folded = details("The numbers for each epoch", epoch_table(runs[0]))
-    else:
-        large = {
-            "Test accuracy": by_test("test_accuracy"),
-            "Test loss": by_test("test_loss"),
-            "Training accuracy": by_step("accuracy"),
-            "Training loss": by_step("loss"),
-        }
-        folded = details("The test accuracy after each epoch", _accuracy_table(runs))
-    note = (
-        "Lines show training, in long runs averaged over neighbouring steps, with a pale band for "
-        "their range. Dots show the test after each epoch."
-    )
-    small = {title: by_step(key) for title, key in BY_STEP.items()}
-    return join(
-        [
-            el("p", note, class_="note"),
-            el("div", *draw(large), class_="grid"),
-            el("div", *draw(small), class_="grid small"),
-            folded,
-        ]
-    )
+    return join(note(NOTE), grid(large, "grid"), grid(small, "grid small"), numbers)
 
 
 def _about_loss(run: RunData) -> str:
@@ -121,17 +102,13 @@ def epoch_table(run: RunData) -> Html:
     steps = run.log.steps
 
     def row(epoch: Mapping[str, float]) -> list[str]:
-        inside = steps["epoch"] == epoch["epoch"]
-        rate, gradient = steps["lr"][inside], steps["grad_norm"][inside]
+        rates, norms = (steps[key][steps["epoch"] == epoch["epoch"]] for key in ("lr", "grad_norm"))
         return [
             f"{epoch['epoch']:.0f}",
             f"{epoch['step']:,.0f}",
-            number(epoch["train_loss"]),
-            percent(epoch["train_accuracy"]),
-            number(epoch["test_loss"]),
-            percent(epoch["test_accuracy"]),
-            number(rate[-1]) if rate.size else "–",
-            number(gradient.mean()) if gradient.size else "–",
+            *(f(epoch[f"{of}_{key}"]) for of in ("train", "test") for key, f in MEASURED.items()),
+            number(rates[-1] if rates.size else np.nan),
+            number(norms.mean() if norms.size else np.nan),
         ]
 
     head = (
@@ -141,10 +118,13 @@ def epoch_table(run: RunData) -> Html:
     return table(head, map(row, run.epochs))
 
 
+MEASURED = {"loss": number, "accuracy": percent}
+
+
 def _accuracy_table(runs: Sequence[RunData]) -> Html:
     by_epoch = [{e["epoch"]: e["test_accuracy"] for e in run.epochs} for run in runs]
-    rows = [
+    rows = (
         (f"{epoch:.0f}", *(percent(each.get(epoch, np.nan)) for each in by_epoch))
-        for epoch in sorted({epoch for each in by_epoch for epoch in each})
-    ]
+        for epoch in sorted(set().union(*by_epoch))
+    )
     return table(("epoch", *(run.name for run in runs)), rows)

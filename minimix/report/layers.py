@@ -6,7 +6,7 @@ from ..nn import DepthwiseConv2d, Patchify
 from .charts import heat_map
 from .formatting import number
 from .images import data_uri, largest, rgb, signed, tiles
-from .markup import Html, details, el, join, table
+from .markup import Html, details, el, figure, join, note, table
 from .run_data import NO_WEIGHTS, RunData
 
 KERNELS = 48  # shown of each layer
@@ -17,23 +17,19 @@ def layers(run: RunData) -> Html:
         return el("p", "Norms are taken after each epoch; the first is not complete yet.")
     epochs = [epoch["epoch"] for epoch in run.epochs]
     figures, tables = [], []
-    for key, title, note in (
+    for key, title, when in (
         ("weight_norms", "Weight norms", "after each epoch"),
         ("gradient_norms", "Gradient norms", "in the last step of each epoch, after clipping"),
     ):
         names = dict.fromkeys(name for epoch in run.epochs for name in epoch[key])
-        values = {
-            _layer(name): [epoch[key].get(name, 0.0) for epoch in run.epochs] for name in names
-        }
-        note = (
-            f"Euclidean norm of each layer {note}. Colours are logarithmic; on the right, the last."
-        )
-        if values:
-            figures.append(heat_map(title, values, epochs, note, f"{run.number}"))
-        rows = ((name, *map(number, row)) for name, row in values.items())
-        tables.append(table(("layer", *(f"{epoch:.0f}" for epoch in epochs)), rows, title))
+        rows = {_layer(name): [epoch[key].get(name, 0.0) for epoch in run.epochs] for name in names}
+        words = f"Euclidean norm of each layer {when}; on the right, the last. Logarithmic colours."
+        if rows:
+            figures.append(heat_map(title, rows, epochs, words, f"{run.number}"))
+        numbers = ((name, *map(number, row)) for name, row in rows.items())
+        tables.append(table(("layer", *(f"{epoch:.0f}" for epoch in epochs)), numbers, title))
     grid = el("div", *figures, class_="grid")
-    return join([grid, details("The numbers for each layer and epoch", *tables)])
+    return join(grid, details("The numbers for each layer and epoch", *tables))
 
 
 def filters(run: RunData) -> Html:
@@ -49,32 +45,20 @@ def filters(run: RunData) -> Html:
             sheet = signed(largest(kernels, KERNELS))  # of (C, k, k)
         else:
             continue
-        size = kernels.shape[1]
-        title = _layer(name)
+        size, title = kernels.shape[1], _layer(name)
         count = f"{len(sheet)} of {len(kernels)}" if len(sheet) < len(kernels) else f"{len(sheet)}"
         words = f"{count} {what} of {size}×{size}"
         picture = tiles(sheet, columns, zoom=max(1, 24 // size), gap=4)
-        figures.append(
-            el(
-                "figure",
-                el("figcaption", el("h3", title[0].upper() + title[1:])),
-                el(
-                    "img",
-                    src=data_uri(picture),
-                    alt=f"{title}: {words}, largest norm first",
-                    width=picture.shape[1],
-                    height=picture.shape[0],
-                ),
-                el("p", words, class_="note"),
-                class_="filters",
-            )
-        )
-    note = (
+        height, width, _ = picture.shape
+        alternative = f"{title}: {words}, largest norm first"
+        image = el("img", src=data_uri(picture), alt=alternative, width=width, height=height)
+        figures.append(figure(title[0].upper() + title[1:], image, words))
+    words = (
         "Largest norm first; each filter is scaled to its own range. Patch filters are shown as "
         "RGB images around mid-grey, depthwise kernels in orange where positive and blue where "
         "negative."
     )
-    return join([el("p", note, class_="note"), el("div", *figures, class_="sheets")])
+    return join(note(words), el("div", *figures, class_="sheets"))
 
 
 def model_summary(run: RunData) -> Html:

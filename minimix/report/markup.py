@@ -18,7 +18,7 @@ def text(value: Any) -> Html:
     return value if isinstance(value, Html) else Html(html.escape(str(value)))
 
 
-def join(parts: Iterable[Any]) -> Html:
+def join(*parts: Any) -> Html:
     """The parts one after another; None is left out."""
     return Html("".join(text(part) for part in parts if part is not None))
 
@@ -34,13 +34,11 @@ def el(tag: str, *inside: Any, **attributes: Any) -> Html:
         for name, value in attributes.items()
         if value is not None
     )
-    end = "" if tag in VOID else f"{join(inside)}</{tag}>"
+    end = "" if tag in VOID else f"{join(*inside)}</{tag}>"
     return Html(f"<{tag}{words}>{end}")
 
 
-def table(
-    head: Sequence[str], rows: Iterable[Sequence[str | Html]], caption: str | None = None
-) -> Html:
+def table(head: Sequence[str], rows: Iterable[Sequence[Any]], caption: str | None = None) -> Html:
     """A table; the first cell of each row is its heading."""
     columns = el("tr", *(el("th", cell, scope="col") for cell in head))
     lines = (
@@ -56,6 +54,17 @@ def pairs(values: Mapping[str, Any], look: str) -> Html:
     """A list of names, each with its value."""
     lines = (el("div", el("dt", name), el("dd", value)) for name, value in values.items())
     return el("dl", *lines, class_=look)
+
+
+def note(words: str | None) -> Html | None:
+    """A remark in small letters."""
+    return el("p", words, class_="note") if words else None
+
+
+def figure(title: str, drawing: Html, words: str | None = None, beside: Html | None = None) -> Html:
+    """A drawing under its title, with words below it and something beside the title."""
+    caption = el("figcaption", el("h3", title), beside)
+    return el("figure", caption, drawing, note(words), class_="chart")
 
 
 def details(summary: str, *inside: Html) -> Html:

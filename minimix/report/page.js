@@ -1,6 +1,6 @@
 // Shows the values under the pointer. Without it the page has all numbers in its tables.
 for (const plot of document.querySelectorAll("[data-curves]")) {
-  const { box, end, name, unit, curves } = JSON.parse(plot.dataset.curves);
+  const { inset, end, name, unit, curves } = JSON.parse(plot.dataset.curves);
   const add = (parent, tag, look, words = "") => {
     const element = parent.appendChild(document.createElement(tag));
     element.className = look;
@@ -8,7 +8,7 @@ for (const plot of document.querySelectorAll("[data-curves]")) {
     return element;
   };
   const area = add(plot, "div", "area"); // covers the inside of the axes
-  for (const [side, size] of Object.entries(box)) area.style[side] = `${size}%`;
+  area.style.inset = inset.map((side) => `${side}%`).join(" ");
   const line = add(area, "i", "pointer");
   const tip = add(area, "div", "tip");
 
@@ -32,7 +32,9 @@ for (const plot of document.querySelectorAll("[data-curves]")) {
     tip.style.right = share < 0.5 ? "auto" : `${100 * (1 - share)}%`;
     add(tip, "b", "", `${name} ${+x.toPrecision(3)}`);
     for (const curve of curves) {
-      const y = curve.y[nearest(curve.x, x)];
+      const i = nearest(curve.x, x);
+      const step = (curve.x.at(-1) - curve.x[0]) / (curve.x.length - 1) || end / 20;
+      const y = Math.abs(curve.x[i] - x) > step ? null : curve.y[i]; // it ends before x
       add(tip, "span", `key ${curve.look}`, `${curve.name} ${y === null ? "–" : y + unit}`);
     }
     area.classList.add("pointed");

@@ -10,7 +10,7 @@ from importlib.resources import files
 
 from ..train.progress import clock
 from ..version import __version__
-from .charts import colour_class
+from . import charts
 from .classes import classes, classes_compared, mistakes
 from .curves import curves, epoch_table
 from .formatting import number, percent
@@ -22,64 +22,53 @@ from .settings import differences, settings
 
 def page(runs: Sequence[RunData]) -> str:
     """The whole page, for one run or for several to be compared."""
-    assets = files(__package__)
-    style, script = (assets.joinpath(f"page.{kind}").read_text("utf-8") for kind in ("css", "js"))
-    body = _one(runs[0]) if len(runs) == 1 else _several(runs)
-    title = " · ".join(run.name for run in runs)
+    here = files(__package__)
+    style, script = (here.joinpath(f"page.{kind}").read_text("utf-8") for kind in ("css", "js"))
+    with charts.style():
+        body = _one(runs[0]) if len(runs) == 1 else _several(runs)
     # The page loads nothing, and runs no script but this one.
     sha256 = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = (
         "default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
         f"script-src 'sha256-{sha256}'"
     )
-    head = (
+    head = el(
+        "head",
         el("meta", charset="utf-8"),
         el("meta", http_equiv="Content-Security-Policy", content=policy),
         el("meta", name="viewport", content="width=device-width, initial-scale=1"),
         el("meta", name="color-scheme", content="light dark"),
         el("link", rel="icon", href="data:,"),
-        el("title", f"{title} · minimix"),
+        el("title", " · ".join(run.name for run in runs) + " · minimix"),
         el("style", Html(style)),
     )
     origin = f"Written by minimix {__version__}. This page loads nothing from the network."
     foot = el("footer", el("p", origin))
-    whole = el(
-        "html",
-        el("head", *head),
-        el("body", el("main", body), foot, el("script", Html(script))),
-        lang="en",
-    )
-    return f"<!DOCTYPE html>\n{whole}\n"
+    body = el("body", el("main", body), foot, el("script", Html(script)))
+    return f"<!DOCTYPE html>\n{el('html', head, body, lang='en')}\n"
 
 
 def _one(run: RunData) -> Html:
-    facts = pairs(_facts(run, _mirrored(run)), "facts")
-    top = join([el("p", _state(run), class_="lede"), facts])
+    top = join(el("p", _state(run), class_="lede"), pairs(_facts(run, _mirrored(run)), "facts"))
     return _sections(run.name, top, {"Curves": curves([run]), **_parts(run)})
 
 
 def _several(runs: Sequence[RunData]) -> Html:
-    each = join(
-        el(
-            "details",
-            el("summary", el("span", run.name), el("span", percent(run.last("test_accuracy")))),
-            el("p", _state(run), class_="lede"),
-            *(
-                el("section", el("h3", name), part)
-                for name, part in {"Epochs": epoch_table(run), **_parts(run)}.items()
-            ),
-            class_="run",
-        )
-        for run in runs
-    )
     parts = {
         "Results": _results(runs),
         "Curves": curves(runs),
         "Differences": differences(runs),
         "Classes": classes_compared(runs),
-        "Each run": each,
+        "Each run": join(*map(_folded, runs)),
     }
     return _sections(f"{len(runs)} runs compared", None, parts)
+
+
+def _folded(run: RunData) -> Html:
+    head = el("summary", el("span", run.name), el("span", percent(run.last("test_accuracy"))))
+    parts = {"Epochs": epoch_table(run), **_parts(run)}
+    sections = (el("section", el("h3", name), part) for name, part in parts.items())
+    return el("details", head, el("p", _state(run), class_="lede"), *sections, class_="run")
 
 
 def _parts(run: RunData) -> dict[str, Html]:
@@ -96,18 +85,10 @@ def _parts(run: RunData) -> dict[str, Html]:
 
 def _sections(title: str, top: Html | None, parts: Mapping[str, Html]) -> Html:
     ids = {name: name.lower().replace(" ", "-") for name in parts}
-    return join(
-        [
-            el(
-                "header",
-                el("p", "minimix report", class_="eyebrow"),
-                el("h1", title),
-                top,
-                el("nav", *(el("a", name, href=f"#{ids[name]}") for name in parts)),
-            ),
-            *(el("section", el("h2", name), part, id=ids[name]) for name, part in parts.items()),
-        ]
-    )
+    links = el("nav", *(el("a", name, href=f"#{ids[name]}") for name in parts))
+    above = el("p", "minimix report", class_="eyebrow")
+    sections = (el("section", el("h2", name), part, id=ids[name]) for name, part in parts.items())
+    return join(el("header", above, el("h1", title), top, links), *sections)
 
 
 # ---- results
@@ -147,7 +128,7 @@ def _results(runs: Sequence[RunData]) -> Html:
     facts = [_facts(run, any(map(_mirrored, runs))) for run in runs]
     rows = (
         (
-            el("span", run.name, class_=f"key {colour_class(run.number)}"),
+            el("span", run.name, class_=f"key {charts.colour_class(run.number)}"),
             *facts[run.number].values(),
             percent(run.last("train_accuracy")),
             f"{len(run.epochs)} of {run.log.settings.get('epochs', '?')}",

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from ..train.config import PRESETS, option
-from .markup import Html, details, el, join, pairs, table
+from .markup import Html, details, el, join, note, pairs, table
 from .run_data import RunData
 
 
@@ -26,25 +26,20 @@ def settings(run: RunData) -> Html:
         origin |= versions
     origin |= {key: about[key] for key in ("backend", "machine") if key in about}
     return join(
-        [
-            el("p", "Command:", class_="note"),
-            el("pre", about.get("command", "not recorded"), class_="command"),
-            el(
-                "div",
-                _list("Settings that differ from the laptop preset", unlike),
-                _list("Data, versions, machine", origin),
-                class_="grid",
-            ),
-            details(
-                "All settings",
-                pairs({option(name): _shown(value) for name, value in chosen.items()}, "pairs"),
-            ),
-        ]
+        note("Command:"),
+        el("pre", about.get("command", "not recorded"), class_="command"),
+        el(
+            "div",
+            _list("Settings that differ from the laptop preset", unlike),
+            _list("Data, versions, machine", origin),
+            class_="grid",
+        ),
+        details("All settings", pairs({option(n): _shown(v) for n, v in chosen.items()}, "pairs")),
     )
 
 
 def _list(title: str, values: Mapping[str, Any]) -> Html:
-    content = pairs(values, "pairs") if values else el("p", "None.", class_="note")
+    content = pairs(values, "pairs") if values else note("None.")
     return el("div", el("h3", title), content)
 
 

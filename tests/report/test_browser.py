@@ -172,6 +172,21 @@ def test_the_pointer_shows_the_values(chrome, pages):
     assert chrome.complaints() == []
 
 
+def test_the_pointer_shows_no_value_after_the_end_of_a_run(chrome, pages, tmp_path):
+    page = tmp_path / "page.html"
+    plot = pages[1].read_text("utf-8")
+    # the second run ends at epoch 1 of 2
+    page.write_text(plot.replace("&quot;x&quot;:[1.0,2.0]", "&quot;x&quot;:[0.5,1.0]"), "utf-8")
+    chrome.open(page, DESK)
+    chrome.ask("document.querySelector('.plot').scrollIntoView({behavior: 'instant'})")
+    box = "document.querySelector('.plot .area').getBoundingClientRect()"
+    left, top, width = chrome.ask(f"(({{left, top, width}}) => [left, top, width])({box})")
+    for share, shown in ((0.5, False), (0.9, True)):
+        chrome.point(left + share * width, top + 50)
+        tip = chrome.ask("document.querySelector('.tip').innerText").splitlines()[1:]
+        assert [line.endswith(" –") for line in tip] == [shown, shown]
+
+
 def test_what_is_injected_after_all_does_not_run(chrome, pages, tmp_path):
     """The policy is a second wall: were a name written out unescaped, nothing would come of it."""
     hostile = tmp_path / "hostile.html"
