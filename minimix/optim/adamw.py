@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from .. import kernels
-from ..autograd import Array, Tensor
-from .optimizer import Moved, Optimizer
+from ..autograd import Tensor
+from .optimizer import Moved, Optimizer, State
 
 
 class AdamW(Optimizer):
@@ -40,21 +40,22 @@ class AdamW(Optimizer):
 
     def _check(self, group: Mapping[str, Any]) -> None:
         super()._check(group)
-        if not all(0 <= beta < 1 for beta in group["betas"]):
-            raise ValueError(f"AdamW: betas are {group['betas']}; expected 0 ≤ β < 1")
-        if not group["eps"] > 0:
-            raise ValueError(f"AdamW: eps is {group['eps']}; expected > 0")
+        betas = group["betas"]
+        if not isinstance(betas, Sequence) or len(betas) != 2:
+            raise ValueError(f"{self._kind}: betas are {betas!r}; expected two numbers")
+        for name, beta in zip(("β₁", "β₂"), betas, strict=True):
+            self._expect(f"betas are {betas}: {name}", beta, lambda x: 0 <= x < 1, "0 ≤ β < 1")
+        self._expect("eps", group["eps"], lambda x: x > 0, "> 0")
 
-    def _fresh(self, p: Tensor, group: Mapping[str, Any]) -> dict[str, Array]:
-        m, v, t = np.zeros_like(p.array), np.zeros_like(p.array), np.zeros((), np.int64)
-        return {"m": m, "v": v, "t": t}
+    def _fresh(self, p: Tensor, group: Mapping[str, Any]) -> State:
+        return {"m": np.zeros_like(p.array), "v": np.zeros_like(p.array), "t": 0}
 
     def _update(self, moved: Sequence[Moved], group: dict[str, Any]) -> None:
         for _, _, state in moved:
-            state["t"][()] += 1  # as a number: ten times as fast as an array without axes
+            state["t"] += 1
         beta1, beta2 = group["betas"]
         kernels.adamw_update(
-            [(p, g, state["m"], state["v"], int(state["t"])) for p, g, state in moved],
+            [(p, g, state["m"], state["v"], state["t"]) for p, g, state in moved],
             group["lr"],
             beta1,
             beta2,

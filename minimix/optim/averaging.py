@@ -16,10 +16,10 @@ class WeightAverage:
 
         θ̄ ← d θ̄ + (1 − d) θ,    d = min(decay, (1 + t) / (10 + t))    t: updates so far
 
-    A step of the optimiser lands beside the valley's floor, now on one side, now on the other;
-    the average of many lands nearer to it. At first d is small, so that the random weights of the
-    beginning are soon forgotten. Batch norm's running statistics are averaged like the weights
-    that they belong to.
+    Each step of the optimizer lands beside the valley's floor, now on one side, now on the other;
+    the average of many steps is nearer to it. At first d is small, so that the random initial
+    weights are soon forgotten. Batch norm's running statistics are averaged like the weights that
+    they belong to.
 
         average = WeightAverage(model, decay=0.97)
         … optimizer.step(); average.update() …
@@ -27,7 +27,7 @@ class WeightAverage:
             … evaluate the model …
 
     decay  0 ≤ decay < 1; ValueError otherwise
-    mean   the averages, by the names of the state dict
+    mean   the averages, by the names of the state dict, in the dtypes of the model
     Polyak & Juditsky 1992, "Acceleration of stochastic approximation by averaging".
     """
 
@@ -40,19 +40,27 @@ class WeightAverage:
         self.mean = {name: array.copy() for name, array in model.state_dict().items()}
 
     def update(self) -> None:
-        """Take in the weights as they are now."""
+        """Include the weights as they are now.
+
+        Errors: ValueError if the model has gained or lost arrays, or changed a shape, since.
+        """
+        now = self.model.state_dict()
+        _match(now, self.mean)
         d = min(self.decay, (1 + self.updates) / (10 + self.updates))
         self.updates += 1
-        for name, array in self.model.state_dict().items():
-            mean = self.mean[name]
-            mean += mean.dtype.type(1 - d) * (array - mean)
+        for name, array in now.items():
+            mean = self.mean[name] = self.mean[name].astype(array.dtype, copy=False)
+            if array.dtype.kind == "f":
+                mean += mean.dtype.type(1 - d) * (array - mean)
+            else:
+                mean[...] = array  # a count has no average
 
     @contextmanager
     def applied(self) -> Iterator[None]:
         """Inside this block the model has the averaged weights; afterwards its own again."""
         own = {name: array.copy() for name, array in self.model.state_dict().items()}
-        self.model.load_state_dict(self.mean)
         try:
+            self.model.load_state_dict(self.mean)
             yield
         finally:
             self.model.load_state_dict(own)
@@ -63,16 +71,19 @@ class WeightAverage:
 
     def load_state_dict(self, state: Mapping[str, Array]) -> None:
         """Take over a `state_dict`. ValueError naming the first key that does not fit."""
-        mine = self.state_dict()
-        for key in sorted(mine.keys() | state.keys()):
-            if key not in mine or key not in state:
-                word = "missing" if key in mine else "unknown"
-                raise ValueError(f"WeightAverage: {key!r} is {word}")
-            if np.shape(state[key]) != mine[key].shape:
-                raise ValueError(
-                    f"WeightAverage: {key!r} has shape {np.shape(state[key])}, "
-                    f"expected {mine[key].shape}"
-                )
-        for name, mean in self.mean.items():
-            mean[...] = state[name]
-        self.updates = int(state["updates"])
+        _match(state, self.state_dict())
+        loaded = {name: np.array(state[name], mean.dtype) for name, mean in self.mean.items()}
+        self.mean, self.updates = loaded, int(state["updates"])
+
+
+def _match(state: Mapping[str, Array], mine: Mapping[str, Array]) -> None:
+    """ValueError naming the first key that is missing, unknown or of another shape."""
+    for key in sorted(mine.keys() | state.keys()):
+        if key not in mine or key not in state:
+            word = "missing" if key in mine else "unknown"
+            raise ValueError(f"WeightAverage: {key!r} is {word}")
+        if np.shape(state[key]) != mine[key].shape:
+            raise ValueError(
+                f"WeightAverage: {key!r} has shape {np.shape(state[key])}, "
+                f"expected {mine[key].shape}"
+            )

@@ -10,7 +10,7 @@ import numpy as np
 from .. import kernels
 from ..autograd import Array, Tensor
 from .adamw import AdamW
-from .optimizer import Moved, Optimizer
+from .optimizer import Moved, Optimizer, State
 
 # A quintic that lifts small singular values fast and lets none grow far beyond 1 (Jordan 2024).
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
@@ -63,7 +63,7 @@ class Muon(AdamW):
                     f"Muon: a parameter of shape {p.shape} is to be orthogonal; expected a matrix"
                 )
 
-    def _fresh(self, p: Tensor, group: Mapping[str, Any]) -> dict[str, Array]:
+    def _fresh(self, p: Tensor, group: Mapping[str, Any]) -> State:
         return {"m": np.zeros_like(p.array)} if group["orthogonal"] else super()._fresh(p, group)
 
     def _update(self, moved: Sequence[Moved], group: dict[str, Any]) -> None:

@@ -1,68 +1,56 @@
-"""What optimisers share: groups of parameters with settings, and a state that can be saved."""
+"""What optimizers share: groups of parameters with settings, and a state that can be saved."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import itertools
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from ..autograd import Array, Tensor
 
-Moved: TypeAlias = tuple[Array, Array, dict[str, Array]]  # a parameter, its gradient and state
+State: TypeAlias = dict[str, Any]  # of one parameter: arrays like its own ("m", "v"), a count ("t")
+Moved: TypeAlias = tuple[Array, Array, State]  # a parameter's array, its gradient and its state
 
 
 class Optimizer:
-    """Base of the optimisers.
+    """The base of the optimizers.
 
-    parameters  tensors, or groups: dicts with "params" and whatever settings differ there
-    groups      the groups as they stand, each with every setting; `optimizer.lr = …` sets them all
+    parameters  tensors; or groups: dicts with "params" and the settings that differ there
 
-    steps       how often `step` was called
+    groups      the groups, each with every setting; `optimizer.lr = …` sets the rate of them all
+    state       what is remembered of each parameter, in the order of `parameters()`
+    steps       how many steps were made
 
     A parameter without a gradient is left alone.
-    Errors: TypeError and ValueError where a parameter is no tensor or comes twice, or a setting is
-    unknown or out of range.
+    Errors: TypeError if a parameter is not a tensor; ValueError if there are none, if one is given
+    twice, shares memory with another or is the result of an operation, or if a setting is unknown
+    or out of range.
     """
 
     def __init__(
         self, parameters: Iterable[Tensor] | Iterable[dict[str, Any]], **settings: Any
     ) -> None:
-        kind = type(self).__name__
-        given: list[Any] = [parameters] if isinstance(parameters, Tensor) else list(parameters)
-        if not given:
-            raise ValueError(f"{kind}: there are no parameters to train")
-        groups = given if isinstance(given[0], dict) else [{"params": given}]
-        self.groups: list[dict[str, Any]] = []
-        for group in groups:
-            for name in ("params", *group):
-                if name not in {"params", *settings} or name not in group:
-                    raise ValueError(
-                        f"{kind}: {'unknown' if name in group else 'missing'} setting {name!r} in "
-                        f"a group; there are params, {', '.join(settings)}"
-                    )
-            params = group["params"]
-            params = [params] if isinstance(params, Tensor) else list(params)
-            self.groups.append({**settings, **group, "params": params})
-        for i, p in enumerate(self.parameters()):
-            if not isinstance(p, Tensor):
-                raise TypeError(f"{kind}: parameter {i} is a {type(p).__name__}; expected a Tensor")
-        if len(set(self.parameters())) < len(self.parameters()):
-            raise ValueError(f"{kind}: a parameter is given twice, and would be moved twice a step")
+        self.groups = self._grouped(parameters, settings)
+        self._check_parameters()
         for group in self.groups:
             self._check(group)
         self.steps = 0
-        self.state: list[dict[str, Array]] = [
+        self.state: list[State] = [
             self._fresh(p, group) for group in self.groups for p in group["params"]
         ]
+        self._seen: list[Array | None] = [None] * len(self.state)  # whose dtype the states have
+
+    # ---- what a kind of optimizer adds
 
     def _check(self, group: Mapping[str, Any]) -> None:
-        """Raise ValueError, naming the setting and its value, where one makes no sense."""
+        """ValueError naming the setting and its value if one makes no sense."""
         for name in ("lr", "weight_decay"):
-            if not group[name] >= 0:
-                raise ValueError(f"{type(self).__name__}: {name} is {group[name]}; expected ≥ 0")
+            self._expect(name, group[name], lambda x: x >= 0, "≥ 0")
 
-    def _fresh(self, p: Tensor, group: Mapping[str, Any]) -> dict[str, Array]:
+    def _fresh(self, p: Tensor, group: Mapping[str, Any]) -> State:
         """What is remembered of a parameter, before the first step."""
         raise NotImplementedError
 
@@ -70,16 +58,20 @@ class Optimizer:
         """Change these parameters of a group, and their states, in place."""
         raise NotImplementedError
 
+    # ---- in use
+
     def parameters(self) -> list[Tensor]:
+        """Every parameter of every group."""
         return [p for group in self.groups for p in group["params"]]
 
     @property
     def lr(self) -> float:
-        """The learning rate of the first group; assigning sets that of all."""
+        """The learning rate of the first group; assigning sets that of every group."""
         return self.groups[0]["lr"]
 
     @lr.setter
     def lr(self, value: float) -> None:
+        self._expect("lr", value, lambda x: x >= 0, "≥ 0")
         for group in self.groups:
             group["lr"] = value
 
@@ -89,26 +81,68 @@ class Optimizer:
             p.grad = None
 
     def step(self) -> None:
-        """Move every parameter that has a gradient."""
-        self.steps += 1
-        states = iter(self.state)
+        """Update every parameter that has a gradient, in place.
+
+        Where a parameter has another dtype than before (`Module.astype`), its state follows, and a
+        gradient of another dtype is converted.
+        Errors: ValueError, before anything has changed, if a gradient has not its parameter's
+        shape, or a parameter's array is read-only.
+        """
+        i = 0
+        work = []
         for group in self.groups:
             moved = []
             for p in group["params"]:
-                state = next(states)
-                if p.grad is not None:
-                    moved.append((p.array, p.grad, state))
-                    p.version += 1  # a tape that still holds this parameter must notice
+                g, array = p.grad, p.array
+                if g is not None:
+                    if array is not self._seen[i]:
+                        self._meet(i, array)
+                    if (
+                        type(g) is not np.ndarray
+                        or g.dtype != array.dtype
+                        or g.shape != array.shape
+                    ):
+                        g = self._converted(i, g, array)
+                    moved.append((array, g, self.state[i]))
+                i += 1
+            work.append((group, moved))
+        self.steps += 1
+        for p in self.parameters():
+            if p.grad is not None:
+                p.version += 1  # a tape that still holds this parameter must notice
+        for group, moved in work:
             self._update(moved, group)
 
+    def _meet(self, i: int, array: Array) -> None:
+        """Parameter i has an array that is new here: its state takes on the array's dtype."""
+        if not array.flags.writeable:
+            raise ValueError(f"{self._kind}: parameter {i} is read-only; assign a copy to it")
+        for name, a in self.state[i].items():
+            if name != "t":
+                self.state[i][name] = np.asarray(a, array.dtype)
+        self._seen[i] = array
+
+    def _converted(self, i: int, g: Any, array: Array) -> Array:
+        """A gradient in its parameter's dtype."""
+        g = np.asarray(g, array.dtype)
+        if g.shape != array.shape:
+            raise ValueError(
+                f"{self._kind}: the gradient of parameter {i} has shape {g.shape}, "
+                f"the parameter {array.shape}"
+            )
+        return g
+
+    # ---- saving and loading
+
     def state_dict(self) -> dict[str, Array]:
-        """The step count and what is remembered of each parameter, "0.m", "0.v", …; no copies."""
-        state = {f"{i}.{name}": a for i, s in enumerate(self.state) for name, a in s.items()}
-        return {"steps": np.asarray(self.steps, np.int64), **state}
+        """The number of steps and what each parameter's state is, "0.m", "0.v", …; no copies."""
+        states = {f"{i}.{name}": a for i, s in enumerate(self.state) for name, a in s.items()}
+        return {key: np.asarray(a) for key, a in ({"steps": self.steps} | states).items()}
 
     def load_state_dict(self, state: Mapping[str, Array]) -> None:
-        """Take over a `state_dict`, all or nothing.
+        """Take over a `state_dict`: all of it or, after an error, nothing.
 
+        Arrays are copied, in the dtype of their parameters.
         Errors: ValueError naming the first key that does not fit.
         """
         mine = self.state_dict()
@@ -116,13 +150,82 @@ class Optimizer:
             raise ValueError(
                 f"load_state_dict: {key!r} is {'missing' if key in mine else 'unknown'}"
             )
-        for key, value in mine.items():
-            if np.shape(state[key]) != value.shape:
-                raise ValueError(
-                    f"load_state_dict: {key!r} has shape {np.shape(state[key])}, "
-                    f"expected {value.shape}"
+        values = {key: _numbers(key, state[key], like) for key, like in mine.items()}
+        loaded: list[State] = []
+        for i, (s, p) in enumerate(zip(self.state, self.parameters(), strict=True)):
+            new = {name: values[f"{i}.{name}"] for name in s}
+            loaded.append({n: int(a) if n == "t" else a.astype(p.dtype) for n, a in new.items()})
+        self.state, self.steps = loaded, int(values["steps"])
+
+    # ---- what it was given
+
+    @property
+    def _kind(self) -> str:
+        return type(self).__name__
+
+    def _expect(self, name: str, x: Any, fits: Callable[[Any], bool], expected: str) -> None:
+        """ValueError unless x is a finite number that fits."""
+        try:
+            fine = math.isfinite(x) and fits(x)
+        except TypeError:
+            fine = False
+        if not fine:
+            raise ValueError(f"{self._kind}: {name} is {x!r}; expected {expected}")
+
+    def _grouped(self, parameters: Any, settings: dict[str, Any]) -> list[dict[str, Any]]:
+        """Groups that each have all settings, from tensors or groups."""
+        if isinstance(parameters, Mapping) or not isinstance(parameters, Iterable):
+            raise TypeError(
+                f"{self._kind}: parameters is a {type(parameters).__name__}; expected tensors, "
+                "such as model.parameters(), or a list of groups"
+            )
+        given: list[Any] = [parameters] if isinstance(parameters, Tensor) else list(parameters)
+        groups = given if given and isinstance(given[0], Mapping) else [{"params": given}]
+        complete = []
+        for group in groups:
+            if not isinstance(group, Mapping):
+                raise TypeError(f"{self._kind}: a {type(group).__name__} stands among the groups")
+            for name in ("params", *group):
+                if name not in {"params", *settings} or name not in group:
+                    raise ValueError(
+                        f"{self._kind}: {'unknown' if name in group else 'missing'} setting "
+                        f"{name!r} in a group; there are params, {', '.join(settings)}"
+                    )
+            params = group["params"]
+            params = [params] if isinstance(params, Tensor) else list(params)
+            complete.append({**settings, **group, "params": params})
+        return complete
+
+    def _check_parameters(self) -> None:
+        parameters = self.parameters()
+        if not parameters:
+            raise ValueError(f"{self._kind}: there are no parameters to train")
+        for i, p in enumerate(parameters):
+            if not isinstance(p, Tensor):
+                raise TypeError(
+                    f"{self._kind}: parameter {i} is a {type(p).__name__}; expected a Tensor"
                 )
-        values = {key: np.array(state[key], value.dtype) for key, value in mine.items()}
-        for key, value in mine.items():
-            value[...] = values[key]
-        self.steps = int(state["steps"])
+            if not p.is_leaf:
+                raise ValueError(
+                    f"{self._kind}: parameter {i} is the result of an operation; expected a leaf, "
+                    "such as a Parameter"
+                )
+        by_place = sorted(parameters, key=lambda p: p.array.__array_interface__["data"][0])
+        for p, q in itertools.pairwise(by_place):
+            if p is q or np.shares_memory(p.array, q.array):
+                raise ValueError(
+                    f"{self._kind}: a parameter is given twice, or two share memory; it would be "
+                    "updated twice a step"
+                )
+
+
+def _numbers(key: str, value: Any, like: Array) -> Array:
+    """The value as numbers in the shape of what it replaces; ValueError if it is anything else."""
+    value = np.asarray(value)
+    if value.shape != like.shape:
+        raise ValueError(f"load_state_dict: {key!r} has shape {value.shape}, expected {like.shape}")
+    if value.dtype.kind not in "biuf":
+        raise ValueError(f"load_state_dict: {key!r} holds {value.dtype}; expected numbers")
+    if like.dtype.kind == "i" and not (value >= 0 and value == np.floor(value)):
+        raise ValueError(f"load_state_dict: {key!r} is {value}; expected a count")
+    return value

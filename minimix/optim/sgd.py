@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from ..autograd import Array, Tensor
-from .optimizer import Moved, Optimizer
+from ..autograd import Tensor
+from .optimizer import Moved, Optimizer, State
 
 
 class SGD(Optimizer):
@@ -42,7 +42,7 @@ class SGD(Optimizer):
         if group["nesterov"] and not group["momentum"]:
             raise ValueError("SGD: nesterov is True but momentum is 0; give a momentum such as 0.9")
 
-    def _fresh(self, p: Tensor, group: Mapping[str, Any]) -> dict[str, Array]:
+    def _fresh(self, p: Tensor, group: Mapping[str, Any]) -> State:
         return {"u": np.zeros_like(p.array)}
 
     def _update(self, moved: Sequence[Moved], group: dict[str, Any]) -> None:

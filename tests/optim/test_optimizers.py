@@ -239,7 +239,7 @@ def test_a_loaded_optimizer_goes_on_where_the_saved_one_was(make, backend):
         (lambda s: s.pop("0.m"), "load_state_dict: '0.m' is missing"),
         (lambda s: s.update(x=1), "load_state_dict: 'x' is unknown"),
         (lambda s: s.update({"0.v": np.ones(3)}), "'0.v' has shape (3,), expected (2,)"),
-        (lambda s: s.update({"0.v": np.array(["a", "b"])}), "'a'"),
+        (lambda s: s.update({"0.v": np.array(["a", "b"])}), "'0.v' holds <U1; expected numbers"),
     ],
 )
 def test_loading_is_all_or_nothing(change, message):
@@ -268,7 +268,11 @@ P = parameter()
         (lambda: AdamW([P], lr=-1), ValueError, "AdamW: lr is -1; expected ≥ 0"),
         (lambda: AdamW([P], lr=math.nan), ValueError, "AdamW: lr is nan; expected ≥ 0"),
         (lambda: AdamW([P], weight_decay=-1), ValueError, "AdamW: weight_decay is -1; expected"),
-        (lambda: AdamW([P], betas=(0.9, 1)), ValueError, "AdamW: betas are (0.9, 1); expected 0 ≤"),
+        (
+            lambda: AdamW([P], betas=(0.9, 1)),
+            ValueError,
+            "AdamW: betas are (0.9, 1): β₂ is 1; expec",
+        ),
         (lambda: AdamW([P], eps=0), ValueError, "AdamW: eps is 0; expected > 0"),
         (lambda: AdamW([{"params": [P], "lr": -2}]), ValueError, "AdamW: lr is -2; expected ≥ 0"),
         (lambda: AdamW([{"params": [P], "rate": 2}]), ValueError, "unknown setting 'rate' in a gr"),

@@ -1,35 +1,45 @@
-"""One pass over parameter, gradient and both moments, in place."""
+"""One pass over parameter, gradient and both moments, in place.
+
+A network has many parameters, most of them small. Handing their arrays to compiled code one by one
+takes as long as moving them; so it gets their addresses, all at once. An address says nothing about
+what lies there: whatever is not four arrays of one dtype and shape, each in one piece that may be
+written to, is left to the reference.
+"""
 
 from __future__ import annotations
 
 from ctypes import addressof, c_char
+from operator import attrgetter
 
 import numba
 import numpy as np
 
+from ..dispatch import FLOATS
+from ..reference import adamw as reference
 from ..threads import run
 from ._jit import kernel
 from .rows import PIECE, pieces
-from .simd import lanes, load, pointer_to, sqrt, store, take
+from .simd import lanes, load, pointer_to, sqrt, squarable, store, take
 
-from_buffer = c_char.from_buffer
+dtype_of, shape_of, size_of = map(attrgetter, ("dtype", "shape", "size"))
 
 
 @kernel
-def _adamw(queue, like, places, rates, decay, beta1, beta2, eps):
-    """A piece is a row of `places` (where p, g, m and v lie, how many numbers) and of `rates`."""
+def _adamw(queue, like, table, places, rates, decay, beta1, beta2, eps):
+    """A piece is a row of `places`: where it begins, and in which row of `table` and `rates`."""
     while True:
         piece = take(queue)
         if piece < 0:
             break
-        size, rate, root_unbias2 = places[piece, 4], rates[piece, 0], rates[piece, 1]
-        p = numba.carray(pointer_to(like, places[piece, 0]), size)
-        g = numba.carray(pointer_to(like, places[piece, 1]), size)
-        m = numba.carray(pointer_to(like, places[piece, 2]), size)
-        v = numba.carray(pointer_to(like, places[piece, 3]), size)
-        for i in range(0, size, lanes(like)):
-            n = size - i
-            gradient = load(g, i, n)
+        start, row = places[piece, 0], places[piece, 1]
+        size, rate, root_unbias2 = min(table[row, 4] - start, PIECE), rates[row, 0], rates[row, 1]
+        p = numba.carray(pointer_to(like, table[row, 0]), start + size)
+        g = numba.carray(pointer_to(like, table[row, 1]), start + size)
+        m = numba.carray(pointer_to(like, table[row, 2]), start + size)
+        v = numba.carray(pointer_to(like, table[row, 3]), start + size)
+        for i in range(start, start + size, lanes(like)):
+            n = start + size - i
+            gradient = squarable(load(g, i, n))
             first, second = load(m, i, n), load(v, i, n)
             first = first + (gradient - first) * (1.0 - beta1)
             second = second + (gradient * gradient - second) * (1.0 - beta2)
@@ -39,53 +49,88 @@ def _adamw(queue, like, places, rates, decay, beta1, beta2, eps):
             store(p, i, n, load(p, i, n) * decay - change)
 
 
+@kernel
+def _cut(table, places):
+    """Cut the numbers of each row of `table` into pieces."""
+    piece = 0
+    for row in range(len(table)):
+        for start in range(0, table[row, 4], PIECE):
+            places[piece, 0], places[piece, 1] = start, row
+            piece += 1
+
+
 def adamw_update(moved, lr, beta1, beta2, eps, weight_decay):
-    # A network has many parameters, most of them small. Handing their arrays to compiled code one
-    # by one takes as long as moving them; so it gets their addresses, all at once.
-    tables: dict[np.dtype, list[tuple[int, ...]]] = {}  # by dtype, a row for each parameter
-    kept: list[np.ndarray] = []  # an address keeps nothing alive
-    copied: list[tuple[np.ndarray, np.ndarray]] = []
-    for p, g, m, v, t in moved:
-        dtype = p.dtype
-        if g.dtype != dtype or g.shape != p.shape:  # one set by hand; an address knows neither
-            g = np.array(np.broadcast_to(g, p.shape), dtype)
-            kept.append(g)
-        try:
-            row = _addresses(p, g, m, v)
-        except (TypeError, ValueError):  # empty, or not in one piece that may be written to
-            flat = [np.array(a, order="C") for a in (p, g, m, v)]
-            copied += [(p, flat[0]), (m, flat[2]), (v, flat[3])]
-            kept += flat
-            if not p.size:
-                continue
-            row = _addresses(*flat)
-        tables.setdefault(dtype, []).append((*row, p.size, t))
-    for dtype, rows in tables.items():
-        places, rates = _pieces(np.array(rows), dtype.itemsize, lr, beta1, beta2)
-        run(
-            _adamw, len(places), np.empty(0, dtype), places, rates,
-            1.0 - lr * weight_decay, float(beta1), float(beta2), float(eps),
-        )  # fmt: skip
-    for a, copy in copied:
-        a[...] = copy
+    groups: dict[np.dtype, list[tuple]] = {}
+    for each in moved:
+        groups.setdefault(each[0].dtype, []).append(each)
+    for dtype, group in groups.items():
+        fit, others = group, []
+        table = _table(fit, dtype)
+        if table is None:
+            fit, others = _sorted_out(group, dtype)
+            table = _table(fit, dtype)
+        if table is None:  # they overlap: one after the other, then
+            others = group
+        else:
+            _move(table, dtype, lr, beta1, beta2, eps, weight_decay)
+        reference.adamw_update.reference(others, lr, beta1, beta2, eps, weight_decay)
 
 
-def _addresses(p, g, m, v):
-    # Five times as fast as asking NumPy; for the same reason in no loop.
-    return (
-        addressof(from_buffer(p)), addressof(from_buffer(g)),
-        addressof(from_buffer(m)), addressof(from_buffer(v)),
+def _move(table, dtype, lr, beta1, beta2, eps, weight_decay):
+    t = table[:, 5]
+    rates = np.stack([lr / (1.0 - beta1**t), (1.0 - beta2**t) ** -0.5], axis=1)
+    places = np.empty((pieces(table[:, 4]).sum(), 2), np.int64)
+    _cut(table, places)
+    run(
+        _adamw, len(places), np.empty(0, dtype), table, places, rates,
+        1.0 - lr * weight_decay, float(beta1), float(beta2), float(eps),
     )  # fmt: skip
 
 
-def _pieces(rows, itemsize, lr, beta1, beta2):
-    """From rows of four addresses, size and t: `places` and `rates`, in pieces."""
-    size, t = rows[:, 4], rows[:, 5]
-    count = pieces(size)
-    of = np.repeat(np.arange(len(rows)), count)
-    start = (np.arange(len(of)) - (np.cumsum(count) - count)[of]) * PIECE
-    places = rows[of, :5]
-    places[:, :4] += start[:, None] * itemsize
-    places[:, 4] = np.minimum(size[of] - start, PIECE)
-    rates = np.stack([lr / (1.0 - beta1**t), (1.0 - beta2**t) ** -0.5], axis=1)
-    return places, rates[of]
+def _table(group, dtype):
+    """A row for each (p, g, m, v, t): where the arrays lie, their size, t. None if one is unfit."""
+    *columns, t = zip(*group, strict=True) if group else [()] * 5
+    p, *others = columns
+    arrays = [a for column in columns for a in column]
+    shapes = list(map(shape_of, p))
+    try:
+        if dtype not in FLOATS or set(map(dtype_of, arrays)) - {dtype}:
+            return None
+        if any(list(map(shape_of, column)) != shapes for column in others):
+            return None
+        # Five times as fast as asking NumPy. It raises for an array that is empty, not in one
+        # piece, or not to be written to.
+        addresses = list(map(addressof, map(c_char.from_buffer, arrays)))
+    except (AttributeError, TypeError, ValueError):
+        return None
+    table = np.array([*addresses, *map(size_of, p), *t], np.int64).reshape(6, -1).T
+    return table if _apart(table, dtype.itemsize) else None
+
+
+def _apart(table, itemsize):
+    """Whether all are aligned, and nothing that is written to overlaps anything else."""
+    start, end = table[:, :4], table[:, :4] + itemsize * table[:, 4:5]
+    written = (0, 2, 3)  # p, m, v
+    first, last = np.sort(start[:, written], axis=None), np.sort(end[:, written], axis=None)
+    # A gradient overlaps as many of those as begin before its end but do not end before its start.
+    begun = np.searchsorted(first, end[:, 1], "left")
+    over = np.searchsorted(last, start[:, 1], "right")
+    apart = (first[1:] >= last[:-1]).all() and (begun == over).all()
+    return apart and not (start % itemsize).any()
+
+
+def _sorted_out(group, dtype):
+    """Those that are fit for a table, some after a copy of the gradient, and those that are not."""
+    fit, unfit = [], []
+    for each in group:
+        p, g, m, v, t = each
+        arrays = (p, m, v)
+        alike = all(
+            isinstance(a, np.ndarray) and a.dtype == dtype and a.shape == p.shape
+            for a in (p, g, m, v)
+        )
+        if alike and dtype in FLOATS and p.size and all(a.flags.carray for a in arrays):
+            fit.append((p, g if g.flags.carray else g.copy(order="C"), m, v, t))
+        else:
+            unfit.append(each)
+    return fit, unfit

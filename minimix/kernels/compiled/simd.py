@@ -283,6 +283,24 @@ def _first_vector(*kinds: Any) -> Any:
 
 
 sqrt = _function("sqrt", 1)
+
+
+@intrinsic
+def squarable(typingctx: Any, v: Any) -> Any:
+    """v, confined to ±√(largest number) where it is finite: squares of such do not overflow."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        x = args[0]
+        most = constant(x.type, float(np.sqrt(np.finfo(v.dtype.name).max)))
+        size = call(builder, "fabs", x)
+        large = builder.fcmp_ordered(">", size, most)
+        finite = builder.fcmp_ordered("<", size, constant(x.type, float("inf")))
+        confined = call(builder, "copysign", most, x)
+        return builder.select(builder.and_(large, finite), confined, x)
+
+    return v(v), codegen
+
+
 fma = _function("fmuladd", 3)
 
 

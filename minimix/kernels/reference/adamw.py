@@ -20,11 +20,27 @@ def adamw_update(
 ) -> None:
     """One AdamW step of every (p, g, m, v, t), in place on p, m and v.
 
-    The formula is that of `minimix.optim.AdamW`.
+    The formula is that of `minimix.optim.AdamW`. A finite gradient whose square is too large for
+    its dtype (beyond 1.8e19 in float32) counts as one whose square is not; infinity and NaN count
+    as what they are.
+    Errors: ValueError if the shapes differ, or if p, m or v is read-only.
     """
     for p, g, m, v, t in moved:
-        p *= 1.0 - lr * weight_decay
+        if not p.shape == g.shape == m.shape == v.shape:
+            shapes = f"{p.shape}, {g.shape}, {m.shape} and {v.shape}"
+            raise ValueError(f"adamw_update: p, g, m and v have the shapes {shapes}")
+        g = _squarable(g, p.dtype)
         m += (1.0 - beta1) * (g - m)
         v += (1.0 - beta2) * (g * g - v)
         unbias1, unbias2 = 1.0 - beta1**t, 1.0 - beta2**t
+        p *= 1.0 - lr * weight_decay
         p -= (lr / unbias1) * m / (np.sqrt(v / unbias2) + eps)
+
+
+def _squarable(g: Array, dtype: np.dtype) -> Array:
+    """g in that dtype, confined to ±√(largest number) where it is finite."""
+    g = np.asarray(g, dtype)
+    most = np.sqrt(np.finfo(dtype).max)
+    if np.fmax.reduce(np.abs(g), axis=None, initial=0) <= most:
+        return g
+    return np.where(np.isinf(g), g, np.clip(g, -most, most))
