@@ -1,4 +1,4 @@
-"""For lesson 12: parts of the library, copied. In each group one is right and the others are not.
+"""For lesson 12: copies of parts of the library. In each group one is correct, the others are not.
 
     depthwise["A"](x, w, b)                    an operation on tensors
     batch_norm["A"](x, gamma, beta, …)         another, with the options of functional.batch_norm
@@ -6,7 +6,7 @@
     classifiers["A"](images)                   uint8 (N, H, W, 3) -> scores (N, 10)
     steps["A"](model, optimizer, x, labels)    one training step -> loss
 
-All of them run, and networks made of them learn. What is wrong with one, its `__doc__` admits.
+All of them run, and networks made of them learn. The `__doc__` of each says what is wrong with it.
 
 Spoilers ahead: write your tests before you read on.
 """
@@ -23,11 +23,11 @@ from minimix import functional as F
 from minimix.autograd import Array
 from minimix.data import normalize
 
-RIGHT = "nothing: this is the right one"
+RIGHT = "nothing: this is the correct one"
 
 
 def _named(name: str, confession: str, function: Callable[..., Any]) -> Callable[..., Any]:
-    """All in a group bear the same name, and admit what is wrong with them."""
+    """All functions of a group have the same name, and a docstring that says what is wrong."""
     function.__name__ = function.__qualname__ = name
     function.__doc__ = confession
     return function
@@ -37,7 +37,11 @@ def _named(name: str, confession: str, function: Callable[..., Any]) -> Callable
 
 
 def _shifts(x: Array, k: int, before: int, mode: Any) -> dict[tuple[int, int], Array]:
-    """x (N, H, W, C) as each place (i, j) of a k×k kernel sees it: what stands h+i−before, …"""
+    ""
+    ""
+    ""
+    ""
+    """For each place (i, j) of a k×k kernel, the part of padded x that it multiplies."""
     _, h, v, _ = x.shape
     sides = ((0, 0), (before, k - 1 - before), (before, k - 1 - before), (0, 0))
     padded = np.pad(x, sides, mode=mode)
@@ -47,8 +51,8 @@ def _shifts(x: Array, k: int, before: int, mode: Any) -> dict[tuple[int, int], A
 def _depthwise(
     confession: str,
     *,
-    turned: bool = False,
-    turn_back: bool = True,
+    flipped: bool = False,
+    flip_backward: bool = True,
     early: int = 0,
     border: str = "constant",
     mean_bias: bool = False,
@@ -56,18 +60,18 @@ def _depthwise(
     def depthwise_conv2d(x, w, b):
         k = len(w)
         before = (k - 1) // 2 + early * (k % 2 == 0)
-        kernel = w[::-1, ::-1] if turned else w
+        kernel = w[::-1, ::-1] if flipped else w
         y = sum(seen * kernel[at] for at, seen in _shifts(x, k, before, border).items()) + b
 
         def backward(g):
-            back = kernel[::-1, ::-1] if turn_back else kernel
+            back = kernel[::-1, ::-1] if flip_backward else kernel
             shifts = _shifts(g, k, k - 1 - before, border)
             dx = sum(seen * back[at] for at, seen in shifts.items())
             dw = np.empty_like(w)
             for at, seen in _shifts(x, k, before, border).items():
                 dw[at] = (seen * g).sum(axis=(0, 1, 2))
             db = g.sum(axis=(0, 1, 2)) / (len(g) if mean_bias else 1)
-            return dx, dw[::-1, ::-1] if turned else dw, db
+            return dx, dw[::-1, ::-1] if flipped else dw, db
 
         return y, backward
 
@@ -75,9 +79,11 @@ def _depthwise(
 
 
 depthwise = {
-    "A": _depthwise("the border wraps round: it continues with the opposite side", border="wrap"),
-    "B": _depthwise("on the way back the kernel is not turned round", turn_back=False),
-    "C": _depthwise("the kernel is turned round, there and back: a true convolution", turned=True),
+    "A": _depthwise("the padding wraps around: it repeats the opposite side", border="wrap"),
+    "B": _depthwise("in the backward pass the kernel is not rotated by 180°", flip_backward=False),
+    "C": _depthwise(
+        "the kernel is rotated by 180°, forward and backward: a true convolution", flipped=True
+    ),
     "D": _depthwise(RIGHT),
     "E": _depthwise("the gradient of the bias is a mean over the images", mean_bias=True),
     "F": _depthwise("an even kernel pads one more before, not after", early=1),
@@ -126,7 +132,7 @@ def _batch_norm(
             h = gamma * flat
             dx = h
             if training and not constant:
-                # With ε outside the root, x̂ is (x − μ)/(σ + ε), and its slope along x̂ another.
+                # With ε outside the root, x̂ is (x − μ)/(σ + ε), and its slope along x̂ differs.
                 pull = (h * normal).mean(axis=0) / (rstd * np.sqrt(var) if eps_outside else 1)
                 dx = h - h.mean(axis=0) - normal * pull
             return (dx * rstd).reshape(x.shape), (flat * normal).sum(axis=0), flat.sum(axis=0)
@@ -138,11 +144,15 @@ def _batch_norm(
 
 batch_norm = {
     "A": _batch_norm("the running variance is the biased one", biased=True),
-    "B": _batch_norm("in evaluation it normalises with the batch", always_batch=True),
+    "B": _batch_norm(
+        "in evaluation it normalises with the statistics of the batch", always_batch=True
+    ),
     "C": _batch_norm(RIGHT),
-    "D": _batch_norm("the running statistics keep a tenth and take nine", swapped=True),
-    "E": _batch_norm("the gradient takes mean and variance for constants", constant=True),
-    "F": _batch_norm("ε is added to the deviation, not to the variance", eps_outside=True),
+    "D": _batch_norm(
+        "the running statistics keep a tenth of the old value instead of nine tenths", swapped=True
+    ),
+    "E": _batch_norm("the gradient treats mean and variance as constants", constant=True),
+    "F": _batch_norm("ε is added to the standard deviation, not to the variance", eps_outside=True),
 }
 
 
@@ -188,19 +198,21 @@ def _adamw(
 
 adamw = {
     "A": _adamw("the decay is part of the gradient: Adam with L2, not AdamW", coupled=True),
-    "B": _adamw("the bias of m and v is not corrected", corrected=False),
-    "C": _adamw("the steps are counted anew for each parameter", count_parameters=True),
+    "B": _adamw("m and v are not bias-corrected", corrected=False),
+    "C": _adamw(
+        "the step count t advances with every parameter, not with every step", count_parameters=True
+    ),
     "D": _adamw("the decay is not multiplied by the learning rate", bare_decay=True),
     "E": _adamw(RIGHT),
-    "F": _adamw("ε is under the root, where its 10⁻⁸ weighs like 10⁻⁴", eps_inside=True),
+    "F": _adamw("ε is inside the square root, where 10⁻⁸ has the effect of 10⁻⁴", eps_inside=True),
 }
 
 
-# ---- classifiers: a trained model, and what stands between a user's pictures and its scores
+# ---- classifiers: a trained model, and the steps from a user's pictures to its scores
 
 
 def _model() -> Module:
-    """A network with running statistics as after a training."""
+    """A network with running statistics like those of a trained one."""
     model = ConvMixer(8, 2, kernel_size=3, patch_size=4, n_classes=10, rng=0)
     rng = np.random.default_rng(1)
     for name, buffer in model.named_buffers():
@@ -247,15 +259,16 @@ def _moved(images: Array) -> Array:
 
 
 classifiers = {
-    "A": _classifier("the pictures are moved at random, as in training", prepare=_moved),
+    "A": _classifier("the pictures are shifted at random, as in training", prepare=_moved),
     "B": _classifier("the model is in training mode", training=True),
     "C": _classifier(
-        "the last images are left out where they fill no batch of four",
+        "the last images are dropped if they do not fill a batch of four",
         batches=lambda n: _fours(n - n % 4) or [slice(0, n)],
     ),
     "D": _classifier("the user's pictures are overwritten", prepare=_clipped),
     "E": _classifier(
-        "pictures are normalised with the mean of those given", prepare=_own_statistics
+        "pictures are normalised with their own mean, not that of the training set",
+        prepare=_own_statistics,
     ),
     "F": _classifier(RIGHT),
 }
@@ -292,9 +305,14 @@ def _only_head(model: Module, x: Tensor) -> Tensor:
 
 
 steps = {
-    "A": _step("a softmax stands before the loss", forward=lambda model, x: F.softmax(model(x))),
+    "A": _step(
+        "a softmax is applied before the loss, which applies its own",
+        forward=lambda model, x: F.softmax(model(x)),
+    ),
     "B": _step(RIGHT),
-    "C": _step("the tape is cut before the last layer, and only that learns", forward=_only_head),
-    "D": _step("images are shuffled, and labels are not", prepare=_fresh.permutation),
-    "E": _step("the learning rate is a hundredth of what was asked for", rate=0.01),
+    "C": _step(
+        "the tape is cut before the last layer, so only that layer learns", forward=_only_head
+    ),
+    "D": _step("the labels are shuffled independently of the images", prepare=_fresh.permutation),
+    "E": _step("the learning rate is a hundredth of what was requested", rate=0.01),
 }

@@ -2,9 +2,9 @@
 
     check("01.multiply", multiply)
 
-runs the student's function beside a reference on a handful of cases. A wrong result is compared
-with the results of typical mistakes, each of which is itself written down as a function: what the
-student reads is "this is what comes out when the two gradients are swapped", not a number.
+runs the student's function and a reference on a handful of cases. A wrong result is compared with
+the results of typical mistakes, each of which is written as a function itself: the student reads
+"dx and dy are swapped", not just two numbers.
 
 An exercise is one `Exercise`; those of lesson NN are the list EXERCISES in NN_…/checks.py.
 """
@@ -14,6 +14,7 @@ from __future__ import annotations
 import copy
 import html
 import importlib
+import math
 import os
 import signal
 import threading
@@ -21,6 +22,7 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -49,9 +51,10 @@ class Exercise:
     mistakes   what to tell the student -> the wrong answer that deserves it
     outputs    names of the outputs, where there are several: ("dx", "dw")
     run        how an answer is called on a case, where it is not `answer(*args)`: what it returns
-               (arrays, numbers, strings, lists of them) is what is compared
-    rtol       how far a result may be off, relative to the largest number expected; left out,
-               1e-4 for float32 and 1e-9 for float64
+               (arrays, numbers, strings, lists of them) is compared
+    rtol       largest error allowed, relative to the largest number expected; by default 1e-4 for
+               float32 and 1e-9 for float64
+    form       what is wrong with how a right answer is written; None where nothing is
     """
 
     name: str
@@ -61,11 +64,16 @@ class Exercise:
     outputs: tuple[str, ...] = ()
     run: Callable[..., Any] = call
     rtol: float | None = None
+    form: Callable[[Answer], str | None] | None = None
+
+
+class Wrong(Exception):
+    """An answer is wrong in a way that a sentence of its own describes."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """What a check found. It shows itself in a notebook; `str` of it is plain text."""
+    """What a check found. A notebook displays it as HTML; `str` of it is plain text."""
 
     name: str
     passed: bool
@@ -84,7 +92,7 @@ class Report:
 
 
 def exercises(lesson: str) -> list[Exercise]:
-    """The exercises of lesson "NN", in order; none where there is no such lesson."""
+    """The exercises of lesson "NN", in order; none if there is no such lesson."""
     return [
         exercise
         for folder in folders()
@@ -94,9 +102,9 @@ def exercises(lesson: str) -> list[Exercise]:
 
 
 def check(name: str, answer: Answer) -> Report:
-    """Hold an answer against the exercise of that name. Never fails on what the answer does.
+    """Check an answer to the exercise of that name. Nothing that the answer does makes this fail.
 
-    Errors: ValueError where there is no such exercise.
+    Errors: ValueError if there is no such exercise.
     """
     known = {e.name: e for e in exercises(name[:2])}
     if name not in known:
@@ -105,7 +113,7 @@ def check(name: str, answer: Answer) -> Report:
 
 
 def examine(exercise: Exercise, answer: Answer) -> Report:
-    """`check`, of an exercise that is at hand."""
+    """`check`, given the exercise itself."""
 
     def failed(*lines: str) -> Report:
         return Report(exercise.name, False, lines)
@@ -115,6 +123,7 @@ def examine(exercise: Exercise, answer: Answer) -> Report:
         return failed(f"check needs the function itself, without parentheses, and got a {kind}")
     cases = list(exercise.cases(np.random.default_rng(0)))
     got: list[Outcome] = []
+    notes: list[str] = []
     for i, (label, args) in enumerate(cases):
         want = Outcome(exercise, exercise.reference, args)  # first: it may have kernels to compile
         with time_limit(LIMIT):
@@ -127,14 +136,22 @@ def examine(exercise: Exercise, answer: Answer) -> Report:
         if fault:
             got += [Outcome(exercise, answer, args) for _, args in cases[i + 1 :]]
             return failed(f"{label}: {fault}", *causes(exercise, cases, got))
+        notes += got[-1].notes(want)
+    with time_limit(LIMIT):
+        again = Outcome(exercise, answer, cases[0][1])
+    if fault := again.fault(got[0]):
+        return failed(f"right, but when called again with {cases[0][0]}: {fault}")
+    if exercise.form and (fault := exercise.form(answer)):
+        return failed(f"the result is right, but {fault}")
     n = len(cases)
-    return Report(exercise.name, True, ("right" if n == 1 else f"right in all {n} cases",))
+    right = "right" if n == 1 else f"right in all {n} cases"
+    return Report(exercise.name, True, (right, *notes[:1]))
 
 
 def causes(exercise: Exercise, cases: list[Case], got: list[Outcome]) -> list[str]:
-    """What those mistakes have to say that would have brought out, in every case, what was got.
+    """The messages of the mistakes that give, in every case, the results that the answer gave.
 
-    Output by output: who made one mistake in dx and another in dw is told of both.
+    Output by output: one mistake in dx and another in dw are both named.
     """
     wanted = [Outcome(exercise, exercise.reference, args) for _, args in cases]
     trials = list(zip(cases, got, wanted, strict=True))
@@ -157,7 +174,7 @@ def causes(exercise: Exercise, cases: list[Case], got: list[Outcome]) -> list[st
 
 
 class Outcome:
-    """What came of calling an answer on one case: a value or an error, and arguments changed."""
+    """The result of calling an answer on one case: a value or an error, and changed arguments."""
 
     def __init__(self, exercise: Exercise, answer: Answer, args: tuple[Any, ...]) -> None:
         self.exercise = exercise
@@ -183,14 +200,26 @@ class Outcome:
         return self.value[i] if whole else _Missing
 
     def agrees(self, other: Outcome, part: int) -> bool:
-        """Whether one output is the same in both, whatever its precision."""
+        """Whether one output is the same in both, apart from its precision."""
         if self.error or other.error:
-            return type(self.error) is type(other.error)
+            words = isinstance(self.error, Wrong) and str(self.error) != str(other.error)
+            return type(self.error) is type(other.error) and not words
         rtol = self.exercise.rtol or 1e-4
-        return difference(self.part(part), other.part(part), rtol, exact=False) is None
+        return difference(self.part(part), other.part(part), rtol) is None
+
+    def notes(self, want: Outcome) -> list[str]:
+        """What is worth saying of a right result: where its precision is another."""
+        found = []
+        for i, name in enumerate(self.exercise.outputs or ("the result",)):
+            got, expected = self.part(i), want.part(i)
+            if isinstance(expected, np.ndarray) and expected.ndim:
+                mine = np.asarray(got.array if isinstance(got, Tensor) else got).dtype
+                if mine != expected.dtype:
+                    found.append(f"{name} is {mine}, and the arguments are {expected.dtype}")
+        return found
 
     def fault(self, want: Outcome) -> str | None:
-        """In words, the first thing that is wrong; None where nothing is."""
+        """The first thing that is wrong, in words; None if nothing is."""
         names = self.exercise.outputs
         if self.error and type(self.error) is not type(want.error):
             return f"{described(self.error)}{_where(self.error)}"
@@ -209,30 +238,55 @@ class Outcome:
                 return f"{name} {wrong}"
         if self.changed:
             return (
-                f"right, but argument {self.changed[0]} was changed in place; "
-                "somebody else may still need it"
+                f"right, but argument {self.changed[0]} was changed in place: "
+                "leave the arguments unchanged"
             )
         return None
 
 
 class _Missing:
-    """Stands for an output where the answer returned the wrong number of them."""
+    """In place of an output, if the answer returned the wrong number of them."""
 
 
-def difference(got: Any, want: Any, rtol: float | None = None, exact: bool = True) -> str | None:
-    """How `got` differs from `want`, in words that follow "the result …"; None where it does not.
+def plain(value: Any) -> Any:
+    """A value as Python's own numbers, strings and lists, whatever it is made of."""
+    if isinstance(value, Tensor):
+        value = value.array
+    if isinstance(value, (np.generic, np.ndarray)):
+        return value.tolist()
+    if isinstance(value, Fraction):
+        return float(value)
+    return [plain(v) for v in value] if isinstance(value, (list, tuple)) else value
 
-    exact  whether precision (float32, float64) counts too
+
+def same(got: Any, want: Any, rtol: float = 1e-9) -> bool:
+    """Whether two values are equal: numbers up to rounding, tuples and arrays as lists."""
+    got, want = plain(got), plain(want)
+    if isinstance(want, list):
+        return (
+            isinstance(got, list)
+            and len(got) == len(want)
+            and all(same(a, b, rtol) for a, b in zip(got, want, strict=True))
+        )
+    if isinstance(got, float) or isinstance(want, float):
+        numbers = not {type(got), type(want)} - {int, float}
+        return numbers and math.isclose(got, want, rel_tol=rtol, abs_tol=1e-12)
+    try:
+        return type(got) is type(want) and bool(got == want)
+    except Exception:
+        return False
+
+
+def difference(got: Any, want: Any, rtol: float | None = None) -> str | None:
+    """How `got` differs from `want`, in words that follow "the result …"; None if it does not.
+
+    Numbers are compared in the lower of the two precisions.
     """
     got, want = (v.array if isinstance(v, Tensor) else v for v in (got, want))
     if not isinstance(want, (np.ndarray, np.number, int, float)) or isinstance(want, bool):
-        try:
-            same = type(got) is type(want) and bool(got == want)
-        except Exception:
-            same = False
-        return None if same else f"is {_form(got)}, expected {_form(want)}"
+        return None if same(got, want) else f"is {_form(got)}, expected {_form(want)}"
     try:
-        array = np.asarray(got)
+        array = np.asarray(float(got) if isinstance(got, Fraction) else got)
     except Exception:
         array = np.asarray(None)
     if array.dtype.kind not in "biufc":
@@ -240,16 +294,16 @@ def difference(got: Any, want: Any, rtol: float | None = None, exact: bool = Tru
     target = np.asarray(want)
     if array.shape != target.shape:
         return f"has shape {array.shape}, expected {target.shape}"
-    if exact and isinstance(want, np.ndarray) and want.ndim and array.dtype != target.dtype:
-        return f"is {array.dtype}, expected {target.dtype}, as what went in"
-    if rtol is None:
-        rtol = 1e-4 if target.dtype == np.float32 else 1e-9
-    if target.dtype.kind in "biu" and array.dtype.kind in "biu":
+    whole = target.dtype.kind in "biu" and array.dtype.kind in "biu"
+    if target.ndim and target.dtype.kind in "biu" and not whole:
+        return f"is {array.dtype}, expected {target.dtype}"
+    precision = max(_PRECISION.get(v.dtype.type, 0.0) for v in (array, target))
+    if whole:
         wrong = array != target
     else:
         scale = np.max(np.abs(target[np.isfinite(target)]), initial=0.0)
-        near = np.isclose(array, target, rtol=0, atol=rtol * max(scale, 1e-3), equal_nan=True)
-        wrong = ~near
+        atol = max(rtol or 1e-9, precision) * max(scale, 1e-3)
+        wrong = ~np.isclose(array, target, rtol=0, atol=atol, equal_nan=True)
     if not wrong.any():
         return None
     if not np.isfinite(array).all() and np.isfinite(target).all():
@@ -257,15 +311,16 @@ def difference(got: Any, want: Any, rtol: float | None = None, exact: bool = Tru
     return _compared(array, target, wrong)
 
 
+_PRECISION = {np.float32: 1e-4, np.float16: 1e-2}
+
+
 def _compared(got: np.ndarray, want: np.ndarray, wrong: np.ndarray) -> str:
-    """The numbers side by side, and a simple relation between them if there is one."""
-    if got.ndim == 0:
-        text = f"is {got:.6g}, expected {want:.6g}"
-    else:
-        at = tuple(int(i) for i in np.argwhere(wrong)[0])
-        place = ", ".join(map(str, at))
+    """Both numbers, and a simple relation between them if there is one."""
+    at = tuple(int(i) for i in np.argwhere(wrong)[0])
+    text = _unequal(got[at], want[at])
+    if got.ndim:
         n = f"{wrong.sum()} of {wrong.size} numbers are" if wrong.size > 1 else "it is"
-        text = f"at [{place}] is {got[at]:.6g}, expected {want[at]:.6g} ({n} wrong)"
+        text = f"at [{', '.join(map(str, at))}] {text} ({n} wrong)"
     if got.dtype.kind in "biuf" and (want[wrong] != 0).all():
         ratio = got[wrong].astype(float) / want[wrong]
         first = float(ratio.flat[0])
@@ -275,9 +330,18 @@ def _compared(got: np.ndarray, want: np.ndarray, wrong: np.ndarray) -> str:
     return text
 
 
+def _unequal(got: Any, want: Any) -> str:
+    """Two numbers with as many digits as it takes to see that they differ."""
+    for digits in range(6, 18):
+        a, b = (f"{v}" if isinstance(v, np.integer) else f"{v:.{digits}g}" for v in (got, want))
+        if a != b:
+            break
+    return f"is {a}, expected {b}"
+
+
 def _times(ratio: float) -> str:
     if abs(ratio + 1) < 1e-4:
-        return ": the sign is the wrong way round"
+        return ": the sign is wrong"
     if abs(ratio) < 1e-4:
         return ": all of it is 0"
     return f": {ratio:.4g} times what it should be"
@@ -301,7 +365,7 @@ def _form(value: Any) -> str:
 
 def described(error: BaseException) -> str:
     """An error in one line, of a length that can be read."""
-    if isinstance(error, TooLong):
+    if isinstance(error, (TooLong, Wrong)):
         return str(error)
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text[:200]}".rstrip(": ")
@@ -350,7 +414,7 @@ _OURS = tuple(f"{folder}{os.sep}" for folder in (ROOT, Path(*minimix.__path__)))
 
 
 def _where(error: BaseException) -> str:
-    """The last line of the student's own that led to the error."""
+    """The last line of the student's own code that led to the error."""
     own = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)

@@ -1,8 +1,8 @@
 """Pictures for the lessons.
 
-Every function returns a `Picture`: a matplotlib Figure that shows itself when it is the last line
-of a notebook cell, with a text that says what can be seen (`alt`) for those who cannot see it.
-Colours are Okabe & Ito's, which the colour-blind can tell apart.
+Every function returns a `Picture`: a matplotlib Figure that is displayed when it is the last line
+of a notebook cell, with a text alternative (`alt`) for readers who cannot see it. The colours are
+those of Okabe & Ito, which can be told apart with any colour vision.
 
     fig, ax = show.subplots(alt="A parabola.")
     ax.plot(x, x**2)
@@ -43,12 +43,12 @@ DPI, SCREEN_DPI = 144, 96  # drawn finer than shown, so that it is sharp on a fi
 
 
 class Picture(Figure):
-    """A Figure that shows itself in a notebook and has a text alternative."""
+    """A Figure that a notebook displays, with a text alternative."""
 
     alt: str = ""
 
     def png(self) -> bytes:
-        """The picture in 256 colours, a third of the size of one in all of them."""
+        """The picture in 256 colours, which takes a third of the space."""
         from PIL import Image  # comes with matplotlib
 
         full, small = io.BytesIO(), io.BytesIO()
@@ -87,10 +87,10 @@ def image(ax: Axes, pixels: np.ndarray, title: str = "", **options: Any) -> None
 def arrays(
     values: Mapping[str, Any], *, alt: str, title: str = "", joints: Sequence[str] = ()
 ) -> Picture:
-    """Small arrays side by side as tables of numbers, each with its name and shape.
+    """Small arrays as tables of numbers, side by side, each with its name and shape.
 
     values  name -> array of at most two axes; darker blue is larger, darker orange more negative
-    joints  what to write between one and the next: ("×", "=")
+    joints  what to write between neighbours: ("×", "=")
     """
     tables = [np.atleast_2d(np.asarray(v, float)) for v in values.values()]
     rows, columns = max(len(t) for t in tables), [t.shape[1] for t in tables]
@@ -131,13 +131,13 @@ def tape(
     backward: bool = False,
     title: str = "",
 ) -> Picture:
-    """The tape behind a result as a graph: what went in on the left, the result on the right.
+    """The tape that leads to a result, as a graph: inputs on the left, the result on the right.
 
     result     a Tensor, or a student's Value with `data`, `grad`, `inputs` and `op`
     names      of values worth naming: {"x": x, "y": y}
-    backward   whether to go back through a Tensor's tape first, which uses it up
+    backward   whether to call backward on a Tensor first, which frees its tape
 
-    Below each value that has a gradient, it is written.
+    The gradient is written below each value that has one.
     """
     known = {id(value): name for name, value in (names or {}).items()}
     values = _ancestors(result)
@@ -242,7 +242,7 @@ def _number(value: Any) -> str:
 
 
 def _ancestors(result: Any) -> list[Any]:
-    """Everything the result depends on, itself last; inputs before what is made of them."""
+    """Everything the result depends on, inputs before what is computed from them."""
     seen, order, stack = {id(result)}, [], [(result, iter(_inputs(result)))]
     while stack:
         value, rest = stack[-1]
@@ -258,7 +258,7 @@ def _ancestors(result: Any) -> list[Any]:
 
 
 def _columns(values: list[Any]) -> dict[int, int]:
-    """How far to the right: one further than the furthest input; leaves just left of their use."""
+    """The column of each value: right of its rightmost input; leaves just left of their use."""
     column: dict[int, int] = {}
     for v in values:
         column[id(v)] = 1 + max((column[id(s)] for s in _inputs(v)), default=-1)
@@ -270,7 +270,7 @@ def _columns(values: list[Any]) -> dict[int, int]:
 
 
 def _places(values: list[Any], column: dict[int, int]) -> dict[int, tuple[float, float]]:
-    """Columns stacked around the middle, each value near the mean height of its neighbours."""
+    """Centred columns, in which each value is near the mean height of its neighbours."""
     columns: dict[int, list[Any]] = {}
     for v in values:
         columns.setdefault(column[id(v)], []).append(v)
@@ -305,7 +305,7 @@ def bars(
     log: bool = False,
     mark: Sequence[str] = (),
 ) -> Picture:
-    """One horizontal bar a name, with its number at its end: for speeds and sizes.
+    """A horizontal bar per name, with its number at the end: for speeds and sizes.
 
     mark  names whose bars stand out
     """
@@ -336,10 +336,10 @@ def plane(
     points: np.ndarray,
     labels: np.ndarray,
 ) -> None:
-    """What a classifier of the plane thinks: colours where it says which, points as they are.
+    """The regions into which a classifier divides the plane, and the points themselves.
 
     classify  points (n, 2) -> numbers (n,), below 0 for class 0 and above it for class 1; or one
-              score a class (n, K), the largest of which wins; None draws the points only
+              score per class (n, K), the largest of which wins; None draws the points only
     """
     colours, markers = (ORANGE, BLUE, GREEN, PURPLE), "osD^"
     low, high = points.min(0) - 0.2, points.max(0) + 0.2
@@ -373,11 +373,11 @@ def network(
     repeat: tuple[int, int, str] | None = None,
     shapes: Mapping[int, str] | None = None,
 ) -> Picture:
-    """Layers from left to right, each an upright box with its name.
+    """Layers from left to right, each a box with its name.
 
-    skip    (first, last): an arrow around these layers, to where their input is added again
-    repeat  (first, last, words): a dashed frame around these, with words below
-    shapes  layer -> the shape of what comes out of it, written above the arrow that leaves it
+    skip    (first, last): an arrow around these layers, to where their input is added
+    repeat  (first, last, words): a dashed frame around these layers, with words below
+    shapes  layer -> the shape of its output, written above the arrow that leaves it
     """
     figure, ax = subplots(alt=alt, size=(0.72 * len(layers) + 0.6, 2.9))
     ax.set(xlim=(-0.85, len(layers) - 0.15), ylim=(-1.6, 1.4))
@@ -482,9 +482,9 @@ def reads(f: Callable[[np.ndarray], np.ndarray], shape: tuple[int, ...]) -> np.n
 def through_depth(
     ax: Axes, layers: Sequence[np.ndarray], low: float = 1e-8, high: float = 1e2
 ) -> None:
-    """How large the numbers of each layer are: one histogram of sizes a column, darker is more.
+    """How large the numbers of each layer are: a histogram per column, darker is more.
 
-    layers  one array a layer, the first on the left; sizes from `low` to `high`, on a log axis
+    layers  one array per layer, the first on the left; sizes from `low` to `high`, on a log axis
     """
     edges = np.linspace(np.log10(low), np.log10(high), 81)
     columns = []
@@ -506,9 +506,9 @@ def valley(
     *,
     extent: tuple[float, float, float, float],
 ) -> None:
-    """The heights of f(x, y) as contours, the minimum as a cross, and paths down to it.
+    """The contours of f(x, y), its minimum as a cross, and paths down to it.
 
-    paths   name -> points (steps, 2), each with a colour and a marker of its own
+    paths   name -> points (steps, 2), each with its own colour and marker
     extent  left, right, bottom, top
     """
     x, y = np.meshgrid(np.linspace(*extent[:2], 200), np.linspace(*extent[2:], 200))

@@ -1,6 +1,6 @@
-"""For lesson 03: seven operations on arrays, as one finds them in a code base. Three are wrong.
+"""For lesson 03: seven operations on arrays, as you might find them in real code. Three are wrong.
 
-Each takes arrays and returns (y, backward). All seven train networks happily.
+Each takes arrays and returns (y, backward). With all seven, training seems to work.
 
 Spoilers ahead: run your gradient check on them before you read on.
 """
@@ -63,7 +63,7 @@ def layer_norm(x, gamma):
 
 
 def divide(x, y):
-    """x / y   x (N, C), y (N, 1), every row by its own number"""
+    """x / y   x (N, C), y (N, 1): each row divided by its own number"""
 
     def backward(g):
         return g / y, (-g * x / y**2).sum(axis=1, keepdims=True)

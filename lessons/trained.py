@@ -1,4 +1,4 @@
-"""A small ConvMixer that knows shapes10: 97 % of pictures that it has not seen."""
+"""A small ConvMixer trained on shapes10: 97 % test accuracy."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from minimix import ConvMixer
 
 
 def shapes10_model() -> ConvMixer:
-    """A trained ConvMixer-48/4 (18,106 parameters) in evaluation mode. Two minutes made it:
+    """A trained ConvMixer-48/4 (18,106 parameters) in evaluation mode. Training took two minutes:
 
     minimix train --data shapes10 --hidden-dim 48 --depth 4 --epochs 16 --batch-size 64 \\
                   --label-smoothing 0

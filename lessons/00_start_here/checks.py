@@ -27,15 +27,14 @@ accuracy = Exercise(
         ("4 rows of 4 classes, all right", (np.eye(4), np.arange(4))),
     ],
     mistakes={
-        "this is how many are right; divide by how many there are, or take the mean": accuracy_by(
-            share=np.sum
-        ),
-        "this is the share that is wrong": accuracy_by(share=lambda right: 1 - right.mean()),
-        "this is in per cent; a share lies between 0 and 1": accuracy_by(
+        "this is the number of right answers; divide by the number of pictures, "
+        "or take the mean": accuracy_by(share=np.sum),
+        "this is the fraction that is wrong": accuracy_by(share=lambda right: 1 - right.mean()),
+        "this is in per cent; a fraction lies between 0 and 1": accuracy_by(
             share=lambda right: 100 * right.mean()
         ),
-        "this compares the largest logit with the label; which *place* it has is what counts: "
-        "argmax": largest_equals_label,
+        "this compares the largest logit with the label; its *position* is "
+        "what counts: argmax": largest_equals_label,
         "argmin finds the smallest logit; the network's answer is the largest": accuracy_by(
             lambda logits: logits.argmin(axis=1)
         ),

@@ -1,15 +1,15 @@
 # %% [markdown]
 # # 00 · Start here
 #
-# In twelve lessons you will build a neural network that sees: every derivative, every layer, every
-# step of its training, in Python that you wrote and understand. This page looks at the end of the
-# road, and checks that your machine is ready for it.
+# In twelve lessons you will build a neural network that recognizes pictures: every derivative,
+# every layer and every step of its training, in Python that you write and understand. This page
+# shows where you are going, and checks that your machine is ready.
 #
 # **You build** one line, to see how exercises work.<br>
 # **You need** Python and some NumPy.<br>
 # **It takes** 10 minutes to work through, 10 seconds to run.
 #
-# *Select a cell and press Shift + Enter to run it. The first run compiles for some seconds.*
+# *Select a cell and press Shift + Enter to run it. The first run spends a few seconds compiling.*
 
 # %%
 import os
@@ -28,14 +28,14 @@ model = shapes10_model()
 
 
 def ask(images):
-    """images uint8 (N, 32, 32, 3) -> logits (N, 10): one number a class, the largest wins."""
+    """images uint8 (N, 32, 32, 3) -> logits (N, 10): one score per class; the largest wins."""
     with mx.no_grad():
         return model(mx.Tensor(normalize(np.ascontiguousarray(images)))).array
 
 
 logits = ask(data.test_images)
-fig, axes = show.subplots(3, 8, size=(8.5, 3.9), alt="24 noisy little pictures of shapes with what "
-                          "the network says: all but one or two are right.")
+fig, axes = show.subplots(3, 8, size=(8.5, 3.9), alt="24 small noisy pictures of shapes, each with "
+                          "the network's answer: all but one or two are right.")
 for i, ax in enumerate(axes.flat):
     said = data.class_names[logits[i].argmax()]
     right = logits[i].argmax() == data.test_labels[i]
@@ -43,15 +43,15 @@ for i, ax in enumerate(axes.flat):
 fig
 
 # %% [markdown]
-# The pictures are drawn by `minimix.data.shapes10`: ten shapes at a random place, size and angle, in
-# random colours, striped and noisy. The network has never seen these. It is a **ConvMixer** with
-# 18,106 parameters, and its whole architecture is this:
+# The pictures come from `minimix.data.shapes10`: ten shapes drawn at random places, sizes and
+# angles, in random colours, with stripes and noise. The network has never seen these. It is a
+# **ConvMixer** with 18,106 parameters, and this is its whole architecture:
 
 # %%
 print(model.summary((1, 32, 32, 3)))
 
 # %% [markdown]
-# Every row is something you will write yourself.
+# You will write every kind of layer in this table yourself.
 #
 # ## Your machine
 
@@ -60,34 +60,35 @@ machine = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"
 print(f"minimix {mx.__version__} on {machine}")
 print(f"Python {platform.python_version()}, NumPy {np.__version__}")
 if mx.kernels.backend_name() == "numba":
-    print("kernels are compiled by Numba: the fast way")
+    print("kernels are compiled by Numba: fast")
 else:
-    print("kernels run in NumPy: every lesson works but 04, and 10 and 11 take longer")
+    print("kernels run in NumPy: lesson 04 needs Numba; 10 and 11 take longer than with it")
 
 # %% [markdown]
 # ## How an exercise works
 #
-# You get a function without its inside. Replace the line that raises, run the cell, and run the one
-# that checks it. If it is not right, the checker tries to tell you *why*. There are three hints and
-# a solution, folded away: open them one at a time, and only if you must.
+# You get a function without a body. Replace the line that raises, run the cell, then run the cell
+# that checks it. If your answer is wrong, the checker tries to tell you *why*. Three hints and a
+# solution are folded away below: open them one at a time, and only when you need them.
 #
 # ### Exercise · `accuracy`
 #
-# `logits` (N, K) has one row a picture and one number a class; the largest is the network's answer.
-# `labels` (N,) are the right ones. Return the share of right answers, between 0 and 1.
+# `logits` (N, K) has one row per picture and one column per class; the largest number in a row is
+# the network's answer. `labels` (N,) are the right answers. Return the fraction that is right,
+# between 0 and 1.
 
 # %%
 def accuracy(logits, labels):
-    """The share of rows whose largest number is at the label.   (N, K), (N,) -> one number"""
+    """The fraction of rows whose largest number is at the label.   (N, K), (N,) -> one number"""
     ### BEGIN SOLUTION
     return (logits.argmax(axis=1) == labels).mean()
     ### END SOLUTION
 
 # %% hints [markdown]
-# 1. `logits.argmax(axis=…)` gives the place of the largest number in each row. Which axis runs along
-#    a row?
-# 2. `==` between two arrays gives an array of True and False, and those count as 1 and 0.
-# 3. The mean of that is the share.
+# 1. `logits.argmax(axis=…)` gives the position of the largest number in each row. Which axis runs
+#    along a row?
+# 2. `==` between two arrays gives an array of True and False, which count as 1 and 0.
+# 3. The mean of that is the fraction.
 
 # %%
 check("00.accuracy", accuracy)
@@ -96,17 +97,17 @@ check("00.accuracy", accuracy)
 # (Try a wrong answer, too: return a sum instead of a mean, and check again.)
 
 # %%
-print(f"{100 * accuracy(logits, data.test_labels):.1f} % of 300 pictures that it has never seen")
+print(f"{100 * accuracy(logits, data.test_labels):.1f} % of 300 unseen pictures")
 
 # %% [markdown]
 # ## What does it look at?
 #
-# Paint over a part of a picture with the colour of its corner, and ask again. Where the right answer
-# suffers most, there the network was looking.
+# Cover part of a picture with the colour of its corner, and ask the network again. Where the score
+# of the right class drops most, the network was looking.
 
 # %%
 def importance(image, label, side=6):
-    """How much the label's logit falls when a square around each place is painted over."""
+    """How much the label's logit falls when a square at each place is covered."""
     places = range(0, 33 - side, 3)
     covered = np.repeat(image[None], len(places) ** 2, axis=0)
     for n, (i, j) in enumerate((i, j) for i in places for j in places):
@@ -117,7 +118,7 @@ def importance(image, label, side=6):
 
 chosen = [9, 11, 5, 17]
 fig, axes = show.subplots(2, 4, size=(7, 3.6), alt="Four pictures, and below each a map of where "
-                          "painting over it hurts: bright on the shape, dark on the ground.")
+                          "covering it hurts: bright on the shape, dark on the background.")
 for (above, below), i in zip(axes.T, chosen, strict=True):
     show.image(above, data.test_images[i], data.class_names[data.test_labels[i]])
     seen = importance(data.test_images[i], data.test_labels[i])
@@ -127,10 +128,10 @@ fig
 # %% [markdown]
 # ## What does it see?
 #
-# > **Predict:** we change all the pictures in six ways. Which of them hurt? Put them in an order
-# > before you run the cell: *upside down*, *negative* (every colour replaced by its opposite), *much
-# > darker*, *noise* on top, *grey* instead of colours, and *shuffled*: cut into 4 × 4 pieces of
-# > 8 × 8 pixels, which are put back in random order.
+# > **Predict:** we change all the pictures in six ways. Which changes hurt? Rank them before you
+# > run the cell: *upside down*, *negative* (every colour replaced by its opposite), *much darker*,
+# > *noise* added, *grey* instead of colour, and *shuffled*: cut into 4 × 4 pieces of 8 × 8 pixels
+# > that are put back in random order.
 
 # %%
 rng = np.random.default_rng(0)
@@ -138,7 +139,7 @@ images = data.test_images
 
 
 def shuffled(images, p=8):
-    """Each image (32, 32, 3) cut into pieces of p × p, put together at random."""
+    """Each image (32, 32, 3) cut into p × p pieces that are put back in random order."""
     n, g = len(images), 32 // p
     pieces = images.reshape(n, g, p, g, p, 3).swapaxes(2, 3).reshape(n, g * g, p, p, 3)
     order = rng.permuted(np.tile(np.arange(g * g), (n, 1)), axis=1)
@@ -164,40 +165,41 @@ fig
 show.bars(
     {name: 100 * accuracy(ask(changed), data.test_labels) for name, changed in changes.items()},
     unit="% right",
-    title="10 % would be guessing",
+    title="guessing gets 10 %",
     mark=["grey", "shuffled"],
     alt="Upside down, negative, darker and noisy pictures are recognised almost as well as before; "
-    "grey ones only half the time, shuffled ones one time in five.",
+    "grey ones only half of the time, shuffled ones one time in five.",
 )
 
 # %% [markdown]
-# It does not care about up and down or light and dark: the shapes that it learned from came at every
-# angle, some lighter than their ground and some darker. But they always came in colour. You still
-# see the star in the grey picture; it had learned to tell shape from ground by their colours, and
-# nobody ever showed it that there is another way. **A network knows what it was shown.**
+# It does not care which way up a picture is, or whether it is light or dark: the training shapes
+# came at every angle, some lighter than their background and some darker. But they always came in
+# colour. You still see the star in the grey picture; the network had learned to separate shape from
+# background by colour, and was never shown another way. **A network knows only what it was shown.**
 #
-# Shuffled, all the pieces are still there, and it is lost: it sees *where* edges are, not only that
-# there are some. Lesson 06 shows which layer knows that.
+# In a shuffled picture all the pieces are still there, and yet the network is lost: it knows
+# *where* edges are, not only that there are some. Lesson 06 shows which layer is responsible.
 #
 # ## The road
 #
-# | | you build | and in the end |
+# | | you build | and end up with |
 # |---|---|---|
 # | 01 | a tape for scalars | forty lines that differentiate programs |
 # | 02 | tensors and broadcasting | a network that untwists a spiral |
-# | 03 | gradients you can trust | three bugs found that nobody would notice |
+# | 03 | gradients you can trust | three bugs that nobody would notice |
 # | 04 | the speed ladder | a matrix product, ten thousand times faster |
 # | 05 | patches | a picture as a sequence of pieces |
 # | 06 | depthwise and pointwise convolution | the two halves of a ConvMixer |
 # | 07 | GELU and batch normalisation | why depth works at all |
-# | 08 | AdamW | the way down a valley |
+# | 08 | AdamW | a fast path down a narrow valley |
 # | 09 | ConvMixer | the whole paper in twenty lines |
-# | 10 | training | curves, schedules, and what they tell |
+# | 10 | training | curves and schedules, and how to read them |
 # | 11 | are patches all you need? | an experiment with error bars |
 # | 12 | break it | bugs hunted with your own tools |
 #
-# Each stands on those before it, but no one checks. `minimix lessons --check` shows how far you are.
-# And at the very end stands one line, for photographs of ten kinds of things:
+# Each lesson builds on those before it, but nothing forces the order. `minimix lessons --check`
+# shows how far you are. At the very end, one line trains a network on photographs of ten kinds of
+# objects:
 #
 #     minimix train --data cifar10
 #

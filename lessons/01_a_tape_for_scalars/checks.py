@@ -6,7 +6,8 @@ import itertools
 import math
 from typing import Any
 
-from ..check import Exercise
+from ..check import Exercise, Wrong
+from ..operations import forward_and_backward, operation
 
 serials = itertools.count()
 
@@ -26,21 +27,11 @@ class Value:
 # ---- multiply, tanh: an operation is tried on numbers x, y and a g: result, then gradients
 
 
-def there_and_back(op, *numbers):
-    result, backward = op(*numbers[:-1])
-    gradients = backward(numbers[-1])
-    if not isinstance(gradients, tuple):
-        raise TypeError("backward(g) should return a tuple, even of one: (dx,)")
-    return result, *gradients
-
-
-def operation(forward, *gradients):
-    """An operation written as formulas: forward(x, …) and gradients(g, x, …)."""
-
-    def op(*inputs):
-        return forward(*inputs), lambda g: tuple(d(g, *inputs) for d in gradients)
-
-    return op
+def tried(op, *numbers):
+    *inputs, g = numbers
+    if not isinstance(op(*inputs)[1](g), (tuple, list)):
+        raise Wrong("backward(g) should return a tuple, even with one element: (dx,)")
+    return forward_and_backward(op, *numbers)
 
 
 def product(x, y):
@@ -51,7 +42,7 @@ multiply = Exercise(
     "01.multiply",
     reference=operation(product, lambda g, x, y: g * y, lambda g, x, y: g * x),
     outputs=("x·y", "dx", "dy"),
-    run=there_and_back,
+    run=tried,
     cases=lambda rng: [
         ("x=2, y=-3, g=1", (2.0, -3.0, 1.0)),
         ("x=2, y=-3, g=10", (2.0, -3.0, 10.0)),
@@ -62,16 +53,16 @@ multiply = Exercise(
         "dx and dy are swapped: when x moves, the product moves y times as far": operation(
             product, lambda g, x, y: g * x, lambda g, x, y: g * y
         ),
-        "you forgot g: the slopes y and x are right, but each is multiplied by g": operation(
+        "g is missing: the derivatives y and x are right, but each is multiplied by g": operation(
             product, lambda g, x, y: y, lambda g, x, y: x
         ),
-        "this hands g on as it is, which is what a sum does": operation(
+        "this passes g on unchanged, which is right for a sum": operation(
             product, lambda g, x, y: g, lambda g, x, y: g
         ),
-        "g was added; the chain rule multiplies: g · slope": operation(
+        "g was added; the chain rule multiplies: g · derivative": operation(
             product, lambda g, x, y: g + y, lambda g, x, y: g + x
         ),
-        "the way there adds: the result should be x · y": operation(
+        "the forward pass adds: the result should be x · y": operation(
             lambda x, y: x + y, lambda g, x, y: g * y, lambda g, x, y: g * x
         ),
     },
@@ -81,7 +72,7 @@ tanh = Exercise(
     "01.tanh",
     reference=operation(math.tanh, lambda g, x: g * (1 - math.tanh(x) ** 2)),
     outputs=("tanh x", "dx"),
-    run=there_and_back,
+    run=tried,
     cases=lambda rng: [
         ("x=0, g=1", (0.0, 1.0)),
         ("x=1.5, g=2", (1.5, 2.0)),
@@ -89,14 +80,14 @@ tanh = Exercise(
         ("x=30, g=1", (30.0, 1.0)),
     ],
     mistakes={
-        "you used x where t = tanh x belongs: the slope is 1 − t², not 1 − x²": operation(
+        "you used x instead of t = tanh x: the derivative is 1 − t², not 1 − x²": operation(
             math.tanh, lambda g, x: g * (1 - x**2)
         ),
-        "you forgot g: dx = g (1 − t²)": operation(math.tanh, lambda g, x: 1 - math.tanh(x) ** 2),
-        "the square is missing: the slope is 1 − t², not 1 − t": operation(
+        "g is missing: dx = g (1 − t²)": operation(math.tanh, lambda g, x: 1 - math.tanh(x) ** 2),
+        "the square is missing: the derivative is 1 − t², not 1 − t": operation(
             math.tanh, lambda g, x: g * (1 - math.tanh(x))
         ),
-        "the slope of tanh is 1 − t²; 1 + t² never gets smaller": operation(
+        "the derivative of tanh is 1 − t², not 1 + t²: it shrinks towards both ends": operation(
             math.tanh, lambda g, x: g * (1 + math.tanh(x) ** 2)
         ),
     },
@@ -120,8 +111,16 @@ def recorder(numbers=lambda v: v.data, wrap=Value, keep=tuple, name=lambda op: o
 def describe(record, op, *inputs):
     """What a recorded value remembers; Values are those of the notebook that wrote `record`."""
     own = record.__globals__.get("Value", Value)
-    value = record(op, *(own(v.data) if isinstance(v, Value) else v for v in inputs))
-    sources = [getattr(v, "data", f"the plain number {v!r}") for v in value.inputs]
+    given = [own(v.data) if isinstance(v, Value) else v for v in inputs]
+    value = record(op, *given)
+    sources = [
+        f"a copy of Value({v.data})"
+        if isinstance(x, Value) and v not in given
+        else v.data
+        if hasattr(v, "data")
+        else f"the plain number {v!r}"
+        for x, v in zip(inputs, value.inputs, strict=False)
+    ]
     return value.data, sources, value.op, list(value.backward(2.0)), type(value.inputs).__name__
 
 
@@ -153,10 +152,10 @@ record = Exercise(
         "op should be the operation's name, op.__name__, not the operation": recorder(
             name=lambda op: op
         ),
-        "you forgot to keep the inputs: without them there is no way back": recorder(
+        "the inputs were not stored: the backward pass needs them": recorder(
             keep=lambda inputs: ()
         ),
-        "a plain number among the inputs has to become a Value first": recorder(
+        "a plain number among the inputs must be wrapped in a Value first": recorder(
             wrap=lambda number: number, numbers=lambda v: getattr(v, "data", v)
         ),
         "op computes with numbers: call it on the inputs' .data, not on the Values": recorder(
@@ -278,15 +277,14 @@ newest_first = Exercise(
     cases=tapes(leaf, two_uses, square, uneven, chain),
     mistakes={
         "this is oldest first: add reverse=True": lambda result: behind(result)[::-1],
-        "a value that is used twice is in your list twice: remember which ones you "
-        "have seen": with_repeats,
-        "these are the right values in the order in which you met them: sort them by "
-        "serial": as_found,
-        "a long chain is too deep for a function that calls itself: use a loop and a "
-        "list": by_recursion,
+        "a value that is used twice is in your list twice: keep a set of "
+        "those already seen": with_repeats,
+        "these are the right values in the order in which they were found: "
+        "sort them by serial": as_found,
+        "a long chain is too deep for recursion: use a loop and a list": by_recursion,
         "result itself is missing from the list": lambda result: behind(result)[1:],
-        "only result and its direct inputs are here: go on to their inputs": lambda result: sorted(
-            {result, *result.inputs}, key=lambda v: -v.serial
+        "only result and its direct inputs are here: continue with their inputs": lambda result: (
+            sorted({result, *result.inputs}, key=lambda v: -v.serial)
         ),
     },
 )
@@ -342,17 +340,17 @@ backward = Exercise(
         ("backward called twice on d = a·b + a", (two_uses, twice)),
     ],
     mistakes={
-        "a value that was used twice kept only the last share: add with +=": goes_back(
+        "a value that is used twice keeps only the last gradient: add them up with +=": goes_back(
             share=lambda old, new: new
         ),
-        "all is 0: the result's own gradient has to start at 1": goes_back(seed=0.0),
-        "every value handed on 1: hand on its own grad, value.backward(value.grad)": goes_back(
+        "everything is 0: the gradient of the result itself must start at 1": goes_back(seed=0.0),
+        "every value passed on 1: pass on its own grad, value.backward(value.grad)": goes_back(
             g=lambda v: 1.0
         ),
-        "oldest first hands gradients on before they have arrived; go through "
+        "oldest first passes gradients on before all of them have arrived; use the order of "
         "newest_first(result)": goes_back(order=lambda result: behind(result)[::-1]),
-        "in the second call the gradients of the first were still there: set all to 0.0 "
-        "first": without_reset,
+        "the second call still had the gradients of the first: set all of "
+        "them to 0.0 first": without_reset,
     },
 )
 

@@ -6,8 +6,8 @@
 # **You need** Python functions and classes, and the derivatives of $x y$ and $\tanh x$.<br>
 # **It takes** half an hour to work through, 10 seconds to run.
 #
-# This is where you are going: numbers that remember how they were computed, and that know, in
-# red, how much the last one would change if they did.
+# This is where you are going: numbers that remember how they were computed, and that know (in red)
+# how much the final result would change if they did.
 
 # %%
 import itertools
@@ -36,10 +36,11 @@ show.tape(
 # %% [markdown]
 # ## A derivative is a nudge
 #
-# What does "grad −2" below `a` mean? Nudge `a` a little, and the result moves −2 times as far.
+# What does "grad −2" below `a` mean? If you nudge `a` a little, the result moves −2 times as far.
 #
 # > **Predict** before you run the cell: in $d = a\,b + a$ with $a = 2$, $b = -3$, `a` is used
-# > twice. Multiplying by $b$ makes the result move −3 for every 1. What does the other use add?
+# > twice. Through the product, the result moves by −3 for every 1 that `a` moves. What does the
+# > other use add?
 
 # %%
 def f(a, b):
@@ -50,17 +51,18 @@ nudge = 1e-6
 (f(2 + nudge, -3) - f(2, -3)) / nudge
 
 # %% [markdown]
-# Nudging works for any program, but it runs the whole program once *for every input*. A network
-# has a million inputs to nudge. We want all their derivatives from one pass, and here is how.
+# Nudging works for any program, but it runs the whole program once *for every input*. A network has
+# a million inputs to nudge. We want all the derivatives from a single pass, and here is how.
 #
-# ## One operation: a way there and a way back
+# ## One operation: a forward and a backward pass
 #
-# Break the program into steps so small that you know each derivative by heart. Each step is a
-# function that returns **two** things: its result, and a function for the way back.
+# Break the program into steps so small that you know the derivative of each by heart. Each step is
+# a function that returns **two** things: its result (the *forward pass*), and a function for the
+# *backward pass*.
 
 # %%
 def add(x, y):
-    """x + y, and the way back."""
+    """x + y, and its backward function."""
 
     def backward(g):
         return g, g  # one for x, one for y
@@ -69,17 +71,17 @@ def add(x, y):
 
 
 result, backward = add(2.0, 5.0)
-print("there:", result)
-print("back: ", backward(10.0))
+print("forward: ", result)
+print("backward:", backward(10.0))
 
 # %% [markdown]
-# `g` is what we know on the way back: *if this step's result moves by 1, the end result moves by
-# g.* `backward(g)` answers the same question for the inputs:
+# `g` is what we know during the backward pass: *if the result of this step moves by 1, the final
+# result moves by g.* `backward(g)` answers the same question for the inputs:
 #
 # $$ dx = g \cdot \frac{\partial\,\text{result}}{\partial x} \qquad
 #    dy = g \cdot \frac{\partial\,\text{result}}{\partial y} $$
 #
-# For a sum both slopes are 1, so `g` is handed on as it is.
+# For a sum both derivatives are 1, so `g` is passed on unchanged.
 #
 # ### Exercise 1 · `multiply`
 #
@@ -87,7 +89,7 @@ print("back: ", backward(10.0))
 
 # %%
 def multiply(x, y):
-    """x · y, and the way back."""
+    """x · y, and its backward function."""
     ### BEGIN SOLUTION
     def backward(g):
         return g * y, g * x
@@ -96,9 +98,10 @@ def multiply(x, y):
     ### END SOLUTION
 
 # %% hints [markdown]
-# 1. Hold $y$ still. If $x$ moves by 1, how far does $x y$ move?
-# 2. The slope for $x$ is $y$, and the slope for $y$ is $x$. Each is multiplied by `g`.
-# 3. Define `backward(g)` inside `multiply`, like in `add`: it can see `x` and `y`. Return
+# 1. Hold $y$ fixed. If $x$ moves by 1, how far does $x y$ move?
+# 2. The derivative with respect to $x$ is $y$, and with respect to $y$ it is $x$. Each is
+#    multiplied by `g`.
+# 3. Define `backward(g)` inside `multiply`, as in `add`: it can see `x` and `y`. Return
 #    `x * y, backward`.
 
 # %%
@@ -107,15 +110,15 @@ check("01.multiply", multiply)
 # %% [markdown]
 # ### Exercise 2 · `tanh`
 #
-# The same for a function of one number: `tanh(x)` returns `(t, backward)` with $t = \tanh x$, and
-# `backward(g)` returns a tuple of one, `(dx,)`. The slope is a gift: it needs nothing but $t$,
-# which you have already.
+# Now a function of one number: `tanh(x)` returns `(t, backward)` with $t = \tanh x$, and
+# `backward(g)` returns a tuple with one element, `(dx,)`. The derivative is convenient: it needs
+# only $t$, which you already have.
 #
 # $$ \frac{d \tanh x}{dx} = 1 - \tanh^2 x $$
 
 # %%
 def tanh(x):
-    """tanh x, and the way back. `math.tanh` computes it."""
+    """tanh x, and its backward function. `math.tanh` computes tanh."""
     ### BEGIN SOLUTION
     t = math.tanh(x)
 
@@ -128,7 +131,7 @@ def tanh(x):
 # %% hints [markdown]
 # 1. Compute `t = math.tanh(x)` once, outside `backward`, and use it in both places.
 # 2. $dx = g\,(1 - t^2)$.
-# 3. A tuple of one is written `(value,)`, with the comma.
+# 3. A tuple with one element is written `(value,)`, with the comma.
 
 # %%
 check("01.tanh", tanh)
@@ -136,8 +139,8 @@ check("01.tanh", tanh)
 # %% [markdown]
 # ## The chain rule by hand
 #
-# With these, go back through $d = a\,b + a$ yourself. The end result is `d`, so `g` starts as 1:
-# *if d moves by 1, d moves by 1.*
+# With these operations, go backward through $d = a\,b + a$ by hand. The final result is `d`, so `g`
+# starts as 1: *if d moves by 1, d moves by 1.*
 
 # %%
 a, b = 2.0, -3.0
@@ -149,13 +152,13 @@ da_two, db = back_through_c(dc)
 print(f"dc {dc}    da {da_one} and {da_two}    db {db}")
 
 # %% [markdown]
-# `a` was used twice, so two gradients came back to it: 1 and −3. Both are true at once, **and they
-# add up**: −2, what the nudge said. That was the whole of backpropagation. What is left is
-# bookkeeping, and a machine should do it.
+# `a` was used twice, so two gradients came back to it: 1 and −3. Both effects happen at once, **so
+# they add up**: −2, just as the nudge said. That is all of backpropagation. The rest is
+# bookkeeping, and bookkeeping is a job for a machine.
 #
 # ## The tape
 #
-# A `Value` is a number that keeps a note of where it came from.
+# A `Value` is a number that records where it came from.
 
 # %%
 serials = itertools.count()
@@ -166,7 +169,7 @@ class Value:
 
     def __init__(self, data, inputs=(), op="", backward=None):
         self.data = data  # the number
-        self.grad = None  # d(end result) / d(this), once we know it
+        self.grad = None  # d(final result) / d(this), once we know it
         self.inputs = inputs  # a tuple of the Values it was made from
         self.op = op  # the name of what made it, for pictures
         self.backward = backward  # g -> one gradient for each input
@@ -179,8 +182,8 @@ Value(3.0).serial, Value(3.0).serial
 # ### Exercise 3 · `record`
 #
 # `record(op, *inputs)` runs an operation such as `multiply` on the *numbers* of its inputs and
-# returns the result as a `Value` with all four notes: number, inputs, `op.__name__`, backward.
-# An input may be a plain number (as in `x * 2`): wrap it in a `Value` first.
+# returns the result as a `Value` with all four records: the number, the inputs, `op.__name__` and
+# backward. An input may be a plain number (as in `x * 2`): wrap it in a `Value` first.
 
 # %%
 def record(op, *inputs):
@@ -201,7 +204,7 @@ def record(op, *inputs):
 check("01.record", record)
 
 # %% [markdown]
-# Teach `Value` to answer to `+`, `*` and `-`, and it looks like an ordinary number. Run ordinary
+# Teach `Value` the operators `+`, `*` and `-`, and it looks like an ordinary number. Run ordinary
 # code on it, and the tape writes itself:
 
 # %%
@@ -222,12 +225,12 @@ show.tape(
 # %% [markdown]
 # ## In which order?
 #
-# The obvious way back: hand `g` to a value, which at once hands its shares on to its inputs, which
-# hand theirs on …
+# The obvious backward pass: give `g` to a value, which at once passes each of its inputs its share,
+# and each of those does the same …
 
 # %%
 def push(value, g):
-    """Add g to value's gradient, and at once hand its shares on."""
+    """Add g to the gradient of value, and pass its share on to each input at once."""
     global calls
     calls += 1
     value.grad = g if value.grad is None else value.grad + g
@@ -241,9 +244,9 @@ push(d, 1.0)
 print(f"da {a.grad}   db {b.grad}   in {calls} calls")
 
 # %% [markdown]
-# Right! Now a longer program: start with $x$ and double it $n$ times with `y = y + y`.
+# Correct! Now a longer program: start with $x$ and double it $n$ times with `y = y + y`.
 #
-# > **Predict:** for $n = 4$ the tape has five values. How often is `push` called? And for
+# > **Predict:** for $n = 4$ the tape has five values. How many times is `push` called? And for
 # > $n = 18$, with nineteen values?
 
 # %%
@@ -272,21 +275,20 @@ ax.legend()
 fig
 
 # %% [markdown]
-# Every value gets its gradient in two halves and hands on each half by itself, so the work doubles
-# at every step. The cure is patience: **a value hands on its gradient once, when all of it has
-# arrived**, after everything that was made from it has been dealt with.
+# Every value receives its gradient in two halves and passes on each half separately, so the work
+# doubles at every step. The cure is patience: **a value passes on its gradient once, when all of it
+# has arrived**: after everything that was computed from it has been processed.
 #
-# Which order guarantees that? Look at what a tape is: nothing can be computed before its inputs.
-# So every value is *younger* than its inputs, and the serial numbers say it. **Newest first** is
-# always right.
+# Which order guarantees that? Nothing can be computed before its inputs, so every value is *newer*
+# than its inputs, and the serial numbers say so. **Newest first** is always right.
 #
 # ## Where recursion fails
 #
-# Most small autograds find their values with a function that calls itself:
+# Most small autograd programs find their values with a recursive function:
 
 # %%
 def ancestors(value, seen):
-    """Everything that value was made from, itself included: found by recursion."""
+    """Everything that value was computed from, and value itself: found by recursion."""
     if value not in seen:
         seen.add(value)
         for source in value.inputs:
@@ -295,7 +297,7 @@ def ancestors(value, seen):
 
 
 def total(n):
-    """1 + 1 + … + 1, one after the other."""
+    """1 + 1 + … + 1, one addition at a time."""
     y = Value(1.0)
     for _ in range(n):
         y = y + 1.0
@@ -314,17 +316,17 @@ except RecursionError as error:
     print("RecursionError:", error)
 
 # %% [markdown]
-# Python allows about a thousand calls inside calls. A loop with its own list of things still to
-# visit has no such limit.
+# Python allows about a thousand nested calls. A loop with its own list of values still to visit has
+# no such limit.
 #
 # ### Exercise 4 · `newest_first`
 #
-# `newest_first(result)` returns a list of every Value that `result` depends on, itself included,
-# each once, the largest `serial` first. No recursion.
+# `newest_first(result)` returns a list of every Value that `result` depends on, including `result`
+# itself, each once, with the largest `serial` first. No recursion.
 
 # %%
 def newest_first(result):
-    """Every Value behind result, each once, newest first."""
+    """Every Value that result depends on, each once, newest first."""
     ### BEGIN SOLUTION
     seen, waiting = {result}, [result]
     while waiting:
@@ -348,15 +350,15 @@ check("01.newest_first", newest_first)
 # %% [markdown]
 # ### Exercise 5 · `backward`
 #
-# Now the machine. `backward(result)` sets `.grad` of every Value behind `result`:
+# Now the machine. `backward(result)` sets `.grad` of every Value that `result` depends on:
 #
 # - all start at `0.0`, `result` itself at `1.0`;
-# - newest first, each value that has a `backward` calls it with its `grad`, and *adds* the shares
-#   to the `grad` of its `inputs`.
+# - newest first, each value that has a `backward` calls it with its `grad`, and *adds* what it
+#   returns to the `grad` of its `inputs`.
 
 # %%
 def backward(result):
-    """Set the grad of everything behind result to d(result) / d(it)."""
+    """Set the grad of every Value v behind result to d(result) / d(v)."""
     ### BEGIN SOLUTION
     order = newest_first(result)
     for value in order:
@@ -390,7 +392,7 @@ show.tape(
 )
 
 # %% [markdown]
-# And the two programs that broke the others:
+# And now the two programs that were too much before:
 
 # %%
 x = Value(1.0)
@@ -404,14 +406,15 @@ print(f"a sum of 100,000 numbers: {time.perf_counter() - start:.1f} s")
 # %% [markdown]
 # ## It learns
 #
-# Forty lines, and they train a neural network. Two crescents of points; two inputs, eight neurons,
-# one output:
+# These forty lines can train a neural network. The data are two crescents of points; the network
+# has two inputs, eight neurons and one output:
 #
 # $$ h_j = \tanh(u_j x_1 + v_j x_2 + w_j) \qquad
 #    \text{score} = \textstyle\sum_j s_j h_j \qquad
 #    \text{loss} = \text{mean}\,(\text{score} - \text{target})^2 $$
 #
-# Nothing below mentions a derivative.
+# Training is **gradient descent**: compute the loss, compute its gradient, and move every weight a
+# little against its gradient; repeat. Nothing below mentions a derivative.
 
 # %%
 rng = np.random.default_rng(0)
@@ -427,7 +430,7 @@ neurons = [[Value(random.gauss(0, 1)) for _ in range(4)] for _ in range(8)]
 
 
 def score(p):
-    """Below 0 for one crescent, above for the other."""
+    """Below 0 for one crescent, above 0 for the other."""
     return sum(s * (u * p[0] + v * p[1] + w).tanh() for u, v, w, s in neurons)
 
 
@@ -460,7 +463,7 @@ fig
 # %% [markdown]
 # ## Yours and the library's
 #
-# The same loss with `minimix`, whose values are whole arrays.
+# The same loss in `minimix`, whose values are whole arrays.
 #
 # > **Predict:** your tape for this loss has thousands of values. How many does the library's have?
 # > Are the gradients the same, to how many digits?
@@ -482,14 +485,14 @@ library = time.perf_counter() - start
 
 grads = np.array([[w.grad for w in neuron] for neuron in neurons])
 print(f"largest difference of a gradient: {np.abs(grads - weights.grad).max():.1e}")
-print(f"way back: yours {1000 * yours:.1f} ms, the library's {1000 * library:.2f} ms")
+print(f"backward pass: yours {1000 * yours:.1f} ms, the library's {1000 * library:.2f} ms")
 
 # %% [markdown]
 # A dozen values instead of thousands. The machinery is the same as yours, and now you can read it:
 # open **`minimix/autograd.py`**. `op` is your `record`, `Tensor._tape` is your `newest_first`, and
-# `Tensor.backward` is your `backward`, with the checks and the thrift that arrays need.
+# `Tensor.backward` is your `backward`, with the checks and the economy that arrays need.
 #
-# **Go further.** Add `exp` and division. · Make `backward` forget each tape as it passes, so that
-# memory is freed. · What is the derivative of a derivative: could `backward` itself be recorded?
+# **Go further.** Add `exp` and division. · Make `backward` free the tape as it passes over it, to
+# save memory. · What is the derivative of a derivative: could `backward` itself be recorded?
 #
 # Next: **02 · Tensors and broadcasting**, in which one value stands for a million.

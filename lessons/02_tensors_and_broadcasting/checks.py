@@ -7,6 +7,7 @@ import numpy as np
 from minimix.autograd import unbroadcast as library_unbroadcast
 
 from ..check import Exercise
+from ..operations import forward_and_backward, operation
 
 # ---- unbroadcast
 
@@ -61,23 +62,7 @@ unbroadcast = Exercise(
 )
 
 
-# ---- operations on arrays: there and back
-
-
-def there_and_back(op, *arrays):
-    *inputs, g = arrays
-    result, backward = op(*inputs)
-    gradients = backward(g)
-    return result, *(gradients if isinstance(gradients, tuple) else (gradients,))
-
-
-def operation(forward, *gradients):
-    """An operation written as formulas: forward(x, …) and gradients(g, x, …)."""
-
-    def op(*inputs):
-        return forward(*inputs), lambda g: tuple(d(g, *inputs) for d in gradients)
-
-    return op
+# ---- operations on arrays
 
 
 def product(x, y):
@@ -96,7 +81,7 @@ multiply = Exercise(
     "02.multiply",
     reference=operation(product, dx_of_product, dy_of_product),
     outputs=("x·y", "dx", "dy"),
-    run=there_and_back,
+    run=forward_and_backward,
     cases=lambda rng: [
         (f"x {a}, y {b}", (rng.normal(size=a), rng.normal(size=b), rng.normal(size=c)))
         for a, b, c in [
@@ -116,7 +101,7 @@ multiply = Exercise(
             lambda g, x, y: library_unbroadcast(g * x, x.shape),
             lambda g, x, y: library_unbroadcast(g * y, y.shape),
         ),
-        "you forgot g: dx = g·y, dy = g·x": operation(
+        "g is missing: dx = g·y, dy = g·x": operation(
             product,
             lambda g, x, y: library_unbroadcast(y + 0 * g, x.shape),
             lambda g, x, y: library_unbroadcast(x + 0 * g, y.shape),
@@ -150,26 +135,26 @@ matmul = Exercise(
     "02.matmul",
     reference=operation(matrix_product, dx_of_matmul, dw_of_matmul),
     outputs=("x @ w", "dx", "dw"),
-    run=there_and_back,
+    run=forward_and_backward,
     cases=lambda rng: [
         ("all square, 3×3", matrices(rng, 3, 3, 3)),
         ("x (5, 4), w (4, 3)", matrices(rng, 5, 4, 3)),
         ("float32, x (2, 6), w (6, 1)", tuple(a.astype("f") for a in matrices(rng, 2, 6, 1))),
     ],
     mistakes={
-        "w is not turned round: dx sums over c, the last axis of g and of w: g @ w.T": operation(
+        "w is not transposed: dx sums over c, the last axis of g and of w: g @ w.T": operation(
             matrix_product, lambda g, x, w: g @ w, dw_of_matmul
         ),
-        "x is not turned round: dw sums over m, the first axis of x and of g: x.T @ g": operation(
+        "x is not transposed: dw sums over m, the first axis of x and of g: x.T @ g": operation(
             matrix_product, dx_of_matmul, lambda g, x, w: x @ g
         ),
-        "dw came out as its own transpose: (C, K) instead of (K, C)": operation(
+        "dw is transposed: (C, K) instead of (K, C)": operation(
             matrix_product, dx_of_matmul, lambda g, x, w: g.T @ x
         ),
-        "dx came out as its own transpose: (K, M) instead of (M, K)": operation(
+        "dx is transposed: (K, M) instead of (M, K)": operation(
             matrix_product, lambda g, x, w: w @ g.T, dw_of_matmul
         ),
-        "dx and dw are in the wrong order: first that of x, then that of w": operation(
+        "dx and dw are swapped: return the gradient of x first, then that of w": operation(
             matrix_product, dw_of_matmul, dx_of_matmul
         ),
     },
@@ -188,14 +173,14 @@ linear = Exercise(
     "02.linear",
     reference=operation(affine, dx_of_matmul, dw_of_matmul, db_of_linear),
     outputs=("y", "dx", "dw", "db"),
-    run=there_and_back,
+    run=forward_and_backward,
     cases=lambda rng: [
         ("x (3, 3), w (3, 3), b (3,)", matrices(rng, 3, 3, 3, rng.normal(size=3))),
         ("x (5, 4), w (4, 3), b (3,)", matrices(rng, 5, 4, 3, rng.normal(size=3))),
         ("one row: x (1, 4), w (4, 2), b (2,)", matrices(rng, 1, 4, 2, rng.normal(size=2))),
     ],
     mistakes={
-        "you forgot to sum the bias over the batch: db has one number a column": operation(
+        "db is not summed over the batch: it has one number per column": operation(
             affine, dx_of_matmul, dw_of_matmul, lambda g, x, w, b: g
         ),
         "db is summed over the wrong axis: the rows are the batch, axis 0": operation(
@@ -207,7 +192,7 @@ linear = Exercise(
         "the bias is missing in y": operation(
             lambda x, w, b: x @ w, dx_of_matmul, dw_of_matmul, db_of_linear
         ),
-        "the slope for b is 1, not b: db = Σ g": operation(
+        "the derivative with respect to b is 1, not b: db = Σ g": operation(
             affine, dx_of_matmul, dw_of_matmul, lambda g, x, w, b: (g * b).sum(axis=0)
         ),
     },
@@ -258,12 +243,12 @@ cross_entropy = Exercise(
         ),
     ],
     mistakes={
-        "large logits overflow: take the largest of each row off first": entropy(shift=False),
+        "large logits overflow: subtract the largest of each row first": entropy(shift=False),
         "the gradient is not divided by N, though the loss is a mean": entropy(divide=False),
-        "this is the gradient p/N: at the right class 1 is taken off": entropy(one_hot=0.0),
+        "this is p/N: 1 must be subtracted at the right class": entropy(one_hot=0.0),
         "the loss is the sum over the batch, not its mean": entropy(mean=False),
         "the loss has the wrong sign: it is minus the logarithm": entropy(sign=1.0),
-        "you forgot g: what the rest of the computation sends back": entropy(with_g=False),
+        "g is missing: multiply by the incoming gradient": entropy(with_g=False),
         "softmax runs over the batch; it should run over the classes, axis 1": entropy(axis=0),
     },
 )

@@ -1,13 +1,13 @@
 # %% [markdown]
 # # 02 · Tensors and broadcasting
 #
-# **You build** the way back through broadcasting, the matrix product and the loss of every
-# classifier, and train a network on them.<br>
+# **You build** the backward pass of broadcasting, of the matrix product and of the loss of every
+# classifier, and train a network with them.<br>
 # **You need** lesson 01, and NumPy's shapes and `axis=`.<br>
 # **It takes** 40 minutes to work through, 5 seconds to run.
 #
-# In lesson 01 a tape held numbers, thousands of them. Now each value on the tape is a whole array.
-# At the end your operations pull these three arms apart:
+# In lesson 01 the tape held thousands of single numbers. Now each value on the tape is a whole
+# array. By the end, your operations will separate these three arms:
 
 # %%
 import numpy as np
@@ -28,13 +28,13 @@ show.plane(ax, None, points, labels)
 fig
 
 # %% [markdown]
-# ## A copy on the way there is a sum on the way back
+# ## A copy in the forward pass is a sum in the backward pass
 #
 # NumPy stretches shapes until they fit: **broadcasting**.
 
 # %%
-x = np.array([[1.0], [2.0], [3.0]])  # (3, 1): one number a row
-y = np.array([10.0, 20.0, 30.0, 40.0])  # (4,):  one number a column
+x = np.array([[1.0], [2.0], [3.0]])  # (3, 1): one number per row
+y = np.array([10.0, 20.0, 30.0, 40.0])  # (4,):  one number per column
 show.arrays(
     {"x": x, "y": y, "x · y": x * y},
     joints=("×", "="),
@@ -42,12 +42,12 @@ show.arrays(
 )
 
 # %% [markdown]
-# Every number of `y` was used in three products. From each comes back a gradient, and in lesson 01
-# you saw what happens to a value used several times: its gradients **add up**.
+# Every number in `y` was used in three products. Each product sends back a gradient, and in lesson
+# 01 you saw what happens to a value that is used several times: its gradients **add up**.
 #
-# > **Predict:** the gradient $g$ that comes back has shape (3, 4), say all ones. Then $g \cdot x$
-# > has shape (3, 4) as well, but the gradient of `y` must have `y`'s shape, (4,). Which four
-# > numbers are in it?
+# > **Predict:** the incoming gradient $g$ has shape (3, 4), say all ones. Then $g \cdot x$ has
+# > shape (3, 4) as well, but the gradient of `y` must have the shape of `y`, (4,). Which four
+# > numbers does it contain?
 
 # %%
 g = np.ones((3, 4))
@@ -66,7 +66,7 @@ show.arrays(
 #
 # | `shape` | `g.shape` | stretched | so sum over |
 # |---|---|---|---|
-# | `   (4,)` | `(3, 4)` | a missing axis was put in front | axis 0 |
+# | `   (4,)` | `(3, 4)` | a missing axis was added in front | axis 0 |
 # | `(3, 1)` | `(3, 4)` | an axis of length 1 was repeated | axis 1, and keep it |
 
 # %%
@@ -79,7 +79,7 @@ def unbroadcast(g, shape):
     ### END SOLUTION
 
 # %% hints [markdown]
-# 1. Deal with the missing axes first. There are `g.ndim - len(shape)` of them, all in front.
+# 1. Handle the missing axes first. There are `g.ndim - len(shape)` of them, all in front.
 # 2. `g.sum(axis=(0, 1))` sums over two axes at once; `axis=()` sums over none.
 # 3. Then the axes `i` with `shape[i] == 1`: `g.sum(axis=…, keepdims=True)` leaves them with
 #    length 1.
@@ -97,7 +97,7 @@ check("02.unbroadcast", unbroadcast)
 
 # %%
 def multiply(x, y):
-    """x · y, broadcast, and the way back."""
+    """x · y with broadcasting, and its backward function."""
     ### BEGIN SOLUTION
     def backward(g):
         return unbroadcast(g * y, x.shape), unbroadcast(g * x, y.shape)
@@ -106,7 +106,7 @@ def multiply(x, y):
     ### END SOLUTION
 
 # %% hints [markdown]
-# 1. Write it as in lesson 01, then ask of each gradient: has it the right shape?
+# 1. Write it as in lesson 01, then ask of each gradient: does it have the right shape?
 # 2. `g * y` has the shape of the *result*. `unbroadcast` brings it back to `x.shape`.
 # 3. `return unbroadcast(g * y, x.shape), …`
 
@@ -116,8 +116,8 @@ check("02.multiply", multiply)
 # %% [markdown]
 # ## One line, and it is on the tape
 #
-# A function of that form is all that `minimix` asks for. `op` lifts it from arrays to tensors:
-# from now on it records itself, and `backward` of any result finds its way through it.
+# A function of that form is all that `minimix` asks for. `op` lifts it from arrays to tensors: from
+# now on it records itself, and `backward` passes through it.
 
 # %%
 times = mx.op(multiply)
@@ -133,8 +133,8 @@ print("p", p.grad.ravel(), "  q", q.grad)
 #
 # ## The trap
 #
-# Broadcasting never asks whether you meant it. Here is a line fitted to points, twice. The two
-# programs differ in one thing: the shape of the targets.
+# Broadcasting never asks whether you meant it. Here a line is fitted to points, twice. The two
+# programs differ in one thing only: the shape of the targets.
 
 # %%
 t = np.linspace(-1, 1, 50).reshape(50, 1)  # (50, 1)
@@ -142,7 +142,7 @@ targets = 1.5 * t + 0.3 + rng.normal(0, 0.1, t.shape)  # (50, 1)
 
 
 def fit(targets):
-    """200 steps of gradient descent; the slope, the offset and the last loss."""
+    """200 steps of gradient descent: the slope, the offset and the last loss."""
     w, b = mx.Tensor(np.zeros((1, 1)), requires_grad=True), mx.Tensor([0.0], requires_grad=True)
     b = b.astype(np.float64)
     for _ in range(200):
@@ -158,8 +158,8 @@ def fit(targets):
 good, bad = fit(targets), fit(targets.ravel())  # (50, 1) and (50,)
 
 # %% [markdown]
-# > **Predict:** the second program fits `(50, 1)` predictions to `(50,)` targets. No error, no
-# > warning. What shape has `error`? What line does it find?
+# > **Predict:** the second program compares `(50, 1)` predictions with `(50,)` targets. No error,
+# > no warning. What is the shape of `error`? Which line does it find?
 
 # %%
 fig, ax = show.subplots(alt="Points along a rising line. The fit with targets of shape (50, 1) "
@@ -172,24 +172,24 @@ fig
 
 # %% [markdown]
 # `error` was a (50, 50) table: every prediction minus *every* target. The best answer to all
-# targets at once is their mean: a flat line. The loss fell, the program ran, the model learned
-# nothing. When a network will not learn, look at shapes first.
+# targets at once is their mean: a flat line. The loss fell, the program ran, and the model learned
+# nothing. When a network will not learn, check shapes first.
 #
 # ## The matrix product
 #
-# Every layer that learns is one. With $x$ (M, K) and $w$ (K, C):
+# Every linear layer is a matrix product. With $x$ (M, K) and $w$ (K, C):
 #
 # $$ y_{mc} = \sum_k x_{mk}\, w_{kc} \qquad\text{so}\qquad
 #    dx_{mk} = \sum_c g_{mc}\, w_{kc} \qquad dw_{kc} = \sum_m x_{mk}\, g_{mc} $$
 #
 # ### Exercise 3 · `matmul`
 #
-# Write those sums as matrix products. Let the shapes lead you: from $g$ (M, C) and $w$ (K, C)… there
-# is only one way to make (M, K).
+# Write those sums as matrix products. Let the shapes guide you: there is only one way to get (M, K)
+# from $g$ (M, C) and $w$ (K, C).
 
 # %%
 def matmul(x, w):
-    """x @ w, and the way back.   x (M, K), w (K, C) -> (M, C)"""
+    """x @ w, and its backward function.   x (M, K), w (K, C) -> (M, C)"""
     ### BEGIN SOLUTION
     def backward(g):
         return g @ w.T, x.T @ g
@@ -198,10 +198,10 @@ def matmul(x, w):
     ### END SOLUTION
 
 # %% hints [markdown]
-# 1. A sum over $c$ of $g_{mc} w_{kc}$: in a matrix product the summed letter stands inside, last in
-#    the left matrix and first in the right one.
-# 2. So $w$ has to be turned round: $w^T$ is (C, K).
-# 3. `dx = g @ w.T`. For `dw` the summed letter is $m$: `x.T @ g`.
+# 1. A sum over $c$ of $g_{mc} w_{kc}$: in a matrix product the summed index is the last one of the
+#    left matrix and the first one of the right matrix.
+# 2. So $w$ must be transposed: $w^T$ is (C, K).
+# 3. `dx = g @ w.T`. For `dw` the summed index is $m$: `x.T @ g`.
 
 # %%
 check("02.matmul", matmul)
@@ -214,7 +214,7 @@ check("02.matmul", matmul)
 
 # %%
 def linear(x, w, b):
-    """x @ w + b, and the way back.   x (M, K), w (K, C), b (C,) -> (M, C)"""
+    """x @ w + b, and its backward function.   x (M, K), w (K, C), b (C,) -> (M, C)"""
     ### BEGIN SOLUTION
     y, matmul_backward = matmul(x, w)
 
@@ -226,7 +226,7 @@ def linear(x, w, b):
 
 # %% hints [markdown]
 # 1. You have the first two gradients already.
-# 2. The bias was copied to every row. A copy on the way there is …
+# 2. The bias was copied to every row. A copy in the forward pass is …
 # 3. `db = g.sum(axis=0)`.
 
 # %%
@@ -235,40 +235,41 @@ check("02.linear", linear)
 # %% [markdown]
 # ## The loss of every classifier
 #
-# A network says one number a class, its *logits* $z$ (N, K). Softmax makes them probabilities, and
-# the loss is minus the logarithm of the right one, averaged over the batch:
+# A network computes one score per class, its *logits* $z$ (N, K). Softmax turns them into
+# probabilities, and the loss is minus the logarithm of the probability of the right class, averaged
+# over the batch:
 #
 # $$ p_{nk} = \frac{e^{z_{nk}}}{\sum_j e^{z_{nj}}} \qquad
 #    L = -\frac1N \sum_n \log p_{n,\,\text{label}_n} $$
 #
-# Its gradient may be the most beautiful one there is. With $q$ the one-hot rows of the labels:
+# Its gradient may be the most elegant of all. With $q$ the one-hot rows of the labels:
 #
 # $$ dz = \frac gN\,(p - q) $$
 #
-# *What you said, minus what was true.*
+# *What was predicted, minus what is true.*
 #
 # > **Predict:** three logits, 1000, 0 and 0. What is $e^{1000}$ in floating point? And $p$?
 
 # %%
 z = np.array([1000.0, 0.0, 0.0])
 with np.errstate(all="ignore"):
-    print("as written:       ", np.exp(z) / np.exp(z).sum())
+    print("as written:        ", np.exp(z) / np.exp(z).sum())
 
 z = z - z.max()
-print("largest taken off:", np.exp(z) / np.exp(z).sum())
+print("maximum subtracted:", np.exp(z) / np.exp(z).sum())
 
 # %% [markdown]
-# Taking the same number off all logits changes nothing ($e^{z-c}$ cancels), and now nothing
+# Subtracting the same number from all logits changes nothing ($e^{-c}$ cancels), and now nothing
 # overflows.
 #
 # ### Exercise 5 · `cross_entropy`
 #
 # `cross_entropy(logits, *, labels)` returns the loss, a number, and `backward`; `backward(g)`
-# returns `dlogits` (N, K). `labels` (N,) are whole numbers, and must come by name.
+# returns `dlogits` (N, K). `labels` (N,) are integers, passed by keyword.
 
 # %%
 def cross_entropy(logits, *, labels):
-    """Mean cross-entropy, and the way back.   logits (N, K), labels (N,) -> ()"""
+    """Mean cross-entropy, and its backward function.   logits (N, K), labels (N,) -> ()"""
     rows = np.arange(len(labels))
     ### BEGIN SOLUTION
     z = logits - logits.max(axis=1, keepdims=True)
@@ -283,10 +284,11 @@ def cross_entropy(logits, *, labels):
     ### END SOLUTION
 
 # %% hints [markdown]
-# 1. $\log p = z - \log \sum e^z$, with the largest logit of each row taken off first
+# 1. $\log p = z - \log \sum e^z$, after subtracting the largest logit of each row
 #    (`keepdims=True`). Do not compute `log` of a `p` that may be 0.
 # 2. `log_p[rows, labels]` picks one number from each row; the loss is minus their mean.
-# 3. In `backward`: `p = np.exp(log_p)`; subtract 1 at `[rows, labels]`; times `g`, divided by N.
+# 3. In `backward`: `p = np.exp(log_p)`; subtract 1 at `[rows, labels]`; multiply by `g` and divide
+#    by N.
 
 # %%
 check("02.cross_entropy", cross_entropy)
@@ -294,7 +296,7 @@ check("02.cross_entropy", cross_entropy)
 # %% [markdown]
 # ## Three arms
 #
-# Two layers of yours, with a tanh between them; the loss is yours, too.
+# Two of your layers with a tanh between them, and your loss.
 
 # %%
 layer, loss_of = mx.op(linear), mx.op(cross_entropy)
@@ -311,7 +313,7 @@ def network(x):
 
 
 fig, axes = show.subplots(1, 3, size=(8, 2.9), alt="The plane as the network divides it after 0, "
-                          "50 and 1,000 steps: from random cuts to three spiral arms.")
+                          "50 and 1,000 steps: from random regions to three spiral arms.")
 shots = dict(zip((0, 50, 1000), axes, strict=True))
 for step in range(1001):
     loss = loss_of(network(points), labels=labels)
@@ -328,8 +330,8 @@ fig
 # %% [markdown]
 # ## When an operation is wrong
 #
-# You return gradients from plain Python functions, so you can return nonsense. A tensor library
-# that lets that pass costs you a weekend.
+# Your gradients come from plain Python functions, so they can be nonsense. A tensor library that
+# accepts nonsense costs you a weekend.
 #
 # > **Predict:** below, the bias gradient is not summed. What will the engine say?
 
@@ -349,7 +351,7 @@ except RuntimeError as error:
     print(error)
 
 # %% [markdown]
-# The operation, the argument, both shapes.
+# It names the operation, the argument and both shapes.
 #
 # ## Yours and the library's
 
@@ -367,12 +369,12 @@ for name, mine, library in zip(("dx", "dw", "db"), *results, strict=True):
     print(name, "largest difference", f"{np.abs(mine - library).max():.0e}")
 
 # %% [markdown]
-# Now read **`minimix/functional/arithmetic.py`**: one operation on one page, forward above backward,
-# the formula between. `unbroadcast` is in `minimix/autograd.py`; `linear` heads
-# `minimix/functional/conv.py`, and you will see in lessons 05 and 06 why it lives there.
+# Now read **`minimix/functional/arithmetic.py`**: one operation per page, forward above backward,
+# with the formula between them. `unbroadcast` is in `minimix/autograd.py`; `linear` is at the top
+# of `minimix/functional/conv.py`, and lessons 05 and 06 show why it lives there.
 #
-# **Go further.** Write `softmax` by itself; why is its gradient so much longer than that of the two
-# together? · Make `unbroadcast` refuse shapes that never broadcast. · Find a place in your own code
-# where `(N, 1)` could have met `(N,)`.
+# **Go further.** Write `softmax` by itself; why is its gradient so much longer than that of softmax
+# and loss together? · Make `unbroadcast` reject shapes that do not broadcast. · Find a place in
+# your own code where `(N, 1)` could have met `(N,)`.
 #
 # Next: **03 · Gradients you can trust**. You checked yours against ours. Who checked ours?

@@ -33,7 +33,9 @@ slope = Exercise(
         "`/ 2 * h` divides by 2 and multiplies by h: write `/ (2 * h)`": lambda f, x, h: (
             (f(x + h) - f(x - h)) / 2 * h
         ),
-        "the sign: rise is f(x + h) − f(x − h)": lambda f, x, h: (f(x - h) - f(x + h)) / (2 * h),
+        "the sign is wrong: the rise is f(x + h) − f(x − h)": lambda f, x, h: (
+            (f(x - h) - f(x + h)) / (2 * h)
+        ),
         "this is the rise alone; divide by the run, 2h": lambda f, x, h: f(x + h) - f(x - h),
     },
 )
@@ -79,12 +81,12 @@ numerical_gradient = Exercise(
         ("f = product of all, x (4,)", (product_of_all, rng.uniform(1, 2, 4), 1e-3)),
     ],
     mistakes={
-        "all numbers of x moved at once: put h only at index i": number_by_number(
+        "all numbers of x were moved at once: put h only at index i": number_by_number(
             step_everywhere=True
         ),
-        "the numbers moved before were still moved: take each step back, or start from a "
-        "fresh step": number_by_number(keep=True),
-        "this steps to one side only: f(x + step) − f(x − step), over 2h": number_by_number(
+        "the numbers moved before are still moved: undo each step, or start from a new array of "
+        "zeros": number_by_number(keep=True),
+        "this steps to one side only: use (f(x + step) − f(x − step)) / 2h": number_by_number(
             one_sided=True, divisor=1.0
         ),
         "the run is 2h long, not h": number_by_number(divisor=1.0),
@@ -170,18 +172,16 @@ compare = Exercise(
         ("x² of large numbers", (square, (1e4 * rng.normal(size=(3, 4)),))),
     ],
     mistakes={
-        "the rise was divided by h; the run is 2h long": comparer(per_h=1.0),
-        "`does` is not weighed with v: backward was asked about v, so forward must be "
-        "too": comparer(with_v=False),
-        "this is the difference without its absolute value: too small is wrong, too": comparer(
-            signed=True
-        ),
-        "the difference is not divided by |says| + |does|: what is small depends on the "
-        "size": comparer(absolute=True),
+        "the rise was divided by h; the run is 2h": comparer(per_h=1.0),
+        "the measured change is not weighted with v: backward was given v, so the forward "
+        "difference must be multiplied by v, too": comparer(with_v=False),
+        "take the absolute value of the difference: a gradient that is too "
+        "small is wrong, too": comparer(signed=True),
+        "the difference is not divided by |claimed| + |measured|: whether it is small depends on"
+        " their size": comparer(absolute=True),
         "only the first input is compared: append an error for each": comparer(all_inputs=False),
-        "a cotangent of ones does not see a softmax that returns zeros: draw v at random": comparer(
-            cotangent=lambda rng, shape: np.ones(shape)
-        ),
+        "a cotangent of ones does not notice a softmax that returns zeros: "
+        "draw v at random": comparer(cotangent=lambda rng, shape: np.ones(shape)),
     },
 )
 
@@ -221,14 +221,15 @@ guilty = Exercise(
         ("four other operations", (more_suspects,)),
     ],
     mistakes={
-        "the line is so high that small lies pass: what is the largest error of a right "
-        "one?": judge(line=0.2),
-        "the line is so low that rounding is called a lie": judge(line=1e-14),
-        "only the first input was looked at; max(…) looks at all": judge(which=lambda e: e[0]),
-        "these are the innocent: guilty is whose error is large": lambda suspects: (
+        "the threshold is so high that small errors pass: how large is the error of a correct "
+        "gradient?": judge(line=0.2),
+        "the threshold is so low that rounding errors count as wrong": judge(line=1e-14),
+        "only the first input was checked; max(…) checks all": judge(which=lambda e: e[0]),
+        "these are the correct ones: return those whose error is large": lambda suspects: (
             suspects.keys() - judge()(suspects)
         ),
-        "only those are named that lie about every input: one lie is enough": judge(which=min),
+        "this returns only those that are wrong for every input: one wrong "
+        "gradient is enough": judge(which=min),
     },
 )
 

@@ -6,7 +6,8 @@
 # **It takes** 30 minutes to work through, 5 seconds to run.
 #
 # A wrong gradient is the quietest bug there is. Nothing crashes; the loss even falls, only not
-# quite as far. Seven operations are in a line-up at the end of this lesson, and three of them lie:
+# quite as far. At the end of this lesson seven operations stand in a line-up, and three of them
+# lie:
 
 # %%
 import inspect
@@ -37,11 +38,11 @@ ax.legend(fontsize=8, ncols=2, loc="lower right")
 fig
 
 # %% [markdown]
-# ## Ask the forward
+# ## Ask the forward function
 #
 # You checked your gradients against the library's. Who checked the library's? There is a witness
-# that cannot be wrong in the same way: **the forward itself**. Move the input a little, look how
-# far the output moves.
+# that cannot be wrong in the same way: **the forward function itself**. Move the input a little,
+# and see how far the output moves.
 #
 # ### Exercise 1 · `slope`
 #
@@ -73,12 +74,12 @@ for h in (1e-2, 1e-5, 1e-9, 1e-15):
     print(f"h = {h:.0e}   off by {abs(slope(np.sin, 1.0, h) - np.cos(1.0)):.1e}")
 
 # %% [markdown]
-# Smaller is better, until it is worse. Two errors meet:
+# Smaller is better, up to a point. Two errors compete:
 #
-# - the *curve* between the two points: $\frac{h^2}{6} f'''$, smaller with smaller $h$;
+# - the *curvature* between the two points: $\frac{h^2}{6} f'''$, smaller with smaller $h$;
 # - the *rounding* of $f$, about $10^{-16}$ in float64, **divided by $h$**: larger with smaller $h$.
 #
-# > **Predict:** float32 rounds at $10^{-7}$. What is the best that any $h$ can do?
+# > **Predict:** float32 rounds at $10^{-7}$. What is the smallest error that any $h$ can give?
 
 # %%
 steps = np.logspace(-15, 0, 61)
@@ -111,12 +112,12 @@ fig
 #
 # ### Exercise 2 · `numerical_gradient`
 #
-# For `f` that takes an array and returns one number: measure the slope for each number of `x` in
-# turn, all others held still. Return an array of `x`'s shape, and leave `x` as it was.
+# `f` takes an array and returns one number. Measure the slope for each number of `x` in turn, with
+# all others held fixed. Return an array of the shape of `x`, and leave `x` unchanged.
 
 # %%
 def numerical_gradient(f, x, h=1e-5):
-    """The gradient of f at x, number by number.   x (any shape) -> (same)"""
+    """The gradient of f at x, one number at a time.   x (any shape) -> (same)"""
     gradient = np.zeros_like(x)
     for i in np.ndindex(x.shape):  # every index: (0, 0), (0, 1), …
         ### BEGIN SOLUTION
@@ -129,7 +130,7 @@ def numerical_gradient(f, x, h=1e-5):
 # %% hints [markdown]
 # 1. `i` is a whole index; `x[i]` is one number. Which two arrays do you give to `f`?
 # 2. Make an array of zeros with `h` at `i`: then `x + step` and `x - step` are new arrays, and `x`
-#    stays as it was.
+#    is unchanged.
 # 3. `gradient[i] = (f(x + step) - f(x - step)) / (2 * h)`
 
 # %%
@@ -138,18 +139,18 @@ check("03.numerical_gradient", numerical_gradient)
 # %% [markdown]
 # ## Two traps
 #
-# **The first.** To check an operation you need one number at the end, and the obvious one is
-# `y.sum()`. Here is a softmax whose backward is a bare-faced lie: it returns zeros.
+# **The first.** To check an operation you need a single number at the end, and the obvious choice
+# is `y.sum()`. Here is a softmax whose backward function is plainly wrong: it returns zeros.
 
 # %%
 def lying_softmax(x):
-    """Softmax of each row, with nothing on the way back.   x (N, C) -> (N, C)"""
+    """Softmax of each row, with a gradient of zeros.   x (N, C) -> (N, C)"""
     e = np.exp(x - x.max(axis=1, keepdims=True))
     return e / e.sum(axis=1, keepdims=True), lambda g: (np.zeros_like(x),)
 
 
 # %% [markdown]
-# > **Predict:** does it pass, if one compares with the numerical gradient of the sum?
+# > **Predict:** does it pass, if you compare with the numerical gradient of the sum?
 
 # %%
 x = np.random.default_rng(0).normal(size=(2, 3))
@@ -162,8 +163,8 @@ print("measured:", measured.ravel().round(8) + 0.0)
 
 # %% [markdown]
 # It passes! Every row of a softmax sums to 1 whatever $x$ is, so the true gradient of the sum *is*
-# zero. Batch norm and layer norm hide in the same place. `y.sum()` asks only one question. Ask
-# another: weigh the outputs with **random numbers** $v$ (a random *cotangent*).
+# zero. Batch norm and layer norm hide in the same way. `y.sum()` asks only one question. Ask
+# another: weight the outputs with **random numbers** $v$ (a random *cotangent*).
 
 # %%
 v = np.random.default_rng(1).normal(size=y.shape)
@@ -172,7 +173,7 @@ measured = numerical_gradient(lambda x: (lying_softmax(x)[0] * v).sum(), x)
 print("measured:", measured.ravel().round(3))
 
 # %% [markdown]
-# **The second.** ReLU is $\max(x, 0)$. Its backward says that the slope at 0 is 0.
+# **The second.** ReLU is $\max(x, 0)$. Its backward function says that the slope at 0 is 0.
 #
 # > **Predict:** what does `slope` measure at exactly 0?
 
@@ -180,24 +181,24 @@ print("measured:", measured.ravel().round(3))
 print("measured at 0:", slope(lambda x: max(x, 0.0), 0.0, 1e-5))
 
 # %% [markdown]
-# At a kink there is no slope to measure, and neither is wrong. Check away from kinks.
+# At a kink there is no slope to measure, and neither answer is wrong. Check away from kinks.
 #
 # ## A check for networks
 #
-# Number by number, a small ConvMixer with its 84,618 parameters takes 169,236 forward passes. But
-# two are enough, if one moves **all numbers at once** in a random direction $u$:
+# One number at a time, a small ConvMixer with its 84,618 parameters takes 169,236 forward passes.
+# But two are enough if you move **all numbers at once** in a random direction $u$:
 #
-# $$ \underbrace{\textstyle\sum v \cdot \dfrac{f(x + hu) - f(x - hu)}{2h}}_{\text{what the forward does}}
+# $$ \underbrace{\textstyle\sum v \cdot \dfrac{f(x + hu) - f(x - hu)}{2h}}_{\text{measured by forward passes}}
 #    \;\approx\;
-#    \underbrace{\textstyle\sum dx \cdot u}_{\text{what backward(v) says}} $$
+#    \underbrace{\textstyle\sum dx \cdot u}_{\text{claimed by backward(v)}} $$
 #
-# A wrong $dx$ would have to be wrong at right angles to a random direction to get past.
+# To get past this check, the error of $dx$ would have to be perpendicular to a random direction.
 #
 # ### Exercise 3 · `compare`
 #
 # `op` has our usual form: arrays in, `(y, backward)` out. For each input return the relative error
 #
-# $$ \frac{|\text{says} - \text{does}|}{|\text{says}| + |\text{does}|} $$
+# $$ \frac{|\text{claimed} - \text{measured}|}{|\text{claimed}| + |\text{measured}|} $$
 
 # %%
 def compare(op, inputs, rng, h=1e-5):
@@ -213,17 +214,17 @@ def compare(op, inputs, rng, h=1e-5):
             return op(*inputs[:i], inputs[i] + s * u, *inputs[i + 1 :])[0]
 
         ### BEGIN SOLUTION
-        does = (v * (moved(h) - moved(-h))).sum() / (2 * h)
-        says = (dx * u).sum()
-        errors.append(abs(says - does) / (abs(says) + abs(does)))
+        measured = (v * (moved(h) - moved(-h))).sum() / (2 * h)
+        claimed = (dx * u).sum()
+        errors.append(abs(claimed - measured) / (abs(claimed) + abs(measured)))
         ### END SOLUTION
     return errors
 
 # %% hints [markdown]
-# 1. `moved(h)` and `moved(-h)` are arrays of `y`'s shape. Their difference over `2 * h` is how fast
-#    each output moves.
-# 2. `does` weighs that with `v` and sums; `says` weighs `dx` with `u` and sums.
-# 3. `errors.append(abs(says - does) / (abs(says) + abs(does)))`
+# 1. `moved(h)` and `moved(-h)` are arrays of the shape of `y`. Their difference over `2 * h` is the
+#    rate at which each output moves.
+# 2. `measured` is that rate times `v`, summed; `claimed` is `dx` times `u`, summed.
+# 3. `errors.append(abs(claimed - measured) / (abs(claimed) + abs(measured)))`
 
 # %%
 check("03.compare", compare)
@@ -233,17 +234,17 @@ check("03.compare", compare)
 #
 # `suspects()` returns a dict: name → `(op, inputs)`.
 #
-# > **Predict:** what relative error has a right gradient here? And one that forgot a factor of 3
-# > in front of a small term?
+# > **Predict:** how large is the relative error of a correct gradient here? And of one that is
+# > missing a factor of 3 in a small term?
 #
 # ### Exercise 4 · `guilty`
 #
-# Return the set of the names whose gradient is wrong, for *any* of their inputs. Where do you draw
-# the line? Print the errors first and look.
+# Return the set of names whose gradient is wrong for *any* of their inputs. Where do you draw the
+# line? Print the errors first and look.
 
 # %%
 def guilty(suspects):
-    """The names of the operations whose backward lies: a set."""
+    """The names of the operations whose backward is wrong: a set."""
     rng = np.random.default_rng(0)
     ### BEGIN SOLUTION
     return {
@@ -253,8 +254,8 @@ def guilty(suspects):
 
 # %% hints [markdown]
 # 1. `for name, (op, inputs) in suspects.items(): print(name, compare(op, inputs, rng))`
-# 2. Right ones are near $10^{-10}$, wrong ones above $10^{-3}$: there is a wide gap between them.
-#    Draw the line in the middle of it.
+# 2. Correct gradients are near $10^{-10}$, wrong ones above $10^{-3}$: there is a wide gap. Draw
+#    the line in the middle of it.
 # 3. `max(compare(op, inputs, rng)) > 1e-6`, in a set comprehension.
 
 # %%
@@ -276,7 +277,7 @@ ax.invert_yaxis()
 fig
 
 # %% [markdown]
-# You know *who*. Now read *what*: each has one wrong line in its backward.
+# You know *which* ones. Now read *why*: each has one wrong line in its backward function.
 
 # %%
 for name in sorted(guilty(suspects())):
@@ -285,21 +286,21 @@ for name in sorted(guilty(suspects())):
 # %% [markdown]
 # <details><summary>The three lines</summary>
 #
-# - **gelu**: the derivative of $0.044715\,x^3$ is $3 \cdot 0.044715\,x^2$; the 3 is missing. Off by a
-#   few per cent, and only for large $|x|$: in training you would never notice.
-# - **layer_norm**: the variance depends on every $x$ of the row, too. Missing is
-#   `- normal * (h * normal).mean(axis=1, keepdims=True)`. With a cotangent of ones and $\gamma = 1$
-#   nobody sees it.
-# - **smooth**: on the way back the kernel must be turned round. `before` reads from the left and
-#   belongs to `w[2]`, `after` to `w[0]`. With a symmetric kernel nobody sees it.
+# - **gelu**: the derivative of $0.044715\,x^3$ is $3 \cdot 0.044715\,x^2$; the 3 is missing. The
+#   error is a few per cent, and only for large $|x|$: in training you would never notice.
+# - **layer_norm**: the variance depends on every $x$ in the row, too. The term
+#   `- normal * (h * normal).mean(axis=1, keepdims=True)` is missing. With a cotangent of ones and
+#   $\gamma = 1$ the error is invisible.
+# - **smooth**: in the backward pass the kernel must be reversed. `before` reads from the left and
+#   belongs to `w[2]`, `after` to `w[0]`. With a symmetric kernel the error is invisible.
 #
 # </details>
 #
-# That is why checks use random cotangents, sizes that differ and kernels without symmetry.
+# That is why checks use random cotangents, axes of different lengths, and kernels without symmetry.
 #
 # ## Yours and the library's
 #
-# `minimix.gradcheck` is your `compare`, with a five-point difference and, for small inputs,
+# `minimix.gradcheck` is your `compare`, with a five-point difference; for small inputs it checks
 # every number. It checks whole models as well, with all their parameters:
 
 # %%
@@ -314,10 +315,10 @@ lies, inputs = suspects()["smooth"]
 print(gradcheck(mx.op(lies), list(inputs), raise_on_failure=False))
 
 # %% [markdown]
-# The last line names the operation, the argument, the place and both numbers. Read
-# **`minimix/gradcheck/check.py`**; its first page tells you why it does what yours does not.
+# The last line names the operation, the argument, the index and both numbers. Read
+# **`minimix/gradcheck/check.py`**; its first page explains what it does beyond yours, and why.
 #
 # **Go further.** Write an eighth suspect and give the line-up to a friend. · Make `compare` fail on a
 # backward that changes its `g` in place. · Why does `gradcheck` never report an error of exactly 0?
 #
-# Next: **04 · The speed ladder**. It is right. Now make it fast.
+# Next: **04 · The speed ladder**. Your gradients are right. Now make them fast.

@@ -29,9 +29,9 @@ def last_product(a, b):
 
 
 MATMUL_MISTAKES = {
-    "only the last product of each sum is left: add up with +=": last_product,
+    "only the last product of each sum remains: add them up with +=": last_product,
     "the last k is missing: range(K) ends at K − 1 by itself": lambda a, b: a[:, :-1] @ b[:-1],
-    "this is the product with b turned round: b[k, j], not b[j, k]": lambda a, b: (
+    "this is the product with b transposed: b[k, j], not b[j, k]": lambda a, b: (
         a @ b.T if b.shape[0] == b.shape[1] else _index_error()
     ),
     "this is the elementwise product, without a sum": lambda a, b: a * b,
@@ -76,7 +76,7 @@ gelu_fast = Exercise(
         "the root is missing: u = √(2/π) (x + 0.044715 x³)": gelu_of(
             lambda x: (x + 0.044715 * x**3) / ROOT
         ),
-        "this is tanh of x itself: u holds a cube as well": gelu_of(lambda x: x / ROOT),
+        "this is tanh of x itself: u contains a cube as well": gelu_of(lambda x: x / ROOT),
     },
 )
 

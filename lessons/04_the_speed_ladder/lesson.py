@@ -2,11 +2,12 @@
 # # 04 · The speed ladder
 #
 # **You build** the matrix product three times and GELU once, each faster than the last.<br>
-# **You need** lesson 02. A first meeting with Numba, which compiles Python functions.<br>
-# **It takes** 40 minutes to work through, 15 seconds to run. Close what else is busy.
+# **You need** lesson 02. Numba, which compiles Python functions, is introduced here.<br>
+# **It takes** 40 minutes to work through, 15 seconds to run. Close programs that keep the processor
+# busy.
 #
-# The same sum of products, as Python does it and as your computer can. Every rung between them is
-# something you will write.
+# The same sum of products, at Python's speed and at your computer's. You will write almost every
+# rung between them.
 
 # %%
 import math
@@ -21,14 +22,14 @@ from lessons.check import check
 
 
 def once(f, *args):
-    """How long one call takes, in seconds."""
+    """The time of one call, in seconds."""
     start = time.perf_counter()
     f(*args)
     return time.perf_counter() - start
 
 
 def seconds(f, *args):
-    """The shortest of many calls: the one that was disturbed least."""
+    """The shortest time of many calls: the one that was disturbed least."""
     times = []
     while len(times) < 2 or sum(times) < 0.3:
         times.append(once(f, *args))
@@ -45,11 +46,11 @@ python = 1e5 / seconds(lambda: sum(p * q for p, q in zip(x, y)))
 machine = n**3 / seconds(np.matmul, a, b)
 show.bars(
     {"a Python loop": python / 1e6, "NumPy's matrix product": machine / 1e6},
-    unit="million a second",
+    unit="million per second",
     title=f"multiply-adds: a factor of {float(f'{machine / python:.1g}'):,.0f}",
     log=True,
     alt="Two bars on a logarithmic axis: a Python loop does some tens of millions of multiply-adds "
-    "a second, NumPy's matrix product some tens of thousands of millions.",
+    "per second, NumPy's matrix product some tens of thousands of millions.",
 )
 
 # %% [markdown]
@@ -59,7 +60,7 @@ show.bars(
 #
 # ### Exercise 1 · `matmul_loops`
 #
-# Three loops, as the formula says. No `@`, no slices.
+# Three loops, following the formula. No `@`, no slices.
 
 # %%
 def matmul_loops(a, b):
@@ -86,15 +87,15 @@ check("04.matmul_loops", matmul_loops)
 # %%
 small = a[:64, :64], b[:64, :64]
 speed = {"1. Python loops": 64**3 / seconds(matmul_loops, *small) / 1e6}
-print(f"{speed['1. Python loops']:.1f} million multiply-adds a second")
+print(f"{speed['1. Python loops']:.1f} million multiply-adds per second")
 
 # %% [markdown]
-# Every one of those steps asks: what type is this? which function multiplies it? is the index in
-# range? The multiplication itself is a hundredth of the time.
+# At every one of those steps Python asks: what type is this? which function multiplies it? is the
+# index in range? The multiplication itself is a hundredth of the time.
 #
-# ## Rung 2: let NumPy have the inner loops
+# ## Rung 2: give the inner loops to NumPy
 #
-# Turn the formula round: for each $k$, column $k$ of $a$ times row $k$ of $b$ is a whole (M, C) table,
+# Reorder the sums: for each $k$, column $k$ of $a$ times row $k$ of $b$ is a whole (M, C) table,
 # and $c$ is the sum of K such tables.
 #
 # ### Exercise 2 · `matmul_outer`
@@ -112,8 +113,8 @@ def matmul_outer(a, b):
     return c
 
 # %% hints [markdown]
-# 1. Column $k$ of $a$ is `a[:, k]`, row $k$ of $b$ is `b[k]`.
-# 2. `a[:, k, None]` has shape (M, 1). Times a (C,) that is a table (M, C).
+# 1. Column $k$ of $a$ is `a[:, k]`, and row $k$ of $b$ is `b[k]`.
+# 2. `a[:, k, None]` has shape (M, 1). Multiplied by an array (C,) it gives a table (M, C).
 # 3. `c += a[:, k, None] * b[k]`
 
 # %%
@@ -121,13 +122,13 @@ check("04.matmul_outer", matmul_outer)
 
 # %%
 speed["2. NumPy, table by table"] = n**3 / seconds(matmul_outer, a, b) / 1e6
-print(f"{speed['2. NumPy, table by table']:,.0f} million multiply-adds a second")
+print(f"{speed['2. NumPy, table by table']:,.0f} million multiply-adds per second")
 
 # %% [markdown]
 # ## Rung 3: compile it
 #
-# Numba reads a Python function and compiles it for the types that it is called with. Your loops
-# from rung 1, and one line on top:
+# Numba compiles a Python function for the types of the arguments that it is called with. Here are
+# your loops from rung 1, with one line on top:
 
 # %%
 @njit
@@ -151,12 +152,12 @@ first, second = (once(matmul_ijk, *small) for _ in range(2))
 print(f"first call {1000 * first:.0f} ms, second call {1000 * second:.2f} ms")
 
 # %% [markdown]
-# The first call *is* the compiler. Whoever times it times the wrong thing. (`minimix` keeps what it
-# has compiled in a folder of yours, so that even the first call of tomorrow is fast.)
+# The first call *is* the compiler. If you time it, you time the wrong thing. (`minimix` keeps what
+# it has compiled in a cache folder, so that the first call is fast from the second day on.)
 #
-# > **Predict:** in `matmul_ijk` the innermost loop runs over `k`. Now exchange two lines, so that it
-# > runs over `j`. Same products, same sums, same number of steps. What happens to the time, at
-# > n = 512?
+# > **Predict:** in `matmul_ijk` the innermost loop runs over `k`. Now swap two lines, so that it
+# > runs over `j`: the same products, the same sums, the same number of steps. What happens to the
+# > time, at n = 512?
 #
 # ### Exercise 3 · `matmul_ikj`
 #
@@ -178,9 +179,9 @@ def matmul_ikj(a, b):
     return c
 
 # %% hints [markdown]
-# 1. The innermost line is that of `matmul_ijk`, to the letter.
+# 1. The innermost line is exactly that of `matmul_ijk`.
 # 2. Only the order of the `for` lines changes: `i`, then `k`, then `j`.
-# 3. `j` must run over `range(C)` and `k` over `range(K)`, whichever is inside.
+# 3. `j` must run over `range(C)` and `k` over `range(K)`, whichever loop is inside.
 
 # %%
 check("04.matmul_ikj", matmul_ikj)
@@ -194,33 +195,33 @@ show.bars(
     speed,
     unit="",
     log=True,
-    title="million multiply-adds a second",
+    title="million multiply-adds per second",
     mark=["4. Numba, i k j"],
     alt="Six bars on a logarithmic axis, from about 4 for Python loops to several ten thousand for "
-    "BLAS. Exchanging two loops, i j k to i k j, is worth a factor of about 30.",
+    "BLAS. Swapping two loops, i j k to i k j, gains a factor of about 30.",
 )
 
 # %% [markdown]
-# Two lines exchanged, and it is tens of times faster. Why? Memory is read in lines of 64 bytes, 16
-# numbers that lie side by side.
+# Two lines swapped, and it is tens of times faster. Why? Memory is read in cache lines of 64 bytes:
+# 16 numbers that lie side by side.
 #
-# - **i j k:** the next step needs `b[k + 1, j]`, one *row* further on: 2 KiB away. From each line
-#   one number is used, and 15 are thrown away.
-# - **i k j:** the next step needs `b[k, j + 1]`, the neighbour. All 16 are used, and because
-#   neighbours are treated alike, the processor does 4, 8 or 16 of them with **one instruction**
-#   (SIMD).
+# - **i j k:** the next step needs `b[k + 1, j]`, one *row* further on, 2 KiB away. Of each cache
+#   line one number is used, and 15 are wasted.
+# - **i k j:** the next step needs `b[k, j + 1]`, the next number in memory. All 16 are used, and
+#   because neighbours are treated alike, the processor handles 4, 8 or 16 of them with **one
+#   instruction** (SIMD).
 #
 # The last rungs keep numbers in registers and caches while they are needed. That takes more than an
 # exercise: read `minimix/kernels/compiled/matmul.py` when you are curious.
 #
-# ## GELU: when there is nothing to save but memory
+# ## GELU: when memory is the bottleneck
 #
-# A matrix product does much work for each number it reads. An activation does little:
+# A matrix product does a lot of work for each number it reads. An activation function does little:
 #
 # $$ \text{gelu}(x) = \tfrac12\, x\, (1 + \tanh u) \qquad
 #    u = \sqrt{2/\pi}\,(x + 0.044715\, x^3) $$
 #
-# It cannot be faster than reading all of $x$ and writing all of $y$: than **a copy**.
+# It cannot be faster than reading all of $x$ and writing all of $y$, that is, than **a copy**.
 
 # %%
 ROOT, CUBE = np.float32(math.sqrt(2 / math.pi)), np.float32(0.044715)
@@ -228,13 +229,13 @@ HALF, ONE = np.float32(0.5), np.float32(1)
 
 
 def gelu_numpy(x):
-    """The formula, as one writes it in NumPy."""
+    """The formula, written in NumPy."""
     return HALF * x * (ONE + np.tanh(ROOT * (x + CUBE * x * x * x)))
 
 
 @njit
 def gelu_numba(x):
-    """The same, number by number: x is read once and y written once.   x (n,) -> (n,)"""
+    """The same, one number at a time: x is read once and y is written once.   x (n,) -> (n,)"""
     y = np.empty_like(x)
     for i in range(x.size):
         v = x[i]
@@ -246,8 +247,8 @@ x = rng.normal(size=1 << 22).astype(np.float32)  # 4 million numbers, 16 MiB
 assert np.allclose(gelu_numpy(x), gelu_numba(x), atol=1e-5)
 
 # %% [markdown]
-# > **Predict:** the NumPy line makes a whole array for each of its nine steps, and reads it back for
-# > the next. The Numba loop touches memory once, and it is compiled. Which one is faster?
+# > **Predict:** the NumPy line makes a whole array for each of its nine steps, and reads it again
+# > for the next. The Numba loop passes over memory once, and it is compiled. Which one is faster?
 
 # %%
 took = {
@@ -264,11 +265,11 @@ show.bars(
 )
 
 # %% [markdown]
-# One pass, compiled, and *slower*. `math.tanh` is a function call for each single number, and a call
-# in the middle of a loop forbids SIMD. NumPy's `tanh` works on many at once.
+# One pass, compiled, and *slower*. `math.tanh` is a function call for every single number, and a
+# call in the middle of a loop prevents SIMD. NumPy's `tanh` works on many numbers at once.
 #
-# What we need is a tanh made of nothing but `+`, `×` and `÷`. Lambert found one in 1768, a continued
-# fraction cut off after seven terms:
+# What we need is a tanh made only of `+`, `×` and `÷`. Lambert found one in 1768: a continued
+# fraction, here truncated after seven terms:
 #
 # $$ \tanh u \approx \frac{u\,(135135 + 17325\, u^2 + 378\, u^4 + u^6)}
 #                         {135135 + 62370\, u^2 + 3150\, u^4 + 28\, u^6}
@@ -280,7 +281,7 @@ C0, C1, C2, D1, D2, D3, EDGE = np.array([135135, 17325, 378, 62370, 3150, 28, 4.
 
 @njit
 def tanh_lambert(u):
-    """tanh u of one number, to four digits."""
+    """tanh u of one number, correct to four digits."""
     u = min(max(u, -EDGE), EDGE)
     s = u * u
     return u * (C0 + s * (C1 + s * (C2 + s))) / (C0 + s * (D1 + s * (D2 + s * D3)))
@@ -294,7 +295,8 @@ print(f"largest error between -8 and 8: {abs(error).max():.0e}")
 # ### Exercise 4 · `gelu_fast`
 #
 # GELU in one pass with `tanh_lambert`. All constants are float32 already (`HALF`, `ONE`, `ROOT`,
-# `CUBE`): a plain `0.5` would be a float64, and half as many fit into an instruction.
+# `CUBE`): a plain `0.5` would be a float64, and only half as many of those fit into one
+# instruction.
 
 # %%
 @njit
@@ -322,41 +324,41 @@ took["Numba, Lambert"] = 1000 * seconds(gelu_fast, x)
 print(f"{took['Numba, Lambert']:.1f} ms")
 
 # %% [markdown]
-# Better than NumPy, but a copy takes a tenth of it. Something still forbids SIMD. Compiled Python is
-# still Python: before every division it looks whether the divisor is 0, to raise ZeroDivisionError.
-# Our divisor is never 0.
+# Better than NumPy, but a copy takes a tenth of that. Something still prevents SIMD. Compiled
+# Python is still Python: before every division it checks whether the divisor is 0, in order to
+# raise ZeroDivisionError. Our divisor is never 0.
 #
-# > **Predict:** what do we gain if Numba need not look?
+# > **Predict:** what do we gain if Numba need not check?
 
 # %%
 tanh_lambert = njit(tanh_lambert.py_func, error_model="numpy")  # the same two functions,
 gelu_faster = njit(gelu_fast.py_func, error_model="numpy")  # with NumPy's rules for division
 
-took["the same, not looking for 0"] = 1000 * seconds(gelu_faster, x)
+took["the same, without the check"] = 1000 * seconds(gelu_faster, x)
 took["minimix, to 7 digits"] = 1000 * seconds(mx.kernels.gelu_tanh, x)
 show.bars(
     took,
     unit="ms",
     title="GELU of 4 million numbers",
-    mark=["the same, not looking for 0"],
+    mark=["the same, without the check"],
     alt="A copy takes 1 or 2 ms, NumPy about 30, Numba with math.tanh about 100, Lambert with the "
     "check for zero about 20, Lambert without it about 2.5, minimix about the same.",
 )
 
 # %% [markdown]
-# It was not the looking that cost so much. A loop that *may* stop in the middle cannot do sixteen
-# numbers at once.
+# The check itself is cheap. But a loop that *may* stop in the middle cannot process sixteen numbers
+# at once.
 #
 # ## The wall
 #
-# Your GELU is now close to a copy: memory can give no more. From here on only one thing helps,
-# **fewer passes**: do the bias, the GELU and the sums for batch norm while the numbers are there.
+# Your GELU is now close to a copy: memory can deliver no more. From here on only **fewer passes**
+# help: apply the bias, the GELU and the sums for batch norm while the numbers are in the cache.
 # `minimix.fuse` does that to a whole network.
 
 # %%
 moved = 2 * x.nbytes / 1e9
 print(f"a copy:      {moved / took['a copy'] * 1000:5.1f} GB/s")
-print(f"gelu_faster: {moved / took['the same, not looking for 0'] * 1000:5.1f} GB/s")
+print(f"gelu_faster: {moved / took['the same, without the check'] * 1000:5.1f} GB/s")
 print(f"gelu_numpy:  {moved / took['NumPy, nine passes'] * 1000:5.1f} GB/s that you wanted")
 
 # %% [markdown]
@@ -374,8 +376,8 @@ print(f"matmul_ikj: largest difference {difference:.0e}, of sums near {np.abs(a 
 # **`minimix/kernels/compiled/activation.py`**, the same names, fast.
 #
 # **Go further.** Find the packed instructions: search
-# `"\n".join(gelu_faster.inspect_asm().values())` for `mulps` (`fmul` on ARM), and then that of
-# `gelu_fast`. · Cut the loops of `matmul_ikj` into blocks of 64. · Replace `HALF` by `0.5` in
-# `gelu_fast`, compile it again without the look for 0, and time it.
+# `"\n".join(gelu_faster.inspect_asm().values())` for `mulps` (`fmul` on ARM), and then the same
+# text of `gelu_fast`. · Cut the loops of `matmul_ikj` into blocks of 64. · Replace `HALF` by `0.5`
+# in `gelu_fast`, compile it again without the check for 0, and time it.
 #
-# Next: **05 · Patches**. The ladder is climbed; now for pictures.
+# Next: **05 · Patches**. You have climbed the ladder; now for pictures.

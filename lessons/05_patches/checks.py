@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..check import Exercise
+from ..operations import forward_and_backward
 
 # ---- cut and join
 
@@ -68,16 +69,15 @@ cut = Exercise(
         ("x (2, 8, 12, 3) of float32, p=4", (counting(2, 8, 12, 3, dtype=np.float32), 4)),
     ],
     mistakes={
-        "these are stripes of a row, not squares: split H and W into two axes each and transpose "
-        "before you join": cut_at_once,
+        "these are stripes of a row, not squares: split H and W into two axes each, and "
+        "transpose before the last reshape": cut_at_once,
         "the patches are right but in the wrong order: go along a row of patches first, then to "
         "the next row": cutter((0, 3, 1, 2, 4, 5)),
-        "inside a patch the numbers go column by column; row by row is asked for": cutter(
+        "inside a patch the numbers go column by column instead of row by row": cutter(
             (0, 1, 3, 4, 2, 5)
         ),
-        "inside a patch each channel stands by itself; channels come last, pixel by pixel": cutter(
-            (0, 1, 3, 5, 2, 4)
-        ),
+        "inside a patch the channels come one after the other; channels are "
+        "last, pixel by pixel": cutter((0, 1, 3, 5, 2, 4)),
     },
 )
 join = Exercise(
@@ -91,23 +91,18 @@ join = Exercise(
         ("patches of float32, p=4", (right_cut(counting(2, 8, 12, 3, dtype=np.float32), 4), 4)),
     ],
     mistakes={
-        "the patches were laid one after the other, not side by side: transpose before the last "
+        "the patches were put one after the other, not side by side: transpose before the last "
         "reshape": join_at_once,
-        "each patch is turned over: its rows have become columns": joiner((0, 1, 4, 2, 3, 5)),
-        "this reads a patch channel by channel; channels come last, so split K into (p, p, C)": (
+        "each patch is transposed: its rows have become columns": joiner((0, 1, 4, 2, 3, 5)),
+        "this reads a patch channel by channel; channels are last, so split K into (p, p, C)": (
             join_channels_first
         ),
-        "height and width are exchanged: patch rows belong to H": join_wide_and_high,
+        "height and width are swapped: rows of patches belong to H": join_wide_and_high,
     },
 )
 
 
 # ---- patchify
-
-
-def there_and_back(answer, x, w, b, g):
-    y, backward = answer(x, w, b)
-    return y, *backward(g)
 
 
 def embedding(
@@ -144,7 +139,7 @@ patchify = Exercise(
     "05.patchify",
     reference=embedding(),
     outputs=("y", "dx", "dw", "db"),
-    run=there_and_back,
+    run=forward_and_backward,
     cases=lambda rng: [
         embedding_case(rng, (1, 2, 2, 1), 2, 1),
         embedding_case(rng, (3, 4, 6, 3), 2, 5),
@@ -153,26 +148,26 @@ patchify = Exercise(
     ],
     mistakes={
         "y has no bias: + b": embedding(forward=lambda rows, matrix, b: rows @ matrix),
-        "w was turned into a matrix the wrong way round: reshape to (K, D), not to (D, K) and "
-        "transposed": embedding(matrix=lambda w: w.reshape(w.shape[-1], -1).T),
-        "you forgot to sum db: every patch of every image has added b": embedding(db=lambda g: g),
-        "db is a mean; each use of b counts in full, so sum": embedding(
+        "w was made a matrix in the wrong order: reshape it to (K, D); do not reshape to (D, K) "
+        "and transpose": embedding(matrix=lambda w: w.reshape(w.shape[-1], -1).T),
+        "db is not summed: b was added to every patch of every image": embedding(db=lambda g: g),
+        "db is a mean; the gradients of all uses of b add up, so sum": embedding(
             db=lambda g: g.mean(axis=(0, 1, 2))
         ),
         "db is summed over the images only: b was added at every patch of each of them": embedding(
             db=lambda g: g.sum(axis=0)
         ),
-        "dw is right, but a matrix still: give it w's shape": embedding(
+        "dw is right, but still a matrix: reshape it to the shape of w": embedding(
             dw=lambda rows, g, w: rows.T @ g
         ),
-        "dw is divided by the number of patches: each one counts in full": embedding(
+        "dw is divided by the number of patches; their gradients add up": embedding(
             dw=lambda rows, g, w: (rows.T @ g).reshape(w.shape) / len(rows)
         ),
-        "dw is g times x where x times g belongs: (K, M) @ (M, D)": embedding(
+        "dw is g times x instead of x times g: (K, M) @ (M, D)": embedding(
             dw=lambda rows, g, w: (g.T @ rows).reshape(w.shape)
         ),
-        "dx is cut into patches still: join it": embedding(dx=lambda g, matrix, p: g @ matrix.T),
-        "dx was put together with reshape alone: that is what join is for": embedding(
+        "dx is still cut into patches: join it": embedding(dx=lambda g, matrix, p: g @ matrix.T),
+        "dx was put together with reshape alone: use join": embedding(
             dx=lambda g, matrix, p: join_at_once(g @ matrix.T, p)
         ),
     },
@@ -276,27 +271,27 @@ whitening = Exercise(
         ("500 rows of 4, eps=0.02", (patches_of_noise(rng, 500, 4), 0.02)),
     ],
     mistakes={
-        "these outputs are turned back into pixels (E Λ^-½ Eᵀ, known as ZCA); leave off the last "
-        "turn, so that each column is one pattern": zca,
-        "the filters are rows here; eigh gives eigenvectors as columns, and columns are asked "
-        "for": whitener(form=lambda filters: filters[:, ::-1].T),
-        "the smallest eigenvalue comes first: turn eigenvalues and columns round": whitener(
+        "this rotates the outputs back to pixels (E Λ^-½ Eᵀ, called ZCA); leave out the last "
+        "rotation, so that each column is one pattern": zca,
+        "the filters are rows here; eigh returns eigenvectors as columns, and the filters should"
+        " be columns": whitener(form=lambda filters: filters[:, ::-1].T),
+        "the smallest eigenvalue comes first: reverse the eigenvalues and the columns": whitener(
             form=lambda filters: filters
         ),
-        "the eigenvectors were not scaled: divide each by the root of its eigenvalue": whitener(
-            scale=lambda values, eps: np.ones_like(values)
-        ),
-        "you multiplied by the root; patterns that vary much should become smaller": whitener(
-            scale=lambda values, eps: np.sqrt(values + eps)
-        ),
-        "you divided by the eigenvalue; its root is the size of the pattern": whitener(
+        "the eigenvectors were not scaled: divide each by the square root "
+        "of its eigenvalue": whitener(scale=lambda values, eps: np.ones_like(values)),
+        "you multiplied by the square root; patterns that vary strongly "
+        "should become smaller": whitener(scale=lambda values, eps: np.sqrt(values + eps)),
+        "you divided by the eigenvalue; its square root is the size of the pattern": whitener(
             scale=lambda values, eps: 1 / (values + eps)
         ),
         "eps is missing: √(λ + ε)": whitener(scale=lambda values, eps: 1 / np.sqrt(values)),
-        "eps belongs under the root: √(λ + ε), not √λ + ε": whitener(
+        "eps belongs inside the square root: √(λ + ε), not √λ + ε": whitener(
             scale=lambda values, eps: 1 / (np.sqrt(values) + eps)
         ),
-        "take the mean of the rows off before the covariance": whitener(mean=lambda rows: 0.0),
+        "subtract the mean of the rows before computing the covariance": whitener(
+            mean=lambda rows: 0.0
+        ),
         "the covariance is a sum here: divide it by the number of rows": whitener(
             count=lambda rows: 1
         ),

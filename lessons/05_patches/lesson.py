@@ -2,11 +2,11 @@
 # # 05 · Patches
 #
 # **You build** the first layer of a ConvMixer: cut images into patches, map each with one matrix,
-# and find the way back; then filters that the images themselves suggest.<br>
+# and derive the backward pass; then filters computed from the images themselves.<br>
 # **You need** the matrix product and its gradients (lesson 02), `reshape` and `transpose`.<br>
 # **It takes** 40 minutes to work through, 10 seconds to run.
 #
-# A network does not look at pixels one by one. It cuts an image into small squares and describes
+# A ConvMixer does not look at pixels one by one. It cuts an image into small squares and describes
 # each with a list of numbers:
 
 # %%
@@ -31,7 +31,7 @@ tiles = [star[0, i : i + 8, j : j + 8] for i in range(0, 32, 8) for j in range(0
 fig, (a, b, c) = show.subplots(
     1, 3, size=(8, 2.7), width_ratios=(1, 1.1, 1.5),
     alt="Left: a picture of a star, 32 by 32 pixels. Middle: the same cut into 16 patches. Right: "
-    "a table of 16 rows, one a patch, each of 24 numbers shown as colours.",
+    "a table of 16 rows, one per patch, each of 24 numbers shown as colours.",
 )  # fmt: skip
 show.image(a, star[0], "an image (32, 32, 3)")
 show.image(b, show.mosaic(np.array(tiles), 4), "its patches (4, 4, 8·8·3)")
@@ -42,14 +42,14 @@ fig
 
 # %% [markdown]
 # Shapes in this lesson: $N$ images of $H \times W$ pixels with $C$ channels, channels last:
-# `(N, H, W, C)`. A patch is $p \times p$ pixels and so $K = p\,p\,C$ numbers. $D$ is how many
-# numbers shall describe it.
+# `(N, H, W, C)`. A patch is $p \times p$ pixels and so has $K = p\,p\,C$ numbers. $D$ is the number
+# of numbers that describe it.
 #
 # ## Reshape does not cut squares
 #
 # In one dimension cutting is easy: 6 numbers in a row, `reshape(3, 2)`, three pieces of 2. So for
 # an image of 4 × 6 pixels and $p = 2$, try `reshape(2, 3, 2, 2)`: two by three patches of two by
-# two pixels. The shape fits. Below, every pixel is labelled with the patch that it came into.
+# two pixels. The shape fits. Below, every pixel is labelled with the patch in which it ended up.
 #
 # > **Predict:** which four pixels are patch 0?
 
@@ -81,10 +81,10 @@ draw(right, with_care, "what we want")
 fig
 
 # %% [markdown]
-# Stripes. `reshape` never moves a number: it only counts differently, row after row. What it can
-# do is split an axis in two. A pixel's row number $0 \dots H{-}1$ becomes (which patch, which row
-# in it), and its column number likewise. Then the axes stand in the wrong order, and *that* is
-# for `transpose`:
+# Stripes. `reshape` never moves a number: it only regroups them, row after row. What it can do is
+# split an axis in two. A pixel's row number $0 \dots H{-}1$ becomes (which patch, which row in it),
+# and likewise its column number. Then the axes are in the wrong order, and *that* is a job for
+# `transpose`:
 #
 # $$ (N,\; H,\; W,\; C) \;\xrightarrow{\text{split}}\; (N,\; \tfrac Hp,\; p,\; \tfrac Wp,\; p,\; C)
 #    \;\xrightarrow{\text{transpose}}\; (N,\; \tfrac Hp,\; \tfrac Wp,\; p,\; p,\; C)
@@ -106,18 +106,18 @@ def cut(x, p):
 
 # %% hints [markdown]
 # 1. Three steps, as in the formula: reshape to six axes, transpose, reshape to four.
-# 2. Of the six axes `(N, H/p, p, W/p, p, C)` two change places: number 2, the row inside a patch,
-#    and number 3, the column of the patch.
+# 2. Of the six axes `(N, H/p, p, W/p, p, C)` two are swapped: number 2, the row inside a patch, and
+#    number 3, the column of the patch.
 # 3. `x.reshape(N, H // p, p, W // p, p, C).transpose(0, 1, 3, 2, 4, 5)`, then reshape.
 
 # %%
 check("05.cut", cut)
 
 # %% [markdown]
-# ## The way back is a puzzle
+# ## The backward pass is a jigsaw puzzle
 #
-# Cutting computes nothing. It moves numbers, every one to exactly one place. So on the way back
-# each gradient moves to where its number came from: the same steps, backwards.
+# Cutting computes nothing. It moves every number to exactly one place. So in the backward pass each
+# gradient moves to where its number came from: the same steps in reverse.
 #
 # > **Predict:** the forward transpose was `(0, 1, 3, 2, 4, 5)`. Which transpose undoes it?
 #
@@ -146,18 +146,18 @@ def join(patches, p):
 check("05.join", join)
 
 # %%
-print("there and back, nothing lost:", np.array_equal(join(cut(images, 4), 4), images))
+print("cut and joined, nothing lost:", np.array_equal(join(cut(images, 4), 4), images))
 
 # %% [markdown]
 # ## One matrix for all patches
 #
-# A patch is now a row of $K$ numbers, and the layer is the linear map that you know:
+# A patch is now a row of $K$ numbers, and the layer is the linear map that you already know:
 #
 # $$ y = \text{cut}(x)\,w + b \qquad
 #    (N, \tfrac Hp, \tfrac Wp, K) \cdot (K, D) + (D) \to (N, \tfrac Hp, \tfrac Wp, D) $$
 #
-# The weights are kept as `w (p, p, C, D)`: each of its $D$ filters is a little image. On the way
-# back, with $g$ and the patches as rows:
+# The weights are stored as `w (p, p, C, D)`: each of its $D$ filters is a small image. In the
+# backward pass, with $g$ and the patches as rows:
 #
 # $$ dx = \text{join}(g\,w^\top) \qquad dw = \text{cut}(x)^\top g \qquad
 #    db = \sum_{\text{all patches}} g $$
@@ -169,7 +169,7 @@ print("there and back, nothing lost:", np.array_equal(join(cut(images, 4), 4), i
 
 # %%
 def patchify(x, w, b):
-    """Patch embedding, and the way back."""
+    """Patch embedding, and its backward function."""
     p, D = w.shape[0], w.shape[3]
     ### BEGIN SOLUTION
     patches, matrix = cut(x, p), w.reshape(-1, D)
@@ -185,8 +185,8 @@ def patchify(x, w, b):
 # %% hints [markdown]
 # 1. Forward: `cut(x, p)`, and `w` as a matrix: `w.reshape(-1, D)`, (K, D). NumPy's `@` multiplies
 #    the last axis and leaves the others alone.
-# 2. For `dw` make rows of both: `patches.reshape(-1, K)` is (M, K) and `g.reshape(-1, D)` is
-#    (M, D), with M = all patches of all images. Their product sums over M by itself.
+# 2. For `dw` make rows of both: `patches.reshape(-1, K)` is (M, K) and `g.reshape(-1, D)` is (M,
+#    D), where M counts all patches of all images. Their product sums over M automatically.
 # 3. `dw = (rows.T @ g_rows).reshape(w.shape)`, `db = g_rows.sum(axis=0)`,
 #    `dx = join(g @ matrix.T, p)`.
 
@@ -197,12 +197,12 @@ check("05.patchify", patchify)
 # ## The same thing is a convolution
 #
 # A convolution slides a $k \times k$ window over the image in steps of $s$, the **stride**, and
-# takes one product with the weights at every stop. Each stop reads $k \times k$ pixels, so most
-# pixels are read several times. How often? Ask the gradient: with all weights 1, the gradient of
-# the sum counts the reads.
+# takes one product with the weights at each position. Each position reads $k \times k$ pixels, so
+# most pixels are read several times. How often? Ask the gradient: with all weights 1, the gradient
+# of the sum counts the reads.
 #
-# > **Predict:** a window of 4 × 4 and strides of 1, 2 and 4. How often is a pixel in the middle
-# > read?
+# > **Predict:** a window of 4 × 4 and strides of 1, 2 and 4. How many times is a pixel in the
+# > middle read?
 
 # %%
 fig, axes = show.subplots(
@@ -214,7 +214,7 @@ for ax, stride in zip(axes, (1, 2, 4)):
     x = mx.Tensor(np.zeros((1, 16, 16, 1)), requires_grad=True)
     F.conv2d(x, np.ones((4, 4, 1, 1)), stride=stride).sum().backward()
     reads = x.grad[0, :, :, 0]
-    show.image(ax, reads, f"stride {stride}: in the middle {reads[8, 8]:.0f}×", cmap="Blues",
+    show.image(ax, reads, f"stride {stride}: {reads[8, 8]:.0f}× in the middle", cmap="Blues",
                vmin=0, vmax=16)  # fmt: skip
     for row, column in [(0, 0), (8, 8)]:
         shade = "white" if reads[row, column] > 8 else "black"
@@ -249,12 +249,13 @@ ratio = seconds(lambda: F.conv2d.array(x, w, b, stride=p)) / seconds(lambda: pat
 print(f"the general convolution takes about {float(f'{ratio:.1g}'):.0f} times as long")
 
 # %% [markdown]
-# The same numbers; and since nothing is read twice, one large matrix product does all the work.
+# The same numbers; and since nothing is read twice, a single large matrix product does all the
+# work.
 #
 # ## What p does
 #
-# The patch size is the paper's whole point. Here is what is left of an image when each patch keeps
-# just its mean colour:
+# The patch size is the point of the paper. Here is what remains of an image when each patch keeps
+# only its mean colour:
 
 # %%
 fig, axes = show.subplots(
@@ -271,12 +272,12 @@ fig
 # %% [markdown]
 # ### Exercise 4 · `patch_costs`
 #
-# `patch_costs(H, W, C, p, D)` returns three whole numbers for one image: how many patches there
-# are, how many parameters the layer has (weights and biases), and how many multiplications, each
-# with its addition, its matrix product takes.
+# `patch_costs(H, W, C, p, D)` returns three integers for one image: the number of patches, the
+# number of parameters of the layer (weights and biases), and the number of multiplications (each
+# with its addition) in its matrix product.
 #
-# > **Predict** before you write it: double $p$. The patches become four times fewer and the
-# > parameters four times more, nearly. And the multiplications?
+# > **Predict** before you write it: double $p$. There are a quarter as many patches and nearly four
+# > times as many parameters. And multiplications?
 
 # %%
 def patch_costs(H, W, C, p, D):
@@ -297,14 +298,14 @@ def patch_costs(H, W, C, p, D):
 check("05.patch_costs", patch_costs)
 
 # %% [markdown]
-# Nothing happens to them: $\frac Hp \frac Wp \cdot p\,p\,C\,D = H\,W\,C\,D$, whatever $p$ is. But
-# behind this layer come the blocks, which do the same work *at every place*: a depthwise and a
-# pointwise convolution with $k^2 D + D^2$ multiplications (lesson 06). For a ConvMixer with
+# Their number stays the same: $\frac Hp \frac Wp \cdot p\,p\,C\,D = H\,W\,C\,D$, whatever $p$ is.
+# But this layer is followed by the blocks, which do the same work *at every place*: a depthwise and
+# a pointwise convolution with $k^2 D + D^2$ multiplications (lesson 06). For a ConvMixer with
 # $D = 128$, four blocks and $k = 5$ on images of 32 × 32:
 
 # %%
 D, depth, k = 128, 4, 5
-print(" p    places   parameters   embedding    blocks   (million multiply-adds an image)")
+print(" p    places   parameters   embedding    blocks   (million multiply-adds per image)")
 work = {}
 for p in (1, 2, 4, 8):
     patches, parameters, embedding = patch_costs(32, 32, 3, p, D)
@@ -320,12 +321,13 @@ show.bars(
 )
 
 # %% [markdown]
-# Doubling $p$ makes the network four times cheaper and hardly changes how many parameters it has.
-# What it costs is resolution. What that does to accuracy is the question of lesson 11.
+# Doubling $p$ makes the network four times cheaper and hardly changes its number of parameters. The
+# price is resolution. What that does to accuracy is the question of lesson 11.
 #
 # ## What is in a patch?
 #
-# $K$ numbers, but by far not $K$ different pieces of news. A pixel and its right neighbour:
+# $K$ numbers, but much less information than that: they are strongly correlated. A pixel and its
+# right neighbour:
 
 # %%
 one, neighbour = images[:200, 8, 8, 0], images[:200, 8, 9, 0]
@@ -343,13 +345,14 @@ axes[0].set_ylabel("red of another")
 fig
 
 # %% [markdown]
-# The number above each is their correlation: neighbours say nearly the same, and even far apart
-# both are often the ground. So a filter with random weights mostly measures the colour of its
-# whole patch. So does every other one, and their outputs are correlated too.
+# The number above each plot is their correlation: neighbours are nearly equal, and even pixels far
+# apart often both belong to the background. So a filter with random weights mostly measures the
+# colour of its whole patch. So does every other one, and their outputs are correlated too.
 #
-# Which patterns are there in patches, and how strongly? Take all patches as rows `(M, K)`. Their
-# **covariance** $\Sigma$ `(K, K)` says how each two of the $K$ numbers vary together. Its
-# **eigenvectors** are patterns that vary *independently*, and the eigenvalue says how much:
+# Which patterns occur in patches, and how strongly? Take all patches as rows `(M, K)`. Their
+# **covariance** $\Sigma$ `(K, K)` says how each pair of the $K$ numbers varies together. It has $K$
+# **eigenvectors**, directions that $\Sigma$ only stretches: $\Sigma e = \lambda e$. Each is a
+# pattern that varies *independently* of the others, and its **eigenvalue** $\lambda$ says how much:
 #
 # $$ \Sigma = \frac 1M \sum_m (r_m - \bar r)(r_m - \bar r)^\top = E\,\Lambda\,E^\top $$
 #
@@ -368,8 +371,8 @@ show.filters(
 )
 
 # %% [markdown]
-# Nobody drew these: they come out of the images. The first three are flat colours, and they carry
-# most of the variance; then gradients, then ever finer stripes. (Photographs give the same
+# Nobody designed these: they come from the images. The first three are flat colours, and they carry
+# most of the variance; then come gradients, then ever finer stripes. (Photographs give the same
 # picture, with brightness first.)
 
 # %%
@@ -380,13 +383,13 @@ print(f"the first varies {variances[-1] / variances[0]:.0f} times as much as the
 # %% [markdown]
 # ## Whitening
 #
-# So let the layer begin with these patterns as its filters, each divided by how much it varies:
-# then every output carries news of its own, and all are of one size. This is called **whitening**
-# (like white light, which has every colour equally):
+# So let the layer start with these patterns as its filters, each divided by its standard deviation:
+# then the outputs are uncorrelated and equally large. This is called **whitening** (like white
+# light, which contains every colour equally):
 #
 # $$ \text{filters} = E\,(\Lambda + \varepsilon)^{-\frac12} \qquad (K, K)\text{, in columns} $$
 #
-# The small $\varepsilon$ keeps patterns that hardly occur from being blown up into noise.
+# The small $\varepsilon$ keeps patterns that hardly occur from being amplified into noise.
 #
 # ### Exercise 5 · `whitening`
 #
@@ -405,16 +408,17 @@ def whitening(rows, eps):
     ### END SOLUTION
 
 # %% hints [markdown]
-# 1. Covariance first (take the mean of the rows off!), then its eigenvectors.
+# 1. First the covariance (subtract the mean of the rows!), then its eigenvectors.
 # 2. `variances, patterns = np.linalg.eigh(covariance)` returns the eigenvectors as *columns*, the
-#    smallest eigenvalue first. `[:, ::-1]` turns columns round.
+#    smallest eigenvalue first. `[:, ::-1]` reverses the columns.
 # 3. `patterns[:, ::-1] / np.sqrt(variances[::-1] + eps)`: broadcasting divides each column.
 
 # %%
 check("05.whitening", whitening)
 
 # %% [markdown]
-# How far do the outputs of 48 filters agree with each other? Random ones beside yours:
+# How strongly are the outputs of 48 filters correlated with each other? Random filters beside
+# yours:
 
 # %%
 whiten = whitening(rows, eps=5e-4)
@@ -432,8 +436,8 @@ for ax, filters, name in zip(axes, (random, whiten), ("random filters", "whiteni
 fig
 
 # %% [markdown]
-# Why should the training care? Descent goes down a valley that is as much longer than wide as the
-# largest variance is larger than the smallest (lesson 08 has the picture):
+# Why does this matter for training? Gradient descent has to follow a valley whose length exceeds
+# its width as much as the largest variance exceeds the smallest (lesson 08 has the picture):
 
 # %%
 for name, outputs in {"patches": rows, "whitened": rows @ whiten}.items():
@@ -458,12 +462,12 @@ print()
 print(mx.gradcheck(mx.op(patchify), [x, w, b]))
 
 # %% [markdown]
-# Read `patchify` in **`minimix/functional/conv.py`**: your three exercises on half a page. It hands
-# each gradient back as a function, to be called only if somebody wants it: images need no
-# gradient, so the first layer of a network never computes its `dx`.
+# Read `patchify` in **`minimix/functional/conv.py`**: your three exercises on half a page. It
+# returns each gradient as a function, which is called only if the gradient is wanted: images need
+# no gradient, so the first layer of a network never computes its `dx`.
 #
-# Your whitening is in **`minimix/train/whitening.py`**, with a trick: the negative of each filter
-# is a filter too, because the GELU behind it lets only one sign through.
+# Your whitening is in **`minimix/train/whitening.py`**, with one addition: the negative of each
+# filter is a filter too, because the GELU behind it passes only one sign.
 
 # %%
 from minimix.train.whitening import whitening_filters
@@ -473,9 +477,9 @@ same = np.allclose(abs(theirs), abs(whiten), rtol=0.01, atol=0.01)
 print("the same filters, up to their signs:", same)
 
 # %% [markdown]
-# **Go further.** `shapes10` is drawn; use photographs: `minimix.data.load("cifar10")`. Which
-# pattern comes first now? · Whiten with `eps=0` and `eps=0.1` and look at the last outputs. ·
-# Overlap the patches, with stride $p/2$: what do `cut` and `join` become, and why is `join` no
+# **Go further.** `shapes10` is synthetic; use photographs: `minimix.data.load("cifar10")`. Which
+# pattern comes first now? · Whiten with `eps=0` and `eps=0.1` and look at the last outputs. · Let
+# the patches overlap, with stride $p/2$: what do `cut` and `join` become, and why is `join` no
 # longer the inverse of `cut`?
 #
 # Next: **06 · Depthwise and pointwise convolution**, what happens between the patches.

@@ -7,6 +7,7 @@ import numpy as np
 from minimix import kernels
 
 from ..check import Exercise
+from ..operations import forward_and_backward
 
 # ---- depthwise
 
@@ -71,23 +72,23 @@ depthwise = Exercise(
     reference=kernels.depthwise_conv2d.reference,
     cases=image_cases(*SIZES),
     mistakes={
-        "the kernel is flipped: that is convolution as mathematics has it; here w[0, 0] "
-        "meets the pixel up and to the left": convolution(turned),
-        "rows and columns of the kernel are exchanged: i goes with H, j with W": convolution(
+        "the kernel is flipped, as in the mathematical convolution; here w[0, 0] multiplies the "
+        "pixel up and to the left": convolution(turned),
+        "rows and columns of the kernel are swapped: i goes with H, j with W": convolution(
             lambda w: w.transpose(1, 0, 2)
         ),
         "with an even k there is one zero too many before the image and one too few after: "
         "(k − 1)//2 before": convolution(before=lambda k: k // 2),
-        "pixels come back in on the other side: there should be zeros outside (np.roll does "
-        "this)": convolution(border="wrap"),
-        "the border repeats the outermost pixels; zeros are asked for": convolution(border="edge"),
-        "every channel was given the kernel of channel 0": convolution(
+        "pixels come back in on the opposite side (np.roll does this): there should be zeros "
+        "outside": convolution(border="wrap"),
+        "the padding repeats the outermost pixels; it should be zeros": convolution(border="edge"),
+        "every channel uses the kernel of channel 0": convolution(
             lambda w: np.repeat(w[:, :, :1], w.shape[2], axis=2)
         ),
-        "the channels were added up: here each keeps to itself": convolution(
+        "the channels were added up: a depthwise convolution keeps them separate": convolution(
             form=lambda y: y.sum(axis=-1, keepdims=True)
         ),
-        "without zeros around it the image shrinks by k − 1: pad it first": without_border,
+        "without padding the image shrinks by k − 1: pad it with zeros first": without_border,
     },
 )
 
@@ -114,23 +115,24 @@ depthwise_dx = Exercise(
     reference=kernels.depthwise_conv2d_dx.reference,
     cases=image_cases(*SIZES),
     mistakes={
-        "your result equals convolution with an unflipped kernel: turn it half round, or add to "
+        "your result equals convolution with an unflipped kernel: rotate it by 180°, or add to "
         "dpadded instead of reading from it": back(lambda w: w, lambda k: (k - 1) // 2),
-        "your result equals convolution with an unflipped kernel, with the border of the way "
-        "back: turn the kernel half round": back(lambda w: w),
-        "the kernel is flipped in its rows only: columns too": back(lambda w: w[::-1]),
-        "the kernel is flipped in its columns only: rows too": back(lambda w: w[:, ::-1]),
+        "your result equals convolution with an unflipped kernel, with the padding of the "
+        "backward pass: rotate the kernel by 180°": back(lambda w: w),
+        "the kernel is flipped along its rows only: flip the columns, too": back(lambda w: w[::-1]),
+        "the kernel is flipped along its columns only: flip the rows, too": back(
+            lambda w: w[:, ::-1]
+        ),
         "the kernel is transposed: i goes with H, j with W": back(
             lambda w: turned(w).transpose(1, 0, 2)
         ),
-        "right for odd k; for an even one the border changes sides on the way back: k//2 zeros "
+        "right for odd k; for even k the padding changes sides in the backward pass: k//2 zeros "
         "before, (k − 1)//2 after": back(before=lambda k: (k - 1) // 2),
-        "the border is still there: cut it off, a before and k − 1 − a after": uncropped,
-        "the border was cut off at the end only: the image begins at a": cropped_in_front,
-        "gradients come back in on the other side; what fell on the border is lost": back(
-            border="wrap"
-        ),
-        "the channels were added up: here each keeps to itself": back(
+        "the padding is still there: remove it, a before and k − 1 − a after": uncropped,
+        "the padding was removed at the end only: the image starts at a": cropped_in_front,
+        "gradients come back in on the opposite side; what falls on the padding should be "
+        "dropped": back(border="wrap"),
+        "the channels were added up: a depthwise convolution keeps them separate": back(
             form=lambda dx: dx.sum(axis=-1, keepdims=True)
         ),
     },
@@ -178,25 +180,25 @@ depthwise_dw = Exercise(
     reference=kernels.depthwise_conv2d_dw.reference,
     cases=pairs,
     mistakes={
-        "the images were averaged; each one counts in full, so sum over N": correlation(
+        "the images were averaged; their gradients add up, so sum over N": correlation(
             combine=lambda seen, g: (seen * g).sum(axis=(1, 2)).mean(axis=0)
         ),
         "only the first image counts here: sum over N too": correlation(
             combine=lambda seen, g: (seen * g)[0].sum(axis=(0, 1))
         ),
-        "this is the mean over all pixels; the sum is asked for": correlation(
+        "this is the mean over all pixels; it should be the sum": correlation(
             combine=lambda seen, g: (seen * g).mean(axis=(0, 1, 2))
         ),
         "the channels were added up too: there is one kernel for each": correlation(
             combine=lambda seen, g: (seen * g).sum()
         ),
-        "x and g are exchanged: x gets the border and is shifted": correlation(exchange=True),
-        "dw is turned half round; only dx knows a flip": correlation(form=turned),
-        "rows and columns of dw are exchanged: i goes with H, j with W": correlation(
+        "x and g are swapped: x is padded and shifted": correlation(exchange=True),
+        "dw is rotated by 180°; only dx needs the flip": correlation(form=turned),
+        "rows and columns of dw are swapped: i goes with H, j with W": correlation(
             form=lambda dw: dw.transpose(1, 0, 2)
         ),
-        "with an even k the border is not that of the way there: (k − 1)//2 zeros "
-        "before": correlation(before=lambda k: k // 2),
+        "for even k the padding differs from that of the forward pass: (k − "
+        "1)//2 zeros before": correlation(before=lambda k: k // 2),
         "only the last place of the kernel has a gradient: is the assignment inside both "
         "loops?": last_place_only,
     },
@@ -204,11 +206,6 @@ depthwise_dw = Exercise(
 
 
 # ---- pointwise
-
-
-def there_and_back(answer, x, w, b, g):
-    y, backward = answer(x, w, b)
-    return y, *backward(g)
 
 
 def matrix_everywhere(
@@ -238,7 +235,7 @@ pointwise = Exercise(
     "06.pointwise",
     reference=matrix_everywhere(),
     outputs=("y", "dx", "dw", "db"),
-    run=there_and_back,
+    run=forward_and_backward,
     cases=lambda rng: [
         pixel_case(rng, (1, 2, 2, 3), 3),
         pixel_case(rng, (2, 3, 4, 3), 3),
@@ -253,16 +250,16 @@ pointwise = Exercise(
         "dw is transposed: (K, C) is xᵀ g, not gᵀ x": matrix_everywhere(
             dw=lambda rows, g: g.T @ rows
         ),
-        "dw is divided by the number of pixels: each one counts in full": matrix_everywhere(
+        "dw is divided by the number of pixels; their gradients add up": matrix_everywhere(
             dw=lambda rows, g: rows.T @ g / len(rows)
         ),
-        "you forgot to sum the bias over the batch and the pixels: db is (C,)": matrix_everywhere(
+        "db is not summed over the batch and the pixels: it has shape (C,)": matrix_everywhere(
             db=lambda g: g
         ),
         "db is summed over the batch only: b was added at every pixel too": matrix_everywhere(
             db=lambda g: g.sum(axis=0)
         ),
-        "db is a mean; each use of b counts in full, so sum": matrix_everywhere(
+        "db is a mean; the gradients of all uses of b add up, so sum": matrix_everywhere(
             db=lambda g: g.mean(axis=(0, 1, 2))
         ),
     },
@@ -284,17 +281,19 @@ receptive_field = Exercise(
     mistakes={
         "this counts k for each block; neighbouring windows overlap, so a block adds only "
         "k − 1": lambda k, depth, p: p * depth * k,
-        "these are places, not pixels: each place is p pixels wide": lambda k, depth, p: (
+        "this counts places, not pixels: each place is p pixels wide": lambda k, depth, p: (
             1 + depth * (k - 1)
         ),
         "the windows do not multiply: they overlap in all but k − 1": lambda k, depth, p: (
             p * k**depth
         ),
-        "without a block it still sees its own place: + 1": lambda k, depth, p: p * depth * (k - 1),
+        "without any block an output still sees its own place: + 1": lambda k, depth, p: (
+            p * depth * (k - 1)
+        ),
         "the steps of the blocks are p pixels wide too, not only the first place": (
             lambda k, depth, p: p + depth * (k - 1)
         ),
-        "this is the reach to one side; both sides count": lambda k, depth, p: (
+        "this is the range to one side; count both sides": lambda k, depth, p: (
             p * (1 + depth * (k // 2))
         ),
     },

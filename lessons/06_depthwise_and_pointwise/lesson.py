@@ -1,14 +1,14 @@
 # %% [markdown]
 # # 06 · Depthwise and pointwise convolution
 #
-# **You build** the two convolutions that a ConvMixer is made of, with all their gradients, and
-# find out how far each block sees and what it costs.<br>
+# **You build** the two convolutions that a ConvMixer is made of, with all their gradients, and find
+# out how far each block sees and what it costs.<br>
 # **You need** lessons 02, 03 and 05.<br>
 # **It takes** an hour to work through, 10 seconds to run.
 #
-# A place in a deep network looks at the image through all the layers below it, and every layer
-# widens its view. Here is what the middle of a ConvMixer ($k = 5$, $p = 2$) sees after one, two,
-# three and four blocks:
+# A place in a deep network sees the image through all the layers below it, and every layer widens
+# its view. Here is what the middle of a ConvMixer ($k = 5$, $p = 2$) sees after one, two, three and
+# four blocks:
 
 # %%
 import time
@@ -40,7 +40,7 @@ def blocks(n):
 
 fig, axes = show.subplots(
     1, 4, size=(8, 2.3),
-    alt="The picture of a star four times, faded but for a square that grows: 10, 18, 26 and then "
+    alt="The picture of a star four times, faded except for a square that grows: 10, 18, 26 and then "
     "all 32 pixels wide.",
 )  # fmt: skip
 for n, ax in enumerate(axes, 1):
@@ -50,13 +50,13 @@ for n, ax in enumerate(axes, 1):
 fig
 
 # %% [markdown]
-# The outlines are not computed by a formula. The convolutions were run on an array of things that
-# do nothing but remember which inputs they were made from. You will do the same with yours.
+# These regions were not computed from a formula. The convolutions were run on an array whose
+# elements only record which inputs they were computed from. You will do the same with your own.
 #
-# ## Two jobs, done one after the other
+# ## Two jobs, one after the other
 #
 # An ordinary convolution has a weight for every place in its window, every input channel and every
-# output channel: `w (k, k, h, h)`. It mixes places and channels at once. ConvMixer takes turns:
+# output channel: `w (k, k, h, h)`. It mixes places and channels at once. ConvMixer alternates:
 #
 # | | weights | mixes |
 # |---|---|---|
@@ -64,8 +64,8 @@ fig
 # | **depthwise** | `(k, k, h)` | places: one kernel for each channel, and channels never meet |
 # | **pointwise** | `(h, h)` | channels: one matrix at every place, and places never meet |
 #
-# > **Predict:** with $h = 256$ channels and $k = 5$, how many times fewer weights do the two have
-# > together than the one?
+# > **Predict:** with $h = 256$ channels and $k = 5$, how many times fewer weights do these two have
+# > together than the ordinary convolution?
 
 # %%
 k, h = 5, 256
@@ -75,17 +75,17 @@ print(f"{k * k * h * h / (k * k * h + h * h):.0f} times fewer")
 # %% [markdown]
 # ## Depthwise
 #
-# For each channel by itself: lay the kernel over the image, multiply, add up, move on by one. Zeros
-# stand around the image, so that the result has its size: $a = \lfloor (k-1)/2 \rfloor$ before
-# (above and on the left) and the remaining $k - 1 - a$ after.
+# For each channel separately: place the kernel on the image, multiply, add up, move on by one. The
+# image is padded with zeros so that the result has the same size: $a = \lfloor (k-1)/2 \rfloor$
+# before (above and on the left) and the remaining $k - 1 - a$ after.
 #
 # $$ y[n,r,s,c] = \sum_{i=0}^{k-1} \sum_{j=0}^{k-1} \bar x[n,\, r + i,\, s + j,\, c] \; w[i,j,c]
-#    \qquad \bar x\text{: } x \text{ with its border of zeros} $$
+#    \qquad \bar x\text{: } x \text{ padded with zeros} $$
 #
 # ### Exercise 1 · `depthwise`
 #
 # `depthwise(x, w)` of `x (N, H, W, C)` and `w (k, k, C)` returns `y (N, H, W, C)`. Do not loop over
-# pixels: there are $k \cdot k$ terms in the sum, and each is *the whole image*, shifted.
+# pixels: the sum has $k \cdot k$ terms, and each of them is *the whole image*, shifted.
 
 # %%
 def depthwise(x, w):
@@ -102,19 +102,19 @@ def depthwise(x, w):
     ### END SOLUTION
 
 # %% hints [markdown]
-# 1. `np.pad(x, ((0, 0), (a, k - 1 - a), (a, k - 1 - a), (0, 0)))` puts zeros around the images,
-#    none around batch and channels.
-# 2. In the formula hold $i$ and $j$ still: what is read for *all* $r$ and $s$ together is the
+# 1. `np.pad(x, ((0, 0), (a, k - 1 - a), (a, k - 1 - a), (0, 0)))` pads the images with zeros, and
+#    leaves the batch and channel axes alone.
+# 2. In the formula hold $i$ and $j$ fixed: what is read for *all* $r$ and $s$ together is the
 #    rectangle of $\bar x$ that begins at $(i, j)$ and is as large as the image.
 # 3. Start with `y = np.zeros_like(x)`; for every `i` and `j`:
-#    `y += padded[:, i : i + H, j : j + W] * w[i, j]`. `w[i, j]` has shape (C,): one weight a
+#    `y += padded[:, i : i + H, j : j + W] * w[i, j]`. `w[i, j]` has shape (C,): one weight per
 #    channel.
 
 # %%
 check("06.depthwise", depthwise)
 
 # %% [markdown]
-# What can nine weights do? One grey picture in four channels, each with a kernel of its own, in
+# What can nine weights do? Here is one grey picture in four channels, each with its own kernel, in
 # one call:
 
 # %%
@@ -130,7 +130,7 @@ y = depthwise(grey, np.stack(list(kernels.values()), axis=-1))
 
 fig, axes = show.subplots(
     1, 5, size=(8.6, 2),
-    alt="A dark triangle in grey, then blurred, with its horizontal edges, with its vertical edges, "
+    alt="A dark triangle in grey, then blurred, then its horizontal edges, its vertical edges, "
     "and as a relief lit from the top left.",
 )  # fmt: skip
 show.image(axes[0], grey[0, :, :, 0], "x")
@@ -141,10 +141,10 @@ fig
 # %% [markdown]
 # ## The flip
 #
-# Feed it the simplest image of all: black, with one white pixel.
+# Give it the simplest image of all: black, with one white pixel.
 #
-# > **Predict:** the kernel has the numbers 1 to 9, row by row. Which nine numbers come out around
-# > the white pixel, and in which order?
+# > **Predict:** the kernel contains the numbers 1 to 9, row by row. Which nine numbers appear
+# > around the white pixel, and in which order?
 
 # %%
 dot = np.zeros((1, 5, 5, 1))
@@ -154,15 +154,15 @@ show.arrays(
     {"x": dot[0, :, :, 0], "w": w[:, :, 0], "y": depthwise(dot, w)[0, :, :, 0]},
     joints=("∗", "="),
     alt="A 5 by 5 image with a single 1 in the middle, the kernel 1 to 9, and the result: in the "
-    "middle the kernel turned half round, 9 to 1.",
+    "middle the kernel rotated by 180 degrees, 9 to 1.",
 )
 
 # %% [markdown]
-# The kernel, **turned half round**. The output *below* the white pixel has it in the *upper* row
-# of its window: reading and being read are opposite directions.
+# The kernel, **rotated by 180°**. The output *below* the white pixel sees it in the *upper* row of
+# its window: reading and being read are opposite directions.
 #
-# Look at it with an array that records. Its elements are no numbers: when two are added or
-# multiplied they merge their lists of sources. An even kernel shows the turn best: it reaches
+# Look at it with an array that records. Its elements are not numbers: when two of them are added or
+# multiplied, they merge their lists of sources. An even kernel shows the rotation best: it reaches
 # further to one side.
 
 # %%
@@ -189,15 +189,15 @@ for ax, mask, words in (
 fig
 
 # %% [markdown]
-# On the way back the question is the right-hand one: `x` at ★ was read by these outputs, each with
-# a weight of its own, and their gradients come back through the same weights:
+# The backward pass asks the right-hand question: `x` at ★ was read by these outputs, each with its
+# own weight, and their gradients come back through the same weights:
 #
-# $$ dx = g \text{ convolved with } w \text{ turned half round, with } k - 1 - a \text{ zeros before
+# $$ dx = g \text{ convolved with } w \text{ rotated by 180°, with } k - 1 - a \text{ zeros before
 #    and } a \text{ after} $$
 #
-# Or think of the line in your loop, `y += padded[…] * w[i, j]`. On the way there it *reads* from a
-# rectangle of `padded`; on the way back it *adds* to the same rectangle of `dpadded`. Either way
-# leads to the same numbers.
+# Or think of the line in your loop, `y += padded[…] * w[i, j]`. In the forward pass it *reads* from
+# a rectangle of `padded`; in the backward pass it *adds* to the same rectangle of `dpadded`. Both
+# ways lead to the same numbers.
 #
 # ### Exercise 2 · `depthwise_dx`
 #
@@ -217,18 +217,18 @@ def depthwise_dx(g, w):
     ### END SOLUTION
 
 # %% hints [markdown]
-# 1. The second way is the safer one: begin with `dpadded`, zeros in the shape of `padded`,
-#    `(N, H + k - 1, W + k - 1, C)`, and go through the same double loop.
-# 2. Where the way there read `padded[:, i : i + H, j : j + W]` times `w[i, j]`, the way back adds
-#    `g * w[i, j]` to `dpadded[:, i : i + H, j : j + W]`.
-# 3. At the end cut off the border: `return dpadded[:, a : a + H, a : a + W]`.
+# 1. The second way is the safer one: start with `dpadded`, zeros in the shape of `padded`,
+#    `(N, H + k - 1, W + k - 1, C)`, and use the same double loop.
+# 2. Where the forward pass reads `padded[:, i : i + H, j : j + W]` times `w[i, j]`, the backward
+#    pass adds `g * w[i, j]` to `dpadded[:, i : i + H, j : j + W]`.
+# 3. At the end remove the padding: `return dpadded[:, a : a + H, a : a + W]`.
 
 # %%
 check("06.depthwise_dx", depthwise_dx)
 
 # %% [markdown]
-# For an odd kernel the border is the same on both sides, and the two ways can be compared with
-# what you have already:
+# For an odd kernel the padding is the same on both sides, and the two ways can be compared using
+# what you already have:
 
 # %%
 g, w = rng.normal(size=(2, 8, 9, 3)), rng.normal(size=(5, 5, 3))
@@ -238,8 +238,8 @@ print("dx is a convolution with the flipped kernel:", same)
 # %% [markdown]
 # ## The gradient of the kernel
 #
-# The weight $w[i,j,c]$ stood in the same line: it multiplied a whole rectangle of $\bar x$, in
-# every image. Every one of those products moves the result, so all of them count:
+# The weight $w[i,j,c]$ occurs in the same line: it multiplies a whole rectangle of $\bar x$, in
+# every image. Each of those products moves the result, so all of them count:
 #
 # $$ dw[i,j,c] = \sum_{n,r,s} \bar x[n,\, r + i,\, s + j,\, c] \; g[n,r,s,c] $$
 #
@@ -263,14 +263,14 @@ def depthwise_dw(x, g, k):
 
 # %% hints [markdown]
 # 1. The same padding, the same loop, the same rectangles as in `depthwise`.
-# 2. For each `i` and `j`: the rectangle times `g`, summed over everything but the channels.
+# 2. For each `i` and `j`: the rectangle times `g`, summed over everything except the channels.
 # 3. `dw[i, j] = (padded[:, i : i + H, j : j + W] * g).sum(axis=(0, 1, 2))`.
 
 # %%
 check("06.depthwise_dw", depthwise_dw)
 
 # %% [markdown]
-# Three functions make one operation. Does the whole survive the test of lesson 03?
+# Three functions make one operation. Does it pass the test of lesson 03?
 
 # %%
 @mx.op
@@ -285,7 +285,7 @@ for k in (3, 4):
 # %% [markdown]
 # ## Pointwise
 #
-# The other half is almost a rest. At every place, the same matrix:
+# The other half is easy. At every place, apply the same matrix:
 #
 # $$ y[n,r,s] = x[n,r,s]\; w + b \qquad (N, H, W, K) \cdot (K, C) + (C) \to (N, H, W, C) $$
 #
@@ -298,7 +298,7 @@ for k in (3, 4):
 
 # %%
 def pointwise(x, w, b):
-    """1×1 convolution, and the way back."""
+    """1×1 convolution, and its backward function."""
     ### BEGIN SOLUTION
     K, C = w.shape
 
@@ -326,9 +326,8 @@ print("pointwise is patchify with p = 1:", np.allclose(y, one))
 # %% [markdown]
 # ## Together: a factored kernel
 #
-# A depthwise convolution and then a pointwise one, with nothing between: each output is a sum over
-# places and channels, as in an ordinary convolution. Its weights are products,
-# $w[i,j,c] \cdot v[c,d]$.
+# A depthwise convolution followed directly by a pointwise one: each output is a sum over places and
+# channels, as in an ordinary convolution. Its weights are products, $w[i,j,c] \cdot v[c,d]$.
 #
 # > **Predict:** can the pair compute everything that an ordinary convolution of the same size can?
 
@@ -339,24 +338,24 @@ pair, _ = pointwise(depthwise(x, w), v, 0)
 product = w[:, :, :, None] * v  # (5, 5, 3, 4)
 ordinary, _ = F.conv2d.array(x, product, padding="same")
 print("the same as one ordinary convolution:", np.allclose(pair, ordinary))
-print(f"whose {product.size} weights are made from {w.size + v.size}")
+print(f"whose {product.size} weights are products of {w.size + v.size}")
 
 # %% [markdown]
-# No: 300 weights made from 87 numbers are not free. All outputs have to use the *same* picture of
-# a channel, merely stronger or weaker. What is lost is bought back with depth: the price of one
-# ordinary convolution pays for twenty such pairs, with GELUs between.
+# No: 300 weights made from 87 numbers cannot be chosen freely. All outputs have to use the *same*
+# filtered picture of a channel, only scaled. Depth makes up for what is lost: one ordinary
+# convolution costs as much as twenty such pairs, with a GELU after each.
 #
 # ## How far it sees
 #
-# One depthwise convolution reads $k$ places in each direction. The next one reads $k$ results, and
-# each of those has read $k$ places. The range of inputs behind one output is its **receptive
+# One depthwise convolution reads $k$ places in each direction. The next one reads $k$ results, each
+# of which has read $k$ places. The set of inputs that an output depends on is its **receptive
 # field**.
 #
 # ### Exercise 5 · `receptive_field`
 #
 # `receptive_field(k, depth, p)` returns how many *pixels* wide the receptive field is after patches
 # of size $p$ and `depth` blocks, each with one $k \times k$ depthwise convolution (far from the
-# border). Pointwise convolutions, GELU and normalisation read no neighbours.
+# edge of the image). Pointwise convolutions, GELU and normalisation read no neighbours.
 
 # %%
 def receptive_field(k, depth, p):
@@ -368,14 +367,14 @@ def receptive_field(k, depth, p):
 # %% hints [markdown]
 # 1. Count places first, pixels at the end. Without any block an output sees its own place: 1.
 # 2. A block lets it see $a$ places further on one side and $k - 1 - a$ on the other. How many is
-#    that, together?
+#    that in total?
 # 3. $1 + \text{depth}\,(k - 1)$ places, and each place is $p$ pixels wide.
 
 # %%
 check("06.receptive_field", receptive_field)
 
 # %% [markdown]
-# The recording array has no formula. Do they agree?
+# The recording array uses no formula. Do they agree?
 
 # %%
 def stack(k, depth):
@@ -395,11 +394,11 @@ for k, depth in [(3, 1), (3, 4), (4, 3), (5, 4)]:
     print(f"k = {k}, depth {depth}: recorded {rows_seen}, formula {receptive_field(k, depth, 1)}")
 
 # %% [markdown]
-# So the four blocks of the first picture see everything. But to be able to see something is not to
-# heed it.
+# So after four blocks, as in the first picture, an output can see everything. But it need not
+# depend on everything equally.
 #
-# > **Predict:** in a fresh ConvMixer, how much does the output in the middle depend on each pixel?
-# > Equally, on all that it can see?
+# > **Predict:** in a randomly initialized ConvMixer, how much does the output in the middle depend
+# > on each pixel? Equally on all that it can see?
 
 # %%
 model = mx.ConvMixer(32, 4, kernel_size=5, patch_size=2, n_classes=10, rng=0).eval()
@@ -415,7 +414,7 @@ fig, (left, right) = show.subplots(
     alt="Left: how much the output in the middle depends on each pixel: dark in the very middle, "
     "fading quickly. Right: the same summed over each column of pixels, a narrow peak.",
 )  # fmt: skip
-show.image(left, np.sqrt(weight), "dependence on each pixel (its root)", cmap="Blues")
+show.image(left, np.sqrt(weight), "dependence on each pixel (square root)", cmap="Blues")
 across = weight.sum(axis=0) / weight.sum()
 right.bar(np.arange(32), across)
 right.set(xlabel="column", title="share of each column of pixels", xticks=[0, 8, 16, 24, 31])
@@ -426,10 +425,10 @@ inner = np.sort(weight.ravel())[::-1].cumsum() / weight.sum()
 print(f"half of it comes from {np.searchsorted(inner, 0.5) / inner.size:.0%} of the pixels")
 
 # %% [markdown]
-# A narrow peak: there are many ways from the middle to the middle, and few to the rim; and the
-# residual connection leads straight down. (Luo et al. 2016, arXiv:1701.04128, call this the
-# *effective* receptive field. Training widens it.) A good reason to try large kernels: the paper
-# goes up to $k = 9$.
+# A narrow peak: many paths lead from the middle to the middle, and few to the edge; and the
+# residual connection leads straight through. (Luo et al. 2016, arXiv:1701.04128, call this the
+# *effective* receptive field. Training widens it.) That is a good reason to try large kernels: the
+# paper goes up to $k = 9$.
 #
 # ## What it costs
 #
@@ -474,10 +473,11 @@ for name in ("numpy", "numba")[: 1 + (mx.kernels.backend_name() == "numba")]:
     print(f"time with {name}  pointwise / depthwise = {channels / places:.1f}")
 
 # %% [markdown]
-# In NumPy the *depthwise* half takes longer. Each of its $k^2$ lines fetches all of `x` and all of
+# In NumPy the *depthwise* half takes longer. Each of its $k^2$ lines loads all of `x` and all of
 # `y` from memory and does one multiply-add with each number; a matrix product uses every number
-# that it has fetched hundreds of times. The compiled kernel (where you have Numba) goes through
-# memory once, and the balance tips. Multiply-adds say what must be computed, not how long it takes.
+# that it has loaded hundreds of times. The compiled kernel (if you have Numba) passes over memory
+# once, and then the pointwise half takes longer. Multiply-adds say how much must be computed, not
+# how long it takes.
 #
 # ## Yours and the library's
 
@@ -496,12 +496,12 @@ print(f"back end {mx.kernels.backend_name()}: yours takes {ratio:.0f} times as l
 
 # %% [markdown]
 # Read **`minimix/functional/conv.py`**: `depthwise_conv2d` and `pointwise_conv2d`. What they mean
-# is in **`minimix/kernels/reference/depthwise.py`**, nearly word for word what you wrote; with the back end
-# `numpy` that is what runs. How the fast one works, with several outputs at once in registers, is
-# in **`minimix/kernels/compiled/depthwise.py`**.
+# is in **`minimix/kernels/reference/depthwise.py`**, nearly word for word what you wrote; with the
+# back end `numpy` that is what runs. How the fast one works, keeping several outputs in registers
+# at once, is in **`minimix/kernels/compiled/depthwise.py`**.
 #
 # **Go further.** Write `depthwise_dx` the other way, as a convolution with the flipped kernel, so
-# that even kernels come out right too. · Take a *dilated* kernel, whose taps are two places apart:
-# what is its receptive field? · Which depthwise kernel makes the whole layer do nothing?
+# that it is right for even kernels too. · Take a *dilated* kernel, whose weights are two places
+# apart: what is its receptive field? · Which depthwise kernel makes the whole layer the identity?
 #
 # Next: **07 · GELU and batch normalisation**, what stands between the convolutions.

@@ -10,16 +10,11 @@ from minimix import Tensor, kernels
 from minimix.kernels.reference.activation import erf
 
 from ..check import Exercise
+from ..operations import forward_and_backward
 
 ROOT_2, ROOT_2_PI = math.sqrt(2), math.sqrt(2 * math.pi)
 
 # ---- gelu
-
-
-def there_and_back(answer, x, g):
-    y, backward = answer(x)
-    dx = backward(g)
-    return y, dx[0] if isinstance(dx, tuple) and len(dx) == 1 else dx
 
 
 def cdf(x):
@@ -43,7 +38,7 @@ gelu = Exercise(
     "07.gelu",
     reference=gate(),
     outputs=("y", "dx"),
-    run=there_and_back,
+    run=forward_and_backward,
     cases=lambda rng: [
         ("x=0, 1, -1, 3", (np.array([0.0, 1, -1, 3]), np.array([1.0, 1, 1, 2]))),
         ("x (4, 5)", (rng.normal(size=(4, 5)), rng.normal(size=(4, 5)))),
@@ -71,13 +66,13 @@ gelu = Exercise(
         "in φ the exponent is −x²/2, not −x²": gate(
             back=lambda g, x: g * (cdf(x) + x * np.exp(-x * x) / ROOT_2_PI)
         ),
-        "in φ the π stands outside the root: 1/√(2π) is one root": gate(
+        "in φ the π is outside the square root: it is 1/√(2π)": gate(
             back=lambda g, x: g * (cdf(x) + x * np.exp(-0.5 * x * x) / (ROOT_2 * math.pi))
         ),
         "y uses erf(x); Φ has erf(x/√2)": gate(lambda x: 0.5 * x * (1 + erf(x))),
         "y is twice too large: Φ has a ½ in front": gate(lambda x: x * (1 + erf(x / ROOT_2))),
         "y is Φ(x) alone; the gate is multiplied by x": gate(cdf),
-        "this is the tanh form, right to three digits; here the real one is asked for": tanh_form,
+        "this is the tanh form, right to three digits; the exact form is asked for": tanh_form,
     },
 )
 
@@ -166,7 +161,7 @@ batch_norm = Exercise(
         ),
         "the variance is the mean of the squares, over M, not M − 1": graph(spread=unbiased),
         "y has no gamma and no beta": graph(affine=lambda normal, gamma, beta: normal),
-        "gamma and beta are exchanged: gamma multiplies, beta is added": graph(
+        "gamma and beta are swapped: gamma multiplies, beta is added": graph(
             affine=lambda normal, gamma, beta: beta * normal + gamma
         ),
         "the result is right, but the tape does not know that mean and variance depend on x: "
@@ -223,12 +218,12 @@ batch_norm_backward = Exercise(
         backward_case(rng, 30, 5, np.float32),
     ],
     mistakes={
-        "dx takes mean and variance for constants, which is right in eval mode only: two terms "
+        "dx treats mean and variance as constants, which is right in eval mode only: two terms "
         "are missing": closed(lambda g, normal, dgamma, dbeta, m: g),
-        "in dx the way through the variance is missing: x̂ dγ/M": closed(
+        "in dx the term for the variance is missing: x̂ dγ/M": closed(
             lambda g, normal, dgamma, dbeta, m: g - dbeta / m
         ),
-        "in dx the way through the mean is missing: dβ/M": closed(
+        "in dx the term for the mean is missing: dβ/M": closed(
             lambda g, normal, dgamma, dbeta, m: g - normal * dgamma / m
         ),
         "in dx the sums are not divided by M": closed(
@@ -237,7 +232,7 @@ batch_norm_backward = Exercise(
         "in dx the last term lacks its x̂": closed(
             lambda g, normal, dgamma, dbeta, m: g - dbeta / m - dgamma / m
         ),
-        "in dx a sign is wrong: both terms are taken off": closed(
+        "in dx a sign is wrong: both terms are subtracted": closed(
             lambda g, normal, dgamma, dbeta, m: g - dbeta / m + normal * dgamma / m
         ),
         "in dx gamma is missing": closed(scale=lambda gamma, rstd: rstd),
@@ -246,14 +241,14 @@ batch_norm_backward = Exercise(
             scale=lambda gamma, rstd: gamma / rstd
         ),
         "dgamma is Σ g x̂, not Σ g": closed(dgamma=lambda g, normal: g.sum(axis=0)),
-        "dgamma is a mean; each use of γ counts in full, so sum": closed(
+        "dgamma is a mean; the gradients of all uses of γ add up, so sum": closed(
             dgamma=lambda g, normal: (g * normal).mean(axis=0)
         ),
-        "dbeta is a mean; each use of β counts in full, so sum": closed(
+        "dbeta is a mean; the gradients of all uses of β add up, so sum": closed(
             dbeta=lambda g: g.mean(axis=0)
         ),
-        "you forgot to sum dbeta over the batch": closed(dbeta=lambda g: g),
-        "you forgot to sum dgamma over the batch": closed(dgamma=lambda g, normal: g * normal),
+        "dbeta is not summed over the batch": closed(dbeta=lambda g: g),
+        "dgamma is not summed over the batch": closed(dgamma=lambda g, normal: g * normal),
     },
 )
 
@@ -291,19 +286,19 @@ running_statistics = Exercise(
         statistics_case(rng, (2, 3, 2, 4), 0.1, np.float32),
     ],
     mistakes={
-        "old and new have exchanged their shares: momentum is that of the new batch, and the old "
-        "value keeps the rest": moving(
+        "the weights of old and new are swapped: momentum is the weight of the new batch, 1 − "
+        "momentum that of the old value": moving(
             share=lambda old, new, momentum: momentum * old + (1 - momentum) * new
         ),
-        "the running variance takes the batch's variance over M; the unbiased one is over "
-        "M − 1": moving(variance=lambda rows: rows.var(axis=0)),
+        "the running variance uses the variance divided by M; the unbiased one "
+        "divides by M − 1": moving(variance=lambda rows: rows.var(axis=0)),
         "the running variance moves towards the standard deviation: keep the square": moving(
             variance=lambda rows: rows.std(axis=0, ddof=1)
         ),
-        "this is the batch's own statistics: the old values have been forgotten": moving(
+        "these are the statistics of the batch alone: the old values are missing": moving(
             share=lambda old, new, momentum: new
         ),
-        "the old value was not made smaller: (1 − momentum) of it stays": moving(
+        "the old value was not scaled down: multiply it by (1 − momentum)": moving(
             share=lambda old, new, momentum: old + momentum * new
         ),
         "this moves away from the batch: + momentum · (batch − old)": moving(

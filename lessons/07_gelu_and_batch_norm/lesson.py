@@ -2,12 +2,12 @@
 # # 07 · GELU and batch normalisation
 #
 # **You build** what stands between the convolutions: a smooth gate, and a layer that keeps numbers
-# at a healthy size; both with the way back in closed form.<br>
+# at a healthy size; both with their backward pass in closed form.<br>
 # **You need** the product and chain rules, mean and variance, and lessons 02 and 03.<br>
 # **It takes** an hour to work through, 10 seconds to run.
 #
-# Sixteen blocks of a ConvMixer, fresh from the dice. How much does what comes out of each block
-# depend on the image that went in? Without normalisation, soon not at all:
+# Here are sixteen blocks of a randomly initialized ConvMixer. How much does the output of each
+# block depend on the input image? Without normalisation, soon not at all:
 
 # %%
 import math
@@ -70,29 +70,29 @@ axes[0].set_ylabel("size of the differences")
 fig
 
 # %% [markdown]
-# Each column is a histogram: how large are the deviations from the mean over 32 images? On the
-# left they drown in rounding errors after a dozen blocks. By then every image looks the same.
+# Each column is a histogram: how large are the deviations from the mean over 32 images? On the left
+# they are lost in rounding errors after a dozen blocks. By then every image looks the same.
 #
 # ## A gate that opens gradually
 #
-# First the GELU. Without something curved between two linear layers they would be one linear layer.
-# `relu` lets a number through if it is positive. GELU multiplies it by the probability that
-# a random number from the standard normal distribution lies below it:
+# First the GELU. Without a nonlinearity between them, two linear layers are just one linear layer.
+# `relu` passes a number if it is positive. GELU multiplies it by the probability that a random
+# number from the standard normal distribution lies below it:
 #
 # $$ y = x\,\Phi(x) \qquad \Phi(x) = \tfrac12 \Big(1 + \operatorname{erf} \frac{x}{\sqrt2}\Big)
 #    \qquad \varphi(x) = \Phi'(x) = \frac{1}{\sqrt{2\pi}}\, e^{-x^2/2} $$
 #
-# Large numbers pass, very negative ones do not, and in between it is a matter of degree.
+# Large numbers pass, very negative ones do not, and numbers in between pass in part.
 #
 # ### Exercise 1 · `gelu`
 #
-# `gelu(x)` of an array returns `(y, backward)`; `backward(g)` returns `dx`. The derivative is the
-# product rule, applied to $x \cdot \Phi(x)$. `erf` is there already; `math.sqrt(2)` is a Python
-# number and leaves float32 arrays as they are, which `np.sqrt(2)` would not.
+# `gelu(x)` of an array returns `(y, backward)`; `backward(g)` returns `dx`. The derivative follows
+# from the product rule, applied to $x \cdot \Phi(x)$. `erf` is imported already; `math.sqrt(2)` is
+# a Python number and keeps float32 arrays float32, which `np.sqrt(2)` would not.
 
 # %%
 def gelu(x):
-    """x Φ(x), and the way back."""
+    """x Φ(x), and its backward function."""
     ### BEGIN SOLUTION
     cdf = 0.5 * (1 + erf(x / math.sqrt(2)))
     density = np.exp(-0.5 * x * x) / math.sqrt(2 * math.pi)
@@ -105,7 +105,7 @@ def gelu(x):
 
 # %% hints [markdown]
 # 1. Two factors, so two terms: the derivative of $x$ times $\Phi(x)$, plus $x$ times the derivative
-#    of $\Phi$.
+#    of $\Phi(x)$.
 # 2. $dx = g\,\big(\Phi(x) + x\,\varphi(x)\big)$.
 # 3. `cdf = 0.5 * (1 + erf(x / math.sqrt(2)))` and
 #    `density = np.exp(-0.5 * x * x) / math.sqrt(2 * math.pi)`; both are used in `backward`.
@@ -139,12 +139,12 @@ fig
 # %% [markdown]
 # ### Two cheaper gates
 #
-# `erf` used to be expensive, and two imitations are in use:
+# `erf` used to be expensive, and two approximations are common:
 #
 # $$ \tfrac12 x \Big(1 + \tanh\big(\sqrt{2/\pi}\,(x + 0.044715\,x^3)\big)\Big)
 #    \qquad\text{and}\qquad x\,\sigma(1.702\,x), \quad \sigma(z) = \frac1{1 + e^{-z}} $$
 #
-# > **Predict:** to how many digits do they agree with the real one?
+# > **Predict:** to how many digits do they agree with the exact form?
 
 # %%
 tanh_form, _ = F.gelu.array(x, approximate="tanh")
@@ -165,13 +165,13 @@ fig
 
 # %% [markdown]
 # Three digits, and two. Good enough to train with, but they are *different functions*: weights that
-# were trained with one give slightly other answers with the next. ConvMixer uses the real one.
+# were trained with one give slightly different answers with another. ConvMixer uses the exact one.
 #
 # ## Batch normalisation
 #
-# Now the cure for the picture at the top. For every channel take all the numbers that it has in
-# this batch (all images, all places: $M = N H W$ of them), shift them to mean 0, stretch them to
-# variance 1, and let the network choose another scale $\gamma$ and shift $\beta$ if it wants:
+# Now the cure for the picture at the top. For every channel, take all the numbers that it has in
+# this batch (all images, all places: $M = N H W$ of them), shift them to mean 0, scale them to
+# variance 1, and let the network choose another scale $\gamma$ and shift $\beta$ if it needs them:
 #
 # $$ \mu = \tfrac1M \sum x \qquad \sigma^2 = \tfrac1M \sum (x - \mu)^2 \qquad
 #    \hat x = \frac{x - \mu}{\sqrt{\sigma^2 + \varepsilon}} \qquad y = \gamma\,\hat x + \beta $$
@@ -182,8 +182,8 @@ fig
 # ### Exercise 2 · `batch_norm`
 #
 # `batch_norm(x, gamma, beta, eps)` of **tensors** `x (…, C)`, `gamma (C,)`, `beta (C,)` returns a
-# tensor `(…, C)`. Write no backward: use what tensors can do, `t.mean(axis=…)`, `+ - * /` and
-# `.sqrt()`, and the tape will find the way back. `axes` are all axes but the last.
+# tensor `(…, C)`. Write no backward function: use what tensors can do, `t.mean(axis=…)`, `+ - * /`
+# and `.sqrt()`, and the tape will do the backward pass. `axes` are all axes except the last.
 
 # %%
 def batch_norm(x, gamma, beta, eps=1e-5):
@@ -221,19 +221,20 @@ show.tape(
 # %% [markdown]
 # ## A test that cannot fail
 #
-# Is the gradient right? Many would check it like this: sum everything, go back, compare with a
-# finite difference.
+# Is the gradient right? Many people would check it like this: sum everything, call backward,
+# compare with a finite difference.
 #
-# > **Predict:** what is the gradient of `y.sum()` for `x`?
+# > **Predict:** what is the gradient of `y.sum()` with respect to `x`?
 
 # %%
 y.sum().backward()
 print("largest number in dx:", f"{np.abs(x.grad).max():.0e}")
 
 # %% [markdown]
-# Zero, but for rounding. The normalised numbers of a channel *always* add up to 0, so nothing that
-# you do to `x` changes the sum. A backward that returns zeros, or any nonsense that happens to
-# cancel, passes this test. This is why lesson 03 sends back **random numbers** instead of ones:
+# Zero, up to rounding. The normalised numbers of a channel *always* add up to 0, so nothing that
+# you do to `x` changes the sum. A backward function that returns zeros, or any nonsense that
+# happens to cancel, passes this test. This is why lesson 03 sends back **random numbers** instead
+# of ones:
 
 # %%
 arrays = [rng.normal(size=(6, 2)), rng.normal(size=2), rng.normal(size=2)]
@@ -242,9 +243,9 @@ print(mx.gradcheck(batch_norm, arrays))
 # %% [markdown]
 # ## By hand
 #
-# The tape needs about ten operations and keeps what each of them needs. With pencil and paper one
-# formula is left. `x` acts on the result in three ways: directly, through $\mu$ and through
-# $\sigma^2$. Add the three up, and nearly all terms cancel:
+# The tape needs about ten operations and saves what each of them needs. With pencil and paper a
+# single formula remains. `x` affects the result in three ways: directly, through $\mu$ and through
+# $\sigma^2$. Add the three, and nearly all terms cancel:
 #
 # $$ d\beta = \sum g \qquad d\gamma = \sum g\,\hat x \qquad
 #    dx = \frac{\gamma}{\sqrt{\sigma^2 + \varepsilon}}
@@ -264,7 +265,7 @@ fig, ax = show.subplots(
     "to the points are dx.",
 )  # fmt: skip
 ax.plot(normal, line, label="dβ/M + x̂ dγ/M")
-ax.vlines(normal, line, g, colors=show.RED, label="dx, but for its scale")
+ax.vlines(normal, line, g, colors=show.RED, label="dx, up to its scale")
 ax.plot(normal, g, "o", color="black", markersize=4, label="g")
 ax.set(xlabel="x̂", ylabel="g")
 ax.legend(loc="upper left")
@@ -272,9 +273,9 @@ fig
 
 # %% [markdown]
 # $d\beta/M$ is the mean of $g$, $d\gamma/M$ the slope of the line, and `dx` is **what the line
-# cannot explain**. It has to be: shift all of `x`, and the shift is taken off again; stretch it,
-# and the stretch is divided out. In these two directions `x` can do nothing, so the gradient has
-# nothing in them.
+# cannot explain**. It has to be: if you shift all of `x`, the shift is subtracted again; if you
+# scale it, the scale is divided out. Moving `x` in these two directions changes nothing, so the
+# gradient has no component in them.
 #
 # ### Exercise 3 · `batch_norm_backward`
 #
@@ -283,7 +284,7 @@ fig
 
 # %%
 def batch_norm_backward(g, normal, gamma, rstd):
-    """The way back through batch normalisation, in closed form."""
+    """The backward pass of batch normalisation, in closed form."""
     ### BEGIN SOLUTION
     dbeta = g.sum(axis=0)
     dgamma = (g * normal).sum(axis=0)
@@ -300,7 +301,7 @@ def batch_norm_backward(g, normal, gamma, rstd):
 check("07.batch_norm_backward", batch_norm_backward)
 
 # %% [markdown]
-# As an operation it needs the way there as well:
+# As an operation it needs a forward pass as well:
 
 # %%
 @mx.op
@@ -321,10 +322,10 @@ print(mx.gradcheck(batch_norm_closed, arrays))
 
 # %% [markdown]
 # Three forms of the same thing: a **graph** of primitive operations, the **closed form**, and the
-# library's, **fused**: what can be done in one pass over memory is done in one.
+# library's, **fused**: whatever can be done in one pass over memory is done in one.
 #
-# > **Predict:** all three return the same. How much memory does each keep for the way back, in
-# > units of `x`? How much longer does the graph take?
+# > **Predict:** all three return the same. How much memory does each save for the backward pass, in
+# > units of the size of `x`? How much longer does the graph take?
 
 # %%
 forms = {"graph": batch_norm, "closed form": batch_norm_closed, "fused": F.batch_norm}
@@ -355,9 +356,9 @@ for name in forms:
     print(f"{name:12} same dx: {same}   keeps {kept[name]:.0f} × x   takes {ratio:.1f} × as long")
 
 # %% [markdown]
-# The result itself is one of the `× x`, and the fused form keeps nothing else: it has `x` anyway,
-# and `μ` and `1/σ` are small. In a deep network this is what memory is full of, so it decides how
-# large a batch can be.
+# The result itself is one of the `× x`, and the fused form saves nothing else: it has `x` anyway,
+# and `μ` and `1/σ` are small. In a deep network such saved arrays fill most of the memory, so they
+# limit the size of a batch.
 #
 # ## Train and eval
 #
@@ -366,18 +367,18 @@ for name in forms:
 
 # %%
 model = mixer(4, norm=True)
-said = {"in training": [], "in use": []}
+said = {"in training": [], "at test time": []}
 for i in range(1, 9):
     batch = mx.Tensor(images[[0, *range(10 * i, 10 * i + 15)]])  # image 0 and 15 others
     said["in training"].append(model.train()(batch).array[0])
 for i in range(1, 9):
     batch = mx.Tensor(images[[0, *range(10 * i, 10 * i + 15)]])
-    said["in use"].append(model.eval()(batch).array[0])
+    said["at test time"].append(model.eval()(batch).array[0])
 
 fig, axes = show.subplots(
     1, 2, size=(8, 2.7), sharey=True,
     alt="The ten scores of one image in eight batches. In training they scatter from batch to "
-    "batch; in use they coincide.",
+    "batch; at test time they coincide.",
 )  # fmt: skip
 for ax, (mode, scores) in zip(axes, said.items()):
     ax.plot(np.array(scores).T, "o", color=show.BLUE, markersize=4, alpha=0.6)
@@ -386,19 +387,19 @@ axes[0].set_ylabel("score")
 fig
 
 # %% [markdown]
-# That cannot stay so when the network is used. Someone may ask about a single image, whose answer
-# must not depend on the company. So in training the layer also keeps **running statistics**, which
-# move a little towards each batch, and in use (`model.eval()`) it takes these instead:
+# That must not happen when the network is used. Someone may ask about a single image, whose answer
+# must not depend on other images. So during training the layer also keeps **running statistics**,
+# which move a little towards each batch, and at test time (`model.eval()`) it uses these instead:
 #
 # $$ \text{running} \leftarrow (1 - m)\,\text{running} + m \cdot \text{batch} \qquad m = 0.1 $$
 #
-# The running variance estimates that of *all* images from a sample of $M$ numbers, so it uses the
-# unbiased variance, $\frac{M}{M-1}\sigma^2$.
+# The running variance estimates the variance over *all* images from a sample of $M$ numbers, so it
+# uses the unbiased variance, $\frac{M}{M-1}\sigma^2$.
 #
 # ### Exercise 4 · `running_statistics`
 #
 # `running_statistics(mean, var, x, momentum)` with `mean` and `var` of shape `(C,)` and the batch
-# `x (…, C)` returns the new `(mean, var)`. Leave the arguments as they are.
+# `x (…, C)` returns the new `(mean, var)`. Leave the arguments unchanged.
 
 # %%
 def running_statistics(mean, var, x, momentum):
@@ -412,7 +413,7 @@ def running_statistics(mean, var, x, momentum):
     ### END SOLUTION
 
 # %% hints [markdown]
-# 1. The batch's statistics are over the rows: `axis=0`. The old values keep the *larger* share.
+# 1. The batch statistics are over the rows: `axis=0`. The old values keep the *larger* weight.
 # 2. `rows.var(axis=0)` divides by $M$; multiply by $M / (M - 1)$ (or see `ddof` in NumPy's manual).
 # 3. `(1 - momentum) * mean + momentum * rows.mean(axis=0)`, and the same for the variance.
 
@@ -420,15 +421,16 @@ def running_statistics(mean, var, x, momentum):
 check("07.running_statistics", running_statistics)
 
 # %% [markdown]
-# The running statistics begin as a guess, mean 0 and variance 1, and after $t$ batches that guess
-# still weighs $0.9^t$.
+# The running statistics start as a guess, mean 0 and variance 1, and after $t$ batches that guess
+# still has the weight $0.9^t$.
 #
-# > **Predict:** train a network for a few steps and look at its loss on the same images twice, in
-# > training mode and in eval mode. Which is larger, and for how many steps?
+# > **Predict:** train a network for a few steps, and compute its loss on the same images twice, in
+# > training mode and in eval mode. Which is larger, and for how many steps? (`AdamW` takes the
+# > training steps here; the next lesson builds it.)
 
 # %%
 def train(model, steps, watch=None, lr=0.01):
-    """The loss of every step; before every third one watch() is called."""
+    """The loss of every step; watch() is called before every third one."""
     rng = np.random.default_rng(0)
     optimizer = mx.AdamW(model.parameters(), lr=lr)
     losses = []
@@ -446,17 +448,17 @@ def train(model, steps, watch=None, lr=0.01):
 
 model = mixer(4, norm=True)
 held = mx.Tensor(images[:80])
-in_training, in_use = [], []
+in_training, at_test_time = [], []
 
 
 def watch():
-    """The loss on 80 images in both modes, leaving the running statistics alone."""
+    """The loss on 80 images in both modes, without changing the running statistics."""
     before = {name: array.copy() for name, array in model.named_buffers()}
     with mx.no_grad():
         in_training.append(F.cross_entropy(model.train()(held), labels[:80]).item())
         for name, array in model.named_buffers():
             array[:] = before[name]
-        in_use.append(F.cross_entropy(model.eval()(held), labels[:80]).item())
+        at_test_time.append(F.cross_entropy(model.eval()(held), labels[:80]).item())
     model.train()
 
 
@@ -467,20 +469,20 @@ fig, ax = show.subplots(
     "it first rises to 2.5, and comes down to the other after 40 steps.",
 )  # fmt: skip
 ax.plot(range(0, 60, 3), in_training, "o-", label="with the batch's statistics (training)")
-ax.plot(range(0, 60, 3), in_use, "s--", label="with running statistics (eval)")
+ax.plot(range(0, 60, 3), at_test_time, "s--", label="with running statistics (eval)")
 ax.set(xlabel="steps", title="loss on the same 80 images", ylim=(1.5, 2.8))
 ax.legend()
 fig
 
 # %% [markdown]
-# While the statistics have not arrived yet, and as long as the weights move quickly, the network in
-# use is not the one that was trained. Two mistakes to remember: forgetting `model.eval()` before
-# testing (scores depend on the batch), and believing eval scores after very few steps.
+# Until the statistics have settled, and as long as the weights change quickly, the network in eval
+# mode is not the one that was trained. Two mistakes to remember: forgetting `model.eval()` before
+# testing (scores depend on the batch), and trusting eval scores after very few steps.
 #
 # ## What breaks without it
 #
-# Back to the first picture, and now the way back too. The gradient of the loss for what comes out
-# of each block:
+# Back to the first picture, now for the backward pass. This is the gradient of the loss with
+# respect to the output of each block:
 
 # %%
 fig, axes = show.subplots(
@@ -500,9 +502,8 @@ axes[0].set_ylabel("size of the gradient")
 fig
 
 # %% [markdown]
-# With sixteen blocks the first layers hear nothing. With four the gradients are small, but there;
-# and AdamW, the optimiser of the next lesson, divides each one by its usual size, so that smallness
-# alone does little harm.
+# With sixteen blocks the first layers receive no gradient. With four the gradients are small, but
+# there; and AdamW divides each one by its usual size, so that small gradients alone do little harm.
 #
 # > **Predict:** does a network of four blocks learn without normalisation? (60 steps of 64 images.)
 
@@ -523,8 +524,8 @@ fig
 
 # %% [markdown]
 # It does not: where all images look nearly the same, a gradient says nearly nothing about them,
-# however large the steps. Larger random weights to begin with would help. Batch normalisation makes
-# the beginning nearly irrelevant, and keeps the numbers in shape *while* the weights change.
+# however large the steps. Larger initial weights would help. Batch normalisation makes the
+# initialization nearly irrelevant, and keeps the numbers at a good size *while* the weights change.
 #
 # ## Yours and the library's
 
@@ -546,9 +547,9 @@ print("gelu:   ", np.allclose(mine, theirs), np.allclose(my_backward(x), their_b
 # becomes a single pass over memory is in **`minimix/kernels/compiled/norm.py`**, and what it means
 # in `minimix/kernels/reference/norm.py`.
 #
-# **Go further.** Normalise every image's channels at every place instead of every channel over the
-# batch: that is layer normalisation, `F.layer_norm`. Which of the troubles above does it not have?
-# · In eval mode a batch norm is a scale and a shift. Which weights of the convolution behind it can
-# absorb them? · Find the dip of GELU to six digits.
+# **Go further.** Normalise the channels of every image at every place, instead of every channel
+# over the batch: that is layer normalisation, `F.layer_norm`. Which of the problems above does it
+# not have? · In eval mode a batch norm is a scale and a shift. Which weights of the following
+# convolution can absorb them? · Find the minimum of GELU to six digits.
 #
-# Next: **08 · AdamW**, who takes the steps.
+# Next: **08 · AdamW**, which takes the steps.

@@ -37,10 +37,10 @@ momentum = Exercise(
         ("float32", (*arrays(rng, 3, (4,), np.float32), 0.3, 0.8)),
     ],
     mistakes={
-        "g is multiplied by (1 − μ): that is an average; momentum adds g in full": rolling(
+        "g is multiplied by (1 − μ), as in an average; momentum adds g itself": rolling(
             lambda u, g, lr, mu: mu * u + (1 - mu) * g
         ),
-        "u takes g with the learning rate in it: η belongs in the step of theta alone": rolling(
+        "u contains the learning rate: η belongs in the step of theta only": rolling(
             lambda u, g, lr, mu: mu * u + lr * g, lambda theta, g, u, old, lr: theta - u
         ),
         "u is right, but theta steps along g": rolling(
@@ -52,7 +52,7 @@ momentum = Exercise(
         "theta goes uphill: it is theta − η u": rolling(
             step=lambda theta, g, u, old, lr: theta + lr * u
         ),
-        "friction is missing: μ u, not u": rolling(lambda u, g, lr, mu: u + g),
+        "the friction is missing: μ u, not u": rolling(lambda u, g, lr, mu: u + g),
         "μ belongs to the old velocity, not to the gradient": rolling(
             lambda u, g, lr, mu: u + mu * g
         ),
@@ -104,17 +104,19 @@ moments = Exercise(
         "v is squared after averaging; average the squares": averages(
             second=lambda g, v, b1, b2: b2 * v + ((1 - b2) * g) ** 2
         ),
-        "in m the shares are exchanged: the old average keeps β₁": averages(
+        "in m the weights are swapped: β₁ belongs to the old average": averages(
             first=lambda g, m, b1, b2: (1 - b1) * m + b1 * g
         ),
-        "in v the shares are exchanged: the old average keeps β₂": averages(
+        "in v the weights are swapped: β₂ belongs to the old average": averages(
             second=lambda g, v, b1, b2: (1 - b2) * v + b2 * g * g
         ),
-        "m takes g in full: (1 − β₁) g": averages(first=lambda g, m, b1, b2: b1 * m + g),
-        "v takes g² in full: (1 − β₂) g²": averages(second=lambda g, v, b1, b2: b2 * v + g * g),
-        "v has β₁ where β₂ belongs": averages(
-            second=lambda g, v, b1, b2: b1 * v + (1 - b1) * g * g
+        "m adds g itself; it should add (1 − β₁) g": averages(
+            first=lambda g, m, b1, b2: b1 * m + g
         ),
+        "v adds g² itself; it should add (1 − β₂) g²": averages(
+            second=lambda g, v, b1, b2: b2 * v + g * g
+        ),
+        "v uses β₁ instead of β₂": averages(second=lambda g, v, b1, b2: b1 * v + (1 - b1) * g * g),
         "m_hat and v_hat are not corrected: divide by 1 − βᵗ": averages(
             unbias=lambda average, beta, t: average
         ),
@@ -130,10 +132,10 @@ moments = Exercise(
         "the correction divides by 1 − β t; it is a power, β**t": averages(
             unbias=lambda average, beta, t: average / (1 - beta * t)
         ),
-        "m and v are returned corrected: what goes on to the next step is not": averages(
+        "m and v are returned corrected: pass the uncorrected ones on to the next step": averages(
             keep=lambda plain, corrected: corrected
         ),
-        "m_hat and v_hat are made from the old averages": from_the_old,
+        "m_hat and v_hat are computed from the old averages": from_the_old,
     },
 )
 
@@ -189,20 +191,20 @@ adam = Exercise(
         ("t=20, float32", adam_case(rng, 20, 0.1, shape=(2, 3), dtype=np.float32)),
     ],
     mistakes={
-        "the step uses m and v as they are: take the corrected m_hat and v_hat": without_decay(
+        "the step uses m and v uncorrected: use m_hat and v_hat": without_decay(
             stepper(lambda g, m, m_hat: m, lambda v, v_hat, eps: np.sqrt(v) + eps)
         ),
         "the direction is m, uncorrected: m_hat": without_decay(stepper(lambda g, m, m_hat: m)),
         "the scale is v, uncorrected: v_hat": without_decay(
             stepper(scale=lambda v, v_hat, eps: np.sqrt(v) + eps)
         ),
-        "the direction is g itself; Adam goes along its average, m_hat": without_decay(
+        "the direction is g itself; Adam follows its average, m_hat": without_decay(
             stepper(lambda g, m, m_hat: g)
         ),
-        "the root is missing: the size of a gradient is √v_hat": without_decay(
+        "the square root is missing: the size of a gradient is √v_hat": without_decay(
             stepper(scale=lambda v, v_hat, eps: v_hat + eps)
         ),
-        "eps is inside the root; it belongs outside: √v_hat + ε": without_decay(
+        "eps is inside the square root; it belongs outside: √v_hat + ε": without_decay(
             stepper(scale=lambda v, v_hat, eps: np.sqrt(v_hat + eps))
         ),
         "eps is missing": without_decay(stepper(scale=lambda v, v_hat, eps: np.sqrt(v_hat))),
@@ -228,16 +230,18 @@ adamw = Exercise(
         ("t=20, float32", adam_case(rng, 20, 0.1, 0.4, shape=(2, 3), dtype=np.float32)),
     ],
     mistakes={
-        "the decay is in the gradient: that is Adam with L2, and m and v should know nothing of "
-        "it": stepper(before=lambda theta, g, lr, decay: (theta, g + decay * theta)),
-        "the decay is in the gradient, and scaled by η besides; shrink theta itself": stepper(
+        "the decay is in the gradient: that is Adam with L2; m and v "
+        "should not contain it": stepper(
+            before=lambda theta, g, lr, decay: (theta, g + decay * theta)
+        ),
+        "the decay is in the gradient, and scaled by η as well; shrink theta itself": stepper(
             before=lambda theta, g, lr, decay: (theta, g + lr * decay * theta)
         ),
         "nothing decays: this is Adam": stepper(),
         "the decay is not scaled by the learning rate: 1 − η λ": stepper(
             before=lambda theta, g, lr, decay: ((1 - decay) * theta, g)
         ),
-        "theta was multiplied by η λ; it should lose that part: 1 − η λ": stepper(
+        "theta was multiplied by η λ; multiply it by 1 − η λ": stepper(
             before=lambda theta, g, lr, decay: (lr * decay * theta, g)
         ),
         "the weights grow: 1 − η λ, not 1 + η λ": stepper(

@@ -6,8 +6,8 @@
 # **You need** gradients; nothing of the other lessons.<br>
 # **It takes** 45 minutes to work through, 15 seconds to run.
 #
-# A gradient says which way is down *here*. Getting to the bottom is another matter. Forty steps of
-# three optimisers, down a valley that is long and steep-sided:
+# A gradient says which way is down *here*. Getting to the bottom is another matter. Here are forty
+# steps of three optimisers in a long valley with steep sides:
 
 # %%
 import numpy as np
@@ -29,7 +29,7 @@ def height(x, y):
 
 
 def library_path(make, steps=40):
-    """Where an optimiser of the library comes by."""
+    """The path of one of the library's optimisers."""
     p = mx.Tensor(start.copy(), requires_grad=True)
     optimizer, path = make([p]), [start]
     for _ in range(steps):
@@ -49,7 +49,7 @@ fig, axes = show.subplots(
     1, 3, size=(8.6, 2.7), sharey=True,
     alt="Contours of a narrow valley, three times, with a path each. Gradient descent zigzags "
     "between the walls and stops short of the minimum. Momentum swings more widely and arrives. "
-    "AdamW sets out diagonally in steps of one length, swings gently and is nearly there.",
+    "AdamW starts diagonally in steps of equal length, swings gently and is nearly there.",
 )  # fmt: skip
 for ax, (name, path) in zip(axes, paths.items()):
     show.valley(ax, height, {name: path}, extent=(-4.5, 1.5, -0.8, 0.8))
@@ -57,8 +57,9 @@ for ax, (name, path) in zip(axes, paths.items()):
 fig
 
 # %% [markdown]
-# (The number is the height reached, from 17. The axes are stretched: the valley is far narrower
-# than it looks. And no bets on the winner yet: this valley hides what AdamW is good at.)
+# (The number is the height that was reached, starting from 17. The axes are stretched: the valley
+# is far narrower than it looks. And do not bet on a winner yet: this valley hides the strength of
+# AdamW.)
 #
 # ## Why steep is slow
 #
@@ -68,8 +69,8 @@ fig
 #
 # $$ x \leftarrow (1 - \eta)\,x \qquad y \leftarrow (1 - 50\,\eta)\,y $$
 #
-# > **Predict:** from which $\eta$ on does `y` grow instead of shrink? And how many steps does `x`
-# > then need to lose nine tenths?
+# > **Predict:** above which $\eta$ does `y` grow instead of shrink? And how many steps does `x`
+# > then need to shrink to a tenth?
 
 # %%
 def gradient(theta):
@@ -87,7 +88,7 @@ def descend(rate, steps=40):
 fig, axes = show.subplots(
     1, 3, size=(8.6, 2.7), sharey=True,
     alt="Forty steps with three learning rates. 0.005: straight to the middle of the valley, then "
-    "creeping. 0.038: zigzag, further along. 0.041: zigzag growing until it leaves the valley.",
+    "creeping along. 0.038: zigzag, further along. 0.041: a zigzag that grows out of the valley.",
 )  # fmt: skip
 for ax, rate in zip(axes, (0.005, 0.038, 0.041)):
     path = descend(rate)
@@ -96,27 +97,28 @@ for ax, rate in zip(axes, (0.005, 0.038, 0.041)):
 fig
 
 # %% [markdown]
-# $|1 - 50\,\eta| < 1$ only below $\eta = 2/50$. The steep direction sets the speed limit for all,
-# and at that limit the gentle one loses 4 % a step: more than 50 steps for nine tenths. The ratio
-# of steepest to gentlest curvature is called the **condition number**. Here it is 50; in a network
-# it is thousands. (Whitening in lesson 05 made one smaller.)
+# $|1 - 50\,\eta| < 1$ only for $\eta < 2/50$. The steep direction sets the speed limit for all, and
+# at that limit the gentle one loses 4 % per step: more than 50 steps to shrink to a tenth. The
+# ratio of the largest to the smallest curvature is called the **condition number**. Here it is 50;
+# in a network it is thousands. (Whitening in lesson 05 made one smaller.)
 #
 # ## Momentum
 #
-# A ball would not zigzag. It has a velocity $u$, the gradient only *changes* it, and friction takes
-# some away:
+# A rolling ball would not zigzag. It has a velocity $u$ that the gradient only *changes*, and
+# friction takes some of it away:
 #
 # $$ u \leftarrow \mu\,u + g \qquad \theta \leftarrow \theta - \eta\,u $$
 #
-# Across the valley the gradient changes sign at every step, and cancels. Along the valley it always
-# points the same way, and adds up.
+# Across the valley the gradient changes sign at every step and cancels. Along the valley it always
+# points the same way and adds up.
 #
 # > **Predict:** the gradient is 1 at every step and $\mu = 0.9$. What does $u$ grow to?
 #
 # ### Exercise 1 · `momentum`
 #
-# `momentum(theta, g, u, lr, mu)` of arrays of one shape returns the new `(theta, u)`. Leave the
-# arguments as they are: `theta = theta - …` makes a new array, `theta -= …` would not.
+# `momentum(theta, g, u, lr, mu)` of arrays of the same shape returns the new `(theta, u)`. Leave
+# the arguments unchanged: `theta = theta - …` makes a new array, `theta -= …` would change the old
+# one.
 
 # %%
 def momentum(theta, g, u, lr, mu):
@@ -143,11 +145,11 @@ print("u after 1, 2, 3, 10 and 40 steps:", *(f"{speeds[i]:.2f}" for i in (0, 1, 
 
 # %% [markdown]
 # To $1 / (1 - \mu)$: with $\mu = 0.9$ a constant gradient ends up ten times as strong. So momentum
-# wants a smaller learning rate. How many steps until the height is below 0.001?
+# needs a smaller learning rate. How many steps does it take until the height stays below 0.001?
 
 # %%
 def arrival(step, state, limit=500):
-    """The path of a step function in the valley, and how many steps it takes to come down."""
+    """The path of a step function in the valley, and how many steps it needs to the bottom."""
     theta, path = start, [start]
     for t in range(1, limit):
         theta, *state = step(theta, gradient(theta), *state, t)
@@ -164,25 +166,26 @@ for mu in (0.5, 0.7, 0.8, 0.9, 0.95):
     print(f"μ = {mu:4}, η = 0.02: {steps:8} steps")
 
 # %% [markdown]
-# More than twice as fast; with too much of it the ball swings to and fro. (With the best $\eta$ and
-# $\mu$ the number of steps grows like the *root* of the condition number: Polyak 1964.)
+# More than twice as fast; with too much momentum the ball swings back and forth. (With the best
+# $\eta$ and $\mu$ the number of steps grows like the *square root* of the condition number: Polyak
+# 1964.)
 #
 # ## Two averages
 #
-# Momentum still has one speed limit for all weights. But the weights of a network live in different
-# worlds: gradients of one layer may be a thousand times those of another. **Adam** (Kingma & Ba
-# 2015, arXiv:1412.6980) keeps two running averages for every single weight: of the gradient, and
-# of its square.
+# Momentum still has one speed limit for all weights. But the weights of a network differ greatly:
+# gradients of one layer may be a thousand times those of another. **Adam** (Kingma & Ba 2015,
+# arXiv:1412.6980) keeps two running averages for every single weight: of the gradient, and of its
+# square.
 #
 # $$ m \leftarrow \beta_1 m + (1 - \beta_1)\, g \qquad
 #    v \leftarrow \beta_2 v + (1 - \beta_2)\, g^2 \qquad
 #    \theta \leftarrow \theta - \eta\, \frac{m}{\sqrt v} $$
 #
-# $m$ is the direction, $\sqrt v$ the usual size, and their quotient knows no units: if the gradient
-# always points the same way, it is ±1, whatever its size. Usual are $\beta_1 = 0.9$, a memory of
-# about 10 steps, and $\beta_2 = 0.999$, of about 1000.
+# $m$ is the direction, $\sqrt v$ the usual size, and their quotient has no units: if the gradient
+# always points the same way, the quotient is ±1, whatever the gradient's size. The usual values are
+# $\beta_1 = 0.9$, a memory of about 10 steps, and $\beta_2 = 0.999$, of about 1000.
 #
-# Both averages begin at 0, and that is a lie: they have seen nothing yet, and are too small.
+# Both averages start at 0, before they have seen anything, and so at first they are too small.
 #
 # > **Predict:** the gradient is 1 from the first step on, so $m/\sqrt v$ should be 1. At the first
 # > step $m = 0.1$ and $v = 0.001$. Is the step too short or too long? And at step 10?
@@ -207,8 +210,8 @@ right.legend()
 fig
 
 # %% [markdown]
-# Too long, and for thousands of steps: the square has the longer memory, so it is the more wrong of
-# the two. Fortunately we know exactly how wrong. After $t$ steps an average of ones is
+# Too long, and for thousands of steps: the average of the squares has the longer memory, so it is
+# further off. Fortunately we know exactly how far. After $t$ steps an average of ones is
 # $1 - \beta^t$. Divide by that:
 #
 # $$ \hat m = \frac{m}{1 - \beta_1^{\,t}} \qquad \hat v = \frac{v}{1 - \beta_2^{\,t}} $$
@@ -229,9 +232,9 @@ def moments(g, m, v, beta1, beta2, t):
     ### END SOLUTION
 
 # %% hints [markdown]
-# 1. The averages go on *uncorrected*: the correction is only for looking at them.
-# 2. `m = beta1 * m + (1 - beta1) * g`; for `v` the gradient is squared, number by number.
-# 3. `m / (1 - beta1**t)`. Counting from $t = 1$, nothing is divided by zero.
+# 1. The averages continue *uncorrected*: the corrected values are only used in the step.
+# 2. `m = beta1 * m + (1 - beta1) * g`; for `v` the gradient is squared, elementwise.
+# 3. `m / (1 - beta1**t)`. Since $t$ starts at 1, nothing is divided by zero.
 
 # %%
 check("08.moments", moments)
@@ -243,7 +246,8 @@ check("08.moments", moments)
 #
 # $$ \theta \leftarrow \theta - \eta\, \frac{\hat m}{\sqrt{\hat v} + \varepsilon} $$
 #
-# The small $\varepsilon$, *outside* the root, is for a weight whose gradient has been 0 so far.
+# The small $\varepsilon$, *outside* the square root, is for a weight whose gradient has been 0 so
+# far.
 
 # %%
 def adam(theta, g, m, v, t, lr, beta1=0.9, beta2=0.999, eps=1e-8):
@@ -263,7 +267,7 @@ check("08.adam", adam)
 
 # %% [markdown]
 # > **Predict:** multiply the height by 1000, and so every gradient. What happens to the path of
-# > gradient descent, and to that of Adam?
+# > gradient descent? And to that of Adam?
 
 # %%
 def ten_steps(step, scale):
@@ -283,22 +287,22 @@ for name, step in {"gradient descent": plain, "Adam": lambda *a: adam(*a, lr=0.1
         print(f"{name:17} ×{scale:<5} after ten steps at ({x:.3g}, {y:.3g})")
 
 # %% [markdown]
-# Adam does not notice. Its learning rate has a meaning: **about how far each weight moves in one
-# step.** That is why the same $\eta$ serves so many different networks.
+# Adam's path does not change. Its learning rate has a meaning: **about how far each weight moves in
+# one step.** That is why the same $\eta$ works for so many different networks.
 #
 # ## What Adam cannot see
 #
-# Adam has a scale for every *weight*, that is for every axis. Our valley is kind: it lies along an
-# axis. Turn it by 45°.
+# Adam has a scale for every *weight*, that is, for every axis. Our valley is easy for it, because
+# it lies along an axis. Rotate it by 45°.
 #
-# > **Predict:** which of the three optimisers gets slower, and which do not care?
+# > **Predict:** which of the three optimisers become slower, and which do not?
 
 # %%
 turn = np.array([[1, -1], [1, 1]]) / np.sqrt(2)
 along = np.diag([1, STEEP])
 valleys = {  # curvature, where to start, what to show
     "along an axis": (along, start, (-4.5, 1.5, -0.8, 0.8)),
-    "turned by 45°": (turn @ along @ turn.T, turn @ start, (-4.5, 1.5, -4, 1.2)),
+    "rotated by 45°": (turn @ along @ turn.T, turn @ start, (-4.5, 1.5, -4, 1.2)),
 }
 optimizers = {
     "gradient descent": lambda theta, g, m, v, t: (theta - 0.038 * g, m, v),
@@ -307,7 +311,7 @@ optimizers = {
 }
 fig, axes = show.subplots(
     1, 2, size=(8, 3.2),
-    alt="Adam's path. Along an axis it is at the minimum after 60 steps. Turned by 45 degrees it "
+    alt="Adam's path. Along an axis it is at the minimum after 60 steps. Rotated by 45 degrees it "
     "first steps across the valley, then creeps along it, and is only half way there.",
 )  # fmt: skip
 for ax, (name, (matrix, begin, extent)) in zip(axes, valleys.items()):
@@ -327,22 +331,22 @@ for ax, (name, (matrix, begin, extent)) in zip(axes, valleys.items()):
 fig
 
 # %% [markdown]
-# Gradient descent and momentum know no axes, and take exactly as many steps as before. Adam needs
-# many more: seen along the axes the turned valley is equally steep both ways, so its two scales
-# are the same and help nothing. Optimisers that look at whole matrices of weights instead (Shampoo,
-# Muon) are today's answer to that.
+# Gradient descent and momentum do not depend on the axes, and take exactly as many steps as before.
+# Adam needs many more: along the axes the rotated valley is equally steep in both directions, so
+# its two scales are the same and do not help. Newer optimisers (Shampoo, Muon) look at whole
+# matrices of weights instead.
 #
 # ## Decay
 #
-# Large weights are a sign of a network that has learned things by heart, so one lets all weights
-# shrink a little all the time. There are two ways to write this, and for plain gradient descent
-# they are the same:
+# Large weights are a sign of a network that has memorized its training data, so it is common to let
+# all weights shrink a little at every step. There are two ways to write this, and for plain
+# gradient descent they are the same:
 #
 # $$ \text{in the gradient:}\quad g \leftarrow g + \lambda\,\theta \qquad\qquad
 #    \text{decoupled:}\quad \theta \leftarrow (1 - \eta\,\lambda)\,\theta $$
 #
 # For Adam they are not. The **W** in AdamW is the second one (Loshchilov & Hutter 2019,
-# arXiv:1711.05101): decay first, then a step of Adam that knows nothing of it.
+# arXiv:1711.05101): decay first, then take a step of Adam that knows nothing of the decay.
 #
 # ### Exercise 4 · `adamw`
 #
@@ -358,7 +362,7 @@ def adamw(theta, g, m, v, t, lr, weight_decay, beta1=0.9, beta2=0.999, eps=1e-8)
 
 # %% hints [markdown]
 # 1. Two lines: decay, then `adam`.
-# 2. The decay is scaled by the learning rate, so that both rest when it goes to 0.
+# 2. The decay is scaled by the learning rate, so that both vanish when the learning rate goes to 0.
 # 3. `theta = (1 - lr * weight_decay) * theta`, then
 #    `return adam(theta, g, m, v, t, lr, beta1, beta2, eps)`.
 
@@ -366,8 +370,9 @@ def adamw(theta, g, m, v, t, lr, weight_decay, beta1=0.9, beta2=0.999, eps=1e-8)
 check("08.adamw", adamw)
 
 # %% [markdown]
-# Two kinds of weights, 400 of each, all begin at 1. The loss says nothing about either: their
-# gradients are pure noise. But for one kind the noise is large (±10), for the other small (±0.1).
+# Take two kinds of weights, 400 of each, all starting at 1. The loss does not depend on either:
+# their gradients are pure noise. But for one kind the noise is large (±10), for the other small
+# (±0.1).
 #
 # > **Predict:** with decay *in the gradient*, which of the two kinds decays faster? And with
 # > decoupled decay?
@@ -408,8 +413,8 @@ fig
 
 # %% [markdown]
 # In the gradient, the decay is divided by $\sqrt{\hat v}$ like everything else: weights with large
-# gradients hardly decay, and those with small ones vanish. Decoupled, every weight decays as $\lambda$
-# says.
+# gradients hardly decay, and those with small gradients vanish. Decoupled, every weight decays at
+# the rate that $\lambda$ prescribes.
 #
 # ## On a real loss
 #
@@ -471,10 +476,10 @@ ax.legend(loc="upper left")
 fig
 
 # %% [markdown]
-# For none. Each has a best rate, a tenth of it is much worse, and the best ones lie a hundredfold
-# apart: a learning rate means nothing without its optimiser. At its best AdamW is ahead, and with
-# $\eta = 1$, *one unit a step for every weight*, it is lost. So one keeps AdamW, and lets $\eta$ rise
-# and fall during training: lesson 10.
+# For none. Each has a best rate, a tenth of it is much worse, and the best rates differ by a factor
+# of a hundred: a learning rate means nothing without its optimiser. At its best rate AdamW is
+# ahead, and with $\eta = 1$, *one unit per step for every weight*, it fails. So the usual choice is
+# AdamW, with an $\eta$ that rises and falls during training: lesson 10.
 #
 # ## Yours and the library's
 
@@ -495,13 +500,13 @@ print("AdamW after 20 steps:   ", np.allclose(mine_p, p.array))
 print("momentum after 20 steps:", np.allclose(mine_q, q.array))
 
 # %% [markdown]
-# Read **`minimix/optim/adamw.py`**: your formulas in its docstring, and a call of `adamw_update`,
-# whose meaning is seven lines in **`minimix/kernels/reference/adamw.py`**. Written like that, NumPy goes
-# through memory a dozen times; `minimix/kernels/compiled/adamw.py` does it once. Momentum is in
-# `minimix/optim/sgd.py`.
+# Read **`minimix/optim/adamw.py`**: your formulas are in its docstring, and it calls
+# `adamw_update`, whose meaning is seven lines in **`minimix/kernels/reference/adamw.py`**. Written
+# like that, NumPy passes over memory a dozen times; `minimix/kernels/compiled/adamw.py` does it
+# once. Momentum is in `minimix/optim/sgd.py`.
 #
 # **Go further.** Nesterov's momentum looks ahead: `mx.SGD(…, nesterov=True)`. Does it swing less? ·
 # What does Adam do with $\beta_1 = \beta_2 = 0$? · Batch norm makes the loss independent of the
-# scale of the weights in front of it. What can decay do for such weights? (Think of angles.)
+# scale of the weights before it. What effect can decay have on such weights? (Think of angles.)
 #
 # Next: **09 · ConvMixer**, all of it in twenty lines.

@@ -126,28 +126,28 @@ conv_mixer = Exercise(
         ("h=3, d=1, k=4, p=3, n=7", (rng.normal(size=(3, 12, 12, 3)), 3, 1, 4, 3, 7)),
     ],
     mistakes={
-        "all d blocks are one and the same block, with one set of weights: make a new one each "
-        "time": mixer(blocks=lambda make, d: [make()] * d),
+        "all d blocks are the same block, with one set of weights: make a new one each time": mixer(
+            blocks=lambda make, d: [make()] * d
+        ),
         "there is one block, not d of them": mixer(blocks=lambda make, d: [make()]),
         "one block too few: range(d) has d numbers": mixer(
             blocks=lambda make, d: [make() for _ in range(1, d)]
         ),
-        "after the patches there should be a GELU and a BatchNorm, too": mixer(
+        "a GELU and a BatchNorm are missing after the patches": mixer(
             stem=lambda patches, h: [patches]
         ),
         "the GELU after the patches is missing": mixer(
             stem=lambda patches, h: [patches, nn.BatchNorm(h)]
         ),
-        "kernel size and patch size are in each other's place": mixer(swap=True),
-        "the pool is missing: one row of scores an image, not one a place": mixer(
+        "kernel size and patch size are swapped": mixer(swap=True),
+        "the pool is missing: one row of scores per image, not one per place": mixer(
             head=lambda pool, linear: [linear]
         ),
         "no softmax at the end: the loss takes the scores as they are": mixer(
             head=lambda pool, linear: [pool, linear, Softmax()]
         ),
-        "a GELU or BatchNorm after the linear layer is too much: its scores are the result": mixer(
-            head=lambda pool, linear: [pool, linear, nn.GELU()]
-        ),
+        "there should be no GELU or BatchNorm after the linear layer: its "
+        "scores are the result": mixer(head=lambda pool, linear: [pool, linear, nn.GELU()]),
     },
 )
 
@@ -188,7 +188,7 @@ count_parameters = Exercise(
         "the batch norms are missing: γ and β are trained": counted(per_norm=0),
         "running mean and variance are not trained: a batch norm has 2h parameters, not "
         "4h": counted(per_norm=4),
-        "a batch norm has two numbers a channel, γ and β": counted(per_norm=1),
+        "a batch norm has two numbers per channel, γ and β": counted(per_norm=1),
         "there are two batch norms in a block: 2d + 1 in all": counted(norms=lambda d: d + 1),
         "the stem has a batch norm, too: 2d + 1 in all": counted(norms=lambda d: 2 * d),
         "a depthwise kernel reads one channel: k·k·h weights, not k·k·h·h": counted(

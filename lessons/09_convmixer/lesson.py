@@ -6,7 +6,7 @@
 # **You need** lessons 05, 06 and 07, whose layers it is made of.<br>
 # **It takes** 40 minutes to work through, 10 seconds to run.
 #
-# This is all of it: the figure of *Patches Are All You Need?* (Trockman & Kolter,
+# This is all of it: the architecture of *Patches Are All You Need?* (Trockman & Kolter,
 # [arXiv:2201.09792](https://arxiv.org/abs/2201.09792)).
 
 # %%
@@ -30,16 +30,17 @@ show.network(
 )  # fmt: skip
 
 # %% [markdown]
-# Three questions have to be answered by any network for images, and you have built each answer:
+# Any network for images has to answer three questions, and you have built each answer:
 #
-# - How do pixels become vectors? **Patches** (lesson 05): every p×p patch becomes $h$ numbers.
-# - How do places talk to each other? The **depthwise** convolution (06): every channel by itself
-#   looks around, k×k places wide.
-# - How do channels talk? The **pointwise** convolution (06): every place by itself mixes its $h$
+# - How do pixels become vectors? **Patches** (lesson 05): every p×p patch becomes a vector of $h$
 #   numbers.
+# - How do places exchange information? The **depthwise** convolution (06): each channel separately
+#   mixes k×k places.
+# - How do channels exchange information? The **pointwise** convolution (06): each place separately
+#   mixes its $h$ channels.
 #
-# GELU makes it more than one big linear map, batch norm keeps it trainable (07). The library has
-# each as a layer, that is: an operation together with its parameters.
+# GELU makes it more than one large linear map, and batch norm keeps it trainable (07). The library
+# has each of these as a layer, that is, an operation together with its parameters.
 
 # %%
 data = shapes10.load(n_train=80, n_test=40)
@@ -52,18 +53,18 @@ print("depthwise", y.shape, "→", nn.DepthwiseConv2d(h, kernel_size=k)(y).shape
 print("pointwise", y.shape, "→", nn.PointwiseConv2d(h, h)(y).shape)
 
 # %% [markdown]
-# Two more layers hold others together: `nn.Sequential(a, b, c)` is one after the other, and
+# Two more layers combine others: `nn.Sequential(a, b, c)` applies them one after the other, and
 # `nn.Residual(f)` is $x \mapsto f(x) + x$.
 #
 # ### Exercise 1 · `block`
 #
 # `block(h, k, rng)` returns one block of the figure, an `nn.Sequential` from (N, H, W, h) to the
-# same shape. The red arrow goes around the **first half only**:
+# same shape. The residual connection, the red arrow, goes around the **first half only**:
 #
 # $$ x' = \text{BN}(\text{GELU}(\text{depthwise}(x))) + x \qquad
 #    x'' = \text{BN}(\text{GELU}(\text{pointwise}(x'))) $$
 #
-# Give `rng=rng` to the two convolutions, so that whoever seeds it gets the same weights again.
+# Pass `rng=rng` to the two convolutions, so that the same seed gives the same weights.
 
 # %%
 def block(h, k, rng=None):
@@ -88,9 +89,9 @@ check("09.block", block)
 # %% [markdown]
 # ### Exercise 2 · `conv_mixer`
 #
-# And now the whole: `conv_mixer(h, d, k, p, n, rng)`, from images (N, H, W, 3) to one score for
-# each class, (N, n). Every block has weights of its own. `nn.GlobalAvgPool()` takes the mean over
-# all places, (N, H, W, h) → (N, h), and `nn.Linear(h, n, rng=rng)` is the last layer.
+# And now the whole network: `conv_mixer(h, d, k, p, n, rng)`, from images (N, H, W, 3) to one score
+# per class, (N, n). Every block has its own weights. `nn.GlobalAvgPool()` takes the mean over all
+# places, (N, H, W, h) → (N, h), and `nn.Linear(h, n, rng=rng)` is the last layer.
 
 # %%
 def conv_mixer(h, d, k, p, n, rng=None):
@@ -110,8 +111,8 @@ def conv_mixer(h, d, k, p, n, rng=None):
 # 1. Three layers of the stem, d blocks, two layers of the head, all in one Sequential.
 # 2. `nn.Patchify(3, h, p, rng=rng)` is the first. A list of blocks goes into a call with a star:
 #    `nn.Sequential(a, *blocks, b)`.
-# 3. `*[block(h, k, rng) for _ in range(d)]`: a new block each time round. (`[block(h, k)] * d`
-#    would be the same block d times.)
+# 3. `*[block(h, k, rng) for _ in range(d)]`: a new block each time. (`[block(h, k)] * d` would be
+#    the same block d times.)
 
 # %%
 check("09.conv_mixer", conv_mixer)
@@ -125,23 +126,24 @@ print(net.summary((1, 32, 32, 3)))
 
 # %% [markdown]
 # Look down the column of outputs. Between the stem and the pool **nothing changes shape**. Most
-# networks for images make the picture smaller and the channels more from stage to stage, and every
-# stage is a decision. This one has no stages: it is *isotropic*, and four numbers say it all,
+# networks for images make the picture smaller and add channels from stage to stage, and every stage
+# is a design decision. This one has no stages: it is *isotropic*, and four numbers describe it,
 # $h, d, k, p$. The paper writes "ConvMixer-256/8" for $h = 256$, $d = 8$.
 #
 # ## How many parameters?
 #
-# > **Predict:** ConvMixer-256/8 with $k = 5$, $p = 2$ for 10 classes. Ten thousand? A million? And
-# > where do most of them sit: in patches, depthwise, pointwise, batch norm or the last layer?
+# > **Predict:** ConvMixer-256/8 with $k = 5$, $p = 2$ for 10 classes. Ten thousand parameters? A
+# > million? And where are most of them: in patches, depthwise, pointwise, batch norm or the last
+# > layer?
 #
 # ### Exercise 3 · `count_parameters`
 #
 # Count them by hand, for images with $c$ channels. Every convolution and the last layer have a
-# bias, and a batch norm has two numbers a channel that are trained, $\gamma$ and $\beta$.
+# bias, and a batch norm has two trained numbers per channel, $\gamma$ and $\beta$.
 
 # %%
 def count_parameters(h, d, k, p, n, c=3):
-    """How many numbers training can change in a ConvMixer-h/d: an int."""
+    """The number of trainable parameters of a ConvMixer-h/d: an int."""
     ### BEGIN SOLUTION
     norm = 2 * h
     stem = p * p * c * h + h + norm
@@ -152,7 +154,7 @@ def count_parameters(h, d, k, p, n, c=3):
     ### END SOLUTION
 
 # %% hints [markdown]
-# 1. Go through the figure once more and write one line a layer: its weight's shape, its bias. A
+# 1. Go through the figure again and write one line per layer: the shape of its weight, its bias. A
 #    block is counted d times.
 # 2. Weights: stem (p, p, c, h), depthwise (k, k, h), pointwise (h, h), head (h, n). Biases: h, h, h
 #    and n. There are $2d + 1$ batch norms.
@@ -162,7 +164,7 @@ def count_parameters(h, d, k, p, n, c=3):
 check("09.count_parameters", count_parameters)
 
 # %% [markdown]
-# Sorted by powers of $h$ it fits into one line:
+# Collected by powers of $h$ it fits into one line:
 #
 # $$ h\,\big[\, d\,(k^2 + h + 6) + c\,p^2 + n + 3 \,\big] + n $$
 
@@ -186,19 +188,19 @@ show.bars(
 )
 
 # %% [markdown]
-# Nine of ten numbers mix channels. A kernel of 5×5 costs next to nothing: that is why the paper can
-# afford kernels of 9×9.
+# Nine tenths of the parameters mix channels. A kernel of 5×5 costs next to nothing: that is why the
+# paper can afford kernels of 9×9.
 #
 # ## How much work?
 #
-# A parameter is used once or many thousand times. What an image costs is counted in
-# *multiply-adds*: a multiplication, and the addition of its product.
+# A parameter may be used once or many thousand times. The cost of an image is counted in
+# *multiply-adds*: one multiplication together with the addition of its product.
 #
 # ### Exercise 4 · `count_multiply_adds`
 #
-# For one image of `size` × `size` pixels with 3 channels. Count the convolutions and the last
-# layer; biases, GELU, batch norm and the pool are small change. Every output number of a
-# convolution is a sum of as many products as it reads numbers.
+# For one image of `size` × `size` pixels with 3 channels, count the convolutions and the last
+# layer; biases, GELU, batch norm and the pool are negligible. Every output number of a convolution
+# is a sum of as many products as the numbers that it reads.
 
 # %%
 def count_multiply_adds(h, d, k, p, n, size=32):
@@ -211,8 +213,8 @@ def count_multiply_adds(h, d, k, p, n, size=32):
     ### END SOLUTION
 
 # %% hints [markdown]
-# 1. After the patches there are only $(\text{size}/p)^2$ places, and it stays that way up to the
-#    pool.
+# 1. After the patches there are only $(\text{size}/p)^2$ places, and their number stays the same up
+#    to the pool.
 # 2. Numbers that one output number reads: stem $3p^2$, depthwise $k^2$, pointwise $h$, linear $h$.
 # 3. `places = (size // p) ** 2`; a block costs `places * h * (k * k + h)`; the last layer `h * n`.
 
@@ -221,7 +223,7 @@ check("09.count_multiply_adds", count_multiply_adds)
 
 # %% [markdown]
 # > **Predict:** make the patches twice as wide, $p = 4$ instead of 2. What happens to the number of
-# > parameters? To the work?
+# > parameters? And to the work?
 
 # %%
 patch_sizes = [1, 2, 4, 8]
@@ -233,7 +235,7 @@ fig, ax = show.subplots(
     "multiply-adds fall from 590 to 10 million, to a quarter with each doubling.",
     size=(6.5, 3),
 )
-ax.loglog(patch_sizes, np.array(work) / 1e6, "o-", label="multiply-adds an image")
+ax.loglog(patch_sizes, np.array(work) / 1e6, "o-", label="multiply-adds per image")
 ax.loglog(patch_sizes, np.array(parameters) / 1e6, "s--", label="parameters")
 ax.set(xlabel="patch size p", ylabel="millions", ylim=(0.3, 1000))
 ax.set_xticks(patch_sizes, patch_sizes)
@@ -243,16 +245,16 @@ ax.legend()
 fig
 
 # %% [markdown]
-# The parameters hardly notice; the work falls to a quarter. The patch size is the **dial for
-# speed**, and lesson 11 measures what one pays for turning it.
+# The number of parameters hardly changes; the work falls to a quarter. The patch size is the **dial
+# for speed**, and lesson 11 measures what turning it costs.
 #
-# ## Who sees whom?
+# ## Which places see which?
 #
 # In lesson 06 you recorded what a place reads. The tape knows it, too: send a gradient back from
-# one place alone, and see which pixels it reaches. Here from the middle of image 0, after two
-# blocks, through a batch of two images.
+# one place alone, and see which pixels it reaches. Here it starts in the middle of image 0 after
+# two blocks, in a batch of two images.
 #
-# > **Predict:** in evaluation mode, how many pixels wide is what it sees of image 0 ($p = 2$,
+# > **Predict:** in evaluation mode, how many pixels of image 0 does that place see across ($p = 2$,
 # > $k = 5$)? What does it see of image 1? And what changes in *training* mode?
 
 # %%
@@ -281,16 +283,16 @@ for ax, pixels, name in zip(axes, (*evaluation, *training), names):
 fig
 
 # %% [markdown]
-# In training it sees **everything**. Mean and variance of the batch are made of every pixel of
-# every image, so each place depends on all of them a little, also on those of its neighbours in
-# the batch. Remember it when a network behaves differently in evaluation than in training: lesson
-# 12 will ask.
+# In training mode it sees **everything**. The mean and variance of the batch are computed from
+# every pixel of every image, so each place depends a little on all of them, including those of the
+# other images in the batch. Remember this when a network behaves differently in evaluation than in
+# training: lesson 12 will come back to it.
 #
 # ## Any size
 #
 # Nothing in the figure says how large an image is.
 #
-# > **Predict:** which of these images does the network take: 48×48, 64×96, 33×33?
+# > **Predict:** which of these image sizes does the network accept: 48×48, 64×96, 33×33?
 
 # %%
 for height, width in ((48, 48), (64, 96), (33, 33)):
@@ -304,7 +306,7 @@ for height, width in ((48, 48), (64, 96), (33, 33)):
 # %% [markdown]
 # ## A name for every number
 #
-# A trained network is its *state dict*: names and arrays.
+# A trained network is stored as its *state dict*: names and arrays.
 
 # %%
 library = mx.ConvMixer(64, 4, kernel_size=5, patch_size=4, n_classes=10, rng=0)
@@ -316,10 +318,10 @@ for your_name, (name, array) in names[:12] + names[-2:]:
     print(f"{your_name:24}{name:30}{array.shape}")
 
 # %% [markdown]
-# The library's names are those of *timm*, PyTorch's collection of models, and yours are those of
-# the paper's authors, who wrote one long Sequential as well. (But for the head: their pool is two
-# layers.) So a network trained elsewhere can be read. Only the **layout** differs: PyTorch puts
-# channels first.
+# The library uses the names of *timm*, PyTorch's collection of models, and yours are those of the
+# paper's authors, who also wrote one long Sequential. (Except for the head: their pool is two
+# layers.) So the library can read a network that was trained elsewhere. Only the **layout**
+# differs: PyTorch puts channels first.
 #
 # | | PyTorch | here |
 # |---|---|---|
@@ -330,10 +332,11 @@ for your_name, (name, array) in names[:12] + names[-2:]:
 #
 # ### Exercise 5 · `channels_last`
 #
-# `channels_last(state)` takes a PyTorch state dict under timm's names and returns a new one in our
-# layout, names and order unchanged. Vectors stay as they are; leave out what ends in
-# `num_batches_tracked`, a count that only PyTorch keeps. A weight of four axes is the stem's
-# (`"stem.0.weight"`), or depthwise (it has `".fn."` in its name), or pointwise.
+# `channels_last(state)` takes a PyTorch state dict with timm's names and returns a new one in our
+# layout, with names and order unchanged. Vectors stay as they are; leave out names that end in
+# `num_batches_tracked`, a count that only PyTorch keeps. A weight with four axes belongs to the
+# stem (`"stem.0.weight"`), or to a depthwise convolution (`".fn."` is in its name), or to a
+# pointwise one.
 
 # %%
 def channels_last(state):
@@ -341,7 +344,7 @@ def channels_last(state):
     ### BEGIN SOLUTION
     result = {}
     for name, w in state.items():
-        w = w.T  # all axes the other way round: (out, in, i, j) -> (j, i, in, out)
+        w = w.T  # all axes reversed: (out, in, i, j) -> (j, i, in, out)
         if w.ndim == 4:
             w = w.swapaxes(0, 1)  # (i, j, in, out)
             if name != "stem.0.weight":
@@ -365,8 +368,8 @@ check("09.channels_last", channels_last)
 # %% [markdown]
 # ## Yours and the library's
 #
-# A network from the PyTorch world (here one of our own in its clothes), read by your function; and
-# your network with the library's numbers. `from_torch` knows the authors' names, too.
+# A network in PyTorch's layout (here one of ours, converted), read by your function; and your
+# network with the library's weights. `from_torch` knows the authors' names, too.
 
 # %%
 foreign = mx.models.to_torch(library.state_dict())
@@ -387,10 +390,10 @@ print("multiply-adds:", total, "=", f"{count_multiply_adds(64, 4, 5, 4, 10):,}")
 # %% [markdown]
 # ## Can it learn?
 #
-# The shortest test that there is: eighty images, again and again. A network that cannot learn
-# eighty images by heart has a bug.
+# The shortest test there is: eighty images, again and again. A network that cannot memorize eighty
+# images has a bug.
 #
-# > **Predict:** before the first step the network knows nothing about its ten classes. What is its
+# > **Predict:** before the first step the network knows nothing about the ten classes. What is its
 # > loss, the mean of $-\ln(\text{probability of the right class})$?
 
 # %%
@@ -413,11 +416,11 @@ fig
 
 # %% [markdown]
 # It can. Read **`minimix/models/convmixer.py`**, which is your two functions as one class, and
-# **`minimix/models/interop.py`**, your `channels_last` both ways.
+# **`minimix/models/interop.py`**, your `channels_last` in both directions.
 #
-# **Go further.** Which $h$ makes a ConvMixer with $p = 4$ cost as much work as ConvMixer-64/4 with
+# **Go further.** For which $h$ does a ConvMixer with $p = 4$ cost as much as ConvMixer-64/4 with
 # $p = 2$? · The paper's ConvMixer-768/32 has $k = 7$, $p = 7$ and 1000 classes: how many
-# parameters? (It says 21.1 million.) · Replace the depthwise convolution by a second pointwise
-# one. What can the network still tell apart?
+# parameters? (It says 21.1 million.) · Replace the depthwise convolution by a second pointwise one.
+# What can the network still tell apart?
 #
-# Next: **10 · Train it**. It can learn by heart; now it should learn.
+# Next: **10 · Train it**. The network can memorize; now it should learn.

@@ -50,7 +50,7 @@ flip = Exercise(
         "red and blue have changed places: this reads the channels backwards": flipped(
             lambda images: images[..., ::-1]
         ),
-        "turned by half: rows and columns are both backwards; only columns should be": flipped(
+        "rotated by 180°: rows and columns are both reversed; only columns should be": flipped(
             lambda images: images[:, ::-1, ::-1]
         ),
         "the order of the images is backwards, not that of their columns": flipped(
@@ -153,7 +153,7 @@ learning_rate = Exercise(
         for step in (0, total // 5, 2 * total // 5, 3 * total // 5, 4 * total // 5, total - 5)
     ],
     mistakes={
-        "the points lie at equal distances; they lie at 2/5 and 4/5 of total": lines(
+        "the points are evenly spaced; they should be at 2/5 and 4/5 of total": lines(
             (0, 1 / 3, 2 / 3, 1)
         ),
         "the peak is at 1/5 here; it should be at 2/5": lines((0, 1 / 5, 4 / 5, 1)),
@@ -245,7 +245,7 @@ train_step = Exercise(
         "no softmax before the loss: F.cross_entropy takes the logits as they are": step_with(
             loss=lambda logits, labels: F.cross_entropy(F.softmax(logits), labels)
         ),
-        "the old gradients were still there: optimizer.zero_grad() before backward": step_with(
+        "the old gradients are still there: call optimizer.zero_grad() before backward": step_with(
             before=lambda model, optimizer: None
         ),
         "nothing was learned: first backward, then optimizer.step(), and zero_grad before "

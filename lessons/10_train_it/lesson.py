@@ -1,13 +1,14 @@
 # %% [markdown]
 # # 10 · Train it
 #
-# **You build** what stands between a network and a *trained* network: augmentation, a schedule, the
-# training step, and a look at the mistakes.<br>
+# **You build** everything between a network and a *trained* network: augmentation, a schedule, the
+# training step, and an analysis of the mistakes.<br>
 # **You need** lessons 08 and 09.<br>
 # **It takes** an hour to work through, 90 seconds to run.
 #
-# This is a training as it should be, the one that the authors of ConvMixer logged: ConvMixer-256/8
-# on CIFAR-10, 25 epochs. At the end of this lesson you can read every bend of both curves.
+# This is what a good training run looks like, as logged by the authors of ConvMixer:
+# ConvMixer-256/8 on CIFAR-10, 25 epochs. At the end of this lesson you can explain every bend in
+# both curves.
 
 # %%
 import time
@@ -35,7 +36,7 @@ fig, (above, below) = show.subplots(
     "10, down until epoch 20, near 0 from there on.",
 )  # fmt: skip
 above.plot(range(1, 26), log, "o-", markersize=4)
-above.set(ylabel="correct, %", title="the authors' own training of ConvMixer-256/8 on CIFAR-10")
+above.set(ylabel="correct, %", title="ConvMixer-256/8 on CIFAR-10, trained by its authors")
 below.plot([0, 10, 20, 25], [0, 0.05, 0.0025, 0], color=show.RED)
 below.set(xlabel="epoch", ylabel="learning rate", ylim=(0, None))
 fig
@@ -43,8 +44,9 @@ fig
 # %% [markdown]
 # ## The pictures
 #
-# If there is a CIFAR-10 on this computer, here it is; else *shapes10*, a set that is drawn on the
-# spot. Everything below works with either. (`minimix data` fetches CIFAR-10.)
+# If CIFAR-10 is on this computer, it is used here; otherwise *shapes10*, a synthetic set that is
+# drawn on the spot. Everything below works with either. (`minimix train --data cifar10` downloads
+# CIFAR-10.)
 
 # %%
 place = cifar10.find()
@@ -61,20 +63,21 @@ fig
 # %% [markdown]
 # ## Augmentation
 #
-# A boat in the mirror is a boat. A boat two pixels further left is a boat. To the network, these
-# are other numbers: **new pictures for nothing**. All that counts is that the label stays true.
+# A mirrored boat is a boat. A boat two pixels further left is a boat. To the network, these are
+# different numbers: **new training pictures for free**. All that matters is that the label stays
+# true.
 #
-# > **Predict:** which of these may one mirror: boats, cats, the digits 0 to 9, chest X-rays, road
+# > **Predict:** which of these may you mirror: boats, cats, the digits 0 to 9, chest X-rays, road
 # > signs?
 #
 # ### Exercise 1 · `flip`
 #
-# `images` (N, H, W, C) and `which` (N,), True or False for each. Return a new array in which the
-# images that `which` names are mirrored, left to right.
+# `images` (N, H, W, C) and `which` (N,), True or False for each image. Return a new array in which
+# the images selected by `which` are mirrored, left to right.
 
 # %%
 def flip(images, which):
-    """Mirror the images of which, left to right.   (N, H, W, C), (N,) bool -> (N, H, W, C)"""
+    """Mirror the images selected by which, left to right.   (N, H, W, C), (N,) bool -> (N, H, W, C)"""
     ### BEGIN SOLUTION
     result = images.copy()
     result[which] = images[which, :, ::-1]
@@ -82,9 +85,10 @@ def flip(images, which):
     ### END SOLUTION
 
 # %% hints [markdown]
-# 1. Left and right is the axis W, the third one. `a[::-1]` reads an axis backwards.
-# 2. An array of True and False picks rows: `images[which]` are the images to mirror.
-# 3. Copy all, then overwrite those: `result[which] = images[which, :, ::-1]`.
+# 1. Left to right is the axis W, the third one. `a[::-1]` reverses an axis.
+# 2. An array of True and False selects along the first axis: `images[which]` are the images to
+#    mirror.
+# 3. Copy all images, then overwrite the selected ones: `result[which] = images[which, :, ::-1]`.
 
 # %%
 check("10.flip", flip)
@@ -92,10 +96,9 @@ check("10.flip", flip)
 # %% [markdown]
 # ### Exercise 2 · `crop`
 #
-# Move each image a little: surround it by `padding` pixels on every side that continue it as a
-# mirror does (`np.pad` calls this "reflect"), and cut out a window of the old size, whose upper
-# left corner is at row `top[i]`, column `left[i]` of the padded image *i*. With
-# `top = left = padding` nothing moves.
+# Move each image a little: pad it by `padding` pixels on every side, mirrored at the edge (`np.pad`
+# calls this "reflect"), and cut out a window of the original size, whose upper left corner is at
+# row `top[i]`, column `left[i]` of the padded image *i*. With `top = left = padding` nothing moves.
 
 # %%
 def crop(images, top, left, padding=4):
@@ -109,18 +112,18 @@ def crop(images, top, left, padding=4):
     ### END SOLUTION
 
 # %% hints [markdown]
-# 1. Two steps: pad the whole batch at once; then cut image by image, in a loop over `i`.
+# 1. Two steps: pad the whole batch at once; then cut out one image at a time, in a loop over `i`.
 # 2. `np.pad(images, ((0, 0), (padding, padding), (padding, padding), (0, 0)), mode="reflect")`:
 #    nothing before or after along N and C.
 # 3. A window is `padded[i, top[i] : top[i] + h, left[i] : left[i] + w]`; `np.stack` makes an array
-#    of a list of them.
+#    from a list of windows.
 
 # %%
 check("10.crop", crop)
 
 # %%
 def augment(images, rng):
-    """Each image moved by up to 4 pixels, and half of them mirrored."""
+    """Each image moved by up to 4 pixels, and about half of them mirrored."""
     n = len(images)
     return flip(crop(images, rng.integers(0, 9, n), rng.integers(0, 9, n)), rng.random(n) < 0.5)
 
@@ -136,24 +139,25 @@ fig
 # %% [markdown]
 # ## A schedule
 #
-# Large steps get far and cannot settle; small steps settle and get nowhere. So: begin small, while
-# the statistics of batch norm and AdamW are still guesses; then large; then smaller and smaller.
+# Large steps move fast but cannot settle; small steps settle but move slowly. So: start small,
+# while the statistics of batch norm and AdamW are still guesses; then take large steps; then
+# smaller and smaller ones.
 #
 # ### Exercise 3 · `learning_rate`
 #
-# The authors' schedule, straight lines between four points: 0 at the start, `peak` at 2/5 of
-# `total` steps, `peak / 20` at 4/5, and 0 at the end.
+# The authors' schedule consists of straight lines between four points: 0 at the start, `peak` after
+# 2/5 of the `total` steps, `peak / 20` after 4/5, and 0 at the end.
 
 # %%
 def learning_rate(step, total, peak):
-    """The learning rate at this step of total: a float."""
+    """The learning rate at step `step` of `total`: a float."""
     ### BEGIN SOLUTION
     steps = [0, total * 2 / 5, total * 4 / 5, total]
     return float(np.interp(step, steps, [0, peak, peak / 20, 0]))
     ### END SOLUTION
 
 # %% hints [markdown]
-# 1. `np.interp(x, xs, ys)` draws straight lines between the points and reads off the height at x.
+# 1. `np.interp(x, xs, ys)` draws straight lines between the points and returns the height at x.
 # 2. xs are the four steps: 0, two fifths of `total`, four fifths of it, `total`.
 # 3. ys are `[0, peak, peak / 20, 0]`.
 
@@ -165,10 +169,10 @@ check("10.learning_rate", learning_rate)
 #
 # ### Exercise 4 · `train_step`
 #
-# All the lessons so far in a few lines. Put the model into training mode; forward;
-# `F.cross_entropy` of the logits and the labels; forget the old gradients; backward; let the
-# optimizer step. Return the loss as a number (`loss.item()`) and the logits as an array
-# (`logits.array`).
+# All the lessons so far in a few lines. Put the model into training mode; compute the logits
+# (forward); compute `F.cross_entropy` of the logits and the labels; clear the old gradients; call
+# backward; let the optimizer take a step. Return the loss as a number (`loss.item()`) and the
+# logits as an array (`logits.array`).
 
 # %%
 def train_step(model, optimizer, x, labels):
@@ -184,10 +188,10 @@ def train_step(model, optimizer, x, labels):
     ### END SOLUTION
 
 # %% hints [markdown]
-# 1. Six things to do, a line each, in the order of the text, and a `return`.
+# 1. Six things to do, one line each, in the order of the text, and a `return`.
 # 2. `model.train()`, `model(x)`, `F.cross_entropy(logits, labels)`, `optimizer.zero_grad()`,
 #    `loss.backward()`, `optimizer.step()`.
-# 3. `zero_grad` has to come before `backward` (gradients add up), and `step` after it.
+# 3. `zero_grad` must come before `backward` (gradients add up), and `step` after it.
 
 # %%
 check("10.train_step", train_step)
@@ -195,7 +199,7 @@ check("10.train_step", train_step)
 # %% [markdown]
 # ## The training loop
 #
-# The rest is ten lines. Every epoch is a new order of the same images.
+# The rest is ten lines. Every epoch visits the same images in a new order.
 
 # %%
 COMPILED = mx.kernels.backend_name() == "numba"
@@ -203,12 +207,12 @@ WIDTH, STEPS, BATCH = (48, 500, 64) if COMPILED else (16, 60, 32)  # NumPy alone
 
 
 def accuracy(model, images, labels):
-    """The part of the images that the model names rightly, in evaluation mode."""
+    """The fraction of images that the model classifies correctly, in evaluation mode."""
     return evaluate(model, images, labels, data.n_classes).accuracy
 
 
 def fit(images, labels, steps, augmented, seed=0):
-    """Train a ConvMixer; (the model, what was written down on the way)."""
+    """Train a ConvMixer: (the model, a table of its progress)."""
     rng = np.random.default_rng(seed)
     model = mx.ConvMixer(WIDTH, 4, kernel_size=5, patch_size=2 if COMPILED else 4, rng=seed,
                          n_classes=data.n_classes)  # fmt: skip
@@ -228,66 +232,66 @@ def fit(images, labels, steps, augmented, seed=0):
     return model, np.array(history)
 
 # %% [markdown]
-# ## By heart
+# ## Memorizing
 #
-# To begin with, few pictures: a thousand. In 500 steps the network sees each of them 32 times.
+# We start with few pictures: a thousand. In 500 steps the network sees each of them 32 times.
 #
-# > **Predict:** how many of the thousand does it name rightly at the end? And how many of a
+# > **Predict:** what fraction of the thousand does it classify correctly at the end? And of a
 # > thousand that it has never seen?
 
 # %%
 few, few_labels = data.train_images[:1000], data.train_labels[:1000]
 
 start = time.perf_counter()
-_, by_heart = fit(few, few_labels, STEPS, augmented=False)
-print(f"learned {by_heart[-1, 1]:.0%}, test {by_heart[-1, 2]:.0%}")
+_, memorized = fit(few, few_labels, STEPS, augmented=False)
+print(f"training images {memorized[-1, 1]:.0%}, test images {memorized[-1, 2]:.0%}")
 if not COMPILED:
-    print("(a much smaller training, for the NumPy back end: the words below are about the other)")
+    print("(a much shorter run, for the NumPy back end; the text below describes the full one)")
 
 # %% [markdown]
-# It has learned the pictures, not what they show: *overfitting*. The two numbers are the first
-# thing to look at in any training. Far apart, the network knows the examples and not the subject;
-# both low, it is too small, or was not trained long enough.
+# It has learned the pictures, not what they show: *overfitting*. These two numbers are the first
+# thing to look at in any training run. If they are far apart, the network knows the examples and
+# not the subject; if both are low, it is too small, or was not trained long enough.
 #
 # > **Predict:** the same thousand pictures and the same number of steps, but with augmentation: no
-# > picture comes twice. How many of the test images will it name rightly now?
+# > picture comes twice. What fraction of the test images is classified correctly now?
 
 # %%
 _, moved = fit(few, few_labels, STEPS, augmented=True)
-print(f"learned {moved[-1, 1]:.0%}, test {moved[-1, 2]:.0%}")
+print(f"training images {moved[-1, 1]:.0%}, test images {moved[-1, 2]:.0%}")
 
 
 def curves(ax, history, title):
-    """Accuracy on learned and on unseen images."""
-    ax.plot(history[:, 0], 100 * history[:, 1], "o--", markersize=4, label="images learned from")
+    """Accuracy on training and on test images."""
+    ax.plot(history[:, 0], 100 * history[:, 1], "o--", markersize=4, label="training images")
     ax.plot(history[:, 0], 100 * history[:, 2], "s-", markersize=4, label="test images")
     ax.set(title=title, xlabel="step", ylim=(0, 103))
 
 
 fig, (left, right) = show.subplots(
     1, 2, size=(8, 3), sharey=True,
-    alt="Two panels, accuracy against step. Left, as they are: learned images reach 100 %, test "
-    "images stay far below. Right, augmented: test images end higher, and nearer to the others.",
+    alt="Two panels, accuracy against step. Left, as they are: training images reach 100 %, "
+    "test images stay far below. Right, augmented: test images end higher, and nearer to those.",
 )  # fmt: skip
-curves(left, by_heart, "a thousand images")
+curves(left, memorized, "a thousand images")
 curves(right, moved, "a thousand images, augmented")
 left.set_ylabel("correct, %")
 left.legend(loc="lower right")
 fig
 
 # %% [markdown]
-# On the right it learns more slowly, and gets further. On the left, look at where the test curve
-# stops: where every training image is right. Then the loss is near 0, with it the gradients, and
-# nothing is left to learn from.
+# On the right it learns more slowly, and gets further. On the left, note where the test curve stops
+# rising: where every training image is right. From then on the loss is near 0, so are the
+# gradients, and nothing is left to learn from.
 #
 # ## More pictures
 #
-# > **Predict:** what is better than pretending that there are more pictures?
+# > **Predict:** what works better than pretending to have more pictures?
 
 # %%
 model, more = fit(data.train_images, data.train_labels, 2 * STEPS, augmented=True)
-print(f"learned {more[-1, 1]:.0%}, test {more[-1, 2]:.0%}")
-print(f"all three trainings: {time.perf_counter() - start:.0f} seconds")
+print(f"training images {more[-1, 1]:.0%}, test images {more[-1, 2]:.0%}")
+print(f"all three runs: {time.perf_counter() - start:.0f} seconds")
 
 # %%
 fig, ax = show.subplots(
@@ -301,30 +305,30 @@ ax.legend(loc="lower right")
 fig
 
 # %% [markdown]
-# The two curves stay together: it learns what the pictures show. (When this was written, the three
-# trainings ended at 56, 65 and 97 % of the test images with shapes10, and at 43, 52 and 65 % with
-# CIFAR-10, which is a much richer subject for two minutes.)
+# The two curves stay together: the network learns what the pictures show. (When this was written,
+# the three runs ended at 56, 65 and 97 % of the test images with shapes10, and at 43, 52 and 65 %
+# with CIFAR-10, which is a much harder subject for two minutes.)
 #
-# Compare the curve with the picture at the top of the lesson. Until two fifths of the way the
-# learning rate rises, and the curve climbs, but not smoothly. Then the rate falls, and what large
-# steps could not settle falls into place. In the last fifth hardly anything moves. Whoever stops
-# in the middle, because "it does not get any better", has seen only the noise of large steps.
+# Compare the curve with the picture at the top of the lesson. Up to two fifths of the way the
+# learning rate rises, and the curve climbs, but not smoothly. Then the rate falls, and the noise of
+# the large steps dies away. In the last fifth hardly anything changes. If you stop in the middle,
+# because "it no longer improves", you have seen only the noise of large steps.
 #
-# And an honest habit: the result is the *last* point. The best of all points is chosen with the
+# And a habit of honesty: the result is the *last* point. The best of all points was chosen with the
 # help of the test images, and so is a little too good.
 #
 # ## Reading the mistakes
 #
-# One number hides what is confused with what.
+# A single number hides which classes are confused.
 #
 # ### Exercise 5 · `confusion`
 #
-# `confusion(labels, guesses, n)` counts: an (n, n) array of whole numbers whose entry [i, j] says
-# how many images of class i were taken for class j.
+# `confusion(labels, guesses, n)` returns an (n, n) array of integers whose entry [i, j] is the
+# number of images of class i that were classified as class j.
 
 # %%
 def confusion(labels, guesses, n):
-    """How many of class i (row) were taken for class j (column).   (N,), (N,) -> (n, n) int"""
+    """How many images of class i (row) were classified as class j (column).   (N,), (N,) -> (n, n) int"""
     ### BEGIN SOLUTION
     counts = np.zeros((n, n), int)
     for label, guess in zip(labels, guesses):
@@ -334,7 +338,7 @@ def confusion(labels, guesses, n):
 
 # %% hints [markdown]
 # 1. Start with zeros, go through the images, add 1 in the right place.
-# 2. `zip(labels, guesses)` gives pairs; rows are what is true, columns what was guessed.
+# 2. `zip(labels, guesses)` gives pairs; rows are the true classes, columns the predicted ones.
 # 3. `counts[label, guess] += 1` in a loop. (All at once, `counts[labels, guesses] += 1` looks
 #    right and is not: a pair that comes twice is counted once.
 #    `np.add.at(counts, (labels, guesses), 1)` counts.)
@@ -359,7 +363,7 @@ for (i, j), count in np.ndenumerate(counts):
         ax.text(j, i, count, ha="center", va="center", fontsize=8)
 ax.set_xticks(range(len(names)), names, rotation=60, ha="right")
 ax.set_yticks(range(len(names)), names)
-ax.set(xlabel="taken for", ylabel="what it is")
+ax.set(xlabel="predicted class", ylabel="true class")
 ax.spines[:].set_visible(False)
 ax.tick_params(length=0)
 fig
@@ -368,19 +372,19 @@ fig
 wrong = counts * (1 - np.eye(len(names), dtype=int))
 i, j = np.unravel_index(wrong.argmax(), wrong.shape)
 print(f"{counts.trace() / counts.sum():.1%} right")
-print(f"most common: {wrong[i, j]} of {counts[i].sum()} times {names[i]} taken for {names[j]}")
+print(f"most common mistake: {names[i]} predicted as {names[j]}, {wrong[i, j]} of {counts[i].sum()}")
 
 # %% [markdown]
-# Now look at the pictures themselves. Not at any mistakes: at those of which the network was **most
-# certain**. In a set like CIFAR-10 there are pictures among them that nobody could name, and labels
-# that are wrong. In any set they show what the network really looks at.
+# Now look at the pictures themselves: not at random mistakes, but at those of which the network was
+# **most confident**. In a set like CIFAR-10 there are pictures among them that nobody could
+# recognize, and labels that are wrong. In any set they show what the network really looks at.
 
 # %%
 mistakes = np.flatnonzero(guesses != test_labels)
 worst = mistakes[np.argsort(-probability[mistakes, guesses[mistakes]])[:12]]
 
-fig, axes = show.subplots(2, 6, size=(8, 3.4), alt="Twelve test images with what they are, what "
-                          "the network took them for, and how certain it was.")  # fmt: skip
+fig, axes = show.subplots(2, 6, size=(8, 3.4), alt="Twelve test images with their class, the "
+                          "predicted class, and how confident the network was.")  # fmt: skip
 for ax in axes.flat:
     ax.axis("off")
 for ax, i in zip(axes.flat, worst):
@@ -407,16 +411,16 @@ theirs = evaluate(model, test_images, test_labels, data.n_classes).confusion
 print("confusion:    ", np.array_equal(counts, theirs))
 
 # %% [markdown]
-# The library's loop is **`minimix/train/loop.py`**: yours, plus what a long training needs: it can
-# be stopped and goes on where it was, it says which layer broke first if numbers run away, it
-# averages weights. `flip` and `crop` are in **`minimix/data/augment/reference/geometry.py`** (and
-# compiled, pixel by pixel, in `compiled/` beside it), schedules in
-# **`minimix/optim/schedules.py`**. And on the command line it is one word:
+# The library's loop is **`minimix/train/loop.py`**: yours, plus what a long run needs: it can be
+# stopped and resumed, it says which layer broke first if numbers diverge, it averages weights.
+# `flip` and `crop` are in **`minimix/data/augment/reference/geometry.py`** (and compiled, pixel by
+# pixel, in `compiled/` beside it), schedules in **`minimix/optim/schedules.py`**. And on the
+# command line it is a single command:
 #
 #     minimix train
 #
-# **Go further.** Train without a schedule, at 0.01 and at 0.001: which end of the curve gets
+# **Go further.** Train without a schedule, at 0.01 and at 0.001: which part of the curve gets
 # worse? · Give every image a random *label* and train: does it still reach 100 %? What has it
-# learned? · Which augmentation would destroy *shapes10*, and which would destroy CIFAR-10?
+# learned? · Which augmentation would ruin *shapes10*, and which would ruin CIFAR-10?
 #
-# Next: **11 · Are patches all you need?** It learns. Which of its parts matter?
+# Next: **11 · Are patches all you need?** The network learns. Which of its parts matter?

@@ -115,12 +115,12 @@ interval = Exercise(
         "the spread should divide by n − 1: np.std(…, ddof=1)": interval_with(ddof=0),
         "this is for very many runs: t is T[n], not 1.96": interval_with(t=lambda n: 1.96),
         "t is missing: T[n] times s / √n": interval_with(t=lambda n: 1.0),
-        "√n is missing: the mean of n runs wobbles less than one run": interval_with(
+        "√n is missing: the mean of n runs varies less than one run": interval_with(
             root=lambda n: 1.0
         ),
         "this divides by n; it should be √n": interval_with(root=lambda n: n),
         "this is the variance; the spread is its root, np.std": interval_with(spread=np.var),
-        "this is the whole width; half of it lies on either side": interval_with(times=2.0),
+        "this is the whole width; half of it is on either side": interval_with(times=2.0),
         "this is the median; the interval is that of the mean": interval_with(centre=np.median),
     },
 )
@@ -175,16 +175,17 @@ verdict = Exercise(
         "first": overlap,
         "the runs are not paired: take the differences seed by seed, and the interval of "
         "those": unpaired,
-        "better and worse are the wrong way round: variant − baseline": lambda v, b: paired(
+        "better and worse are swapped: variant − baseline": lambda v, b: paired(
             v, b, sign=-1
         ),
-        "zero is outside where it is inside, and the other way round": lambda variant, baseline: (
+        "the condition is reversed: \"cannot tell\" is the answer "
+        "when zero is inside": lambda variant, baseline: (
             "cannot tell" if paired(variant, baseline) != "cannot tell" else "better"
         ),
-        "with few runs 1.96 is too sure of itself: use your interval, which has T[n]": (
+        "with few runs 1.96 is too confident: use your interval, which has T[n]": (
             lambda v, b: paired(v, b, interval_with(t=lambda n: 1.96))
         ),
-        "this looks whether all seeds agree, not how far: use the interval": lambda v, b: (
+        "this checks whether all seeds agree, not by how much: use the interval": lambda v, b: (
             "better" if min(np.subtract(v, b)) > 0 else
             "worse" if max(np.subtract(v, b)) < 0 else "cannot tell"
         ),
@@ -229,11 +230,12 @@ affordable = Exercise(
     mistakes={
         "one too wide: this is the first that costs more than the budget": largest(more=1),
         "one too narrow: the next wider one is affordable, too": largest(more=-1),
-        "the nearest to the budget may cost more than it: at most is meant": nearest,
+        "the width nearest to the budget may cost more than the budget, "
+        "which is a maximum": nearest,
         "exactly the budget is affordable, too: <=, not <": largest(
             budget_of=lambda budget: budget - 1
         ),
-        "the cost is always that of p = 4: hand p to multiply_adds": largest(
+        "the cost is always that of p = 4: pass p to multiply_adds": largest(
             cost=lambda h, p: multiply_adds(h, 4)
         ),
     },

@@ -1,15 +1,16 @@
 # %% [markdown]
 # # 11 · Are patches all you need?
 #
-# **You build** an experiment that can answer such a question: a network whose parts come out one by
-# one, error bars, and a verdict that says "cannot tell" when it cannot.<br>
-# **You need** lessons 09 and 10. No statistics: what is needed is explained.<br>
+# **You build** an experiment that can answer such a question: a network whose parts can be removed
+# one by one, error bars, and a verdict that says "cannot tell" when it cannot.<br>
+# **You need** lessons 09 and 10. No statistics: everything needed is explained.<br>
 # **It takes** an hour to work through, 3 minutes to run.
 #
-# Transformers for images cut them into patches, and then do a hundred other things. Is it the other
-# things that make them good, or is it the patches? The authors of ConvMixer kept the patches, threw
-# the rest out, and asked in the title of their paper. Here is the question in small: a network that
-# sees the patches and nothing else, beside one in which they may also talk to their neighbours.
+# Vision transformers cut images into patches, and then do a hundred other things. Do the other
+# things make them good, or do the patches? The authors of ConvMixer kept the patches, threw out the
+# rest, and asked this in the title of their paper. Here is the question on a small scale: a network
+# that sees patches and nothing else, beside one in which patches also exchange information with
+# their neighbours.
 
 # %%
 import numpy as np
@@ -27,7 +28,7 @@ KEPT = (0, 1, 3, 7, 9)  # half of the shapes, so that small networks learn them 
 
 
 def kept(images, labels):
-    """The images of these shapes, normalised, and their labels counted anew."""
+    """The images of these shapes, normalised, and their labels renumbered."""
     which = np.isin(labels, KEPT)
     return normalize(images[which]), np.searchsorted(KEPT, labels[which])
 
@@ -43,27 +44,27 @@ shuffled = patches[order].reshape(8, 8, 4, 4, 3).swapaxes(1, 2).reshape(32, 32, 
 
 fig, axes = show.subplots(
     1, 2, size=(5, 2.6), alt="Left a star. Right the same image cut into 64 patches of 4×4 pixels, "
-    "in random order: nobody would see a star in it.",
+    "in random order: nobody would recognize a star in it.",
 )  # fmt: skip
 show.image(axes[0], star, "patches in their places")
 show.image(axes[1], shuffled, "a bag of patches")
 fig
 
 # %% [markdown]
-# ## A network whose parts come out
+# ## A network with removable parts
 #
 # ### Exercise 1 · `block`
 #
-# Your block of lesson 09, with three more arguments:
+# This is your block from lesson 09, with three more arguments:
 #
 # - `residual` is `"places"` (as in the paper, around the depthwise half), `"none"`, or `"both"`:
-#   one around each half;
+#   one connection around each half;
 # - `norm` and `activation` make the layers: `norm(h)` instead of `nn.BatchNorm(h)`, `activation()`
 #   instead of `nn.GELU()`.
 
 # %%
 def block(h, k, rng=None, residual="places", norm=nn.BatchNorm, activation=nn.GELU):
-    """A block of which parts can be exchanged.   (N, H, W, h) -> the same"""
+    """A block with exchangeable parts.   (N, H, W, h) -> the same"""
     ### BEGIN SOLUTION
     places = [nn.DepthwiseConv2d(h, k, rng=rng), activation(), norm(h)]
     channels = [nn.PointwiseConv2d(h, h, rng=rng), activation(), norm(h)]
@@ -99,13 +100,13 @@ def mixer(h, k, p, rng, d=3, **parts):
 
 
 def accuracy_of(seed, h=H, k=5, p=4, lr=0.03, **parts):
-    """Train such a network, and the part of the test images that it names rightly in the end."""
+    """Train such a network: the fraction of test images that it then classifies correctly."""
     rng = np.random.default_rng(seed)
     model = mixer(h, k, p, rng, **parts)
     optimizer, rate = mx.AdamW(model.parameters()), schedules.one_cycle(lr, STEPS)
     batches = np.concatenate([rng.permutation(len(images)) for _ in range(4)]).reshape(-1, 32)
     for step, batch in enumerate(batches[:STEPS]):
-        x = images[batch][:, :, :: rng.choice([-1, 1])]  # half of the batches in the mirror
+        x = images[batch][:, :, :: rng.choice([-1, 1])]  # half of the batches mirrored
         loss = F.cross_entropy(model(mx.Tensor(x)), labels[batch])
         optimizer.zero_grad()
         loss.backward()
@@ -118,43 +119,45 @@ def accuracy_of(seed, h=H, k=5, p=4, lr=0.03, **parts):
 
 # %% [markdown]
 # With kernels of 1×1 the depthwise convolution looks at its own place and nowhere else: patches
-# never meet until the pool takes their mean. That is the bag of patches from the picture.
+# never meet until the pool takes their mean. That is the bag of patches in the picture.
 #
-# > **Predict:** there are five shapes; guessing gets 20 %. What does the bag of patches get, and
-# > what the ConvMixer?
+# > **Predict:** there are five shapes, so guessing gets 20 %. What does the bag of patches get, and
+# > what does the ConvMixer get?
 
 # %%
 print(f"bag of patches, k = 1: {accuracy_of(0, k=1):.0%}")
 print(f"ConvMixer, k = 5:      {accuracy_of(0):.0%}")
 if not COMPILED:
-    print("(far smaller nets, for the NumPy back end: the words below are about the others)")
+    print("(much smaller networks, for the NumPy back end; the text below describes the full ones)")
 
 # %% [markdown]
-# So: patches are **not** all you need. They have to talk. (The title of the paper ends with a
-# question mark, too, and its answer is: patches *and* plain convolutions, without attention.)
+# So patches are **not** all you need: they have to exchange information. (The title of the paper
+# ends with a question mark, too, and its answer is: patches *and* plain convolutions, without
+# attention, the operation by which a transformer mixes its patches.)
 #
 # ## One number is no result
 #
 # That difference was huge. Most are small, and then the first question is how much the same network
 # differs from itself.
 #
-# > **Predict:** train the *same* network four times; only the random numbers differ, with which the
-# > weights begin and the images are ordered. How far apart are the four accuracies?
+# > **Predict:** train the *same* network four times; only the random numbers differ, those for the
+# > initial weights and for the order of the images. How far apart are the four accuracies?
 
 # %%
 results = {"baseline": [accuracy_of(seed) for seed in SEEDS]}
 print("baseline: ", "  ".join(f"{a:.1%}" for a in results["baseline"]))
 
 # %% [markdown]
-# A change that makes the network better by one point would drown in that. More runs help, since
-# a mean of $n$ runs wobbles less than one: by $\sqrt n$. How sure one can be of the mean of few
-# runs was worked out in 1908 by a brewer, W. S. Gosset, who signed as "Student":
+# A change that improves the network by one point would be lost in that. More runs help, since the
+# mean of $n$ runs varies less than a single run, by a factor of $\sqrt n$. How certain you can be
+# of the mean of a few runs was worked out in 1908 by a brewer, W. S. Gosset, who published as
+# "Student":
 #
 # $$ \text{mean} \pm t_n \frac{s}{\sqrt n}, \qquad
 #    s = \sqrt{\frac{1}{n-1}\sum_i (a_i - \text{mean})^2} $$
 #
-# contains the true mean in 95 of 100 experiments. $t_n$ pays for not knowing the spread either: it
-# is enormous for two runs.
+# contains the true mean in 95 of 100 experiments. The factor $t_n$ accounts for not knowing the
+# spread either: it is enormous for two runs.
 
 # %%
 # n: tₙ
@@ -168,7 +171,7 @@ T = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57, 7: 2.45, 8: 2.36, 9: 2.31, 10
 
 # %%
 def interval(accuracies):
-    """The mean of n runs, and how far the true mean may be from it: two floats."""
+    """The mean of n runs, and the half width of its 95 % interval: two floats."""
     ### BEGIN SOLUTION
     n = len(accuracies)
     s = np.std(accuracies, ddof=1)
@@ -176,7 +179,7 @@ def interval(accuracies):
     ### END SOLUTION
 
 # %% hints [markdown]
-# 1. `np.mean`, `np.std`, `np.sqrt` do it all.
+# 1. `np.mean`, `np.std` and `np.sqrt` are all you need.
 # 2. `np.std(a)` divides by $n$; with `ddof=1` it divides by $n - 1$.
 # 3. `T[n] * np.std(accuracies, ddof=1) / np.sqrt(n)` is the half width.
 
@@ -187,15 +190,15 @@ check("11.interval", interval)
 mean, half = interval(results["baseline"])
 print(f"baseline: {mean:.1%} ± {half:.1%}")
 best = max(results["baseline"])
-print(f"the best of {len(SEEDS)} is {100 * (best - mean):.1f} above: what one gains by choosing")
+print(f"the best of {len(SEEDS)} is {100 * (best - mean):.1f} above: what choosing it would gain")
 
 # %% [markdown]
 # ## The ablation
 #
-# Now take out, or exchange, one part at a time.
+# Now remove or replace one part at a time.
 #
-# > **Predict:** put these in order, from harmless to fatal: no residual, a residual around both
-# > halves, no norm, LayerNorm, ReLU, no activation at all, kernels of 3×3, kernels of 9×9.
+# > **Predict:** rank these from harmless to fatal: no residual, a residual around both halves, no
+# > norm, LayerNorm, ReLU, no activation at all, kernels of 3×3, kernels of 9×9.
 
 # %%
 CHANGES = {
@@ -216,7 +219,7 @@ for name, change in CHANGES.items():
 
 # %%
 def picture(results, alt):
-    """Every run a dot, every mean a diamond with its interval; the band is the baseline's."""
+    """A dot per run, a diamond with its interval per mean; the band is the baseline's interval."""
     fig, ax = show.subplots(size=(7.5, 0.36 * len(results) + 0.9), alt=alt)
     mean, half = interval(results["baseline"])
     ax.axvspan(100 * (mean - half), 100 * (mean + half), color=show.PALE)
@@ -226,7 +229,7 @@ def picture(results, alt):
         ax.errorbar(100 * mean, row - 0.12, xerr=100 * half, fmt="D", color=show.BLUE, capsize=4)
         ax.plot(100 * np.array(runs), np.full(len(runs), row + 0.2), ".", color=show.RED)
     ax.set_yticks(range(len(results)), results)
-    ax.set_xlabel("test images named rightly, % (dots: runs; diamonds: means, 95 %; line: a guess)")
+    ax.set_xlabel("test accuracy, % (dots: runs; diamonds: means, 95 %; line: guessing)")
     ax.set(xlim=(0, 100), ylim=(len(results) - 0.4, -0.6))
     return fig
 
@@ -241,19 +244,19 @@ picture(
 # %% [markdown]
 # ## Which differences are real?
 #
-# Two intervals overlap: does that mean there is no difference? **No.** Seed 2 may have drawn an
-# easy order of images, and then *every* variant is lucky with it. We used the same seeds for all,
-# so compare run with run: what varies from seed to seed drops out of the **difference**.
+# If two intervals overlap, does that mean there is no difference? **No.** Seed 2 may have drawn a
+# favourable order of images, and then *every* variant profits. We used the same seeds for all, so
+# compare run with run: what varies from seed to seed cancels in the **difference**.
 #
 # ### Exercise 3 · `verdict`
 #
-# `verdict(variant, baseline)` takes two lists of accuracies, seed by seed, and returns `"better"`,
-# `"worse"`, or `"cannot tell"`, which is the answer when the 95 % interval of the differences
-# contains zero.
+# `verdict(variant, baseline)` takes two lists of accuracies, one per seed and in the same order,
+# and returns `"better"`, `"worse"`, or `"cannot tell"`, which is the answer when the 95 % interval
+# of the differences contains zero.
 
 # %%
 def verdict(variant, baseline):
-    """What n paired runs say of a variant: "better", "worse" or "cannot tell"."""
+    """What n paired runs say about a variant: "better", "worse" or "cannot tell"."""
     ### BEGIN SOLUTION
     mean, half = interval(np.array(variant) - np.array(baseline))
     if abs(mean) <= half:
@@ -262,9 +265,9 @@ def verdict(variant, baseline):
     ### END SOLUTION
 
 # %% hints [markdown]
-# 1. Take the differences first, one a seed; then the interval of *them*.
+# 1. Take the differences first, one per seed; then the interval of *them*.
 # 2. `interval(np.array(variant) - np.array(baseline))`. Zero is inside if `abs(mean) <= half`.
-# 3. Then `"cannot tell"`; else the sign of the mean decides.
+# 3. If it is: `"cannot tell"`; otherwise the sign of the mean decides.
 
 # %%
 check("11.verdict", verdict)
@@ -277,23 +280,24 @@ for name, runs in results.items():
         print(f"{name:26} {100 * mean:+6.1f} ± {100 * half:4.1f}   {verdict(runs, baseline)}")
 
 # %% [markdown]
-# Some things are beyond doubt. Without an activation the whole network is one linear map, and no
-# linear map can tell a star from a ring at any place and any angle. Without a norm it does not get
-# going in 300 steps. Patches that never meet remain a bag. For the rest, read slowly:
+# Some results are beyond doubt. Without an activation the whole network is a single linear map, and
+# no linear map can tell a star from a ring at any place and any angle. Without a norm it hardly
+# starts to learn in 300 steps. Patches that never meet remain a bag. Interpret the rest with care:
 #
-# - **"Cannot tell" is not "makes no difference".** It says that four runs of this length do not
-#   show one. If it matters to you, do more runs.
-# - **Settings were chosen for the baseline.** Look at the two rows of LayerNorm: one network, two
-#   learning rates, and twice the accuracy. Whoever wants to be fair tunes for each variant; whoever
-#   wants to win tunes for their own.
-# - **It holds for this toy**: five shapes, small networks, 300 steps. Here kernels of 3×3 do well;
-#   the authors, whose networks are far larger and trained for far longer, chose 7×7 and 9×9. An
-#   effect in a toy may be smaller in the real thing, larger, or the other way round.
-# - All runs share the same thousand test images. With other images *all* of them would shift, at
-#   70 % by about $\sqrt{0.7 \cdot 0.3 / 1000}$, 1.4 points. That is in none of the error bars.
+# - **"Cannot tell" does not mean "makes no difference".** It means that four runs of this length do
+#   not show one. If it matters to you, do more runs.
+# - **Settings were chosen for the baseline.** Look at the two rows for LayerNorm: one network, two
+#   learning rates, and twice the accuracy. If you want to be fair, tune for each variant; if you
+#   want to win, you tune only for your own.
+# - **It holds for this toy problem**: five shapes, small networks, 300 steps. Here kernels of 3×3
+#   do well; the authors, whose networks are far larger and trained for far longer, chose 7×7 and
+#   9×9. An effect in a toy problem may be smaller on a real one, larger, or reversed.
+# - All runs share the same thousand test images. With other images *all* of the results would
+#   shift, at 70 % by about $\sqrt{0.7 \cdot 0.3 / 1000}$, 1.4 points. That is in none of the error
+#   bars.
 #
-# > **Predict:** suppose that none of the ten changes made any difference at all. In how many of a
-# > hundred such studies would at least one be called "better" or "worse"?
+# > **Predict:** suppose that none of the ten changes made any difference at all. In how many out of
+# > a hundred such studies would at least one be called "better" or "worse"?
 
 # %%
 rng = np.random.default_rng(0)
@@ -305,18 +309,19 @@ for _ in range(1000):  # studies in which every network is the baseline
 print(f"{false_alarms / 10:.0f} of 100")
 
 # %% [markdown]
-# About every third! Ten questions, each with one chance in twenty of a false answer. So believe
-# the large effects; and run a surprising small one again, with new seeds, before you tell anybody.
+# About one in three! Ten questions, each with a chance of one in twenty of a false answer. So
+# believe the large effects; and repeat a surprising small one, with new seeds, before you tell
+# anybody.
 #
-# ## Patch size, at the same price
+# ## Patch size, at the same cost
 #
-# Last, the patches themselves. Smaller patches see more, and there are more of them: with the same
-# $h$, patches of 2×2 cost four times the work of 4×4. It would be no wonder if they won. A fair
-# question is: *what is the best use of the same amount of work?*
+# Finally, the patches themselves. Smaller patches show more detail, and there are more of them:
+# with the same $h$, patches of 2×2 cost four times as much as 4×4. It would be no surprise if they
+# won. A fair question is: *what is the best use of the same amount of work?*
 
 # %%
 def multiply_adds(h, p, k=5, d=3, n=len(KEPT), size=32):
-    """The work of one image, as you counted it in lesson 09."""
+    """The multiply-adds of one image, as you counted them in lesson 09."""
     places = (size // p) ** 2
     return places * h * 3 * p * p + d * places * h * (k * k + h) + h * n
 
@@ -328,7 +333,7 @@ def multiply_adds(h, p, k=5, d=3, n=len(KEPT), size=32):
 
 # %%
 def affordable(p, budget):
-    """The widest network with patches p×p that does not cost more than budget: an int."""
+    """The largest width h with patches p×p that costs at most budget: an int."""
     ### BEGIN SOLUTION
     h = 1
     while multiply_adds(h + 1, p) <= budget:
@@ -345,8 +350,8 @@ def affordable(p, budget):
 check("11.affordable", affordable)
 
 # %% [markdown]
-# > **Predict:** the baseline has $p = 4$ and $h = 32$. How wide may a network with $p = 2$ be at
-# > the same price, and one with $p = 8$? Which of the three wins?
+# > **Predict:** the baseline has $p = 4$ and $h = 32$. How wide can a network with $p = 2$ be at
+# > the same cost, and one with $p = 8$? Which of the three wins?
 
 # %%
 budget = multiply_adds(H, p=4)
@@ -364,13 +369,13 @@ picture(
 
 # %% [markdown]
 # Patches of 8×8 leave a grid of 4×4 places, too coarse for a star. At the other end, patches of 2×2
-# leave work for few channels only: what they gain in sight they lose in thought. Somewhere in
-# between is the best use of the work, and where that is depends on how much there is.
+# leave a budget for only a few channels: more detail, but less capacity to use it. The best
+# trade-off is somewhere in between, and it depends on the budget.
 #
 # ## Yours and the library's
 #
 # The library's ConvMixer is your block with every part as in the paper. With the same seed the
-# weights are the same, drawn in the same order:
+# weights are the same, since they are drawn in the same order:
 
 # %%
 rng = np.random.default_rng(5)
@@ -380,13 +385,13 @@ x = mx.Tensor(test_images[:10])
 print("the same scores:", np.allclose(yours(x).array, library(x).array, atol=1e-5))
 
 # %% [markdown]
-# Read **`minimix/models/convmixer.py`** again, now that you know what each line is worth. To
-# measure in earnest, `minimix train --help` has an option for each of the dials, `--seed` among
-# them, and writes down what was run.
+# Read **`minimix/models/convmixer.py`** again, now that you know what each line is worth. For
+# serious measurements, `minimix train --help` lists an option for each of these settings, `--seed`
+# among them, and every run records its settings.
 #
 # **Go further.** Is a kernel of 3×3 really better here? Run it again, with eight new seeds. ·
 # Shuffle the patches of *every* image, always in the same order: does the network with $k = 1$
-# care? And with $k = 5$? · "No norm" gets as far as LayerNorm with `lr=0.003` and four times the
-# steps. What did the norm buy, then?
+# notice? And with $k = 5$? · "No norm" gets as far as LayerNorm with `lr=0.003` and four times the
+# steps. What was the norm good for, then?
 #
 # Next: **12 · Break it**. Everything works. How would you know if it did not?

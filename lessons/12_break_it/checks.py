@@ -48,12 +48,12 @@ def exercise(
     name: str,
     suspects: Mapping[str, Any],
     mistakes: Mapping[str, Answer],
-    passes: str = "a test that cannot fail is none",
-    fails: str = "look at what it says of the right one",
+    passes: str = "a test that cannot fail is not a test",
+    fails: str = "see what it says about the correct one",
 ) -> Exercise:
     everything = {
         f"it passes everything: {passes}": lambda suspect: None,
-        f"it fails everything, the right one, too: {fails}": fails_everything,
+        f"it fails everything, even the correct one: {fails}": fails_everything,
     }
     return Exercise(
         name,
@@ -98,12 +98,13 @@ test_depthwise = exercise(
     "12.test_depthwise",
     broken.depthwise,
     {
-        "this asks whether backward fits forward; a wrong forward with the right gradient passes. "
-        "Compare with by_formula, too": depthwise_test(oracle=False),
-        "this looks at forward only; backward needs gradcheck": depthwise_test(gradients=False),
-        "an even kernel is never tried; only there do the two sides get different "
-        "padding": depthwise_test(sizes=(3,)),
-        "a kernel of equal numbers looks the same turned round: draw it at random": depthwise_test(
+        "this asks whether backward fits forward; a wrong forward with its correct gradient "
+        "passes. Compare with by_formula, too": depthwise_test(oracle=False),
+        "this checks forward only; check backward with gradcheck": depthwise_test(gradients=False),
+        "no even kernel is tried; only there are the two sides padded differently": depthwise_test(
+            sizes=(3,)
+        ),
+        "a kernel of equal numbers looks the same when flipped: draw it at random": depthwise_test(
             equal_weights=True
         ),
         "with a single image a mean over the images is a sum: try two": depthwise_test(n=1),
@@ -145,18 +146,16 @@ test_batch_norm = exercise(
     "12.test_batch_norm",
     broken.batch_norm,
     {
-        "evaluation is never looked at: call it with training=False, too": batch_norm_test(
+        "evaluation is not tested: call it with training=False, too": batch_norm_test(
             evaluation=False
         ),
-        "backward is never looked at: gradcheck": batch_norm_test(gradients=False),
-        "nobody looks at what became of running_mean and running_var": batch_norm_test(
-            memory=False
-        ),
+        "backward is not tested: use gradcheck": batch_norm_test(gradients=False),
+        "running_mean and running_var are not tested after the call": batch_norm_test(memory=False),
         "an ε of 0.00001 is too small to be seen: make it large, eps=0.5": batch_norm_test(
             eps=1e-5
         ),
-        "running_mean is looked at, running_var is not, or not closely: it should be the unbiased "
-        "one": batch_norm_test(biased_is_fine=True),
+        "running_mean is tested, but running_var is not, or not closely enough: it should be the"
+        " unbiased one": batch_norm_test(biased_is_fine=True),
     },
 )
 
@@ -189,21 +188,19 @@ test_adamw = exercise(
     "12.test_adamw",
     broken.adamw,
     {
-        "decay is never looked at: do a step with gradient 0 and weight_decay=0.2": adamw_test(
+        "the decay is not tested: take a step with gradient 0 and weight_decay=0.2": adamw_test(
             decay=0
         ),
-        "only the decay is looked at: do a step without decay, too": adamw_test(gradients=()),
-        "all gradients are large: only next to small ones does ε matter. Try 0.0001": adamw_test(
+        "only the decay is tested: take a step without decay, too": adamw_test(gradients=()),
+        "all gradients are large: ε matters only for small ones. Try 0.0001": adamw_test(
             gradients=(-30.0,)
         ),
-        "with a learning rate of 1 nobody sees whether the decay is multiplied by it": adamw_test(
-            lr=1.0, atol=1e-3
-        ),
-        "a single parameter cannot show that steps are counted for each: look at all": adamw_test(
-            n=1
-        ),
+        "with a learning rate of 1 it makes no difference whether the decay is "
+        "multiplied by it": adamw_test(lr=1.0, atol=1e-3),
+        "a single parameter cannot show that steps are counted per "
+        "parameter: test several": adamw_test(n=1),
     },
-    fails="next to ε = 10⁻⁸ a gradient of 0.0001 moves by 0.09999, so allow atol=1e-4",
+    fails="with ε = 10⁻⁸ the step for a gradient of 0.0001 is 0.09999, so allow atol=1e-4",
 )
 
 
@@ -226,12 +223,12 @@ test_classifier = exercise(
     "12.test_classifier",
     broken.classifiers,
     {
-        "nobody looks whether the pictures were changed: keep a copy before the first "
-        "call": classifier_test(unchanged=False),
-        "does every picture get its scores? Ask about a number that fills no batches of 2, 4 or 8, "
-        "and compare the shapes": classifier_test(n=8),
-        "asking twice about the same pictures shows what is random; what depends on company shows "
-        "when each is asked about alone": classifier_test(alone=False),
+        "it is not tested whether the pictures were changed: keep a copy "
+        "before the first call": classifier_test(unchanged=False),
+        "does every picture get its scores? Classify a number that does not fill batches of 4 or"
+        " 8, and compare the shapes": classifier_test(n=8),
+        "classifying the same pictures twice shows randomness; whether they affect each other "
+        "shows only when each is classified alone": classifier_test(alone=False),
     },
     fails="scores may differ by rounding: allow atol=1e-4",
 )
@@ -260,13 +257,13 @@ test_learning = exercise(
     "12.test_learning",
     broken.steps,
     {
-        "the line is so high that one gets there whose last layer learns alone: how far down does "
-        "the right one go?": learning_test(60, 1.2),
-        "the line is so high that one with a softmax too many gets there: how far down does the "
-        "right one go?": learning_test(60, 1.5),
+        "the threshold is so high that a step that trains only the last layer passes: how low "
+        "does the correct one get?": learning_test(60, 1.2),
+        "the threshold is so high that a step with an extra softmax passes: how low does the "
+        "correct one get?": learning_test(60, 1.5),
     },
     passes="that the loss fell, or is finite, is not enough. How low is it at the end?",
-    fails="do sixty steps, and draw a line that it can reach",
+    fails="take sixty steps, and choose a threshold that it can reach",
 )
 
 EXERCISES = [test_depthwise, test_batch_norm, test_adamw, test_classifier, test_learning]

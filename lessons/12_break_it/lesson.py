@@ -2,11 +2,11 @@
 # # 12 · Break it
 #
 # **You build** five tests, and find twenty-four bugs with them.<br>
-# **You need** lesson 03, and what the parts do: lessons 06 to 10.<br>
+# **You need** lesson 03, and lessons 06 to 10, which build the parts.<br>
 # **It takes** an hour to work through, 15 seconds to run.
 #
-# Bugs in a network do not crash. Here are six depthwise convolutions, A to F, each in the same
-# small ConvMixer, learning the same pictures. **Five of the six are broken.**
+# Bugs in a network do not make it crash. Here are six depthwise convolutions, A to F, each in the
+# same small ConvMixer, learning the same pictures. **Five of the six are broken.**
 
 # %%
 import numpy as np
@@ -23,7 +23,7 @@ pictures, labels = mx.Tensor(normalize(data.train_images)), data.train_labels
 
 
 class Depthwise(nn.DepthwiseConv2d):
-    """The layer, with somebody else's operation inside."""
+    """The layer, with another operation inside."""
 
     def __init__(self, operation, *sizes, rng):
         super().__init__(*sizes, rng=rng)
@@ -70,20 +70,19 @@ ax.legend(ncols=2)
 fig
 
 # %% [markdown]
-# The network works around what is wrong: it learns a kernel that fits. A falling loss says that
-# *something* learns. It does not say that you have built what you think you have built.
+# The network works around the bug: it learns a kernel that compensates. A falling loss tells you
+# that *something* learns. It does not tell you that you have built what you think you have built.
 #
-# `lessons.broken` holds such line-ups: `broken.depthwise`, `broken.batch_norm`,
-# `broken.adamw`, `broken.classifiers` and `broken.steps`, each a dict of suspects under letters,
-# one of them right. (Do not read the file yet!) You will write a test for each: a function that
-# does nothing when the suspect is right, and raises an `AssertionError` when it is not, as `assert`
-# does.
+# `lessons.broken` contains such line-ups: `broken.depthwise`, `broken.batch_norm`, `broken.adamw`,
+# `broken.classifiers` and `broken.steps`, each a dict of suspects named by letters, one of which is
+# correct. (Do not read the file yet!) You will write a test for each: a function that does nothing
+# when the suspect is correct, and raises an `AssertionError` when it is not, as `assert` does.
 #
 # ## What a gradient check cannot see
 #
 # Lesson 03 gave you the best tool there is.
 #
-# > **Predict:** how many of the five does `gradcheck` find?
+# > **Predict:** how many of the five broken ones does `gradcheck` find?
 
 # %%
 rng = np.random.default_rng(0)
@@ -94,19 +93,19 @@ for letter, operation in broken.depthwise.items():
 
 # %% [markdown]
 # Two. A gradient check asks whether *backward belongs to forward*. Three of the suspects compute
-# something else than a depthwise convolution, and its gradients are perfectly right.
+# something other than a depthwise convolution, and their gradients of that are perfectly correct.
 #
-# Somebody has to say what forward should be. The formula does (lesson 06), with zeros outside the
-# image and $a = \lfloor (k-1)/2 \rfloor$:
+# Something has to say what the forward pass should be. The formula does (lesson 06), with zeros
+# outside the image and $a = \lfloor (k-1)/2 \rfloor$:
 #
 # $$ y_{nhvc} = \sum_{i,j} x_{n,\,h+i-a,\,v+j-a,\,c}\; w_{ijc} + b_c $$
 #
-# Written as it stands it is far too slow to use, and so plain that you can see whether it is right.
+# Written literally it is far too slow to use, and so simple that you can see whether it is right.
 # That makes it an **oracle**:
 
 # %%
 def by_formula(x, w, b):
-    """Depthwise convolution as it is written.   (N, H, W, C), (k, k, C), (C,) -> (N, H, W, C)"""
+    """Depthwise convolution, literally.   (N, H, W, C), (k, k, C), (C,) -> (N, H, W, C)"""
     (n, height, width, c), k = x.shape, len(w)
     a = (k - 1) // 2
     y = np.zeros_like(x) + b
@@ -118,14 +117,14 @@ def by_formula(x, w, b):
 # %% [markdown]
 # ### Exercise 1 · `test_depthwise`
 #
-# `test_depthwise(op)` raises an `AssertionError` where `op(x, w, b)` is not the depthwise
-# convolution or its backward is wrong. Give `op` arrays; it returns a Tensor, whose `.array` you
-# can look at. Nobody tells you which sizes to try, and that is the difficult part: **a test only
-# sees what its inputs can show.**
+# `test_depthwise(op)` raises an `AssertionError` if `op(x, w, b)` is not the depthwise convolution
+# or its backward pass is wrong. Give `op` arrays; it returns a Tensor, whose `.array` you can
+# inspect. Nobody tells you which sizes to try, and that is the difficult part: **a test only sees
+# what its inputs can show.**
 
 # %%
 def test_depthwise(op):
-    """Raise AssertionError unless op(x, w, b) is depthwise convolution, there and back."""
+    """Raise AssertionError unless op(x, w, b) is depthwise convolution, forward and backward."""
     rng = np.random.default_rng(0)
     ### BEGIN SOLUTION
     for k in (2, 3):
@@ -137,8 +136,8 @@ def test_depthwise(op):
 # %% hints [markdown]
 # 1. Forward against the oracle, backward with `gradcheck`, which raises an `AssertionError` itself.
 # 2. What can go wrong that your inputs hide? A kernel without symmetry shows whether it was
-#    turned; an even one shows on which side it is padded; several images show how sums over the
-#    batch are taken. Random numbers in odd shapes are a good start.
+#    flipped; an even one shows on which side it is padded; several images show how sums over the
+#    batch are taken. Random numbers and axes of different lengths are a good start.
 # 3. For k = 2 and k = 3: draw `x` (2, 3, 4, 2), `w` (k, k, 2) and `b` (2,);
 #    `assert np.allclose(op(x, w, b).array, by_formula(x, w, b))`; `gradcheck(op, [x, w, b])`.
 
@@ -147,7 +146,7 @@ check("12.test_depthwise", test_depthwise)
 
 # %%
 def line_up(test, suspects):
-    """What a test says of each suspect: letter -> None, or in a few words why it fails."""
+    """What a test says about each suspect: letter -> None, or in a few words why it fails."""
     verdicts = {}
     for letter, suspect in suspects.items():
         try:
@@ -162,10 +161,11 @@ for letter, why in line_up(test_depthwise, broken.depthwise).items():
     print(letter, f"caught: {why}" if why else "passes")
 
 # %% [markdown]
-# ## Two lives
+# ## Two modes
 #
-# Batch norm is harder to test, since it lives twice: it normalises with the batch in training, and
-# with its memory in evaluation. Most of its bugs show only in the other life.
+# Batch norm is harder to test, since it has two modes: it normalises with the statistics of the
+# batch in training, and with its running statistics in evaluation. Most of its bugs show only in
+# evaluation.
 #
 # > **Predict:** one of the suspects divides by $\sqrt{\sigma^2} + \varepsilon$ instead of
 # > $\sqrt{\sigma^2 + \varepsilon}$, with $\varepsilon = 10^{-5}$. In which digit does the result
@@ -177,23 +177,24 @@ right, wrong = 1 / np.sqrt(sigma**2 + eps), 1 / (sigma + eps)
 print(f"{right:.8f} and {wrong:.8f}: allclose says {np.allclose(right, wrong)}")
 
 # %% [markdown]
-# It would not: `allclose` lets differences of $10^{-5}$ pass. What is small has to be **made
-# large** to be seen. Fortunately $\varepsilon$ is an argument.
+# It would not: `allclose` accepts relative differences of $10^{-5}$. A small effect has to be
+# **made large** to be seen. Fortunately $\varepsilon$ is an argument.
 #
 # ### Exercise 2 · `test_batch_norm`
 #
-# `op(x, gamma, beta, running_mean=…, running_var=…, training=True, momentum=0.1, eps=1e-5)` is as
-# in lesson 07: it normalises, and in training it moves the two running arrays *in place*,
+# `op(x, gamma, beta, running_mean=…, running_var=…, training=True, momentum=0.1, eps=1e-5)` does
+# what it does in lesson 07: it normalises, and in training it updates the two running arrays *in
+# place*,
 #
 # $$ \text{running} \leftarrow 0.9\,\text{running} + 0.1 \cdot \big(\mu \;\text{ or }\;
 #    \tfrac{M}{M-1}\sigma^2\big), $$
 #
-# with $M$ numbers a channel. Check four things: the result in training, what has become of the
-# running arrays, the result in evaluation, and the gradients.
+# with $M$ numbers per channel. Check four things: the result in training, the updated running
+# arrays, the result in evaluation, and the gradients.
 
 # %%
 def test_batch_norm(op):
-    """Raise AssertionError unless op is batch normalisation in both its lives, and back."""
+    """Raise AssertionError unless op is batch normalisation in both modes, and its gradient."""
     rng = np.random.default_rng(0)
     x, gamma, beta = rng.normal(2, 3, (2, 3, 2, 2)), np.array([1.5, -0.5]), np.array([10, 20.0])
     mean, var, rows = np.zeros(2), np.ones(2), x.reshape(-1, 2)
@@ -213,11 +214,12 @@ def test_batch_norm(op):
     ### END SOLUTION
 
 # %% hints [markdown]
-# 1. Call it once in training, with `mean` and `var` as running arrays, and compare three things;
-#    then once with `training=False` and compare again. Choose an `eps` that matters, such as 0.5.
+# 1. Call it once in training mode, with `mean` and `var` as running arrays, and compare three
+#    things; then once with `training=False` and compare again. Choose an `eps` that matters, such
+#    as 0.5.
 # 2. In training `normal(rows.mean(0), rows.var(0), 0.5)` is right, in evaluation
 #    `normal(mean, var, 0.5)`. The unbiased variance is `rows.var(0, ddof=1)`.
-# 3. The running arrays begin at 0 and 1, so they should be `0.1 * rows.mean(0)` and
+# 3. The running arrays start at 0 and 1, so they should become `0.1 * rows.mean(0)` and
 #    `0.9 + 0.1 * rows.var(0, ddof=1)`. At the end
 #    `gradcheck(lambda x, gamma, beta: op(x, gamma, beta, eps=0.5), [x, gamma, beta])`.
 
@@ -231,8 +233,8 @@ for letter, why in line_up(test_batch_norm, broken.batch_norm).items():
 # %% [markdown]
 # ## Properties
 #
-# An oracle for AdamW would be AdamW once more, with the same misunderstandings in it. There is
-# another way: think of something that **must be true**, whatever the numbers. In the formula
+# An oracle for AdamW would be AdamW written again, with the same misunderstandings. There is
+# another way: think of something that **must be true**, whatever the numbers are. In the formula
 #
 # $$ \theta \leftarrow (1 - \eta\lambda)\,\theta, \qquad
 #    \theta \leftarrow \theta - \eta\, \frac{\hat m}{\sqrt{\hat v} + \epsilon}, \qquad
@@ -252,8 +254,8 @@ print(weights.array)
 
 # %% [markdown]
 # Both by 0.1! At $t = 1$ the corrections undo $1 - \beta$ exactly: $\hat m = g$, $\hat v = g^2$,
-# and $g / |g|$ is a sign. And a second property: where the gradient is **zero**, nothing is left
-# of the formula but the decay.
+# and $g / |g|$ is a sign. And a second property: where the gradient is **zero**, only the decay is
+# left of the formula.
 #
 # ### Exercise 3 · `test_adamw`
 #
@@ -264,7 +266,7 @@ print(weights.array)
 
 # %%
 def first_step(make, gradient, lr, decay, n=2):
-    """n parameters of three numbers, and what the first step makes of them: two (n, 3) arrays."""
+    """n parameters of three numbers, before and after the first step: two (n, 3) arrays."""
     before = np.random.default_rng(0).normal(size=(n, 3))
     parameters = [mx.Tensor(row.copy(), requires_grad=True) for row in before]
     for p in parameters:
@@ -274,7 +276,7 @@ def first_step(make, gradient, lr, decay, n=2):
 
 
 def test_adamw(make):
-    """Raise AssertionError unless a first step is what AdamW's must be."""
+    """Raise AssertionError unless the first step has the properties of AdamW."""
     ### BEGIN SOLUTION
     for gradient in (-30.0, 1e-4):
         before, after = first_step(make, gradient, lr=0.1, decay=0.0)
@@ -287,9 +289,9 @@ def test_adamw(make):
 # 1. Two calls of `first_step`: one with a gradient and `decay=0`, one with gradient 0 and a decay.
 #    Compare `after` with what the property says.
 # 2. `before - lr * np.sign(gradient)`, and `before * (1 - lr * decay)`. With a learning rate of 1
-#    the second would not notice if somebody forgot it.
-# 3. A wrong place of $\epsilon = 10^{-8}$ shows only where gradients are small: try
-#    `gradient=1e-4`, too. There the right one moves by 0.09999, so allow `atol=1e-4`.
+#    the second would not notice if the learning rate were missing.
+# 3. A misplaced $\epsilon = 10^{-8}$ shows only where gradients are small: try `gradient=1e-4`,
+#    too. There the correct step is 0.09999, so allow `atol=1e-4`.
 
 # %%
 check("12.test_adamw", test_adamw)
@@ -299,26 +301,26 @@ for letter, why in line_up(test_adamw, broken.adamw).items():
     print(letter, "caught" if why else "passes")
 
 # %% [markdown]
-# Six lines, no oracle, and they would test anybody's AdamW, in any language.
+# Six lines, no oracle, and they can test any AdamW, in any language.
 #
 # ## What must not matter
 #
-# Now a whole application: `classify(images)` takes pictures, uint8 (N, H, W, 3), through a trained
-# network and returns scores (N, 10). You do not know the right scores; nobody does. But some
-# things **must not matter**: which other pictures are asked about at the same time, and whether
-# somebody asks at all.
+# Now a whole application: `classify(images)` runs pictures, uint8 (N, H, W, 3), through a trained
+# network and returns scores (N, 10). You do not know the right scores; nobody does. But some things
+# **must not matter**: which other pictures are classified at the same time, and whether anything
+# was classified before.
 #
-# > **Predict:** lesson 09 showed what the middle of image 0 sees of image 1. Which bug is that, if
+# > **Predict:** lesson 09 showed what the middle of image 0 sees of image 1. What bug is that, if
 # > it happens to the users of a trained network?
 #
 # ### Exercise 4 · `test_classifier`
 #
-# Every picture gets the same scores alone as in company, and `classify` leaves the pictures as they
-# were. How many pictures do you ask about?
+# Every picture must get the same scores alone as together with others, and `classify` must leave
+# the pictures unchanged. How many pictures do you classify?
 
 # %%
 def test_classifier(classify):
-    """Raise AssertionError where scores depend on what they must not, or pictures are changed."""
+    """Raise AssertionError if scores depend on what they must not, or pictures are changed."""
     rng = np.random.default_rng(0)
     ### BEGIN SOLUTION
     images = rng.integers(0, 256, (6, 16, 16, 3), dtype=np.uint8)
@@ -331,13 +333,12 @@ def test_classifier(classify):
     ### END SOLUTION
 
 # %% hints [markdown]
-# 1. Random pictures, `rng.integers(0, 256, (6, 16, 16, 3), dtype=np.uint8)`; ask about all of them,
-#    then about each by itself, and compare.
+# 1. Random pictures, `rng.integers(0, 256, (6, 16, 16, 3), dtype=np.uint8)`; classify all of them,
+#    then each by itself, and compare.
 # 2. `images[i : i + 1]` is a batch of one. Compare shapes first: `np.allclose` of two shapes that
 #    do not fit raises something else.
-# 3. Keep a copy of the pictures before the first call. And take a number of them that is no
-#    multiple of 2 or 4 or 8: batches have sizes like that, and the last one may be incomplete. (6
-#    will do.)
+# 3. Keep a copy of the pictures before the first call. And use a number of pictures that is not a
+#    multiple of 4 or 8: batches have such sizes, and the last one may be incomplete. (6 will do.)
 
 # %%
 check("12.test_classifier", test_classifier)
@@ -347,10 +348,10 @@ for letter, why in line_up(test_classifier, broken.classifiers).items():
     print(letter, "caught" if why else "passes")
 
 # %% [markdown]
-# ## Learn one batch by heart
+# ## Memorize one batch
 #
-# The last line-up are whole training steps, `step(model, optimizer, x, labels)` → loss, as yours in
-# lesson 10. Here is something small to try them on:
+# The last line-up consists of whole training steps, `step(model, optimizer, x, labels)` → loss,
+# like yours in lesson 10. Here is something small to try them on:
 
 # %%
 def tiny():
@@ -365,17 +366,17 @@ model, *_ = tiny()
 print(f"{model.n_parameters():,} parameters, 16 pictures of pure noise")
 
 # %% [markdown]
-# > **Predict:** there is nothing to understand in noise. If everything is right, how far down does
-# > the loss go when the network sees the *same* sixteen pictures sixty times?
+# > **Predict:** noise has no pattern to learn. If everything is right, how far does the loss fall
+# > when the network sees the *same* sixteen pictures sixty times?
 #
 # ### Exercise 5 · `test_learning`
 #
-# Write that as a test. It is the best test for the least work that there is: before every long
-# training, let the network learn one batch by heart.
+# Write that as a test. No other test finds so much for so little work: before every long run, let
+# the network memorize one batch.
 
 # %%
 def test_learning(step):
-    """Raise AssertionError unless this step can learn a batch by heart."""
+    """Raise AssertionError unless this step can memorize a batch."""
     model, optimizer, x, labels = tiny()
     ### BEGIN SOLUTION
     for _ in range(60):
@@ -405,9 +406,9 @@ ax.legend(ncols=2, loc="lower left", bbox_to_anchor=(0, 0.08))
 fig
 
 # %% [markdown]
-# One goes all the way. Of the others, most have a loss that falls, if slowly, and one stops at 1.46
-# for good. That number is a fingerprint: $\ln(e + 9) - 1$. Which bug leaves it? (Ten classes;
-# what is the best that scores between 0 and 1 can do?)
+# One goes all the way down. Of the others, most have a loss that falls, if slowly, and one stops at
+# 1.46 for good. That number is a fingerprint: $\ln(e + 9) - 1$. Which bug leaves it? (Ten classes;
+# what is the lowest loss with scores between 0 and 1?)
 #
 # ## The line-up
 #
@@ -451,7 +452,7 @@ fig.get_layout_engine().set(wspace=0.1)
 fig
 
 # %% [markdown]
-# Now they may speak.
+# Now the suspects confess.
 
 # %%
 for name, (suspects, *_) in GROUPS.items():
@@ -461,7 +462,7 @@ for name, (suspects, *_) in GROUPS.items():
 
 # %% [markdown]
 # None of the twenty-four crashes, and with most of them a network learns. That is why such bugs
-# live long. What finds them:
+# live long. These tests find them:
 #
 # | the test | asks | is blind to |
 # |---|---|---|
@@ -469,7 +470,7 @@ for name, (suspects, *_) in GROUPS.items():
 # | gradient check | does backward belong to forward? | a wrong forward |
 # | oracle | is forward what the formula says? | inputs you did not try; errors in the formula |
 # | property | does what must be true hold? | everything else |
-# | one batch by heart | is the loop connected, end to end? | small errors, and evaluation |
+# | memorizing one batch | is the loop connected, end to end? | small errors, and evaluation |
 #
 # ## Yours and the library's
 #
@@ -496,14 +497,14 @@ for group, library in LIBRARY.items():
 
 # %% [markdown]
 # It passes. Its own tests are in the folder **`tests/`**, and you know all their ideas by now: the
-# same oracles, properties and gradient checks, with sizes drawn by a machine that looks for the
-# unlucky ones (*hypothesis*). **`minimix/gradcheck/check.py`** is `gradcheck`; and
-# **`lessons/broken.py`** is where the suspects live.
+# same oracles, properties and gradient checks, with inputs generated by *hypothesis*, a library
+# that searches for those that fail. **`minimix/gradcheck/check.py`** is `gradcheck`, and
+# **`lessons/broken.py`** contains the suspects.
 #
-# **Go further.** What would your `test_adamw` not notice? ($\beta_1$ and $\beta_2$ exchanged, for
-# one. Which property shows that?) · Write one more suspect for a group, one that your own test
-# passes; then mend the test. · Change one character in a file of the library, run its tests, and
-# see whether they notice. That is the test of tests.
+# **Go further.** What would your `test_adamw` not notice? ($\beta_1$ and $\beta_2$ swapped, for
+# one. Which property shows that?) · Write one more suspect for a group, one that passes your own
+# test; then improve the test. · Change one character in a file of the library, run its tests, and
+# see whether they notice. That tests the tests.
 #
-# That was the last lesson. There is no part of this library now that you could not have written. Go
-# and build something that is not in it.
+# That was the last lesson. There is no part of this library that you could not have written
+# yourself. Go and build something that is not in it.
