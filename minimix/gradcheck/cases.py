@@ -60,6 +60,11 @@ def positive(*shape: int) -> Draw:
     return lambda rng: np.asarray(rng.uniform(0.5, 2.0, shape))
 
 
+def small(*shape: int) -> Draw:
+    """Where 1/x and ln x bend within a step of the check."""
+    return lambda rng: np.asarray(rng.uniform(0.005, 0.02, shape))
+
+
 def apart(*shape: int) -> Draw:
     """Numbers of both signs, 0.1 from each other and 0.05 from 0: away from the kinks."""
 
@@ -158,13 +163,17 @@ CASES: tuple[Case, ...] = (
     _op("multiply", "x · x · x", lambda mul, x: mul(mul(x, x), x), x=normal(4)),
     _op("divide", "broadcast both ways", linear="x", x=normal(2, 1, 3), y=positive(4, 1)),
     _op("divide", "negative divisor", lambda div, x, y: div(x, -y), x=normal(4), y=positive(4)),
+    _op("divide", "small divisors", x=normal(3), y=small(3)),
     _op("power", "broadcast both ways", x=positive(2, 1, 3), y=normal(4, 1)),
+    _op("power", "small bases", x=small(3), y=normal(3)),
     _op("power", "negative base, whole exponent", lambda pow, x: pow(x, 3), x=normal(5)),
     _op("power", "zero and one as exponents", lambda pow, x: pow(x, [[0], [1]]), x=normal(5)),
     _op("negative", "", linear="x", x=normal(3, 4)),
     _op("exp", "", x=normal(3, 4)),
     _op("log", "", x=positive(3, 4)),
+    _op("log", "of small numbers", x=small(3)),
     _op("sqrt", "", x=positive(3, 4)),
+    _op("sqrt", "of small numbers", x=small(3)),
     _op("tanh", "", x=normal(3, 4)),
     _op("matmul", "matrices", linear="xy", x=normal(3, 4), y=normal(4, 2)),
     _op("matmul", "square matrices", linear="xy", x=normal(3, 3), y=normal(3, 3)),

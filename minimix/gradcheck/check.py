@@ -3,8 +3,8 @@
     x = Tensor(rng.standard_normal((3, 4)), requires_grad=True)
     gradcheck(gelu, x)
 
-compares what backward claims with what f does when its inputs are moved a little, in float64 and
-in up to three ways:
+compares what backward says with what f does when its inputs are moved a little, in float64 and in
+up to three ways:
 
 **The whole Jacobian**, where inputs and outputs are few. Every number of every input is moved, and
 
@@ -12,7 +12,7 @@ in up to three ways:
 
 is off by h⁴/30 times the fifth derivative: about as little as the rounding of f, divided by h,
 takes away again. Backward is asked for the same matrix row by row, one output at a time; and once
-more for a random mixture of all rows, since a gradient must be linear in what is sent back.
+more for a random mixture of all rows, since a gradient must be linear in what arrives.
 
 **Random directions**, where they are many, or f is a network. With J the Jacobian, v random in the
 space of outputs and u random in that of one input, ⟨v, J u⟩ is measured by moving the input along
@@ -21,12 +21,16 @@ u, and ⟨Jᵀv, u⟩ is what backward says.
 **The adjoint identity**, where f is linear in an input: ⟨L u, v⟩ = ⟨u, Lᵀv⟩ for any u and v, with
 no step and so to the last few bits.
 
-What is sent back is always random or one output alone, never ones: the sum of a batch norm's
-outputs, or of a softmax's, does not depend on x at all, and any backward that returns zeros passes
-a check of that sum. For the same reason an input on which nothing depends is a failure.
+Where the two differ, the step may be too long for f (1/x near 0.01 bends within 2⁻¹²): it is
+halved down to 2⁻²⁴, and the slope counts that changed least from one step to the next; backward has
+no say in that choice. If no two steps agree, there is a kink or noise near these inputs (relu at 0,
+max where two are equal) and no derivative to compare with: draw inputs that stay away from it.
 
-Where f has a kink (relu at 0, max where two are equal) there is no derivative to compare with:
-draw inputs that stay more than 2h away from it.
+What arrives at backward is always random or one output alone, never ones: the sum of a batch norm's
+outputs, or of a softmax's, does not depend on x at all, and any backward that returns zeros passes
+a check of that sum. For the same reason an input on which nothing depends is a failure. The same
+numbers arrive in other layouts too (transposed, with gaps, or one row repeated without a copy),
+and must give the same gradient.
 """
 
 from __future__ import annotations
@@ -40,6 +44,7 @@ import numpy as np
 
 from ..autograd import Array, Tensor, no_grad
 
+HALVINGS = 12  # of the step, where it may be too long
 FEW = 512  # numbers, inputs and outputs together, up to which the whole Jacobian is taken
 ADJOINT_RTOL = 1e-12
 ULP = float(np.finfo(np.float64).eps)
@@ -124,7 +129,7 @@ def gradcheck(
                 require no gradient are held constant; arrays are taken to require one
     rtol, atol  backward b and forward n agree where |b − n| ≤ atol + rtol max(|b|, |n|). Left out,
                 atol is what 100 roundings of f's largest result amount to, divided by eps
-    eps         h, the step; a power of two moves a number exactly
+    eps         h, the longest step; a power of two moves a number exactly
     linear      names of the inputs in which f, the others held constant, is linear (or affine)
     zero        names of the inputs whose gradient is rightly 0 everywhere
     whole       True: the whole Jacobian; False: random directions, as many as `directions` an
@@ -263,6 +268,7 @@ class _Check:
             self._adjoint(name, y)
         if not self.worst.ok:
             raise GradcheckError(self.worst)
+        self._layouts(y)
         for name in self.tensors:
             if name not in zero and forward[name] <= self.noise:
                 self._fail(
@@ -315,9 +321,9 @@ class _Check:
 
         return unchanged
 
-    def _slope(self, t: Tensor, u: Array, eps: float | None = None) -> Array:
+    def _slope(self, t: Tensor, u: Array, halvings: int = 0) -> Array:
         """d f(t + s u)/ds at s = 0, by the five-point stencil."""
-        x, eps = t.array, eps or self.eps
+        x, eps = t.array, self.eps / 2**halvings
 
         def at(s: float) -> Array:
             moved = x.copy(order="K")
@@ -326,9 +332,22 @@ class _Check:
             return self._value()
 
         try:
-            return (at(-2 * eps) - 8 * at(-eps) + 8 * at(eps) - at(2 * eps)) / (12 * eps)
+            with np.errstate(all="ignore"):  # a long step may leave what f is defined on
+                near, far = at(eps) - at(-eps), at(2 * eps) - at(-2 * eps)
+                return (8 * near - far) / (12 * eps)
         finally:
             t.array = x
+
+    def _settled(self, t: Tensor, u: Array) -> tuple[Array, Array]:
+        """Each slope where halving the step changes it least, and that change."""
+        slopes = np.stack([self._slope(t, u, i) for i in range(HALVINGS + 1)])
+        with np.errstate(invalid="ignore"):
+            changes = np.nan_to_num(np.abs(np.diff(slopes, axis=0)), nan=np.inf)
+        best = np.argmin(changes, axis=0)[None]
+        return (
+            np.take_along_axis(slopes[1:], best, axis=0)[0],
+            np.take_along_axis(changes, best, axis=0)[0],
+        )
 
     def _pull(self, v: Array) -> dict[str, Array]:
         """Jᵀv according to backward, after looking that it changed nothing in place."""
@@ -355,24 +374,35 @@ class _Check:
         """The whole Jacobian, and one random mixture of its rows. Largest entry by input."""
         rows = [self._pull(v.reshape(y.shape)) for v in np.eye(y.size)]
         mixture = self._random(y.shape)
-        mixed = self._pull(mixture)
+        mixed, mixing = self._pull(mixture), mixture.reshape(1, -1)
         largest = {}
         for name, t in self.tensors.items():
-            columns = [self._slope(t, u.reshape(t.shape)).ravel() for u in np.eye(t.size)]
-            forward = np.stack(columns, axis=1)  # (numbers of y, numbers of t)
             backward = np.stack([row[name].ravel() for row in rows])
-            mixing = mixture.reshape(1, -1)
-            for v, b, n in (
-                (np.eye(y.size), backward, forward),
-                (mixing, mixed[name].reshape(1, -1), mixing @ forward),
+            forward, changes = self._columns(t, backward)
+            for b, n, change in (
+                (backward, forward, changes),
+                (mixed[name].reshape(1, -1), mixing @ forward, np.abs(mixing) @ changes),
             ):
                 i, j = np.unravel_index(np.argmax(self._error(b, n)), n.shape)
                 index = tuple(map(int, np.unravel_index(j, t.shape)))
-                output = tuple(map(int, np.unravel_index(i, y.shape))) if len(v) > 1 else None
-                u = np.eye(t.size)[j].reshape(t.shape)
-                self._note(name, v[i].reshape(y.shape), u, b[i, j], n[i, j], index, output)
+                output = tuple(map(int, np.unravel_index(i, y.shape))) if b is backward else None
+                self._note(name, b[i, j], n[i, j], change[i, j], index, output)
             largest[name] = float(np.abs(forward).max())
         return largest
+
+    def _columns(self, t: Tensor, backward: Array) -> tuple[Array, Array]:
+        """∂f/∂t (numbers of y, numbers of t), and how far from settled each entry is."""
+        units = np.eye(t.size).reshape(t.size, *t.shape)
+        forward = np.stack([self._slope(t, u).ravel() for u in units], axis=1)
+        changes = np.zeros_like(forward)
+        for j in np.argsort(-self._error(backward, forward).max(axis=0), kind="stable"):
+            if self._agree(backward[:, j], forward[:, j]):
+                break
+            slope, change = self._settled(t, units[j])
+            forward[:, j], changes[:, j] = slope.ravel(), change.ravel()
+            if not self._agree(backward[:, j], forward[:, j]):
+                break  # wrong, whatever the others are
+        return forward, changes
 
     def _directions(self, y: Array, directions: int) -> dict[str, float]:
         """⟨v, J u⟩ both ways for random u and v. Largest slope by input."""
@@ -382,10 +412,37 @@ class _Check:
             pulled = self._pull(v)
             for name, t in self.tensors.items():
                 u = self._random(t.shape)
-                slope = self._slope(t, u)
-                self._note(name, v, u, np.vdot(pulled[name], u), np.vdot(v, slope))
+                backward = np.vdot(pulled[name], u)
+                slope, change = self._slope(t, u), np.zeros(y.shape)
+                if not self._agree(backward, np.vdot(v, slope)):
+                    slope, change = self._settled(t, u)
+                self._note(name, backward, np.vdot(v, slope), np.vdot(np.abs(v), change))
                 largest[name] = max(largest[name], float(np.abs(slope).max()))
         return largest
+
+    def _layouts(self, y: Array) -> None:
+        """The same numbers in another layout must give the same gradient."""
+        v = self._random(y.shape)
+        gaps = np.full([2 * n for n in reversed(y.shape)], np.nan).T
+        for axis in range(y.ndim):
+            gaps = np.moveaxis(np.moveaxis(gaps, axis, 0)[::-2], 0, axis)
+        gaps[...] = v
+        for layout, sent in (
+            ("axes transposed", np.array(v, order="F")),
+            ("axes transposed and gaps", gaps),
+            ("one row repeated", np.broadcast_to(v[(0,) * (y.ndim - 1)] if y.ndim else v, y.shape)),
+            ("one number repeated", np.broadcast_to(v.flat[0], y.shape)),
+        ):
+            plain, other = self._pull(sent.copy(order="C")), self._pull(sent)
+            for name, t in self.tensors.items():
+                error = self._error(other[name], plain[name])
+                at = tuple(map(int, np.unravel_index(np.argmax(error), t.shape)))
+                if error[at] > self.rtol:
+                    self._fail(
+                        f"backward depends on the layout of what arrives: with {layout} the "
+                        f"gradient of {name!r} at {list(at)} is {other[name][at]:.10g}, with the "
+                        f"same numbers contiguous {plain[name][at]:.10g}"
+                    )
 
     def _adjoint(self, name: str, y: Array) -> None:
         """⟨L u, v⟩ = ⟨u, Lᵀv⟩ for L u = f(u) − f(0)."""
@@ -417,28 +474,28 @@ class _Check:
         error = np.abs(backward - forward) / np.where(size == 0, 1, size)
         return np.where(np.isfinite(backward) & np.isfinite(forward), error, np.inf)
 
+    def _agree(self, backward: Any, forward: Any) -> bool:
+        return bool((self._error(backward, forward) <= self.rtol).all())
+
     def _note(
         self,
         name: str,
-        v: Array,
-        u: Array,
         backward: float,
         forward: float,
+        change: float,
         index: Index | None = None,
         output: Index | None = None,
     ) -> None:
-        """Keep one comparison, ⟨v, J u⟩ according to both, if it is the worst so far."""
+        """Keep one comparison if it is the worst so far. change: how unsettled forward is."""
         error = float(self._error(backward, forward))
         if error <= self.worst.error:
             return
         problem = ""
-        if error > self.rtol:  # do differences with half the step agree with themselves?
-            again = float(np.vdot(v, self._slope(self.tensors[name], u, self.eps / 2)))
-            if self._error(again, forward) > self.rtol:
-                problem = (
-                    f"with half the step forward says {again:.10g}: "
-                    "is there a kink or noise near these inputs?"
-                )
+        if error > self.rtol and not self._agree(forward + change, forward):
+            problem = (
+                f"from one step to the next forward changes by {change:.2g} at least: "
+                "is there a kink or noise near these inputs?"
+            )
         self.worst = Report(
             self.name,
             error,

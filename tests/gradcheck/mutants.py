@@ -507,7 +507,7 @@ def _(self, gradient=None):
         if t.node is None:
             t.grad = waiting[t].copy()
         else:
-            waiting |= dict(t.node.pull(t, waiting[t]))
+            waiting |= dict(t.node.pull(t.version, waiting[t]))
 
 
 @mutant("negative", "nothing comes back")
@@ -528,3 +528,50 @@ def _(x):
 @mutant("negative", "right to six digits")
 def _(x):
     return -x, lambda g: -g * (1 + 1e-6)
+
+
+# ---- right only where the gradient that arrives is contiguous
+
+
+@mutant("exp", "the gradient is read in the order in which it lies in memory")
+def _(x):
+    y = np.exp(x)
+    return y, lambda g: (g.ravel(order="K") * y.ravel()).reshape(x.shape)
+
+
+@mutant("sigmoid", "a gradient that lies transposed is taken for one that does not")
+def _(x):
+    y, backward = REAL["sigmoid"](x)
+    return y, lambda g: backward(g.T.reshape(g.shape) if g.T.flags.c_contiguous else g)
+
+
+@mutant("softmax", "a repeated gradient is counted once")
+def _(x, *, axis=-1):
+    y, backward = REAL["softmax"](x, axis=axis)
+
+    def once(g):
+        if 0 in g.strides:
+            g = np.where(np.arange(g.size).reshape(g.shape) == 0, g, 0)
+        return backward(g)
+
+    return y, once
+
+
+@mutant("linear", "rows of the gradient as they lie in memory")
+def _(x, w, b=None):
+    y, backward = REAL["linear"](x, w, b)
+    return y, lambda g: backward(np.reshape(g, g.shape, order="A").ravel("K").reshape(g.shape))
+
+
+# ---- wrong where f bends within a step
+
+
+@mutant("divide", "six digits where y is small")
+def _(x, y):
+    z = x / y
+    return z, lambda g: (g / y, -g * z / y * np.where(np.abs(y) < 0.03, 1 + 1e-6, 1))
+
+
+@mutant("log", "six digits where x is small")
+def _(x):
+    return np.log(x), lambda g: g / x * np.where(x < 0.03, 1 - 1e-6, 1)

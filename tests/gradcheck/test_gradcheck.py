@@ -255,10 +255,116 @@ def test_what_is_not_a_number_is_wrong():
 
 
 def test_a_kink_is_suspected():
-    x = Tensor(np.array([3e-4, 1.0]), requires_grad=True)  # less than two steps from relu's kink
-    with pytest.raises(GradcheckError, match=r"at \[0\].*is there a kink or noise"):
+    x = Tensor(np.array([1e-8, 1.0]), requires_grad=True)  # within the shortest step of relu's kink
+    with pytest.raises(GradcheckError, match=r"at \[0\].*changes by .*is there a kink or noise"):
         gradcheck(F.relu, x)
-    assert gradcheck(F.relu, Tensor(np.array([6e-4, 1.0]), requires_grad=True))
+    for near in (1e-5, 3e-4, 6e-4):  # a shorter step stays on this side of it
+        assert gradcheck(F.relu, Tensor(np.array([near, -near, 1.0]), requires_grad=True))
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_noise_is_suspected(whole):
+    @op
+    def rough(x):
+        return x + 1e-6 * np.sin(1e12 * x), lambda g: g
+
+    with pytest.raises(GradcheckError, match="is there a kink or noise"):
+        gradcheck(rough, random(3), whole=whole)
+
+
+STEEP = {
+    "1/x": (lambda x: 1 / x, lambda x: -1 / x**2),
+    "log": (np.log, lambda x: 1 / x),
+    "sqrt": (np.sqrt, lambda x: 0.5 / np.sqrt(x)),
+    "x**-3": (lambda x: x**-3.0, lambda x: -3 * x**-4.0),
+    "sin 100x": (lambda x: np.sin(100 * x), lambda x: 100 * np.cos(100 * x)),
+    "exp(1/x)": (lambda x: np.exp(0.1 / x), lambda x: -0.1 / x**2 * np.exp(0.1 / x)),
+}
+
+
+@pytest.mark.parametrize("whole", [True, False])
+@pytest.mark.parametrize("x", [[0.01], [0.02, -0.05, 1.0], [0.003, 0.01, 3.0], [1e-3] * 4])
+@pytest.mark.parametrize("name", STEEP)
+def test_where_f_bends_within_a_step(name, x, whole):
+    """No false alarm, and no mistake is let through either."""
+    f, slope = STEEP[name]
+    x = np.abs(x) if name in ("log", "sqrt", "exp(1/x)") else np.array(x)
+    x = np.maximum(x, 0.02) if name == "exp(1/x)" else x
+
+    def operation(factor):
+        return op(lambda x: (f(x), lambda g: g * slope(x) * factor))
+
+    assert gradcheck(operation(1), x, whole=whole)
+    for factor in (1 + 1e-6, 1 - 1e-6, 1.1):
+        assert not gradcheck(operation(factor), x, whole=whole, raise_on_failure=False)
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_one_wrong_number_among_many_that_bend(whole):
+    x = np.linspace(0.004, 0.02, 12)
+    wrong = np.where(np.arange(12) == 7, 1 + 1e-5, 1)
+
+    @op
+    def inverse(x):
+        return 1 / x, lambda g: -g * wrong / x**2
+
+    report = gradcheck(inverse, x, whole=whole, raise_on_failure=False)
+    assert not report
+    assert report.index == ((7,) if whole else None)
+
+
+# ---- in whatever layout the gradient arrives
+
+
+def in_memory_order(g):
+    """The numbers of g as they lie in memory, taken for contiguous."""
+    return g.ravel(order="K").reshape(g.shape)
+
+
+def turned_round(g):
+    return g if g.flags.c_contiguous else g[::-1]
+
+
+@pytest.mark.parametrize("whole", [True, False])
+@pytest.mark.parametrize(
+    ("taken", "shape"),
+    [(in_memory_order, (3, 4)), (in_memory_order, (2, 3, 2)), (turned_round, (4,))],
+)
+def test_a_gradient_that_is_right_only_where_it_arrives_contiguous(taken, shape, whole):
+    @op
+    def double(x):
+        return 2 * x, lambda g: 2 * taken(g)
+
+    message = r"double: backward depends on the layout of what arrives: with .* of 'x' at \[.*conti"
+    with pytest.raises(GradcheckError, match=message):
+        gradcheck(double, random(*shape), whole=whole)
+
+
+@pytest.mark.parametrize("copies", [lambda g: 0 in g.strides, lambda g: min(g.strides) == 0])
+def test_repeated_numbers(copies):
+    @op
+    def double(x):
+        return 2 * x, lambda g: 2 * g if not copies(g) else 2 * g / max(g.size, 1)
+
+    with pytest.raises(GradcheckError, match="with one row repeated"):
+        gradcheck(double, random(3, 4))
+    with pytest.raises(GradcheckError, match="with one number repeated"):
+        gradcheck(double, random(4))
+
+
+def test_what_arrives_in_another_layout_is_not_changed_either():
+    @op
+    def takes_the_gradient(x):
+        def backward(g):
+            if not g.flags.c_contiguous:
+                g *= 2
+                return g / 1
+            return 2 * g
+
+        return 2 * x, backward
+
+    with pytest.raises(GradcheckError, match="changed the gradient it was sent in place"):
+        gradcheck(takes_the_gradient, random(3, 4))
 
 
 def test_a_smooth_mistake_is_not_taken_for_a_kink():
