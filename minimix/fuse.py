@@ -97,26 +97,30 @@ class Stage(NamedTuple):
         return self.convolution.weight, self.convolution.bias, self.norm.weight, self.norm.bias
 
 
-def _stages(model: Any) -> Iterator[Stage]:
+def _stages(model: ConvMixer) -> Iterator[Stage]:
     """The stem's, and two a block. TypeError, naming it, at a layer that has been replaced."""
-    yield _stage("stem", model.stem, nn.Patchify)
-    _expect("blocks", model.blocks, nn.Sequential)
-    for i, block in enumerate(model.blocks):
-        _expect(f"blocks.{i}", block, nn.Sequential)
-        first: Any = block[0] if len(block) else None
-        _expect(f"blocks.{i}.0", first, nn.Residual)
-        yield _stage(f"blocks.{i}.0.fn", first.fn, nn.DepthwiseConv2d)
-        yield _stage(f"blocks.{i}", block, nn.PointwiseConv2d, first=1)
+    yield _stage("stem", _layers("stem", model.stem, 3), nn.Patchify)
+    for i, block in enumerate(_layers("blocks", model.blocks)):
+        residual, *rest = _layers(f"blocks.{i}", block, 4)
+        _expect(f"blocks.{i}.0", residual, nn.Residual)
+        inside = _layers(f"blocks.{i}.0.fn", residual.fn, 3)
+        yield _stage(f"blocks.{i}.0.fn", inside, nn.DepthwiseConv2d)
+        yield _stage(f"blocks.{i}", rest, nn.PointwiseConv2d, first=1)
 
 
-def _stage(name: str, layers: Any, convolution: type[nn.Module], first: int = 0) -> Stage:
+def _layers(name: str, layers: Any, count: int | None = None) -> list[Any]:
+    """What a Sequential holds, which must be as many layers as ConvMixer has there."""
     _expect(name, layers, nn.Sequential)
-    last = list(layers)[first:]
-    if len(last) != 3:
-        raise TypeError(f"fuse: {name} has {len(layers)} layers; a ConvMixer has {first + 3} there")
+    inside = list(layers.children())
+    if count is not None and len(inside) != count:
+        raise TypeError(f"fuse: {name} has {len(inside)} layers; a ConvMixer has {count} there")
+    return inside
+
+
+def _stage(name: str, layers: list[Any], convolution: type[nn.Module], first: int = 0) -> Stage:
     for i, kind in enumerate((convolution, nn.GELU, nn.BatchNorm)):
-        _expect(f"{name}.{first + i}", last[i], kind)
-    return Stage(last[0], last[2])
+        _expect(f"{name}.{first + i}", layers[i], kind)
+    return Stage(layers[0], layers[2])
 
 
 def _expect(name: str, layer: Any, kind: type[nn.Module]) -> None:
@@ -140,19 +144,19 @@ def _fusible(model: ConvMixer, x: Tensor) -> list[Stage]:
     except TypeError:
         return []
     n, height, width, channels = x.shape
-    training, d = stages[0].norm.training, stages[0].norm.weight.size
+    training, d, dtype = stages[0].norm.training, stages[0].norm.weight.size, x.dtype
     for convolution, norm in stages:
         weight = convolution.weight.array
         k = weight.shape[:1] * 2
         shapes = {nn.Patchify: (*k, channels, d), nn.DepthwiseConv2d: (*k, d)}
         vectors = [convolution.bias.array, norm.weight.array, norm.bias.array]
         vectors += [norm.running_mean, norm.running_var]
-        alike = [type(v) is np.ndarray and v.shape == (d,) and v.dtype == x.dtype for v in vectors]
+        alike = [type(v) is np.ndarray and v.shape == (d,) and v.dtype == dtype for v in vectors]
         if not (
             norm.training == training
             and all(isinstance(v, float) and 0 <= v <= 1 for v in (norm.momentum, norm.eps))
             and weight.shape == shapes.get(type(convolution), (d, d))
-            and weight.dtype == x.dtype
+            and weight.dtype == dtype
             and all(alike)
         ):
             return []

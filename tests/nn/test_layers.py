@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from minimix import Tensor, nn
+from minimix import ConvMixer, Tensor, fuse, nn
 from minimix import functional as F
 
 
@@ -92,6 +92,27 @@ def test_a_mean_over_no_pixels_is_refused():
     assert nn.GlobalAvgPool()(image(0, 3, 3, 4)).shape == (0, 4)
 
 
+def test_what_layers_do_unless_told_otherwise():
+    norm = nn.BatchNorm(1)
+    x = Tensor(np.array([[1.0], [3.0]], np.float32))
+    norm(x)
+    assert norm.running_mean[0] == pytest.approx(0.1 * 2, rel=1e-6)
+    assert norm.running_var[0] == pytest.approx(0.9 * 1 + 0.1 * 2, rel=1e-6)
+    norm.running_mean[:], norm.running_var[:] = 0, 0
+    # 1/√ε, with ε = 10⁻⁵
+    np.testing.assert_allclose(norm.eval()(x).array[0], 316.22777, rtol=1e-6)
+    small = np.float32(1e-5**0.5)  # whose square is ε
+    y = nn.LayerNorm(2)(Tensor(np.array([small, -small])))
+    np.testing.assert_allclose(y.array, [0.5**0.5, -(0.5**0.5)], rtol=1e-6)
+    ones = Tensor(np.ones(1000, np.float32))
+    assert set(nn.Dropout(rng=0)(ones).array) == {0, 2}
+    assert nn.Conv2d(2, 4, 3, rng=0)(image(1, 5, 6, 2)).shape == (1, 3, 4, 4)
+    assert nn.Conv2d(2, 4, 3).weight.shape == (3, 3, 2, 4)
+    for layer in (nn.Linear(2, 2), nn.PointwiseConv2d(2, 2), nn.DepthwiseConv2d(2, 3),
+                  nn.Patchify(2, 2, 2), nn.Conv2d(2, 2, 2)):  # fmt: skip
+        assert list(layer.state_dict()) == ["weight", "bias"]
+
+
 # ---- how they begin
 
 
@@ -126,6 +147,45 @@ def test_one_generator_serves_several_layers():
 # ---- what they refuse
 
 
+@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"momentum": None}, "batch_norm: momentum is None; expected a number from 0 to 1"),
+        ({"eps": None}, "batch_norm: eps is None; expected a number from 0 to 1"),
+        ({"momentum": 2.0}, "batch_norm: momentum is 2.0; expected a number from 0 to 1"),
+    ],
+)
+def test_a_batch_norm_that_was_changed_to_nonsense(fused, change, message):
+    model = ConvMixer(4, 1, 3, 2, 3, rng=0)
+    norm = model.blocks[0][3]
+    for name, value in change.items():
+        setattr(norm, name, value)
+    run = fuse(model) if fused else model
+    with pytest.raises(ValueError, match=re.escape(message)):
+        run(image(2, 4, 4, 3))
+    assert not norm.running_mean.any()
+
+
+@pytest.mark.parametrize("shape", [(1, 2), (1, 1, 1, 2), (0, 2)])
+def test_one_value_a_channel_is_refused_and_changes_nothing(shape):
+    norm = nn.BatchNorm(2)
+    message = re.escape(f"batch_norm: {shape[0]} value a channel in x of shape {shape}; training")
+    with pytest.raises(ValueError, match=message):
+        norm(image(*shape))
+    assert norm.running_mean.tolist() == [0, 0]
+    assert norm.running_var.tolist() == [1, 1]
+    assert norm.eval()(image(*shape)).shape == shape
+
+
+def test_statistics_of_integers_are_refused_and_neither_moves():
+    norm = nn.BatchNorm(2)
+    norm.register_buffer("running_var", np.array([1, 1]))
+    with pytest.raises(ValueError, match="batch_norm: running_var is of int64; training moves it"):
+        norm(image(3, 2))
+    assert norm.running_mean.tolist() == [0, 0]
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -139,7 +199,21 @@ def test_one_generator_serves_several_layers():
         (lambda: nn.Patchify(3, 8, "2"), "Patchify: patch_size is '2'"),
         (lambda: nn.Conv2d(3, 8, 3, stride=0), "Conv2d: stride is 0"),
         (lambda: nn.Conv2d(3, 8, 3, groups=2), "Conv2d: 3 or 8 channels do not fit into 2 groups"),
+        (lambda: nn.Linear(True, 3), "Linear: in_features is True"),
         (lambda: nn.BatchNorm(0), "BatchNorm: channels is 0"),
+        (lambda: nn.BatchNorm(2, momentum=None), "BatchNorm: momentum is None; expected a number"),
+        (
+            lambda: nn.BatchNorm(2, momentum=1.5),
+            "BatchNorm: momentum is 1.5; expected a number fro",
+        ),
+        (
+            lambda: nn.BatchNorm(2, eps=-1e-5),
+            "BatchNorm: eps is -1e-05; expected a number from 0 t",
+        ),
+        (
+            lambda: nn.LayerNorm(2, eps=float("nan")),
+            "LayerNorm: eps is nan; expected a number from",
+        ),
         (lambda: nn.LayerNorm(0), "LayerNorm: channels is 0"),
         (lambda: nn.Dropout(1), "Dropout: p is 1; it must be at least 0 and less than 1"),
     ],
