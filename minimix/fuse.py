@@ -175,7 +175,7 @@ def _fusible(model: ConvMixer, x: Tensor) -> list[Stage]:
 
 
 def _train(x: Tensor, stages: list[Stage]) -> Tensor:
-    """Embedding and blocks in training. The running statistics move last, all of them or none."""
+    """Embedding and blocks in training; running statistics move after all has been computed."""
     stem, *rest = stages
     moments: list[tuple[Array, Array]] = []
     y = fused_embedding(x, *stem.parameters(), eps=stem.norm.eps, moments=moments)

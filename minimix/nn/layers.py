@@ -1,9 +1,11 @@
-"""The layers: an operation and the parameters it needs.
+"""The layers: an operation and the parameters that it needs.
 
-Wherever a layer is random, `rng` is a NumPy Generator, a seed, or None for a fresh one. Weights and
-biases start uniform in ±1/√fan_in, in float32. Sizes are checked: ValueError, naming the layer and
-the argument, where one is not a whole number of at least 1. What a call refuses is what its
-operation refuses.
+Parameters are float32 until `astype` converts them. Weights and biases start uniform in ±1/√fan_in,
+fan_in being the number of inputs that each output reads; `rng` is a NumPy Generator, a seed, or
+None for a fresh generator. `bias=False` leaves the bias out.
+
+Errors: a layer raises ValueError, naming itself and the argument, where it cannot be made like
+that; when it is called, it raises what its operation in `minimix.functional` raises.
 """
 
 from __future__ import annotations
@@ -46,7 +48,7 @@ class _Affine(Module):
 
 
 class Linear(_Affine):
-    """x (…, K) -> x W + b (…, C).   weight (K, C), bias (C,)."""
+    """Linear map: x (…, K) -> x W + b (…, C).   weight (K, C), bias (C,)."""
 
     def __init__(
         self, in_features: int, out_features: int, bias: bool = True, rng: Seed = None
@@ -78,7 +80,10 @@ class PointwiseConv2d(_Affine):
 
 
 class DepthwiseConv2d(_Affine):
-    """One k×k kernel a channel, "same" padding.   weight (k, k, C), bias (C,)."""
+    """One k×k kernel for each channel, "same" padding: x (N, H, W, C) -> (N, H, W, C).
+
+    weight (k, k, C), bias (C,).
+    """
 
     def __init__(
         self, channels: int, kernel_size: int, bias: bool = True, rng: Seed = None
@@ -94,7 +99,10 @@ class DepthwiseConv2d(_Affine):
 
 
 class Patchify(_Affine):
-    """Patch embedding: x (N, H, W, C) -> (N, H/p, W/p, D).   weight (p, p, C, D), bias (D,)."""
+    """Patch embedding: x (N, H, W, C) -> (N, H/p, W/p, D).
+
+    weight (p, p, C, D), bias (D,); p, the patch size, must divide H and W.
+    """
 
     def __init__(
         self,
@@ -119,9 +127,9 @@ class Patchify(_Affine):
 
 
 class Conv2d(_Affine):
-    """General convolution.   weight (k, k, C_in/groups, C_out), bias (C_out,).
+    """Convolution: x (N, H, W, C) -> (N, H′, W′, D).   weight (k, k, C/groups, D), bias (D,).
 
-    stride, padding, dilation and groups are those of `functional.conv2d`.
+    stride, padding, dilation, groups and H′, W′ as in `functional.conv2d`.
     """
 
     def __init__(
@@ -168,7 +176,7 @@ class Conv2d(_Affine):
 
 
 class GELU(Module):
-    """Gaussian error linear unit; approximate="tanh" for the faster of its two forms."""
+    """Gaussian error linear unit x Φ(x), of any shape; approximate="tanh" for its approximation."""
 
     def __init__(self, approximate: Literal["none", "tanh"] = "none") -> None:
         super().__init__()
@@ -182,23 +190,27 @@ class GELU(Module):
 
 
 class ReLU(Module):
-    """max(x, 0)."""
+    """Rectified linear unit max(x, 0), of any shape."""
 
     def forward(self, x: Tensor) -> Tensor:
         return F.relu(x)
 
 
 class Sigmoid(Module):
-    """1 / (1 + e⁻ˣ)."""
+    """Logistic function 1 / (1 + e⁻ˣ), of any shape."""
 
     def forward(self, x: Tensor) -> Tensor:
         return F.sigmoid(x)
 
 
 class BatchNorm(Module):
-    """Batch normalisation of the last axis; see `functional.batch_norm`.
+    """Batch normalisation of each channel: x (…, C) -> (…, C).   weight γ (C,), bias β (C,).
 
-    weight (γ) and bias (β) begin at 1 and 0, buffers running_mean and running_var at 0 and 1.
+    γ starts at 1, β at 0; the buffers running_mean and running_var (C,) at 0 and 1. In training,
+    the statistics are those of the batch, and the running ones move towards them by the fraction
+    `momentum`; in evaluation, the running ones are used. Formulas: `functional.batch_norm`.
+
+    momentum, eps  numbers from 0 to 1
     """
 
     running_mean: np.ndarray
@@ -232,7 +244,10 @@ class BatchNorm(Module):
 
 
 class LayerNorm(Module):
-    """Layer normalisation of the last axis; weight (γ) and bias (β) begin at 1 and 0."""
+    """Layer normalisation of the last axis: x (…, C) -> (…, C).   weight γ (C,), bias β (C,).
+
+    γ starts at 1, β at 0. Formulas: `functional.layer_norm`.
+    """
 
     def __init__(self, channels: int, eps: float = 1e-5) -> None:
         positive("LayerNorm", channels=channels)
@@ -250,7 +265,10 @@ class LayerNorm(Module):
 
 
 class Dropout(Module):
-    """In training, each number is 0 with probability p and the rest are scaled by 1/(1 − p)."""
+    """Sets each number to 0 with probability p, 0 ≤ p < 1, and scales the rest by 1/(1 − p).
+
+    In training only; in evaluation x is returned as it is.
+    """
 
     def __init__(self, p: float = 0.5, rng: Seed = None) -> None:
         if not 0 <= p < 1:
@@ -267,14 +285,14 @@ class Dropout(Module):
 
 
 class GlobalAvgPool(Module):
-    """Mean over the pixels: (N, H, W, C) -> (N, C)."""
+    """Mean over the pixels: x (N, H, W, C) -> (N, C)."""
 
     def forward(self, x: Tensor) -> Tensor:
         return F.global_avg_pool(x)
 
 
 class Identity(Module):
-    """x -> x: what stands in for a layer that is left out."""
+    """x -> x: takes the place of a layer that is left out."""
 
     def forward(self, x: Any) -> Any:
         return x

@@ -54,13 +54,19 @@ def evaluate(
     mirror      whether to classify each image's mirror image as well, for `Evaluation.mirrored`
 
     Afterwards each of the model's modules is in the mode that it was in before. Errors: ValueError
-    where a label is not in 0 … n_classes − 1.
+    where there are no images, a label is not in 0 … n_classes − 1, or the logits are not
+    (N, n_classes).
     """
     confusion = np.zeros((n_classes, n_classes), np.int64)
     loss, mirrored = 0.0, 0
     with no_grad(), evaluating(model):
         for x, y in Loader(images, labels, batch_size, shuffle=False, n_classes=n_classes):
             logits = model(Tensor(x))
+            if logits.shape != (len(y), n_classes):
+                raise ValueError(
+                    f"evaluate: the model gave logits of shape {logits.shape} for {len(y)} images "
+                    f"of {n_classes} classes"
+                )
             loss += F.cross_entropy(logits, y).item() * len(y)
             np.add.at(confusion, (y, logits.array.argmax(axis=1)), 1)
             if mirror:

@@ -35,6 +35,14 @@ def test_known_answers():
     assert result.loss == pytest.approx(whole.loss, rel=1e-6)  # a short last batch counts as such
 
 
+def test_what_does_not_fit():
+    images, labels = coloured((0, 0), (1, 1)), np.array([0, 1])
+    with pytest.raises(ValueError, match=r"logits of shape \(2, 3\) for 2 images of 4 classes"):
+        evaluate(Brightest(), images, labels, 4)
+    with pytest.raises(ValueError, match="0 images"):
+        evaluate(Brightest(), images[:0], labels[:0], 3)
+
+
 def modes(model):
     return [module.training for _, module in model.named_modules()]
 
