@@ -6,11 +6,11 @@ Features from Tiny Images", 2009): five training batches and a test batch of 10,
     python version   cifar-10-batches-py/data_batch_1 …    a pickle each
     binary version   cifar-10-batches-bin/data_batch_1.bin …   per image a label byte, 3072 pixels
 
-In both a picture is its red, its green and its blue plane; here it becomes (32, 32, 3).
+In both an image is a red, a green and a blue plane; here it becomes (32, 32, 3).
 
 A pickle is a program. These files need four names of NumPy's and nothing else, so the unpickler
-knows four names, answers them with the stand-ins below instead of with NumPy, and refuses every
-other name before anything is called.
+knows four names, resolves them to the stand-ins below instead of to NumPy, and refuses every other
+name before anything is called.
 """
 
 import io
@@ -19,15 +19,16 @@ import pickle
 import tarfile
 import zlib
 from dataclasses import dataclass
-from gzip import GzipFile
+from gzip import BadGzipFile, GzipFile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from minimix import files
-from minimix.data.dataset import Dataset
-from minimix.errors import DataError
+from .. import files
+from ..errors import DataError, MinimixError
+from .dataset import Dataset
+from .recognize import describe
 
 CLASS_NAMES = (
     "airplane",
@@ -42,7 +43,7 @@ CLASS_NAMES = (
     "truck",
 )
 
-# Of the training pixels scaled to [0, 1], by channel; the values of the official recipe.
+# Of the training pixels scaled to [0, 1], by channel; the values that the authors' code has.
 MEAN = (0.4914, 0.4822, 0.4465)
 STD = (0.2471, 0.2435, 0.2616)
 
@@ -67,6 +68,10 @@ class Layout:
 PYTHON = Layout("cifar-10-batches-py", "cifar-10-python.tar.gz", "")
 BINARY = Layout("cifar-10-batches-bin", "cifar-10-binary.tar.gz", ".bin")
 LAYOUTS = (PYTHON, BINARY)
+EXPECTED = (
+    f"CIFAR-10: a folder that is or holds {PYTHON.folder} or {BINARY.folder}, or the archive "
+    f"{PYTHON.archive} or {BINARY.archive}"
+)
 
 # No batch file is larger than 31.1 MB and neither archive unpacks to more than 187 MB.
 LARGEST_BATCH = 33_000_000
@@ -88,11 +93,11 @@ def places() -> list[Path]:
         keras,
         keras / "cifar-10-batches-py-target",  # Keras 3
     ]
-    chosen = os.environ.get("MINIMIX_DATA")
-    return [
-        *([files.expand(chosen)] if chosen else []),
-        *(folder for folder in usual if os.path.isdir(folder)),
-    ]
+    try:
+        chosen = [files.expand(named)] if (named := os.environ.get("MINIMIX_DATA")) else []
+    except MinimixError as error:
+        raise DataError(f"MINIMIX_DATA is {error}") from error
+    return [*chosen, *(folder for folder in usual if os.path.isdir(folder))]
 
 
 def find(path: str | os.PathLike[str] | None = None) -> Path | None:
@@ -102,14 +107,14 @@ def find(path: str | os.PathLike[str] | None = None) -> Path | None:
     archive as published. None where there is none; whether it is whole, `read` will find out.
     """
     for place in places() if path is None else [files.expand(path)]:
-        if place.is_file():
+        if os.path.isfile(place):
             return place
         inside = [place / layout.folder for layout in LAYOUTS]
         for folder in [place, *inside]:
             if _layout_of(folder):
                 return folder
         for layout in LAYOUTS:
-            if (place / layout.archive).is_file():
+            if os.path.isfile(place / layout.archive):
                 return place / layout.archive
     return None
 
@@ -117,7 +122,7 @@ def find(path: str | os.PathLike[str] | None = None) -> Path | None:
 def _layout_of(folder: Path) -> Layout | None:
     """The layout that at least one file of this folder belongs to."""
     for layout in LAYOUTS:
-        if any((folder / name).is_file() for name in layout.files):
+        if any(os.path.isfile(folder / name) for name in layout.files):
             return layout
     return None
 
@@ -128,8 +133,8 @@ def _layout_of(folder: Path) -> Layout | None:
 def read(path: str | os.PathLike[str], *, images_per_batch: int = 10_000) -> Dataset:
     """The data set in an unpacked folder or an archive (of either layout).
 
-    Raises DataError where a batch is missing, truncated, damaged or holds a label that no
-    class has.
+    Errors: DataError where it is something else, or a batch is missing, truncated, damaged or holds
+    a label that no class has.
     """
     folder = Path(path)
     unpacked: dict[str, bytes] = {}
@@ -144,13 +149,13 @@ def read(path: str | os.PathLike[str], *, images_per_batch: int = 10_000) -> Dat
         where = f"{folder / name}"
         content = unpacked.get(name) if unpacked else _read_file(folder / name)
         if content is None:
-            raise DataError(f"{where} is missing; {_MEND}")
+            raise DataError(f"{where} is missing; {_mend(folder)}")
         pixels, batch_labels = decode(content, where, images_per_batch)
         bad = np.flatnonzero((batch_labels < 0) | (batch_labels >= len(CLASS_NAMES)))
         if bad.size:
             raise DataError(
-                f"{where}: image {bad[0]} has label {batch_labels[bad[0]]}, "
-                f"expected 0 to {len(CLASS_NAMES) - 1}; {_MEND}"
+                f"{where}: image {bad[0]} has label {batch_labels[bad[0]]}; "
+                f"expected 0 to {len(CLASS_NAMES) - 1}; {_mend(folder)}"
             )
         images[i] = pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
         labels[i] = batch_labels
@@ -165,16 +170,21 @@ def read(path: str | os.PathLike[str], *, images_per_batch: int = 10_000) -> Dat
     )
 
 
-_MEND = "remove this copy and let minimix fetch a fresh one, or name a whole one with --data"
+def _mend(path: Path) -> str:
+    """What to do about a damaged copy. Only what minimix itself has fetched is to be removed."""
+    if any(folder in path.parents for folder in files.cache_folders()):
+        return f"remove {path}, and it will be downloaded again"
+    return "give the path of another copy as `data`"
 
 
 def _read_file(file: Path) -> bytes | None:
-    """What a batch file holds; None where there is none."""
+    """The content of a batch file; None if there is none."""
     try:
         size = file.stat().st_size
         if size > LARGEST_BATCH:
             raise DataError(
-                f"{file} is {size:,} bytes, expected at most {LARGEST_BATCH:,}; {_MEND}"
+                f"{file} is {size:,} bytes; expected at most {LARGEST_BATCH:,}; "
+                f"{_mend(file.parent)}"
             )
         return file.read_bytes()
     except FileNotFoundError:
@@ -190,25 +200,30 @@ def read_archive(path: str | os.PathLike[str]) -> tuple[Layout, dict[str, bytes]
     an absolute name or one with "..", is refused whole.
     """
     path = Path(path)
-    if path.is_dir():
-        raise DataError(f"{path} holds no batch of CIFAR-10, such as {PYTHON.files[0]}")
+    try:
+        with GzipFile(path) as packed:
+            is_tar = packed.read(512)[257:262] == b"ustar"
+    except (OSError, EOFError, zlib.error):
+        is_tar = False
+    if not is_tar:
+        raise DataError(f"{path} is {describe(path)}; expected {EXPECTED}")
     refuse = f"{path} is not a CIFAR-10 archive"
     try:
-        size = path.stat().st_size
         with GzipFile(path) as packed:
             content = packed.read(LARGEST_ARCHIVE + 1)
     except EOFError:
         raise DataError(
-            f"{path} is truncated: {size:,} bytes, expected about 170,000,000; {_MEND}"
+            f"{path} is truncated: {path.stat().st_size:,} bytes; expected about 170,000,000; "
+            f"{_mend(path)}"
         ) from None
-    except zlib.error as error:
-        raise DataError(f"{path} is damaged ({error}); {_MEND}") from error
-    except OSError as error:  # gzip.BadGzipFile is one
-        raise DataError(f"{refuse}: {error.strerror or error}") from error
+    except (zlib.error, BadGzipFile) as error:
+        raise DataError(f"{path} is damaged ({error}); {_mend(path)}") from error
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
     if len(content) > LARGEST_ARCHIVE:
         raise DataError(f"{refuse}: it unpacks to more than {LARGEST_ARCHIVE:,} bytes")
 
-    files: dict[str, bytes] = {}
+    found: dict[str, bytes] = {}
     try:
         with tarfile.open(fileobj=io.BytesIO(content), mode="r:") as archive:
             for member in archive:
@@ -221,23 +236,26 @@ def read_archive(path: str | os.PathLike[str]) -> tuple[Layout, dict[str, bytes]
                     continue
                 unpacked = archive.extractfile(member)
                 if unpacked is not None:
-                    files["/".join(part for part in parts if part != ".")] = unpacked.read()
-    except (tarfile.TarError, EOFError, OSError, ValueError) as error:
-        raise DataError(f"{path} is damaged ({error}); {_MEND}") from error
+                    found["/".join(part for part in parts if part != ".")] = unpacked.read()
+    except DataError:
+        raise
+    except Exception as error:  # tarfile raises nearly anything, given damaged bytes
+        raise DataError(f"{path} is damaged ({error}); {_mend(path)}") from error
     for layout in LAYOUTS:
         wanted = {name: f"{layout.folder}/{name}" for name in layout.files}
-        found = {name: files[full] for name, full in wanted.items() if full in files}
-        if found:
-            return layout, found
-    raise DataError(f"{refuse}: it holds no {PYTHON.folder}/ or {BINARY.folder}/ batch")
+        batches = {name: found[full] for name, full in wanted.items() if full in found}
+        if batches:
+            return layout, batches
+    names = ", ".join(sorted(found)[:3]) or "nothing"
+    raise DataError(f"{path} is a gzipped tar archive of {names}; expected {EXPECTED}")
 
 
 def _decode_binary(content: bytes, where: str, n: int) -> tuple[np.ndarray, np.ndarray]:
     """Pixels uint8 (n, 3072) and labels int64 (n,) of a binary batch."""
     if len(content) != n * (1 + PIXELS):
         raise DataError(
-            f"{where} is {len(content):,} bytes, expected {n * (1 + PIXELS):,}: "
-            f"truncated or damaged; {_MEND}"
+            f"{where} is {len(content):,} bytes; expected {n * (1 + PIXELS):,}: "
+            f"truncated or damaged; {_mend(Path(where).parent)}"
         )
     rows = np.frombuffer(content, np.uint8).reshape(n, 1 + PIXELS)
     return rows[:, 1:], rows[:, 0].astype(np.int64)
@@ -250,12 +268,12 @@ def _decode_pickle(content: bytes, where: str, n: int) -> tuple[np.ndarray, np.n
     except _RefusedError as refused:
         raise DataError(
             f"{where} asks to run {refused}, which no CIFAR-10 file does: "
-            "refused, and nothing of it was run; remove this file"
+            "refused, and nothing of it was run"
         ) from None
     except Exception as error:  # a damaged pickle raises nearly anything
         raise DataError(
-            f"{where} is {len(content):,} bytes, expected about {n * 3103:,}: "
-            f"truncated or damaged; {_MEND}"
+            f"{where} is {len(content):,} bytes; expected about {n * 3103:,}: "
+            f"truncated or damaged; {_mend(Path(where).parent)}"
         ) from error
     # Written by Python 2 the keys are bytes, written again by Python 3 they may be str.
     fields = batch if isinstance(batch, dict) else {}
@@ -265,11 +283,12 @@ def _decode_pickle(content: bytes, where: str, n: int) -> tuple[np.ndarray, np.n
     if data.shape != (n, PIXELS) or not isinstance(labels, list) or len(labels) != n:
         count = len(labels) if isinstance(labels, list) else "no"
         raise DataError(
-            f"{where} holds images of shape {data.shape} and {count} labels, "
-            f"expected {(n, PIXELS)} and {n}: truncated or damaged; {_MEND}"
+            f"{where} holds images of shape {data.shape} and {count} labels; "
+            f"expected {(n, PIXELS)} and {n}: truncated or damaged; {_mend(Path(where).parent)}"
         )
     if not all(type(label) is int and abs(label) < 2**31 for label in labels):
-        raise DataError(f"{where} holds labels that are not whole numbers; {_MEND}")
+        mend = _mend(Path(where).parent)
+        raise DataError(f"{where} holds labels that are not whole numbers; {mend}")
     return data.pixels, np.array(labels, np.int64)
 
 

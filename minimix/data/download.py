@@ -1,9 +1,9 @@
-"""Fetch CIFAR-10: mirrors in turn, resuming where the last one stopped, believing none of them.
+"""Download CIFAR-10: mirrors in turn, resuming where the last one stopped, trusting none of them.
 
 What goes wrong in practice is seldom an outright failure. Servers crawl, so one that delivers too
 little for too long is left for the next. Error pages arrive with status 200, so what is not gzip
 is refused. Connections break, so every byte so far is kept in a .part file, and the next request
-asks for the rest. Whatever comes is opened only once its sha256 is the published one.
+asks for the rest. What arrives is opened only once its sha256 is the published one.
 """
 
 import hashlib
@@ -19,14 +19,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from minimix import files
-from minimix.data import cifar10
-from minimix.errors import DataError, DiskError
+from .. import files
+from ..errors import DataError, DiskError
+from . import cifar10
 
 
 @dataclass(frozen=True)
 class Archive:
-    """A published file, and where it can be had."""
+    """A published file, and where it can be downloaded."""
 
     name: str
     size: int
@@ -60,7 +60,7 @@ Progress = Callable[[int, int], None]
 
 
 class _MirrorError(Exception):
-    """Why the file was not to be had from this mirror."""
+    """Why this mirror could not deliver the file."""
 
 
 def fetch(
@@ -75,16 +75,19 @@ def fetch(
 
     `progress(done, total)` is told the bytes so far; `say` gets a line at the start and where a
     mirror is given up. `$MINIMIX_CIFAR10_URL` is tried before the mirrors; `MINIMIX_OFFLINE=1`
-    forbids them all.
-    Raises DataError where there is no network (within ten seconds), where no mirror has the right
-    bytes, and where the disk is full or cannot be written.
+    forbids them all. Errors: DataError if there is no network (within ten seconds), if no mirror
+    has the right bytes, and if the disk is full or cannot be written.
     """
     if os.environ.get("MINIMIX_OFFLINE", "0") not in ("", "0"):
         raise DataError(f"CIFAR-10 is not downloaded, because MINIMIX_OFFLINE is set; {_BY_HAND}")
     url = os.environ.get("MINIMIX_CIFAR10_URL")
     if url:
-        if urlsplit(url).scheme not in ("http", "https"):
-            raise DataError(f"MINIMIX_CIFAR10_URL is {url!r}, expected http://… or https://…")
+        try:
+            usable = urlsplit(url).scheme in ("http", "https")
+        except ValueError:
+            usable = False
+        if not usable:
+            raise DataError(f"MINIMIX_CIFAR10_URL is {url!r}; expected http://… or https://…")
         archive = replace(archive, urls=(url, *archive.urls))
     try:
         folder = files.cache_folder() if folder is None else folder
@@ -104,6 +107,8 @@ def fetch(
                 _download(archive, part, patience, progress, say)
                 _unpack(part, unpacked)
                 part.unlink()
+    except BrokenPipeError:  # not of the disk: nobody listens to `say` any more
+        raise
     except (OSError, DiskError) as error:  # of the disk: the network's became a _MirrorError
         needed = archive.size * 2.1 / 1e6
         reason = getattr(error, "strerror", None) or error
@@ -114,7 +119,7 @@ def fetch(
     return unpacked
 
 
-_BY_HAND = "get cifar-10-python.tar.gz by other means and name it with --data"
+_BY_HAND = "get cifar-10-python.tar.gz in another way and give its path as `data`"
 
 
 def _download(
@@ -129,8 +134,8 @@ def _download(
     if len(faults) < len(set(archive.urls)):
         say(f"downloading CIFAR-10 to {part.parent} ({archive.size / 1e6:.0f} MB)")
         faults = {}
-        hopeless = set()  # mirrors that have something else: asking again is of no use
-        # Where all of them are slow it is the line, so the second round takes what there is.
+        hopeless = set()  # mirrors that have another file: there is no point in asking again
+        # If all of them are slow, it is the connection: the second round takes what there is.
         lenient = replace(patience, slowest=patience.slowest / 20)
         turns = [(url, patience) for url in archive.urls]
         turns += [(url, lenient) for url in archive.urls]
@@ -143,7 +148,7 @@ def _download(
                 if found == archive.sha256:
                     return
                 part.unlink()
-                if start:  # whose bytes were wrong is not known
+                if start:  # it is not known whose bytes were wrong
                     raise _MirrorError(f"the first {start:,} bytes may have been of another file")
                 hopeless.add(url)
                 raise _MirrorError(f"sha256 {found[:12]}…, expected {archive.sha256[:12]}…")
@@ -160,7 +165,7 @@ def _download(
 def _silent(archive: Archive, patience: Patience) -> dict[str, str]:
     """Ask all mirrors at once for a byte: why none could serve, or {} as soon as one can.
 
-    In threads that nobody waits for: a name server that does not answer cannot be interrupted.
+    In threads that nobody waits for: a lookup of a name cannot be interrupted.
     """
     answers: queue.Queue[tuple[str, str]] = queue.Queue()
 
@@ -224,7 +229,7 @@ def _reason(error: Exception) -> str:
 
 
 def _append(url: str, archive: Archive, part: Path, patience: Patience, progress: Progress) -> int:
-    """Fetch what `part` lacks; the number of bytes that are not from this mirror."""
+    """Download what `part` lacks; returns the number of bytes that are not from this mirror."""
     have = part.stat().st_size if part.exists() else 0
     if have == archive.size:
         return have
@@ -248,12 +253,12 @@ def _append(url: str, archive: Archive, part: Path, patience: Patience, progress
 
 
 def _chunks(response: http.client.HTTPResponse, patience: Patience) -> Iterator[bytes]:
-    """What arrives, as it arrives, for as long as enough does."""
+    """The bytes as they arrive, for as long as they arrive fast enough."""
     since, received = time.monotonic(), 0
     while True:
         try:
             chunk = response.read1(1 << 18)  # read() would wait for all of it
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, http.client.HTTPException, ValueError) as error:
             raise _MirrorError(_reason(error)) from error
         if not chunk:
             return

@@ -10,8 +10,8 @@ Picture i is a function of (seed, split, i) alone: a larger set starts with the 
 
 import numpy as np
 
-from minimix.data.dataset import Dataset
-from minimix.data.draws import Draws
+from .dataset import Dataset
+from .draws import Draws
 
 # Each shape fits the unit disc: positive inside, about the distance to the edge, negative outside.
 
@@ -77,7 +77,7 @@ def load(n_train: int = 10_000, n_test: int = 2_000, *, seed: int = 0) -> Datase
     """
     for name, n in (("n_train", n_train), ("n_test", n_test)):
         if n < 1:
-            raise ValueError(f"{name} must be at least 1, got {n}")
+            raise ValueError(f"`{name}` is {n}; expected at least 1")
     train_labels, test_labels = np.arange(n_train) % 10, np.arange(n_test) % 10
     return Dataset(
         name="shapes10",

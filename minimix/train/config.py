@@ -17,7 +17,6 @@ from ..nn import PointwiseConv2d
 from ..optim import AdamW, Muon, schedules
 
 MOST_SEED = 2**63 - 1
-MOST_OPERATIONS = 20  # RandAugment's to an image
 MOST_WHITENED = 1024  # values of a patch; the eigenvectors of more take minutes
 
 
@@ -140,7 +139,7 @@ class Config:
             crop=None if self.crop == "none" else self.crop,
             padding=self.padding,
             pad_mode=self.pad_mode,
-            scale=(self.scale, 1.0),
+            scale=self.scale,
             flip=None if self.flip == "none" else self.flip,
             randaugment=_randaugment(self.randaugment),
             jitter=self.jitter,
@@ -175,7 +174,14 @@ class Config:
 
     def check_data(self, data: Dataset) -> None:
         """Raise ValueError where the network cannot be trained on these images, or not here."""
+        for part, images in (("train", data.train_images), ("test", data.test_images)):
+            limit = getattr(self, f"limit_{part}")
+            if limit > len(images):
+                raise ValueError(
+                    f"`limit_{part}` is {limit:,}; {data.name} has {len(images):,} images there"
+                )
         n, height, width, channels = data.train_images.shape
+        self.augment(data.n_classes, epoch=0).check_size(height, width)
         p = self.patch_size
         if height % p or width % p:
             raise ValueError(
@@ -254,13 +260,11 @@ def _randaugment(text: str) -> tuple[int, int] | str | None:
     if text in ("none", "timm"):
         return None if text == "none" else text
     operations, comma, magnitude = text.partition(",")
-    if comma and operations.strip().isdecimal() and magnitude.strip().isdecimal():
-        n, m = int(operations), int(magnitude)
-        if n <= MOST_OPERATIONS and m <= 30:
-            return n, m
+    numbers = operations.strip().isdecimal() and magnitude.strip().isdecimal()
+    if comma and numbers and len(text) < 40:
+        return int(operations), int(magnitude)
     raise ValueError(
-        f"`randaugment` is {text!r:.40}; expected none, timm, or two numbers such as 2,12: "
-        f"at most {MOST_OPERATIONS} operations, of a magnitude from 0 to 30"
+        f"`randaugment` is {text!r:.40}; expected none, timm, or two numbers such as 2,12"
     )
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from minimix.data import Augment, Loader, normalize
 from minimix.data.augment import randaugment
-from minimix.data.augment.mixing import boxes, erase, mix, soften
+from minimix.data.augment.mixing import boxes, erase, mix, one_hot
 from minimix.data.augment.operations import Retouch
 from minimix.data.augment.randaugment import TIMM, TORCHVISION
 from minimix.data.augment.reference.geometry import pad_crop
@@ -21,9 +21,9 @@ NOTHING = Augment(crop=None, flip=None)
 ALONE = [
     Augment(),
     Augment(pad_mode="zero", flip="alternating", padding=3, jitter=0.4),
-    Augment(crop="resized", scale=(0.3, 1.0), ratio=(0.75, 4 / 3), randaugment=(2, 12)),
+    Augment(crop="resized", scale=0.3, randaugment=(2, 12)),
     Augment(crop=None, randaugment="timm", erasing=0.5, erase_mode="noise"),
-    Augment(crop=None, flip=None, randaugment=(1, 30), erasing=1.0, label_smoothing=0.1),
+    Augment(crop=None, flip=None, randaugment=(1, 30), erasing=1.0),
 ]
 
 
@@ -124,8 +124,12 @@ def test_a_smaller_piece_may_come_from_anywhere():
 def test_a_piece_larger_than_the_padded_image_is_refused():
     images, index = np.zeros((1, 8, 6, 3), np.uint8), np.zeros(1, int)
     assert Augment(padding=1, size=8)(images, index, index, 0, 0)[0].shape == (1, 8, 8, 3)
-    with pytest.raises(ValueError, match="size is 9, more than there is of an image of 8×6 with 1"):
+    with pytest.raises(ValueError, match="`size` is 9, more than there is of an image of 8×6"):
         Augment(padding=1, size=9)(images, index, index, 0, 0)
+    for padding, mode in ((6, "reflect"), (7, "zero"), (10**9, "zero")):
+        with pytest.raises(ValueError, match=r"less than the sides of an image, 8×6"):
+            Augment(padding=padding, pad_mode=mode)(images, index, index, 0, 0)
+    Augment(padding=99, crop=None)(images, index, index, 0, 0)  # which pads nothing
 
 
 @pytest.mark.parametrize(
@@ -134,7 +138,7 @@ def test_a_piece_larger_than_the_padded_image_is_refused():
 )
 def test_other_images_are_refused(images):
     index = np.arange(len(images))
-    with pytest.raises(ValueError, match=r"images must be uint8 \(N, H, W, 3\)"):
+    with pytest.raises(ValueError, match=r"`images` are .*; expected uint8 \(N, H, W, 3\)"):
         Augment()(images, index, index, 0, 0)
 
 
@@ -147,8 +151,7 @@ def test_any_size(h, w, padding, n):
     x, _ = augment(images, np.zeros(n, int), np.arange(n), 0, 0)
     assert x.shape == images.shape
     resized = replace(augment, crop="resized", randaugment="timm", erasing=0.5)
-    if min(h, w) > 2:  # what sharpness needs
-        assert resized(images, np.zeros(n, int), np.arange(n), 0, 0)[0].shape == images.shape
+    assert resized(images, np.zeros(n, int), np.arange(n), 0, 0)[0].shape == images.shape
 
 
 def test_every_crop_is_drawn():
@@ -187,7 +190,7 @@ def test_alternating_flips_alternate():
 def test_a_whole_crop_changes_nothing():
     whole = np.c_[[0, 0, 32, 32, 0, 0]].repeat(len(IMAGES), axis=1)
     np.testing.assert_array_equal(after(Retouch.ENLARGE, whole), IMAGES)
-    augment = replace(NOTHING, crop="resized", scale=(1.0, 1.0))
+    augment = replace(NOTHING, crop="resized", scale=1.0)
     np.testing.assert_array_equal(look(augment, INDICES), normalize(IMAGES))
 
 
@@ -369,13 +372,10 @@ def test_erasing(mode):
         np.testing.assert_allclose(erased.mean(0), 0, atol=0.05)
 
 
-def test_label_smoothing():
-    soft = soften(np.array([2, 0]), 4, 0.1)
-    assert soft.dtype == np.float32
-    np.testing.assert_allclose(soft, [[0.025, 0.025, 0.925, 0.025], [0.925, 0.025, 0.025, 0.025]])
-    augment = replace(NOTHING, label_smoothing=0.1)
-    _, y = augment(IMAGES, LABELS, INDICES, 0, 0)
-    np.testing.assert_array_equal(y, soften(LABELS, 10, 0.1))
+def test_one_hot():
+    targets = one_hot(np.array([2, 0]), 4)
+    assert targets.dtype == np.float32
+    np.testing.assert_array_equal(targets, [[0, 0, 1, 0], [1, 0, 0, 0]])
 
 
 def mixed(epoch, **alphas):
@@ -428,7 +428,7 @@ def test_a_coin_decides_between_them():
 
 def test_mixing_with_nobody_is_no_change():
     x = np.ones((1, 4, 4, 3), np.float32)
-    y = soften(np.array([1]), 3, 0.0)
+    y = one_hot(np.array([1]), 3)
     out, targets = mix(x, y, 0.5, 0.0, Draws(0, 0, np.zeros(1)))
     np.testing.assert_allclose(out, x, rtol=1e-6)
     np.testing.assert_allclose(targets, y, rtol=1e-6)
@@ -440,22 +440,38 @@ def test_mixing_with_nobody_is_no_change():
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"crop": "random"}, r"crop must be one of .*'pad'.* got 'random'"),
-        ({"pad_mode": "edge"}, "pad_mode must be one of .* got 'edge'"),
-        ({"flip": True}, "flip must be one of .* got True"),
-        ({"erase_mode": "pixel"}, "erase_mode must be one of .* got 'pixel'"),
-        ({"size": 0}, "size must be at least 1, .* got 0 and 'pad'"),
-        ({"size": 8, "crop": None}, "goes with crop 'pad'; got 8 and None"),
-        ({"padding": -1}, "padding must be at least 0, got -1"),
-        ({"jitter": -0.1}, "jitter must be at least 0, got -0.1"),
-        ({"erasing": 1.5}, "erasing must be from 0 to 1, got 1.5"),
-        ({"label_smoothing": -0.1}, "label_smoothing must be from 0 to 1, got -0.1"),
-        ({"scale": (0.5, 1.5)}, r"scale must be 0 < low <= high <= 1, got \(0.5, 1.5\)"),
-        ({"ratio": (2.0, 1.0)}, r"ratio must be 0 < low <= high, got \(2.0, 1.0\)"),
-        ({"randaugment": "rand"}, "randaugment must be .* got 'rand'"),
-        ({"randaugment": (2, 31)}, r"magnitude from 0 to 30, got \(2, 31\)"),
+        ({"crop": "random"}, "`crop` is 'random'; expected one of 'pad', 'resized', None"),
+        ({"pad_mode": "edge"}, "`pad_mode` is 'edge'; expected one of 'reflect', 'zero'"),
+        ({"flip": True}, "`flip` is True; expected one of 'random', 'alternating', None"),
+        ({"erase_mode": "pixel"}, "`erase_mode` is 'pixel'; expected one of 'zero', 'noise'"),
+        ({"size": 0}, "`size` is 0 and `crop` 'pad'; expected at least 1, and 'pad'"),
+        ({"size": 8, "crop": None}, "`size` is 8 and `crop` None; expected at least 1, and 'pad'"),
+        ({"padding": -1}, "`padding` is -1; expected at least 0"),
+        ({"padding": np.inf}, "`padding` is inf; expected at least 0"),
+        ({"jitter": -0.1}, "`jitter` is -0.1; expected 0 to 10"),
+        ({"jitter": 1e30}, r"`jitter` is 1e\+30; expected 0 to 10"),
+        ({"jitter": np.nan}, "`jitter` is nan; expected 0 to 10"),
+        ({"erasing": 1.5}, "`erasing` is 1.5; expected 0 to 1"),
+        ({"mixup": np.nan}, "`mixup` is nan; expected at least 0"),
+        ({"cutmix": np.inf}, "`cutmix` is inf; expected at least 0"),
+        ({"scale": 0.0}, "`scale` is 0.0; expected more than 0, at most 1"),
+        ({"scale": 1.5}, "`scale` is 1.5; expected more than 0, at most 1"),
+        ({"scale": np.nan}, "`scale` is nan; expected more than 0, at most 1"),
+        (
+            {"randaugment": "rand"},
+            "`randaugment` is 'rand'; expected .n, magnitude., 'timm' or",
+        ),
+        ({"randaugment": (2, 31)}, r"is \(2, 31\); expected .* magnitude from 0 to 30"),
+        ({"randaugment": (2, np.nan)}, r"is \(2, nan\); expected .* magnitude from 0 to 30"),
+        ({"randaugment": (99999, 5)}, r"is \(99999, 5\); expected .* at most 20 operations"),
     ],
 )
 def test_settings_are_checked(wrong, message):
     with pytest.raises(ValueError, match=message):
         Augment(**wrong)
+
+
+def test_a_label_that_no_class_has():
+    labels = np.full(len(IMAGES), 10)
+    with pytest.raises(ValueError, match="`labels` go from 10 to 10; expected 0 to 9"):
+        Augment(mixup=0.5)(IMAGES, labels, INDICES, 0, 0)

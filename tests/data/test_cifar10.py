@@ -7,6 +7,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from mutate import mutations
 from small_cifar10 import SMALL, batches, python2_pickle, write_binary, write_python
 
 from minimix import files
@@ -133,7 +134,7 @@ def test_a_truncated_batch(tmp_path, layout, keep):
     message = refusal(folder)
     assert str(file) in message
     assert "truncated" in message
-    assert f"{len(content):,} bytes, expected" in message
+    assert f"{len(content):,} bytes; expected" in message
 
 
 @pytest.mark.parametrize("layout", WRITERS)
@@ -147,7 +148,7 @@ def test_a_batch_of_another_size(tmp_path, layout):
 def test_a_label_that_no_class_has(tmp_path, label):
     data, labels = batches()[1]
     labels[7] = label
-    expected = rf"data_batch_2: image 7 has label {label}, expected 0 to 9"
+    expected = rf"data_batch_2: image 7 has label {label}; expected 0 to 9"
     folder = write_python(tmp_path)
     (folder / "data_batch_2").write_bytes(python2_pickle(data, labels))
     with pytest.raises(DataError, match=expected):
@@ -188,7 +189,7 @@ def test_a_pickle_of_something_else(tmp_path, batch):
 def test_a_file_too_large_to_be_a_batch(tmp_path, monkeypatch):
     folder = write_binary(tmp_path)
     monkeypatch.setattr(cifar10, "LARGEST_BATCH", 50_000)
-    assert "61,460 bytes, expected at most 50,000" in refusal(folder)
+    assert "61,460 bytes; expected at most 50,000" in refusal(folder)
 
 
 # ------------------------------------------------------------------ what is hostile
@@ -306,17 +307,52 @@ def test_damaged_archives(tmp_path):
     archive = tar_of(tmp_path)
     content = archive.read_bytes()
     for damage, expected in (
-        (content[: len(content) // 2], "truncated"),
-        (b"<html>not found</html>", "not a CIFAR-10 archive"),
-        (b"", "damaged"),
-        (gzip.compress(b"something else"), "damaged"),
-        (content[:1000] + bytes(1000) + content[2000:], "damaged"),
+        (content[: len(content) // 2], "is truncated: "),
+        (content[:1000] + bytes(1000) + content[2000:], "is damaged ("),
+        (content[:20], "is a damaged gzip file; expected CIFAR-10: a folder that is or holds"),
     ):
         archive.write_bytes(damage)
         assert expected in refusal(archive)
-    archive.write_bytes(gzip.compress(bytes(10240)))
-    assert "holds no cifar-10-batches-py" in refusal(archive)
-    assert "holds no batch" in refusal(tmp_path)
+
+
+def assert_whole_or_one_line(path, named):
+    try:
+        line = f"{named}: {len(read(path).train_labels)} images"
+    except DataError as error:
+        line = str(error)
+    assert line.startswith(str(named))
+    assert "\n" not in line
+
+
+def test_the_bytes_of_an_archive_changed_anywhere(tmp_path):
+    """One line, whatever is damaged, inside the compression or below it."""
+    whole = tar_of(tmp_path)
+    plain, packed = gzip.decompress(whole.read_bytes()), whole.read_bytes()
+    archive = tmp_path / "changed.tar.gz"
+    for damaged in (
+        *mutations(packed, 100, seed=0),
+        *(gzip.compress(inner, 1) for inner in mutations(plain, 100, seed=1)),
+    ):
+        archive.write_bytes(damaged)
+        assert_whole_or_one_line(archive, archive)
+
+
+@pytest.mark.parametrize("layout", WRITERS)
+def test_the_bytes_of_a_batch_changed_anywhere(tmp_path, layout):
+    file = WRITERS[layout](tmp_path) / cifar10.LAYOUTS[layout == "binary"].files[0]
+    for damaged in mutations(file.read_bytes(), 150, seed=2):
+        file.write_bytes(damaged)
+        assert_whole_or_one_line(file.parent, file)
+
+
+def test_only_what_minimix_has_fetched_is_to_be_removed(nowhere):
+    mine, theirs = write_binary(files.cache_folder()), write_binary(nowhere / "data")
+    for folder in (mine, theirs):
+        (folder / "data_batch_2.bin").write_bytes(b"short")
+    assert refusal(mine).endswith(f"; remove {mine}, and it will be downloaded again")
+    line = refusal(theirs)
+    assert line.endswith("truncated or damaged; give the path of another copy as `data`")
+    assert "remove" not in line
 
 
 # ------------------------------------------------------------------ where it is found

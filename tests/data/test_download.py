@@ -287,7 +287,7 @@ def test_nothing_is_opened_before_its_checksum_holds(fetch, monkeypatch):
     monkeypatch.setattr(cifar10, "read_archive", lambda path: pytest.fail("opened"))
     message = failure(fetch, "sends-wrong-bytes")
     assert "sha256" in message
-    assert "--data" in message
+    assert "give its path as `data`" in message
     assert not fetch.part.exists()
 
 
@@ -341,7 +341,7 @@ def test_the_users_own_mirror_comes_first(fetch, server, monkeypatch):
     assert paths.count("/good") == 2  # asked whether it answers, then fetched
     assert paths.count("/ignores-ranges") <= 1
     monkeypatch.setenv("MINIMIX_CIFAR10_URL", "ftp://somewhere/cifar")
-    with pytest.raises(DataError, match="MINIMIX_CIFAR10_URL is 'ftp://somewhere/cifar', expected"):
+    with pytest.raises(DataError, match="MINIMIX_CIFAR10_URL is 'ftp://somewhere/cifar'; expected"):
         fetch("good")
 
 
@@ -436,7 +436,9 @@ def test_load(nowhere, server, monkeypatch):
     assert "\n" not in said[0]
     with pytest.raises(DataError, match="MINIMIX_OFFLINE"):
         data.load("cifar10")
-    with pytest.raises(DataError, match="no CIFAR-10 at nowhere"):
+    with pytest.raises(
+        DataError, match="nowhere is not there; expected auto, cifar10, shapes10, or"
+    ):
         data.load("nowhere")
     assert data.load("shapes10").name == "shapes10"
 

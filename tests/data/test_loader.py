@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minimix.data import Loader, epoch_order, normalize
+from minimix.data import Dataset, Loader, epoch_order, normalize
 from minimix.data.cifar10 import MEAN, STD
 
 
@@ -51,18 +51,15 @@ def test_orders_differ_between_epochs_and_seeds():
 # ------------------------------------------------------------------ batches
 
 
-@given(st.integers(1, 60), st.integers(1, 70), st.booleans(), st.integers(0, 3))
+@given(st.integers(1, 60), st.integers(1, 70), st.integers(0, 3))
 @settings(max_examples=40, deadline=None)  # threads are started
-def test_every_image_once(n, batch_size, drop_last, skip):
+def test_every_image_once(n, batch_size, skip):
     images, labels = some(n)
-    arguments = {"seed": 1, "epoch": 2, "transform": keep, "drop_last": drop_last}
+    arguments = {"seed": 1, "epoch": 2, "transform": keep}
     loader = Loader(images, labels, batch_size, **arguments)
     batches = indices_of(loader)
     assert len(batches) == len(loader)
-    order = list(epoch_order(n, 1, 2))
-    seen = [i for batch in batches for i in batch]
-    assert seen == order[: len(seen)]
-    assert len(seen) == (n - n % batch_size if drop_last else n)
+    assert [i for batch in batches for i in batch] == list(epoch_order(n, 1, 2))
     assert all(len(batch) == batch_size for batch in batches[:-1])
     resumed = Loader(images, labels, batch_size, **arguments, skip=skip)
     assert indices_of(resumed) == batches[skip:]
@@ -159,15 +156,25 @@ IMAGES, LABELS = some()
 @pytest.mark.parametrize(
     ("images", "labels", "message"),
     [
-        (IMAGES, LABELS[:-1], "got 49 labels for 50 images"),
-        (IMAGES, LABELS - 1, "labels must be between 0 and 9, got -1 to 8"),
-        (IMAGES, LABELS + 1, "labels must be between 0 and 9, got 1 to 10"),
-        (IMAGES, LABELS / 2, r"labels must be whole numbers \(N,\), got float64 \(50,\)"),
-        (IMAGES, LABELS[:, None], r"labels must be whole numbers \(N,\), got int64 \(50, 1\)"),
-        (IMAGES / 255, LABELS, r"images must be uint8 \(N, H, W, 3\).*got float64 \(50, 4, 4, 3\)"),
-        (IMAGES[..., 0], LABELS, r"images must be uint8 .* got uint8 \(50, 4, 4\)"),
-        (IMAGES.transpose(0, 3, 1, 2), LABELS, r"channels last, got uint8 \(50, 3, 4, 4\)"),
-        (IMAGES[:0], LABELS[:0], "got 0 images, need at least 1"),
+        (IMAGES, LABELS[:-1], "`labels` are 49; expected 50, one for each image"),
+        (IMAGES, LABELS - 1, "`labels` go from -1 to 8; expected 0 to 9"),
+        (IMAGES, LABELS + 1, "`labels` go from 1 to 10; expected 0 to 9"),
+        (IMAGES, LABELS.astype(np.uint64) + 2**63, "`labels` go from 9223372036854775808 to"),
+        (IMAGES, LABELS / 2, r"`labels` are float64 \(50,\); expected whole numbers \(N,\)"),
+        (IMAGES, LABELS > 3, r"`labels` are bool \(50,\); expected whole numbers \(N,\)"),
+        (IMAGES, LABELS[:, None], r"`labels` are int64 \(50, 1\); expected whole numbers \(N,\)"),
+        (IMAGES / 255, LABELS, r"float64 \(50, 4, 4, 3\); .* pass \(255 \* images\).round\(\)"),
+        (IMAGES / 1, LABELS, r"are float64 .*; expected uint8 .*; pass images.round\(\).astype"),
+        (IMAGES.astype(int), LABELS, r"are int64 .*; expected uint8 .*; pass images.round\(\)"),
+        (normalize(IMAGES), LABELS, r"are float32 .*; expected uint8 .*, from 0 to 255; these go"),
+        (IMAGES * np.nan, LABELS, r"are float64 .*; expected uint8 .*; these go from nan to nan"),
+        (IMAGES[..., 0], LABELS, r"uint8 \(50, 4, 4\); .*; for grey ones pass np.stack"),
+        (IMAGES[..., :1], LABELS, r"\(50, 4, 4, 1\); .*; for grey ones pass np.repeat"),
+        (IMAGES[..., [0, 0, 0, 0]], LABELS, r"\(50, 4, 4, 4\); .*; to leave out transparency"),
+        (IMAGES.transpose(0, 3, 1, 2), LABELS, r"these are \(N, C, H, W\): pass images.transpose"),
+        (IMAGES.reshape(50, -1), LABELS, r"uint8 \(50, 48\); expected uint8 \(N, H, W, 3\)"),
+        (IMAGES[:0], LABELS[:0], r"`images` are uint8 \(0, 4, 4, 3\); expected .*, at least one"),
+        (IMAGES[:, :0], LABELS, r"`images` are uint8 \(50, 0, 4, 3\); expected .*, at least one"),
     ],
 )
 def test_images_and_labels_are_checked(images, labels, message):
@@ -176,6 +183,97 @@ def test_images_and_labels_are_checked(images, labels, message):
     assert "\n" not in str(caught.value)
 
 
-def test_a_batch_size_of_nothing():
-    with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
-        Loader(IMAGES, LABELS, 0)
+def test_what_the_messages_say_to_do_is_right():
+    channels_first = IMAGES.transpose(0, 3, 1, 2)
+    np.testing.assert_array_equal(channels_first.transpose(0, 2, 3, 1), IMAGES)
+    for images in (IMAGES / 255, (IMAGES / 255).astype(np.float32)):
+        np.testing.assert_array_equal((255 * images).round().astype(np.uint8), IMAGES)
+    for images in (np.stack([IMAGES[..., 0]] * 3, axis=3), IMAGES[..., [0, 1, 2, 0]][..., :3]):
+        Loader(images, LABELS, 10)
+
+
+@pytest.mark.parametrize("batch_size", [0, -1, 2.5, np.nan, "32", None])
+def test_a_batch_size_of_nothing(batch_size):
+    message = f"`batch_size` is {batch_size}; expected a whole number from 1 up"
+    with pytest.raises(ValueError, match=message):
+        Loader(IMAGES, LABELS, batch_size)
+
+
+def test_batches_before_the_first():
+    with pytest.raises(ValueError, match="`skip` is -1; expected a whole number from 0 up"):
+        Loader(IMAGES, LABELS, 10, skip=-1)
+
+
+@pytest.mark.parametrize("images", [IMAGES / 255, IMAGES[..., :1], np.zeros(3, np.uint8)])
+def test_normalize_takes_bytes_of_three_channels(images):
+    with pytest.raises(ValueError, match=r"normalize: images are .*; expected uint8 \(…, W, 3\)"):
+        normalize(images)
+
+
+# ------------------------------------------------------------------ data sets
+
+GOOD = {
+    "name": "some", "train_images": IMAGES[:40], "train_labels": LABELS[:40],
+    "test_images": IMAGES[40:], "test_labels": LABELS[40:], "class_names": tuple("abcdefghij"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error", "message"),
+    [
+        (
+            {"train_images": IMAGES[:40].tolist()},
+            TypeError,
+            "`train_images` are a list; expected",
+        ),
+        (
+            {"test_labels": list(LABELS[40:])},
+            TypeError,
+            "`test_labels` are a list; expected",
+        ),
+        ({"test_images": IMAGES[40:] / 255}, ValueError, "`test_images` are float64 .*; expected"),
+        (
+            {"test_images": IMAGES[40:, :2]},
+            ValueError,
+            r"`test_images` are .*\(2, 4, 3\)\); exp",
+        ),
+        ({"train_labels": LABELS[:39]}, ValueError, "`train_labels` are 39; expected 40, one for"),
+        (
+            {"test_labels": LABELS[40:] + 1},
+            ValueError,
+            "`test_labels` go from 1 to 10; expected 0 ",
+        ),
+        ({"class_names": ("a", "a")}, ValueError, r"`class_names` are .*; expected different ones"),
+        ({"test_images": IMAGES[:0], "test_labels": LABELS[:0]}, ValueError, "at least one"),
+    ],
+)
+def test_a_data_set_checks_what_it_is_given(wrong, error, message):
+    with pytest.raises(error, match=message):
+        Dataset(**GOOD | wrong)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int32, ">i8", np.uint64])
+def test_labels_of_any_whole_numbers(dtype):
+    data, same = Dataset(**GOOD), Dataset(**GOOD | {"train_labels": LABELS[:40].astype(dtype)})
+    assert same.train_labels.dtype == np.int64
+    np.testing.assert_array_equal(same.train_labels, LABELS[:40])
+    assert same.fingerprint == data.fingerprint
+
+
+def test_the_fingerprint_is_of_values_not_of_memory():
+    data = Dataset(**GOOD)
+    strided = np.repeat(IMAGES, 2, axis=2)[:40, :, ::2]
+    reversed_twice = np.asfortranarray(IMAGES[:40][::-1])[::-1]
+    frozen = IMAGES[:40].copy()
+    frozen.setflags(write=False)
+    for images in (strided, reversed_twice, frozen):
+        same = Dataset(**GOOD | {"train_images": images})
+        assert same.fingerprint == data.fingerprint
+        for (x, y), (x2, y2) in zip(
+            Loader(images, LABELS[:40], 9), Loader(IMAGES[:40], LABELS[:40], 9), strict=True
+        ):
+            np.testing.assert_array_equal(x, x2)
+            np.testing.assert_array_equal(y, y2)
+    changed = IMAGES[:40].copy()
+    changed[3, 2, 1, 0] ^= 1
+    assert Dataset(**GOOD | {"train_images": changed}).fingerprint != data.fingerprint

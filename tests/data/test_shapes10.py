@@ -66,5 +66,5 @@ def test_each_shape_fits_the_unit_disc(shape):
 
 @pytest.mark.parametrize(("n_train", "n_test"), [(0, 10), (10, -1)])
 def test_sizes(n_train, n_test):
-    with pytest.raises(ValueError, match=r"must be at least 1, got (0|-1)"):
+    with pytest.raises(ValueError, match=r"`n_t.*` is (0|-1); expected at least 1"):
         shapes10.load(n_train, n_test)

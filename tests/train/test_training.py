@@ -113,7 +113,10 @@ def test_senseless_settings_are_named():
                 Config(**{f.name: value})
     with pytest.raises(ValueError, match=r"`depth` is 2.5; expected a value of type int"):
         Config(depth=2.5)
-    for text in ("3", "2,12,4", "two,three", "2,-1", "2,31", "99999,5", "2,", ""):
+    for text in ("3", "2,12,4", "two,three", "2,-1", "2,", "", "9" * 5000 + ",5"):
+        with pytest.raises(ValueError, match=r"`randaugment` is .*; expected none, timm, or two"):
+            Config(randaugment=text)
+    for text in ("2,31", "99999,5"):
         with pytest.raises(ValueError, match=r"`randaugment` is .*at most 20 operations"):
             Config(randaugment=text)
 

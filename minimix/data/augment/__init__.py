@@ -1,5 +1,5 @@
-"""What a picture goes through before it is learned from."""
+"""Augmentation: images changed at random, so that each epoch shows new ones."""
 
-from minimix.data.augment.pipeline import Augment
+from .pipeline import Augment
 
 __all__ = ["Augment"]

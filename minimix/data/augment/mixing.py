@@ -5,7 +5,7 @@ x float32 (n, H, W, 3), normalised; targets float32 (n, K), a distribution over 
 
 import numpy as np
 
-from minimix.data.draws import Draws
+from ..draws import Draws
 
 
 def boxes(
@@ -59,14 +59,11 @@ def erase(x: np.ndarray, probability: float, mode: str, draws: Draws) -> None:
         x[i][box] = noise[k][box] if mode == "noise" else 0
 
 
-def soften(labels: np.ndarray, n_classes: int, smoothing: float) -> np.ndarray:
-    """Labels (n,) as distributions float32 (n, K): smoothing / K everywhere, the rest on the label.
-
-    Label smoothing: Szegedy et al., arXiv:1512.00567.
-    """
-    soft = np.full((len(labels), n_classes), smoothing / n_classes, np.float32)
-    soft[np.arange(len(labels)), labels] += 1 - smoothing
-    return soft
+def one_hot(labels: np.ndarray, n_classes: int) -> np.ndarray:
+    """Labels (n,) as distributions, float32 (n, K): 1 on the label, 0 elsewhere."""
+    targets = np.zeros((len(labels), n_classes), np.float32)
+    targets[np.arange(len(labels)), labels] = 1
+    return targets
 
 
 def mix(

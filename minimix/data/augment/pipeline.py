@@ -1,22 +1,20 @@
-"""The whole way of a batch from the data set to the network, step after step."""
+"""Everything that happens to a batch between the data set and the network, step by step."""
 
+from __future__ import annotations
+
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
-from minimix.data.augment.mixing import boxes, erase, mix, soften
-from minimix.data.augment.operations import Retouch
-from minimix.data.augment.randaugment import (
-    TIMM_FILL,
-    Step,
-    color_jitter,
-    rand_augment,
-    rand_augment_timm,
-)
-from minimix.data.augment.reference.geometry import pad_crop
-from minimix.data.augment.reference.retouch import retouch
-from minimix.data.draws import Draws
-from minimix.data.loader import Batch, check_images, normalize
+from ..dataset import check_images, check_labels
+from ..draws import Draws
+from ..loader import Batch, normalize
+from .mixing import boxes, erase, mix, one_hot
+from .operations import Retouch
+from .randaugment import TIMM_FILL, Step, color_jitter, rand_augment, rand_augment_timm
+from .reference.geometry import pad_crop
+from .reference.retouch import retouch
 
 
 @dataclass(frozen=True)
@@ -25,28 +23,26 @@ class Augment:
 
         augment(images, labels, indices, seed, epoch) -> (x, targets)
 
-    images uint8 (n, H, W, 3), labels and indices (n,); x float32 (n, H, W, 3), normalised; targets
-    are the labels, or where mixing or label smoothing needs it float32 (n, n_classes).
+    images uint8 (n, H, W, 3), labels and indices (n,); x float32 (n, H, W, 3), normalized; targets
+    are the labels, or where images are mixed, distributions over the classes, float32 (n, K).
 
     What an image looks like is a function of seed, epoch and its index; what it is mixed with, of
-    the batch it is in. Errors: ValueError naming the setting that makes no sense, a `size` that the
-    padded image does not have, or images and labels that are not of this form.
+    the batch it is in. Errors: ValueError naming the setting that makes no sense, alone or for
+    images of this size, and for images and labels that are not of this form.
     """
 
-    crop: str | None = "pad"  # "pad": pad, then cut; "resized": cut, then enlarge
+    crop: str | None = "pad"  # "pad": pad, then crop; "resized": crop, then enlarge
     padding: int = 4  # for "pad": pixels on every side,
     pad_mode: str = "reflect"  # mirrored ones or "zero",
-    size: int | None = None  # and how high and wide a piece is cut out; None: like the image
-    scale: tuple[float, float] = (0.75, 1.0)  # for "resized": share of the area,
-    ratio: tuple[float, float] = (1.0, 1.0)  # width / height
-    flip: str | None = "random"  # "alternating": from its first state to the other each epoch
+    size: int | None = None  # and height and width of the crop; None: those of the image
+    scale: float = 0.75  # for "resized": smallest share of the area
+    flip: str | None = "random"  # "alternating": the other way round each epoch
     randaugment: tuple[int, int] | str | None = None  # (n, magnitude), torchvision's; or "timm"
     jitter: float = 0.0  # brightness, contrast and saturation: 1 ± jitter
     erasing: float = 0.0  # probability
     erase_mode: str = "zero"  # or "noise"
-    mixup: float = 0.0  # α of Beta(α, α), 0 for none
+    mixup: float = 0.0  # α of Beta(α, α); 0: off
     cutmix: float = 0.0
-    label_smoothing: float = 0.0
     n_classes: int = 10
 
     def __post_init__(self) -> None:
@@ -57,47 +53,60 @@ class Augment:
             ("erase_mode", ("zero", "noise")),
         ):
             if getattr(self, name) not in choices:
-                raise ValueError(f"{name} must be one of {choices}, got {getattr(self, name)!r}")
+                expected = ", ".join(map(repr, choices))
+                raise ValueError(f"`{name}` is {getattr(self, name)!r}; expected one of {expected}")
         if self.size is not None and (self.size < 1 or self.crop != "pad"):
             raise ValueError(
-                f"size must be at least 1, and goes with crop 'pad'; got {self.size} and "
-                f"{self.crop!r}"
+                f"`size` is {self.size} and `crop` {self.crop!r}; expected at least 1, and 'pad'"
             )
-        for name in ("padding", "jitter", "mixup", "cutmix"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
-        for name in ("erasing", "label_smoothing"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} must be from 0 to 1, got {getattr(self, name)}")
-        if not 0 < self.scale[0] <= self.scale[1] <= 1:
-            raise ValueError(f"scale must be 0 < low <= high <= 1, got {self.scale}")
-        if not 0 < self.ratio[0] <= self.ratio[1]:
-            raise ValueError(f"ratio must be 0 < low <= high, got {self.ratio}")
+        for name, most in (
+            ("padding", math.inf), ("jitter", 10), ("erasing", 1), ("mixup", math.inf),
+            ("cutmix", math.inf),
+        ):  # fmt: skip
+            value = getattr(self, name)
+            if not (0 <= value <= most and math.isfinite(value)):
+                limit = "at least 0" if most == math.inf else f"0 to {most}"
+                raise ValueError(f"`{name}` is {value}; expected {limit}")
+        if not 0 < self.scale <= 1:
+            raise ValueError(f"`scale` is {self.scale}; expected more than 0, at most 1")
         if isinstance(self.randaugment, tuple):
             n, magnitude = self.randaugment
-            if n < 0 or not 0 <= magnitude <= 30:
+            if not (0 <= n <= MOST_OPERATIONS and 0 <= magnitude <= 30):
                 raise ValueError(
-                    "randaugment must be (n, magnitude), n at least 0, magnitude from 0 to 30, "
-                    f"got {self.randaugment}"
+                    f"`randaugment` is {self.randaugment}; expected (n, magnitude): "
+                    f"at most {MOST_OPERATIONS} operations, of a magnitude from 0 to 30"
                 )
         elif self.randaugment not in ("timm", None):
             raise ValueError(
-                f"randaugment must be (n, magnitude), 'timm' or None, got {self.randaugment!r}"
+                f"`randaugment` is {self.randaugment!r}; expected (n, magnitude), 'timm' or None"
+            )
+
+    def check_size(self, height: int, width: int) -> None:
+        """Raise ValueError unless images of this size can be cropped as the settings say."""
+        if self.crop != "pad":
+            return
+        if self.padding >= min(height, width):
+            raise ValueError(
+                f"`padding` is {self.padding}; expected less than the sides of an image, "
+                f"{height}×{width}"
+            )
+        if self.size and self.size > min(height, width) + 2 * self.padding:
+            raise ValueError(
+                f"`size` is {self.size}, more than there is of an image of {height}×{width} with "
+                f"{self.padding} pixels of padding on every side"
             )
 
     def __call__(
         self, images: np.ndarray, labels: np.ndarray, indices: np.ndarray, seed: int, epoch: int
     ) -> Batch:
-        check_images(images, labels)  # compiled code takes what it gets
-        draws = Draws(seed, epoch, indices)
+        mixing = bool(self.mixup or self.cutmix)
+        check_images(images)
+        check_labels(labels, len(images), self.n_classes if mixing else None)
         h, w = images.shape[1:3]
+        self.check_size(h, w)
+        draws = Draws(seed, epoch, indices)
         if self.crop == "pad":
             height, width = (self.size, self.size) if self.size else (h, w)
-            if max(height - h, width - w) > 2 * self.padding:
-                raise ValueError(
-                    f"size is {self.size}, more than there is of an image of {h}×{w} with "
-                    f"{self.padding} pixels of padding on every side"
-                )
             top = draws.integers("crop top", h + 2 * self.padding - height + 1)
             left = draws.integers("crop left", w + 2 * self.padding - width + 1)
             images = pad_crop(images, top, left, self.padding, self.pad_mode, (height, width))
@@ -110,20 +119,17 @@ class Augment:
         x = normalize(images)
         if self.erasing:
             erase(x, self.erasing, self.erase_mode, draws)
-        if not (self.mixup or self.cutmix or self.label_smoothing):
+        if not mixing:
             return x, labels
-        targets = soften(labels, self.n_classes, self.label_smoothing)
-        if self.mixup or self.cutmix:
-            x, targets = mix(x, targets, self.mixup, self.cutmix, draws)
-        return x, targets
+        return mix(x, one_hot(labels, self.n_classes), self.mixup, self.cutmix, draws)
 
     def _steps(self, draws: Draws, shape: tuple[int, int], seed: int, epoch: int) -> list[Step]:
-        """What `retouch` is to do, in order."""
+        """The steps for `retouch`, in order."""
         n, (h, w) = len(draws.indices), shape
         steps: list[Step] = []
         if self.crop == "resized":
-            widest = min(h, round(w / self.ratio[0])), min(w, round(h * self.ratio[1]))
-            box = boxes(draws, "crop", shape, self.scale, self.ratio, shape, widest)
+            whole = min(h, w), min(h, w)
+            box = boxes(draws, "crop", shape, (self.scale, 1.0), (1.0, 1.0), shape, whole)
             parameters = np.zeros((6, n))
             parameters[:4] = box
             steps.append((np.full(n, Retouch.ENLARGE), parameters))
@@ -140,3 +146,6 @@ class Augment:
         if self.jitter:
             steps += color_jitter(self.jitter, draws)
         return steps
+
+
+MOST_OPERATIONS = 20  # of RandAugment: more would take long, and leave nothing of an image

@@ -13,9 +13,9 @@ from typing import TypeAlias
 
 import numpy as np
 
-from minimix.data.augment.operations import Retouch
-from minimix.data.cifar10 import MEAN
-from minimix.data.draws import Draws
+from ..cifar10 import MEAN
+from ..draws import Draws
+from .operations import Retouch
 
 Step: TypeAlias = tuple[np.ndarray, np.ndarray]
 
