@@ -242,6 +242,25 @@ def test_numpy_s_complaints(call, kind, parts):
         call(Tensor(np.ones((2, 3))), Tensor(np.ones(4)))
 
 
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: F.add(), "add: missing a required argument: 'x' (given ())"),
+        (lambda: F.add(np.ones(2)), "add: missing a required argument: 'y' (given x (2,))"),
+        (lambda: F.add(y=np.ones(2)), "add: missing a required argument: 'x'"),
+        (lambda: F.linear(np.ones(2)), "linear: missing a required argument: 'w' (given x (2,))"),
+        (lambda: F.add(1, 2, 3), "add() takes 2 positional arguments but 3 were given"),
+        (lambda: F.add(1, 2, x=3), "add() got multiple values for argument 'x'"),
+        (lambda: F.reshape(np.ones(2)), "reshape() missing 1 required keyword-only argument"),
+        (lambda: F.gelu(np.ones(2), aproximate="tanh"), "unexpected keyword argument 'aproximate'"),
+        (lambda: F.linear(np.ones(2), bias=1), "linear: missing a required argument: 'w'"),
+    ],
+)
+def test_arguments_that_are_missing_or_too_many(call, message):
+    with pytest.raises(TypeError, match=re.escape(message)):
+        call()
+
+
 def test_the_cause_is_kept():
     with pytest.raises(ValueError, match="add") as caught:
         F.add(np.ones(2), np.ones(3))

@@ -60,6 +60,17 @@ def test_it_looks_like_what_it_is():
     assert repr(x * 2) == "Tensor([2.], float64, op=multiply)"
 
 
+def test_it_is_printed_with_four_digits_and_not_endlessly():
+    assert repr(Tensor([1 / 3, 2e5 / 3])) == "Tensor([3.3333e-01 6.6667e+04], float32)"
+    assert repr(Tensor(np.float64(2 / 3))) == "Tensor(0.6667, float64)"
+    assert repr(Tensor([[1.25, -2.0], [0.0, 10.0]])) == (
+        "Tensor([[ 1.25 -2.  ]\n        [ 0.   10.  ]], float32)"
+    )
+    assert "..." not in repr(Tensor(np.arange(60.0)))
+    assert "0.  1.  2. ... 58. 59. 60." in repr(Tensor(np.arange(61.0)))
+    assert repr(Tensor([])) == "Tensor([], float32)"
+
+
 def test_it_is_an_array_to_numpy():
     t = Tensor([[1.0, 2.0]])
     assert np.array_equal(np.asarray(t), t.array)
