@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+import difflib
+import importlib.util
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
-from .parser import command
+from .. import kernels
+from .parser import command, print_line
+
+if TYPE_CHECKING:
+    from ..gradcheck.cases import Case
 
 
 def add(commands: Any) -> None:
@@ -20,6 +28,45 @@ def add(commands: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from ..gradcheck.cases import run
+    """Print a table of all cases, or those of the operations named; 1 if a gradient is wrong."""
+    from ..gradcheck.cases import CASES
 
-    return run(args.operations, args.backend)
+    known = list(dict.fromkeys(case.operation for case in CASES))
+    for name in args.operations:
+        if name not in known:
+            lower = {k.lower(): k for k in reversed(known)}
+            near = [lower[k] for k in difflib.get_close_matches(name.lower(), lower, 3, 0.6)]
+            hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(known)}"
+            args.parser.error(f"there is no operation {name!r}; {hint}")
+    backends = [b for b in ("numpy", "numba") if args.backend in (b, "both")]
+    if "numba" in backends and importlib.util.find_spec("numba") is None:
+        if args.backend == "numba":
+            args.parser.error("numba is not installed; give --backend numpy")
+        backends.remove("numba")
+    wanted = [case for case in CASES if not args.operations or case.operation in args.operations]
+    return _table(wanted, backends)
+
+
+def _table(cases: Sequence[Case], backends: Sequence[str]) -> int:
+    widths = [max(len(case.operation) for case in cases), max(len(case.about) for case in cases)]
+
+    def line(operation: str, about: str, errors: Sequence[str], verdict: str) -> str:
+        columns = "".join(f"  {error:>8}" for error in errors)
+        return f"{operation:{widths[0]}}  {about:{widths[1]}}{columns}  {verdict}"
+
+    print_line(line("", "largest relative error with", backends, ""))
+    began, failures = time.perf_counter(), []
+    for case in cases:
+        errors, verdict = [], "ok"
+        for name in backends:
+            with kernels.backend(name):
+                report = case.check()
+            errors.append(f"{report.error:.1e}")
+            if not report.ok:
+                verdict = "WRONG"
+                failures.append(f"{case.operation}, {case.about}, {name}: {report}")
+        print_line(line(case.operation, case.about, errors, verdict))
+    seconds = time.perf_counter() - began
+    verdict = f"{len(failures)} WRONG" if failures else "every gradient is right"
+    print_line("\n".join(["", *failures, f"{len(cases)} cases in {seconds:.0f} s: {verdict}"]))
+    return 1 if failures else 0

@@ -9,10 +9,6 @@ multiple of a vector register or a cache block, since that is where compiled loo
 
 from __future__ import annotations
 
-import difflib
-import importlib.util
-import sys
-import time
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -21,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from .. import functional as F
-from .. import kernels, models, nn
+from .. import models, nn
 from ..autograd import Array, Tensor
 from ..fuse import fuse
 from .check import Report, gradcheck
@@ -505,58 +501,3 @@ CASES: tuple[Case, ...] = (
 def _reseeded(dropout: nn.Module) -> nn.Module:
     dropout.rng = np.random.default_rng(0)
     return dropout
-
-
-# ---- the command
-
-
-def run(names: Sequence[str] = (), backend: str = "both") -> int:
-    """Check the operations named, or all, and print a table; what `minimix gradcheck` does.
-
-    backend  "numpy", "numba" or "both"
-
-    Returns 0 where every gradient is right, 1 where one is not, 2 for a name that is not known.
-    """
-    known = list(dict.fromkeys(case.operation for case in CASES))
-    for name in names:
-        if name not in known:
-            lower = {k.lower(): k for k in reversed(known)}
-            near = [lower[k] for k in difflib.get_close_matches(name.lower(), lower, 3, 0.6)]
-            hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(known)}"
-            print(f"minimix: there is no operation {name!r}; {hint}", file=sys.stderr)
-            return 2
-    if backend not in ("both", *kernels.BACKENDS):
-        print(f"minimix: backend {backend!r}; it can be numpy, numba or both", file=sys.stderr)
-        return 2
-    backends = [b for b in ("numpy", "numba") if backend in (b, "both")]
-    if "numba" in backends and importlib.util.find_spec("numba") is None:
-        if backend == "numba":
-            print("minimix: numba is not installed; give --backend numpy", file=sys.stderr)
-            return 1
-        backends.remove("numba")
-    return _table([case for case in CASES if not names or case.operation in names], backends)
-
-
-def _table(cases: Sequence[Case], backends: Sequence[str]) -> int:
-    widths = [max(len(case.operation) for case in cases), max(len(case.about) for case in cases)]
-
-    def line(operation: str, about: str, errors: Sequence[str], verdict: str) -> str:
-        columns = "".join(f"  {error:>8}" for error in errors)
-        return f"{operation:{widths[0]}}  {about:{widths[1]}}{columns}  {verdict}"
-
-    print(line("", "largest relative error in", backends, ""))
-    began, failures = time.perf_counter(), []
-    for case in cases:
-        errors, verdict = [], "ok"
-        for name in backends:
-            with kernels.backend(name):
-                report = case.check()
-            errors.append(f"{report.error:.1e}")
-            if not report.ok:
-                verdict = "WRONG"
-                failures.append(f"{case.operation}, {case.about}, {name}: {report}")
-        print(line(case.operation, case.about, errors, verdict), flush=True)
-    seconds = time.perf_counter() - began
-    wrong = f"{len(failures)} WRONG" if failures else "every gradient is right"
-    print("\n".join(["", *failures, f"{len(cases)} cases in {seconds:.0f} s: {wrong}"]))
-    return 1 if failures else 0

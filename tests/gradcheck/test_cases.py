@@ -7,8 +7,9 @@ import inspect
 import pytest
 
 from minimix import functional, kernels, models, nn
+from minimix.cli import main
 from minimix.gradcheck import Report, cases
-from minimix.gradcheck.cases import CASES, Case, run
+from minimix.gradcheck.cases import CASES, Case
 
 BACKENDS = [
     "numpy",
@@ -77,6 +78,10 @@ def test_a_case_draws_the_same_each_time():
 # ---- the table
 
 
+def gradcheck(*arguments):
+    return main(["gradcheck", *arguments])
+
+
 def fake(operation, error):
     case = Case(operation, "fake", lambda rng: None)
     object.__setattr__(case, "check", lambda: Report(operation, error, 1e-7, "x", (1,), (2,)))
@@ -84,12 +89,12 @@ def fake(operation, error):
 
 
 def test_the_table_of_one_operation(capsys):
-    assert run(["tanh"], "numpy") == 0
+    assert gradcheck("sigmoid", "--backend", "numpy") == 0
     out, err = capsys.readouterr()
     head, row, _, total = out.splitlines()
     assert "numpy" in head
     assert "numba" not in head
-    assert row.split()[0] == "tanh"
+    assert row.split()[0] == "sigmoid"
     assert float(row.split()[-2]) < 1e-7
     assert row.endswith("ok")
     assert total.startswith("1 cases in")
@@ -98,7 +103,7 @@ def test_the_table_of_one_operation(capsys):
 
 def test_a_wrong_gradient_is_told_and_exits_with_1(capsys, monkeypatch):
     monkeypatch.setattr(cases, "CASES", (fake("exp", 1e-9), fake("log", 0.5)))
-    assert run(backend="numpy") == 1
+    assert gradcheck("--backend", "numpy") == 1
     out = capsys.readouterr().out
     rows = {line.split()[0]: line for line in out.splitlines() if "fake  " in line}
     assert rows["exp"].endswith("1.0e-09  ok")
@@ -108,24 +113,30 @@ def test_a_wrong_gradient_is_told_and_exits_with_1(capsys, monkeypatch):
     assert "1 WRONG" in out
 
 
-def test_an_unknown_operation_exits_with_2_and_names_the_nearest(capsys):
-    assert run(["depthwise_conv"], "numpy") == 2
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["depthwise_conv"],
+            "there is no operation 'depthwise_conv'; did you mean depthwise_conv2",
+        ),
+        (["xyzzy"], "there is no operation 'xyzzy'; there are add, subtract, "),
+        (["--backend", "cuda"], "invalid choice: 'cuda'"),
+    ],
+)
+def test_what_there_is_not_exits_with_2_and_one_line(arguments, message, capsys):
+    assert gradcheck(*arguments) == 2
     out, err = capsys.readouterr()
     assert out == ""
-    assert err.startswith("minimix: there is no operation 'depthwise_conv'; did you mean depthwise")
+    assert err.startswith("minimix gradcheck: ")
+    assert message in err
     assert err.count("\n") == 1
-    assert run(["xyzzy"], "numpy") == 2
-    assert "there are add, subtract, " in capsys.readouterr().err
-
-
-def test_an_unknown_backend_exits_with_2(capsys):
-    assert run([], "cuda") == 2
-    assert "'cuda'; it can be numpy, numba or both" in capsys.readouterr().err
 
 
 def test_without_numba(capsys, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    assert run(["tanh"], "both") == 0
+    monkeypatch.setenv("MINIMIX_BACKEND", "numpy")
+    assert gradcheck("sigmoid", "--backend", "both") == 0
     assert "numba" not in capsys.readouterr().out
-    assert run(["tanh"], "numba") == 1
-    assert "numba is not installed" in capsys.readouterr().err
+    assert gradcheck("sigmoid", "--backend", "numba") == 2
+    assert "numba is not installed; give --backend numpy" in capsys.readouterr().err
