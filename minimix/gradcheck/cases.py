@@ -23,6 +23,7 @@ from ..fuse import fuse
 from .check import Report, gradcheck
 
 Draw = Callable[[np.random.Generator], Array]
+Draws = Draw | tuple[int, ...]  # a shape stands for normal numbers
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,11 @@ def probabilities(*shape: int) -> Draw:
     return lambda rng: rng.dirichlet(np.ones(shape[-1]), shape[:-1])
 
 
+def _drawn(draws: dict[str, Draws], rng: np.random.Generator) -> dict[str, Array]:
+    normals = {name: normal(*d) if isinstance(d, tuple) else d for name, d in draws.items()}
+    return {name: draw(rng) for name, draw in normals.items()}
+
+
 # ---- how cases are made
 
 
@@ -84,7 +90,7 @@ def _op(
     call: Callable[..., Tensor] | None = None,
     linear: Sequence[str] = (),
     atol: float | None = None,
-    **draws: Draw,
+    **draws: Draws,
 ) -> Case:
     """A case of F.operation(*inputs), or of call(F.operation, *inputs)."""
 
@@ -95,7 +101,7 @@ def _op(
             return call(function, *inputs) if call else function(*inputs)
 
         f.__name__ = operation
-        return f, {name: draw(rng) for name, draw in draws.items()}
+        return f, _drawn(draws, rng)
 
     return Case(operation, about, build, {"linear": tuple(linear), "atol": atol})
 
@@ -105,7 +111,7 @@ def _module(
     make: Callable[[], nn.Module],
     call: Callable[..., Tensor] | None = None,
     evaluation: bool = False,
-    **draws: Draw,
+    **draws: Draws,
 ) -> Case:
     """A case of make()(*inputs), or of call(make(), *inputs), its parameters included.
 
@@ -119,7 +125,7 @@ def _module(
             p.array = rng.uniform(-1, 1, p.shape)
         for _, buffer in module.named_buffers():
             buffer[...] = rng.uniform(0.5, 1.5, buffer.shape)
-        inputs = {name: draw(rng) for name, draw in draws.items()}
+        inputs = _drawn(draws, rng)
 
         def f(*everything: Tensor) -> Tensor:
             given = everything[: len(inputs)]
@@ -150,177 +156,128 @@ CONVOLUTIONS: tuple[tuple[str, int, int, dict[str, Any]], ...] = (
 
 CASES: tuple[Case, ...] = (
     # arithmetic
-    _op("add", "equal shapes", linear="xy", x=normal(3, 4), y=normal(3, 4)),
-    _op("add", "broadcast both ways", linear="xy", x=normal(2, 1, 3), y=normal(4, 1)),
-    _op("add", "a single number", linear="xy", x=normal(), y=normal(2, 3)),
-    _op("add", "x + x", lambda add, x: add(x, x), linear="x", x=normal(4)),
-    _op("subtract", "broadcast both ways", linear="xy", x=normal(2, 1, 3), y=normal(4, 1)),
-    _op("multiply", "broadcast both ways", linear="xy", x=normal(2, 1, 3), y=normal(4, 1)),
-    _op("multiply", "x · x · x", lambda mul, x: mul(mul(x, x), x), x=normal(4)),
-    _op("divide", "broadcast both ways", linear="x", x=normal(2, 1, 3), y=positive(4, 1)),
-    _op("divide", "negative divisor", lambda div, x, y: div(x, -y), x=normal(4), y=positive(4)),
-    _op("divide", "small divisors", x=normal(3), y=small(3)),
-    _op("power", "broadcast both ways", x=positive(2, 1, 3), y=normal(4, 1)),
-    _op("power", "small bases", x=small(3), y=normal(3)),
-    _op("power", "negative base, whole exponent", lambda pow, x: pow(x, 3), x=normal(5)),
-    _op("power", "zero and one as exponents", lambda pow, x: pow(x, [[0], [1]]), x=normal(5)),
-    _op("negative", "", linear="x", x=normal(3, 4)),
-    _op("exp", "", x=normal(3, 4)),
+    _op("add", "equal shapes", linear="xy", x=(3, 4), y=(3, 4)),
+    _op("add", "broadcast both ways", linear="xy", x=(2, 1, 3), y=(4, 1)),
+    _op("add", "a single number", linear="xy", x=(), y=(2, 3)),
+    _op("add", "x + x", lambda add, x: add(x, x), linear="x", x=(4,)),
+    _op("subtract", "broadcast both ways", linear="xy", x=(2, 1, 3), y=(4, 1)),
+    _op("multiply", "broadcast both ways", linear="xy", x=(2, 1, 3), y=(4, 1)),
+    _op("multiply", "x · x · x", lambda mul, x: mul(mul(x, x), x), x=(4,)),
+    _op("divide", "broadcast both ways", linear="x", x=(2, 1, 3), y=positive(4, 1)),
+    _op("divide", "negative divisor", lambda div, x, y: div(x, -y), x=(4,), y=positive(4)),
+    _op("divide", "small divisors", x=(3,), y=small(3)),
+    _op("power", "broadcast both ways", x=positive(2, 1, 3), y=(4, 1)),
+    _op("power", "small bases", x=small(3), y=(3,)),
+    _op("power", "negative base, whole exponent", lambda pow, x: pow(x, 3), x=(5,)),
+    _op("power", "zero and one as exponents", lambda pow, x: pow(x, [[0], [1]]), x=(5,)),
+    _op("negative", "", linear="x", x=(3, 4)),
+    _op("exp", "", x=(3, 4)),
     _op("log", "", x=positive(3, 4)),
     _op("log", "of small numbers", x=small(3)),
     _op("sqrt", "", x=positive(3, 4)),
     _op("sqrt", "of small numbers", x=small(3)),
-    _op("tanh", "", x=normal(3, 4)),
-    _op("matmul", "matrices", linear="xy", x=normal(3, 4), y=normal(4, 2)),
-    _op("matmul", "square matrices", linear="xy", x=normal(3, 3), y=normal(3, 3)),
-    _op(
-        "matmul",
-        "stacks, broadcast both ways",
-        linear="xy",
-        x=normal(2, 1, 3, 4),
-        y=normal(3, 4, 2),
-    ),
-    _op("matmul", "a stack and a matrix", linear="xy", x=normal(5, 3, 4), y=normal(4, 2)),
-    _op("matmul", "vector and stack", linear="xy", x=normal(4), y=normal(3, 4, 2)),
-    _op("matmul", "stack and vector", linear="xy", x=normal(3, 2, 4), y=normal(4)),
-    _op("matmul", "two vectors", linear="xy", x=normal(4), y=normal(4)),
+    _op("tanh", "", x=(3, 4)),
+    _op("matmul", "matrices", linear="xy", x=(3, 4), y=(4, 2)),
+    _op("matmul", "square matrices", linear="xy", x=(3, 3), y=(3, 3)),
+    _op("matmul", "stacks, broadcast both ways", linear="xy", x=(2, 1, 3, 4), y=(3, 4, 2)),
+    _op("matmul", "a stack and a matrix", linear="xy", x=(5, 3, 4), y=(4, 2)),
+    _op("matmul", "vector and stack", linear="xy", x=(4,), y=(3, 4, 2)),
+    _op("matmul", "stack and vector", linear="xy", x=(3, 2, 4), y=(4,)),
+    _op("matmul", "two vectors", linear="xy", x=(4,), y=(4,)),
     # reductions
-    _op("sum", "all axes", linear="x", x=normal(2, 3, 4)),
-    _op("sum", "axes 0 and −1", lambda sum, x: sum(x, axis=(0, -1)), linear="x", x=normal(2, 3, 4)),
-    _op("sum", "axis kept", lambda sum, x: sum(x, axis=-2, keepdims=True), x=normal(2, 3, 4)),
-    _op("mean", "all axes", linear="x", x=normal(2, 3, 4)),
-    _op("mean", "axes 0 and −1", lambda mean, x: mean(x, axis=(0, -1)), x=normal(2, 3, 4)),
-    _op("mean", "axis kept", lambda mean, x: mean(x, axis=1, keepdims=True), x=normal(2, 3, 4)),
+    _op("sum", "all axes", linear="x", x=(2, 3, 4)),
+    _op("sum", "axes 0 and −1", lambda sum, x: sum(x, axis=(0, -1)), linear="x", x=(2, 3, 4)),
+    _op("sum", "axis kept", lambda sum, x: sum(x, axis=-2, keepdims=True), x=(2, 3, 4)),
+    _op("mean", "all axes", linear="x", x=(2, 3, 4)),
+    _op("mean", "axes 0 and −1", lambda mean, x: mean(x, axis=(0, -1)), x=(2, 3, 4)),
+    _op("mean", "axis kept", lambda mean, x: mean(x, axis=1, keepdims=True), x=(2, 3, 4)),
     _op("max", "all axes", x=apart(2, 3, 4)),
     _op("max", "axes 0 and −1", lambda max, x: max(x, axis=(0, -1)), x=apart(2, 3, 4)),
     _op("max", "axis kept", lambda max, x: max(x, axis=1, keepdims=True), x=apart(2, 3, 4)),
     # shape
-    _op("reshape", "", lambda reshape, x: reshape(x, shape=(4, -1)), linear="x", x=normal(2, 3, 2)),
-    _op("transpose", "reversed", linear="x", x=normal(2, 3, 4)),
-    _op("transpose", "cycled", lambda t, x: t(x, axes=(1, -1, 0)), linear="x", x=normal(2, 3, 4)),
-    _op(
-        "transpose",
-        "cycled, a cube",
-        lambda t, x: t(x, axes=(1, -1, 0)),
-        linear="x",
-        x=normal(3, 3, 3),
-    ),
-    _op("index", "slices", lambda i, x: i(x, at=np.s_[1:, ::-2, None]), linear="x", x=normal(3, 4)),
-    _op("index", "one number", lambda i, x: i(x, at=(0, -1)), linear="x", x=normal(3, 4)),
-    _op("index", "some read twice", lambda i, x: i(x, at=[2, 0, 2]), linear="x", x=normal(3, 4)),
-    _op("index", "pairs", lambda i, x: i(x, at=([0, 1, 0], [2, 2, 2])), linear="x", x=normal(2, 3)),
-    _op(
-        "index", "mask", lambda i, x: i(x, at=np.eye(3, dtype=bool)), linear="x", x=normal(3, 3, 2)
-    ),
+    _op("reshape", "", lambda reshape, x: reshape(x, shape=(4, -1)), linear="x", x=(2, 3, 2)),
+    _op("transpose", "reversed", linear="x", x=(2, 3, 4)),
+    _op("transpose", "cycled", lambda t, x: t(x, axes=(1, -1, 0)), linear="x", x=(2, 3, 4)),
+    _op("transpose", "cycled, a cube", lambda t, x: t(x, axes=(1, -1, 0)), linear="x", x=(3, 3, 3)),
+    _op("index", "slices", lambda i, x: i(x, at=np.s_[1:, ::-2, None]), linear="x", x=(3, 4)),
+    _op("index", "one number", lambda i, x: i(x, at=(0, -1)), linear="x", x=(3, 4)),
+    _op("index", "some read twice", lambda i, x: i(x, at=[2, 0, 2]), linear="x", x=(3, 4)),
+    _op("index", "pairs", lambda i, x: i(x, at=([0, 1, 0], [2, 2, 2])), linear="x", x=(2, 3)),
+    _op("index", "mask", lambda i, x: i(x, at=np.eye(3, dtype=bool)), linear="x", x=(3, 3, 2)),
     _op(
         "concatenate",
         "axis −1",
         lambda concatenate, x, y, z: concatenate([x, y, z], axis=-1),
         linear="xyz",
-        x=normal(2, 3),
-        y=normal(2, 1),
-        z=normal(2, 2),
+        x=(2, 3),
+        y=(2, 1),
+        z=(2, 2),
     ),
-    _op("concatenate", "twice the same", lambda c, x: c([x, x]), linear="x", x=normal(2, 3)),
-    _op("pad", "", lambda pad, x: pad(x, width=[(1, 0), (2, 3)]), linear="x", x=normal(2, 3)),
+    _op("concatenate", "twice the same", lambda c, x: c([x, x]), linear="x", x=(2, 3)),
+    _op("pad", "", lambda pad, x: pad(x, width=[(1, 0), (2, 3)]), linear="x", x=(2, 3)),
     # linear maps and convolutions
-    _op("linear", "rows", linear="xwb", x=normal(3, 4), w=normal(4, 2), b=normal(2)),
-    _op("linear", "no bias, three axes", linear="xw", x=normal(2, 3, 4), w=normal(4, 2)),
-    _op("linear", "a vector", linear="xwb", x=normal(4), w=normal(4, 2), b=normal(2)),
-    _op("linear", "large", linear="xwb", x=normal(131, 67), w=normal(67, 45), b=normal(45)),
-    _op("pointwise_conv2d", "", linear="xwb", x=normal(2, 2, 3, 4), w=normal(4, 3), b=normal(3)),
-    _op("pointwise_conv2d", "no bias", linear="xw", x=normal(2, 2, 3, 4), w=normal(4, 3)),
+    _op("linear", "rows", linear="xwb", x=(3, 4), w=(4, 2), b=(2,)),
+    _op("linear", "no bias, three axes", linear="xw", x=(2, 3, 4), w=(4, 2)),
+    _op("linear", "a vector", linear="xwb", x=(4,), w=(4, 2), b=(2,)),
+    _op("linear", "large", linear="xwb", x=(131, 67), w=(67, 45), b=(45,)),
+    _op("pointwise_conv2d", "", linear="xwb", x=(2, 2, 3, 4), w=(4, 3), b=(3,)),
+    _op("pointwise_conv2d", "no bias", linear="xw", x=(2, 2, 3, 4), w=(4, 3)),
     _op(
         "pointwise_conv2d",
         "transposed in memory",
         _turned,
         linear="xwb",
-        x=normal(2, 3, 2, 4),
-        w=normal(4, 3),
-        b=normal(3),
+        x=(2, 3, 2, 4),
+        w=(4, 3),
+        b=(3,),
     ),
-    _op(
-        "pointwise_conv2d",
-        "large",
-        linear="xwb",
-        x=normal(3, 7, 9, 37),
-        w=normal(37, 41),
-        b=normal(41),
-    ),
+    _op("pointwise_conv2d", "large", linear="xwb", x=(3, 7, 9, 37), w=(37, 41), b=(41,)),
     *(
-        _op(
-            "depthwise_conv2d",
-            f"kernel {k}",
-            linear="xwb",
-            x=normal(2, 4, 5, 3),
-            w=normal(k, k, 3),
-            b=normal(3),
-        )
+        _op("depthwise_conv2d", f"kernel {k}", linear="xwb", x=(2, 4, 5, 3), w=(k, k, 3), b=(3,))
         for k in (1, 2, 3, 5)
     ),
     _op(
         "depthwise_conv2d",
         "kernel larger than the image, no bias",
         linear="xw",
-        x=normal(2, 2, 3, 2),
-        w=normal(5, 5, 2),
+        x=(2, 2, 3, 2),
+        w=(5, 5, 2),
     ),
     _op(
         "depthwise_conv2d",
         "transposed in memory",
         _turned,
         linear="xwb",
-        x=normal(3, 3, 2, 3),
-        w=normal(3, 3, 3),
-        b=normal(3),
+        x=(3, 3, 2, 3),
+        w=(3, 3, 3),
+        b=(3,),
     ),
     *(
         _op(
             "depthwise_conv2d",
             f"large, kernel {k}",
             linear="xwb",
-            x=normal(2, 11, 13, 37),
-            w=normal(k, k, 37),
-            b=normal(37),
+            x=(2, 11, 13, 37),
+            w=(k, k, 37),
+            b=(37,),
         )
         for k in (3, 4, 5, 9)
     ),
     *(
-        _op(
-            "patchify",
-            f"patch {p}",
-            linear="xwb",
-            x=normal(2, 2 * p, 3 * p, 2),
-            w=normal(p, p, 2, 3),
-            b=normal(3),
-        )
+        _op("patchify", f"patch {p}", linear="xwb", x=(2, 2 * p, 3 * p, 2), w=(p, p, 2, 3), b=(3,))
         for p in (1, 2, 3)
     ),
-    _op(
-        "patchify",
-        "transposed in memory",
-        _turned,
-        linear="xw",
-        x=normal(4, 2, 2, 3),
-        w=normal(2, 2, 3, 2),
-    ),
-    _op(
-        "patchify",
-        "large",
-        linear="xwb",
-        x=normal(3, 12, 20, 3),
-        w=normal(4, 4, 3, 37),
-        b=normal(37),
-    ),
+    _op("patchify", "transposed in memory", _turned, linear="xw", x=(4, 2, 2, 3), w=(2, 2, 3, 2)),
+    _op("patchify", "large", linear="xwb", x=(3, 12, 20, 3), w=(4, 4, 3, 37), b=(37,)),
     *(
         _op(
             "conv2d",
             about,
             lambda conv2d, x, w, b, options=options: conv2d(x, w, b, **options),
             linear="xwb",
-            x=normal(2, 4, 5, 2),
-            w=normal(k, l, 2 // options.get("groups", 1), 4),
-            b=normal(4),
+            x=(2, 4, 5, 2),
+            w=(k, l, 2 // options.get("groups", 1), 4),
+            b=(4,),
         )
         for about, k, l, options in CONVOLUTIONS
     ),
@@ -329,43 +286,43 @@ CASES: tuple[Case, ...] = (
         "large",
         lambda conv2d, x, w, b: conv2d(x, w, b, stride=2, padding=2, groups=3),
         linear="xwb",
-        x=normal(3, 12, 13, 9),
-        w=normal(5, 5, 3, 15),
-        b=normal(15),
+        x=(3, 12, 13, 9),
+        w=(5, 5, 3, 15),
+        b=(15,),
     ),
     # activations
     _op("gelu", "exact", x=normal(3, 4, scale=2)),
     _op("gelu", "exact, every region of erf", x=lambda rng: np.linspace(-7, 7, 57)),
-    _op("gelu", "exact, transposed in memory", _turned, x=normal(2, 3, 2, 2)),
+    _op("gelu", "exact, transposed in memory", _turned, x=(2, 3, 2, 2)),
     _op("gelu", "exact, twice", lambda gelu, x: gelu(gelu(x)), x=normal(3, 4, scale=2)),
-    _op("gelu", "exact, large", x=normal(37, 131)),
+    _op("gelu", "exact, large", x=(37, 131)),
     _op("gelu", "tanh", lambda gelu, x: gelu(x, approximate="tanh"), x=normal(3, 4, scale=2)),
-    _op("gelu", "tanh, large", lambda gelu, x: gelu(x, approximate="tanh"), x=normal(37, 131)),
+    _op("gelu", "tanh, large", lambda gelu, x: gelu(x, approximate="tanh"), x=(37, 131)),
     _op("relu", "away from 0", x=apart(3, 4)),
     _op("sigmoid", "", x=normal(3, 4, scale=3)),
-    _op("softmax", "last axis", x=normal(3, 4)),
-    _op("softmax", "first axis", lambda softmax, x: softmax(x, axis=0), x=normal(3, 4)),
-    _op("log_softmax", "last axis", x=normal(3, 4)),
-    _op("log_softmax", "first axis", lambda log_softmax, x: log_softmax(x, axis=0), x=normal(3, 4)),
+    _op("softmax", "last axis", x=(3, 4)),
+    _op("softmax", "first axis", lambda softmax, x: softmax(x, axis=0), x=(3, 4)),
+    _op("log_softmax", "last axis", x=(3, 4)),
+    _op("log_softmax", "first axis", lambda log_softmax, x: log_softmax(x, axis=0), x=(3, 4)),
     _op(
         "dropout",
         "the same mask each time",
         lambda dropout, x: dropout(x, p=0.4, rng=np.random.default_rng(0)),
         linear="x",
-        x=normal(3, 4),
+        x=(3, 4),
     ),
-    # normalisation
-    _op("batch_norm", "training", x=normal(5, 3), gamma=normal(3), beta=normal(3)),
-    _op("batch_norm", "training, images", x=normal(2, 2, 3, 3), gamma=normal(3), beta=normal(3)),
+    # normalization
+    _op("batch_norm", "training", x=(5, 3), gamma=(3,), beta=(3,)),
+    _op("batch_norm", "training, images", x=(2, 2, 3, 3), gamma=(3,), beta=(3,)),
     _op(
         "batch_norm",
         "training, transposed in memory",
         _turned,
-        x=normal(2, 3, 2, 3),
-        gamma=normal(3),
-        beta=normal(3),
+        x=(2, 3, 2, 3),
+        gamma=(3,),
+        beta=(3,),
     ),
-    _op("batch_norm", "training, large", x=normal(3, 7, 9, 37), gamma=normal(37), beta=normal(37)),
+    _op("batch_norm", "training, large", x=(3, 7, 9, 37), gamma=(37,), beta=(37,)),
     _op(
         "batch_norm",
         "evaluation",
@@ -378,30 +335,28 @@ CASES: tuple[Case, ...] = (
             training=False,
         ),
         linear=("x", "gamma", "beta"),
-        x=normal(5, 3),
-        gamma=normal(3),
-        beta=normal(3),
+        x=(5, 3),
+        gamma=(3,),
+        beta=(3,),
     ),
-    _op("layer_norm", "rows", x=normal(3, 5), gamma=normal(5), beta=normal(5)),
-    _op("layer_norm", "images", x=normal(2, 2, 3, 4), gamma=normal(4), beta=normal(4)),
+    _op("layer_norm", "rows", x=(3, 5), gamma=(5,), beta=(5,)),
+    _op("layer_norm", "images", x=(2, 2, 3, 4), gamma=(4,), beta=(4,)),
     # pooling and loss
-    _op("global_avg_pool", "", linear="x", x=normal(2, 3, 4, 3)),
-    _op("cross_entropy", "integers", lambda loss, x: loss(x, LABELS), logits=normal(5, 6)),
+    _op("global_avg_pool", "", linear="x", x=(2, 3, 4, 3)),
+    _op("cross_entropy", "integers", lambda loss, x: loss(x, LABELS), logits=(5, 6)),
     _op(
         "cross_entropy",
         "integers, smoothed",
         lambda loss, x: loss(x, LABELS, label_smoothing=0.2),
-        logits=normal(5, 6),
+        logits=(5, 6),
     ),
-    _op("cross_entropy", "probabilities", logits=normal(5, 6), targets=probabilities(5, 6)),
-    _op(
-        "cross_entropy", "weights that sum to anything", logits=normal(5, 6), targets=positive(5, 6)
-    ),
+    _op("cross_entropy", "probabilities", logits=(5, 6), targets=probabilities(5, 6)),
+    _op("cross_entropy", "weights that sum to anything", logits=(5, 6), targets=positive(5, 6)),
     _op(
         "cross_entropy",
         "probabilities, smoothed",
         lambda loss, x, q: loss(x, q, label_smoothing=0.2),
-        logits=normal(5, 6),
+        logits=(5, 6),
         targets=probabilities(5, 6),
     ),
     _op(
@@ -409,67 +364,67 @@ CASES: tuple[Case, ...] = (
         "logits of ±10⁴",
         lambda loss, x: loss(x + 1e4 * np.cos(np.arange(30).reshape(5, 6)), LABELS),
         atol=1e-7,  # a logit of 10⁴ is rounded to 10⁻¹²
-        logits=normal(5, 6),
+        logits=(5, 6),
     ),
     # layers
-    _module("", lambda: nn.Linear(4, 3), x=normal(2, 4)),
-    _module("no bias", lambda: nn.Linear(4, 3, bias=False), x=normal(2, 4)),
-    _module("", lambda: nn.PointwiseConv2d(4, 3), x=normal(2, 2, 3, 4)),
-    _module("kernel 3", lambda: nn.DepthwiseConv2d(2, 3), x=normal(2, 3, 4, 2)),
-    _module("kernel 4", lambda: nn.DepthwiseConv2d(2, 4), x=normal(2, 3, 4, 2)),
-    _module("patch 2", lambda: nn.Patchify(2, 3, 2), x=normal(2, 4, 2, 2)),
+    _module("", lambda: nn.Linear(4, 3), x=(2, 4)),
+    _module("no bias", lambda: nn.Linear(4, 3, bias=False), x=(2, 4)),
+    _module("", lambda: nn.PointwiseConv2d(4, 3), x=(2, 2, 3, 4)),
+    _module("kernel 3", lambda: nn.DepthwiseConv2d(2, 3), x=(2, 3, 4, 2)),
+    _module("kernel 4", lambda: nn.DepthwiseConv2d(2, 4), x=(2, 3, 4, 2)),
+    _module("patch 2", lambda: nn.Patchify(2, 3, 2), x=(2, 4, 2, 2)),
     _module(
         "stride, padding, groups",
         lambda: nn.Conv2d(2, 4, 3, stride=2, padding=1, groups=2),
-        x=normal(2, 4, 5, 2),
+        x=(2, 4, 5, 2),
     ),
-    _module("exact", nn.GELU, x=normal(3, 4)),
-    _module("tanh", lambda: nn.GELU("tanh"), x=normal(3, 4)),
+    _module("exact", nn.GELU, x=(3, 4)),
+    _module("tanh", lambda: nn.GELU("tanh"), x=(3, 4)),
     _module("away from 0", nn.ReLU, x=apart(3, 4)),
-    _module("", nn.Sigmoid, x=normal(3, 4)),
-    _module("training", lambda: nn.BatchNorm(3), x=normal(2, 2, 2, 3)),
-    _module("evaluation", lambda: nn.BatchNorm(3), evaluation=True, x=normal(2, 2, 2, 3)),
-    _module("", lambda: nn.LayerNorm(4), x=normal(3, 4)),
+    _module("", nn.Sigmoid, x=(3, 4)),
+    _module("training", lambda: nn.BatchNorm(3), x=(2, 2, 2, 3)),
+    _module("evaluation", lambda: nn.BatchNorm(3), evaluation=True, x=(2, 2, 2, 3)),
+    _module("", lambda: nn.LayerNorm(4), x=(3, 4)),
     _module(
         "training, the same mask each time",
         lambda: nn.Dropout(0.4),
         lambda dropout, x: _reseeded(dropout)(x),
-        x=normal(3, 4),
+        x=(3, 4),
     ),
-    _module("evaluation", nn.Dropout, evaluation=True, x=normal(3, 4)),
-    _module("", nn.GlobalAvgPool, x=normal(2, 3, 2, 3)),
-    _module("", nn.Identity, x=normal(3, 4)),
+    _module("evaluation", nn.Dropout, evaluation=True, x=(3, 4)),
+    _module("", nn.GlobalAvgPool, x=(2, 3, 2, 3)),
+    _module("", nn.Identity, x=(3, 4)),
     _module(
         "linear, GELU, linear",
         lambda: nn.Sequential(nn.Linear(3, 4), nn.GELU(), nn.Linear(4, 2)),
-        x=normal(2, 3),
+        x=(2, 3),
     ),
     _module(
         "called one by one",
         lambda: nn.ModuleList([nn.Linear(3, 4), nn.Linear(4, 2)]),
         lambda layers, x: layers[1](layers[0](x)),
-        x=normal(2, 3),
+        x=(2, 3),
     ),
     _module(
         "called by name",
         lambda: nn.ModuleDict({"a": nn.Linear(3, 4), "b": nn.Linear(4, 2)}),
         lambda layers, x: layers["b"](layers["a"](x)),
-        x=normal(2, 3),
+        x=(2, 3),
     ),
     _module(
         "a sum of products",
         lambda: nn.ParameterList([nn.Parameter(np.ones(3)), nn.Parameter(np.ones(3))]),
         lambda scales, x: x * scales[0] + x * x * scales[1],
-        x=normal(2, 3),
+        x=(2, 3),
     ),
-    _module("around a linear map", lambda: nn.Residual(nn.Linear(3, 3)), x=normal(2, 3)),
+    _module("around a linear map", lambda: nn.Residual(nn.Linear(3, 3)), x=(2, 3)),
     # whole models
     *(
         _module(
             f"{mode}, kernel {k}",
             lambda k=k: models.ConvMixer(5, 2, k, 2, 6),  # type: ignore[misc]
             evaluation=mode == "evaluation",
-            x=normal(2, 8, 6, 3),
+            x=(2, 8, 6, 3),
         )
         for mode in ("training", "evaluation")
         for k in (3, 4)
@@ -478,14 +433,14 @@ CASES: tuple[Case, ...] = (
         "with its loss, as trained",
         lambda: models.ConvMixer(19, 3, 5, 4, 6),
         lambda model, x: F.cross_entropy(model(x), LABELS, label_smoothing=0.1),
-        x=normal(5, 16, 16, 3),
+        x=(5, 16, 16, 3),
     ),
     *(
         _module(
             f"{mode}, kernel 4",
             lambda: fuse(models.ConvMixer(5, 2, 4, 2, 6)),
             evaluation=mode == "evaluation",
-            x=normal(2, 8, 6, 3),
+            x=(2, 8, 6, 3),
         )
         for mode in ("training", "evaluation")
     ),
@@ -493,7 +448,7 @@ CASES: tuple[Case, ...] = (
         "with its loss, as trained",
         lambda: fuse(models.ConvMixer(19, 3, 5, 4, 6)),
         lambda model, x: F.cross_entropy(model(x), LABELS, label_smoothing=0.1),
-        x=normal(5, 16, 16, 3),
+        x=(5, 16, 16, 3),
     ),
 )
 
