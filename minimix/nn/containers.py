@@ -24,11 +24,12 @@ class _List(Module, MutableSequence[Item]):
         return [value for value in vars(self).values() if isinstance(value, self.kind)]
 
     def _hold(self, items: list[Item]) -> None:
-        """These and no others."""
+        """These and no others; or none of them, where one cannot be."""
         for i, item in enumerate(items):
             if not isinstance(item, self.kind):
                 name, kind = type(self).__name__, self.kind.__name__
                 raise TypeError(f"{name}: item {i} is {item!r}; expected a {kind}")
+            self._check(str(i), item)
         for name in [name for name, value in vars(self).items() if isinstance(value, self.kind)]:
             delattr(self, name)
         for i, item in enumerate(items):

@@ -105,9 +105,7 @@ class Module:
         held: Any = vars(self).get(name)
         buffers = vars(self).get("_buffer_names", ())
         if isinstance(value, (Parameter, Module)):
-            self._check_name(name)
-            if isinstance(value, Module) and any(m is self for _, m in value.named_modules()):
-                raise ValueError(f"{name!r}: this {type(self).__name__} would contain itself")
+            self._check(name, value)
             if name in buffers:
                 self._buffer_names = tuple(other for other in buffers if other != name)
         elif name in buffers:
@@ -135,20 +133,23 @@ class Module:
         array  of numbers, of any shape and dtype; kept without a copy. What the name stood for
                before is replaced
         """
-        self._check_name(name)
+        self._check(name, None)
         if isinstance(array, Tensor) or np.asarray(array).dtype.kind not in "biuf":
             raise TypeError(f"buffer {name!r} is a {type(array).__name__}; expected real numbers")
         super().__setattr__(name, np.asarray(array))
         if name not in self._buffer_names:
             self._buffer_names = (*self._buffer_names, name)
 
-    def _check_name(self, name: str) -> None:
+    def _check(self, name: str, value: Any) -> None:
+        """Raise an error where the name cannot be, or a module would be inside itself."""
         if "training" not in vars(self):
             raise RuntimeError(f"call super().__init__() before assigning {name!r}")
         if not name or "." in name:
             raise ValueError(f"{name!r} cannot be a name: names are joined by dots in a state dict")
         if hasattr(Module, name) or name == "training":
             raise ValueError(f"{name!r} is part of every Module; choose another name")
+        if isinstance(value, Module) and any(m is self for _, m in value.named_modules()):
+            raise ValueError(f"{name!r}: this {type(self).__name__} would contain itself")
 
     @property
     def _parameters(self) -> dict[str, Parameter]:

@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import pickle
 import re
 
 import numpy as np
@@ -214,13 +215,26 @@ def test_a_module_cannot_contain_itself():
     outer = nn.Sequential(nn.Sequential(nn.Identity()))
     with pytest.raises(ValueError, match="'parent': this Identity would contain itself"):
         outer[0][0].parent = outer
-    with pytest.raises(ValueError, match="would contain itself"):
-        outer.append(outer)
+    for change in (outer.append, lambda module: outer.insert(0, module)):
+        with pytest.raises(ValueError, match="would contain itself"):
+            change(outer)
+        assert len(outer) == 1
 
 
 def test_what_belongs_to_a_class_is_refused():
     with pytest.raises(TypeError, match=r"Net.head is a Linear of the class.*in __init__"):
         type("Net", (Module,), {"head": nn.Linear(2, 2)})
+
+
+def test_a_model_can_be_pickled():
+    model = nn.Sequential(Two(), nn.ModuleDict({"a": nn.GELU("tanh")}))
+    again = pickle.loads(pickle.dumps(model))
+    assert list(again.state_dict()) == list(model.state_dict())
+    assert again[1]["a"].approximate == "tanh"
+    assert np.array_equal(again[0].second.weight.array, model[0].second.weight.array)
+    assert [p.requires_grad for p in again.parameters()] == [True] * 5
+    again[0].first.running_mean = np.ones(3)
+    assert again.state_dict()["0.first.running_mean"].tolist() == [1, 1, 1]
 
 
 def test_a_shallow_copy_has_names_of_its_own():
