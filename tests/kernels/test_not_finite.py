@@ -24,6 +24,7 @@ def lost(*results):
 def test_what_is_not_finite_stays_so(bad, dtype):
     image = spoiled((2, 5, 5, 20), bad, dtype)
     rows, good, c = image.reshape(-1, 20), np.ones((50, 20), dtype), np.ones(20, dtype)
+    moments = 1 if bad == -np.inf else 2  # gelu(−∞) is 0: z shows it, the mean of gelu(z) not
     w, k3 = np.ones((20, 20), dtype), np.ones((3, 3, 20), dtype)
     assert not lost(
         compiled.matmul(rows, w),
@@ -34,8 +35,8 @@ def test_what_is_not_finite_stays_so(bad, dtype):
         *compiled.batch_norm_backward(good, rows, c, c, c)[::2],
         compiled.depthwise_conv2d(image, k3),
         compiled.depthwise_conv2d_dw(image, np.ones_like(image), 3),
-        *compiled.mix_places(image, k3, c)[:2],
-        *compiled.embed(rows, w, c)[:2],
+        *compiled.mix_places(image, k3, c)[:moments],
+        *compiled.embed(rows, w, c)[:moments],
         compiled.mix_places_backward(
             np.ones_like(image), image, (c, c, c, c, c), np.ones_like(image), k3
         )[0],

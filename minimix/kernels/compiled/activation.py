@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from ..reference.activation import SQRT_2_OVER_PI
 from ..threads import run
 from ._jit import helper, kernel
 from .memory import empty_like
 from .rows import PIECE, flat, pieces
-from .simd import exp, gelu_and_slope, gelu_value, lanes, load, store, take
+from .simd import clip, exp, gelu_and_slope, gelu_value, lanes, load, store, take
 
 
 @kernel
@@ -36,9 +38,14 @@ def _gelu_backward(queue, x, g, dx):
 
 
 @helper
-def _sigmoid_2u(z):
-    """½ (1 + tanh u) is the logistic function of 2u; u of `gelu_tanh`."""
-    return 1.0 / (1.0 + exp((z * z * 0.044715 + 1.0) * z * (-2 * SQRT_2_OVER_PI)))
+def _sigmoids(z):
+    """½ (1 + tanh u) and ½ (1 − tanh u), u of `gelu_tanh`: the logistic function of ±2u.
+
+    z is between −22, where the first is 0 in either dtype, and 9, where it is 1 and e²ᵘ is finite.
+    """
+    e = exp((z * z * 0.044715 + 1.0) * z * (2 * SQRT_2_OVER_PI))
+    rest = 1.0 / (e + 1.0)
+    return e * rest, rest
 
 
 @kernel
@@ -51,7 +58,8 @@ def _gelu_tanh(queue, x, y):
         stop = min((piece + 1) * PIECE, x.size)
         for i in range(piece * PIECE, stop, step):
             z = load(x, i, stop - i)
-            store(y, i, stop - i, z * _sigmoid_2u(z))
+            s, _ = _sigmoids(clip(z, -22.0, 9.0))
+            store(y, i, stop - i, clip(z, -22.0, np.inf) * s)
 
 
 @kernel
@@ -63,10 +71,10 @@ def _gelu_tanh_backward(queue, x, g, dx):
             break
         stop = min((piece + 1) * PIECE, x.size)
         for i in range(piece * PIECE, stop, step):
-            z = load(x, i, stop - i)
-            s = _sigmoid_2u(z)
+            z = clip(load(x, i, stop - i), -22.0, 9.0)  # beyond, the slope is 0 or 1
+            s, rest = _sigmoids(z)
             slope = (z * z * (3 * 0.044715) + 1.0) * (2 * SQRT_2_OVER_PI)  # of 2u
-            store(dx, i, stop - i, load(g, i, stop - i) * (s + z * s * (1.0 - s) * slope))
+            store(dx, i, stop - i, load(g, i, stop - i) * (s + z * s * rest * slope))
 
 
 def _map(kernel, x, *others):

@@ -40,46 +40,64 @@ def _quotient(coefficients: tuple[tuple[float, ...], tuple[float, ...]], t: Arra
     return np.polyval(coefficients[0], t) / np.polyval(coefficients[1], t)
 
 
+def erfc(x: Array) -> Array:
+    """1 − erf(x), elementwise and in float64, with all its digits where erf(x) is nearly 1."""
+    t = np.minimum(np.abs(x.astype(np.float64)), 28.0)  # erfc(28) is less than any float64
+    y = np.empty_like(t)
+    near, far = t <= 0.46875, t > 4.0
+    middle = ~(near | far)
+    r = t[near]
+    y[near] = 1.0 - r * _quotient(_NEAR, r * r)
+    r = t[middle]
+    y[middle] = np.exp(-r * r) * _quotient(_MIDDLE, r)
+    r = t[far]
+    s = 1.0 / (r * r)
+    y[far] = np.exp(-r * r) / r * (_INV_SQRT_PI - s * _quotient(_FAR, s))
+    return np.where(x < 0, 2.0 - y, y)
+
+
 def erf(x: Array) -> Array:
     """The error function 2/√π ∫₀ˣ exp(−t²) dt, elementwise."""
-    size = np.minimum(np.abs(x.astype(np.float64)), 6.0)  # erf(6) is 1 to the last bit
-    y = np.empty_like(size)
-    near, far = size <= 0.46875, size > 4.0
-    middle = ~(near | far)
-    t = size[near]
-    y[near] = t * _quotient(_NEAR, t * t)
-    t = size[middle]
-    y[middle] = 1.0 - np.exp(-t * t) * _quotient(_MIDDLE, t)
-    t = size[far]
-    s = 1.0 / (t * t)
-    y[far] = 1.0 - np.exp(-t * t) / t * (_INV_SQRT_PI - s * _quotient(_FAR, s))
-    return np.where(np.isnan(x), np.nan, np.copysign(y, x)).astype(x.dtype)
+    t = np.minimum(np.abs(x.astype(np.float64)), 6.0)  # erf(6) is 1 to the last bit
+    y = np.where(t <= 0.46875, t * _quotient(_NEAR, t * t), 1.0 - erfc(t))
+    return np.copysign(y, x).astype(x.dtype)
+
+
+def _cdf(x: Array) -> Array:
+    """Φ(x), the standard normal distribution function, in float64."""
+    return 0.5 * erfc(-SQRT_HALF * x.astype(np.float64))
+
+
+# Past ±40, Φ is 0 or 1 and all slopes are constant. Clipped there, x and its powers stay finite:
+# x Φ(x) tends to 0 at −∞, but −∞ · 0 is not a number.
+FAR = 40.0
 
 
 @kernel(x="...")
 def gelu(x: Array) -> Array:
     """x Φ(x), Φ the standard normal distribution function."""
-    return (0.5 * x * (1.0 + erf(x * SQRT_HALF))).astype(x.dtype)
+    return (np.maximum(x, -FAR) * _cdf(x)).astype(x.dtype)
 
 
 @kernel(x="...", g="...")
 def gelu_backward(x: Array, g: Array) -> Array:
     """g (Φ(x) + x φ(x)), φ the standard normal density."""
-    cdf = 0.5 * (1.0 + erf(x * SQRT_HALF))
-    pdf = INV_SQRT_2PI * np.exp(-0.5 * x * x)
-    return (g * (cdf + x * pdf)).astype(x.dtype)
+    z = np.clip(x, -FAR, FAR).astype(np.float64)
+    return (g * (_cdf(x) + z * (INV_SQRT_2PI * np.exp(-0.5 * z * z)))).astype(x.dtype)
 
 
 @kernel(x="...")
 def gelu_tanh(x: Array) -> Array:
     """½ x (1 + tanh u) with u = √(2/π) (x + 0.044715 x³)."""
-    u = SQRT_2_OVER_PI * (x + 0.044715 * x * x * x)
-    return (0.5 * x * (1.0 + np.tanh(u))).astype(x.dtype)
+    z = np.clip(x, -FAR, FAR)
+    u = SQRT_2_OVER_PI * (z + 0.044715 * z * z * z)
+    return (0.5 * np.maximum(x, -FAR) * (1.0 + np.tanh(u))).astype(x.dtype)
 
 
 @kernel(x="...", g="...")
 def gelu_tanh_backward(x: Array, g: Array) -> Array:
     """g (½ (1 + tanh u) + ½ x (1 − tanh² u) u′) with u′ = √(2/π) (1 + 3·0.044715 x²)."""
-    t = np.tanh(SQRT_2_OVER_PI * (x + 0.044715 * x * x * x))
-    slope = SQRT_2_OVER_PI * (1.0 + 3 * 0.044715 * x * x)
-    return (g * (0.5 * (1.0 + t) + 0.5 * x * (1.0 - t * t) * slope)).astype(x.dtype)
+    z = np.clip(x, -FAR, FAR)
+    t = np.tanh(SQRT_2_OVER_PI * (z + 0.044715 * z * z * z))
+    slope = SQRT_2_OVER_PI * (1.0 + 3 * 0.044715 * z * z)
+    return (g * (0.5 * (1.0 + t) + 0.5 * z * (1.0 - t * t) * slope)).astype(x.dtype)
