@@ -135,10 +135,56 @@ def test_rows(m, c, dtype):
     agree("batch_norm_backward", x, g, mean, rstd, gamma, dtype=dtype)
 
 
-def test_moments_survive_a_mean_much_larger_than_the_spread():
-    x = (1000 + draw((500, 20), np.float64)).astype(np.float32)
-    _, var = compiled.channel_moments(x)
-    np.testing.assert_allclose(var, x.astype(np.float64).var(axis=0), rtol=1e-4)
+@pytest.mark.parametrize("backend", kernels.BACKENDS)
+@pytest.mark.parametrize("mean", [0, 10, 1000, 1e5])
+@pytest.mark.parametrize("outlier", [None, 0, 5, 96 * 3, 499])  # 0, 288: the first row of a chunk
+def test_moments_lose_no_digits(mean, outlier, backend):
+    x = (mean + draw((500, 20), np.float64)).astype(np.float32)
+    if outlier is not None:
+        x[outlier] = 1e6
+    exact = x.astype(np.float64)
+    with kernels.backend(backend):
+        mine, var = kernels.channel_moments(x)
+    np.testing.assert_allclose(mine, exact.mean(axis=0), rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(var, exact.var(axis=0), rtol=1e-6)
+
+
+@pytest.mark.parametrize("backend", kernels.BACKENDS)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("value", [3.3, 0.1, -12345.678, 1e-30, 1e30, 0.0])
+def test_a_constant_channel_has_no_variance(value, dtype, backend):
+    x = np.full((1001, 3), value, dtype)
+    with kernels.backend(backend):
+        mean, var = kernels.channel_moments(x)
+    np.testing.assert_array_equal(mean, x[0])
+    np.testing.assert_array_equal(var, np.zeros(3))
+
+
+@pytest.mark.parametrize("backend", kernels.BACKENDS)
+@pytest.mark.parametrize("outlier", [None, 0, 37])
+def test_moments_of_fused_layers_lose_few_digits(outlier, backend):
+    x = draw((3, 16, 16, 20), np.float32)
+    if outlier is not None:
+        x.reshape(-1, 20)[outlier] = 1e6
+    exact = reference("gelu", x.astype(np.float64)).reshape(-1, 20)
+    as_it_is, none = np.zeros((3, 3, 20), np.float32), np.zeros(20, np.float32)
+    as_it_is[1, 1] = 1
+    with kernels.backend(backend):
+        for _, mean, var in (
+            kernels.mix_places(x, as_it_is, none),
+            kernels.embed(x.reshape(-1, 20), np.eye(20, dtype=np.float32), none),
+        ):
+            np.testing.assert_allclose(mean, exact.mean(axis=0), rtol=3e-5)
+            np.testing.assert_allclose(var, exact.var(axis=0), rtol=1e-5)
+
+
+@pytest.mark.parametrize("backend", kernels.BACKENDS)
+def test_sums_of_many_numbers_lose_no_digits(backend):
+    x = draw((100_000, 3), np.float64).astype(np.float32) + np.float32(3)
+    with kernels.backend(backend):
+        np.testing.assert_allclose(
+            kernels.channel_sum(x), x.sum(axis=0, dtype=np.float64), rtol=5e-7
+        )
 
 
 # ---- matrix product

@@ -45,10 +45,18 @@ from .simd import gelu_and_slope, gelu_value, lanes, load, prefetch, store, take
 
 @helper
 def gelu_moments(z, at, rows, c, pivots, sums, means, squares, to):
-    """Moments of gelu(z) over a chunk of rows."""
+    """Moments of gelu(z) over a chunk of rows, about the mean of its first few.
+
+    One row as the pivot might be an outlier, which would cost digits of all others.
+    """
     step = lanes(z)
+    few = min(rows, 8)
     for i in range(0, c, step):
-        store(pivots, i, c - i, gelu_value(load(z, at + i, c - i)))
+        n = c - i
+        s = zeros(z)
+        for row in range(few):
+            s = s + gelu_value(load(z, at + row * c + i, n))
+        store(pivots, i, n, s / few)
     sums[:] = 0
     for row in range(rows):
         for i in range(0, c, step):
@@ -175,8 +183,11 @@ def _mix_places(k):
                             n = c - channel - i
                             to = ((image * h + yy) * w) * c + channel + i
                             b = load(bias, channel + i, half)
-                            if yy == 0:
-                                store(pivots, i, half, gelu_value(load(line, v * plane, half) + b))
+                            if yy == 0:  # about the mean of the first row, as in `gelu_moments`
+                                s = zeros(x)
+                                for at in range(v * plane, v * plane + w * half, half):
+                                    s = s + gelu_value(load(line, at, half) + b)
+                                store(pivots, i, half, s / w)
                             pivot = load(pivots, i, half)
                             s, q = load(sums, i, half), load(sums, 2 * half + i, half)
                             for at in range(v * plane, v * plane + w * half, half):
@@ -418,7 +429,7 @@ def _mix_places_backward(k):
 # ---- what is called
 
 
-def _moments_room(parts, c, dtype):
+def _moments_room(parts, c, dtype=np.float64):
     return np.empty((2, parts, c), dtype)
 
 
@@ -443,12 +454,12 @@ def embed(x, w, b):
     m, k = x.shape
     c = w.shape[1]
     z = empty((m, c), x.dtype)
-    means, squares = _moments_room(chunks(m), c, x.dtype)
+    means, squares = _moments_room(chunks(m), c)
     run(
         _embed, chunks(m), flat(x), m, k, packed(w), widened(b, c, x.dtype), c, z.reshape(-1),
         means.reshape(-1), squares.reshape(-1),
     )  # fmt: skip
-    return z, *merge_moments(means, squares, CHUNK, m)
+    return z, *merge_moments(means, squares, CHUNK, m, x.dtype)
 
 
 def mix_places(x, w, b):
@@ -456,25 +467,25 @@ def mix_places(x, w, b):
     k = w.shape[0]
     taps, blocks = blocked(w)
     z = empty_like(x)
-    means, squares = _moments_room(n, c, x.dtype)
+    means, squares = _moments_room(n, c)
     share = shares(n, blocks)
     run(
         _mix_places(k), n * blocks // share, share, flat(x), taps, widened(b, c, x.dtype),
         h, v, c, bands(h, v, k), z.reshape(-1), means.reshape(-1), squares.reshape(-1),
     )  # fmt: skip
-    return z, *merge_moments(means, squares, h * v, n * h * v)
+    return z, *merge_moments(means, squares, h * v, n * h * v, x.dtype)
 
 
 def mix_channels(z, x, scale, shift, w, b):
     k, c = w.shape
     m = x.size // k
     out = empty((*x.shape[:-1], c), x.dtype)
-    means, squares = _moments_room(chunks(m), c, x.dtype)
+    means, squares = _moments_room(chunks(m), c)
     run(
         _mix_channels, chunks(m), flat(z), flat(x), m, k, flat(scale), flat(shift), packed(w),
         widened(b, c, x.dtype), c, out.reshape(-1), means.reshape(-1), squares.reshape(-1),
     )  # fmt: skip
-    return out, *merge_moments(means, squares, CHUNK, m)
+    return out, *merge_moments(means, squares, CHUNK, m, x.dtype)
 
 
 def gelu_affine(z, scale, shift):

@@ -14,10 +14,10 @@ from __future__ import annotations
 import numpy as np
 
 from ..threads import run
-from ._jit import kernel
+from ._jit import helper, kernel
 from .memory import empty_like
 from .rows import CHUNK, chunks, end_moments, flat, merge_moments, total
-from .simd import lanes, load, store, take
+from .simd import lanes, load, load_wide, store, take, widen
 
 
 @kernel
@@ -34,6 +34,20 @@ def _channel_sum(queue, x, m, c, parts):
                 n = c - i
                 store(sums, i, n, load(sums, i, n) + load(x, row * c + i, n))
         parts[piece * c : (piece + 1) * c] = sums
+
+
+@helper
+def _moments_in_float64(x, start, stop, c, means, squares, to):
+    """As `end_moments` gives them, for rows of which the first is no good pivot."""
+    pivots, sums = np.empty(c), np.zeros(2 * c)
+    pivots[:] = x[start * c : (start + 1) * c]
+    for row in range(start, stop):
+        for i in range(0, c, lanes(x)):
+            n = c - i
+            d = widen(load(x, row * c + i, n)) - load_wide(pivots, i, n, x)
+            store(sums, i, n, load_wide(sums, i, n, x) + d)
+            store(sums, c + i, n, load_wide(sums, c + i, n, x) + d * d)
+    end_moments(pivots, sums, stop - start, c, c, means, squares, to)
 
 
 @kernel
@@ -55,7 +69,8 @@ def _channel_moments(queue, x, m, c, means, squares):
                 d, e = load(x, row * c + i, n) - pivot, load(x, other * c + i, n) - pivot
                 store(sums, i, n, load(sums, i, n) + (d + e))
                 store(sums, c + i, n, load(sums, c + i, n) + (d * d + e * e))
-        end_moments(x[start * c :], sums, stop - start, c, c, means, squares, piece * c)
+        if end_moments(x[start * c :], sums, stop - start, c, c, means, squares, piece * c):
+            _moments_in_float64(x, start, stop, c, means, squares, piece * c)
 
 
 @kernel
@@ -119,9 +134,9 @@ def channel_sum(x):
 
 def channel_moments(x):
     m, c = x.shape
-    means, squares = np.empty((2, chunks(m), c), x.dtype)
+    means, squares = np.empty((2, chunks(m), c))
     run(_channel_moments, len(means), flat(x), m, c, means.reshape(-1), squares.reshape(-1))
-    return merge_moments(means, squares, CHUNK, m)
+    return merge_moments(means, squares, CHUNK, m, x.dtype)
 
 
 def normalize(x, mean, rstd, gamma, beta):

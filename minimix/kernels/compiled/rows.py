@@ -7,12 +7,13 @@ import numpy as np
 from ..threads import run
 from ._jit import helper, kernel
 from .memory import empty
-from .simd import lanes, load, store, take
+from .simd import any_greater, lanes, load, store, take, widen
 
 CHUNK = 96  # rows a thread takes at a time: 256 channels of them are a fifth of a usual L2
 PIECE = (
     32768  # numbers a thread takes at a time, where there are no rows: less is not worth waking it
 )
+FAR = 16  # times the variance: how far a pivot may be from the mean, squared
 
 
 def flat(x):
@@ -73,7 +74,7 @@ def total(parts, dtype):
 
 @helper
 def add_moments(v, pivot, sums, i, c, n):
-    """Sum d = v − pivot and d² at channel i of `sums` (2, C). The pivot is any of the samples."""
+    """Add d = v − pivot and d² at channel i to `sums` (2, C)."""
     d = v - pivot
     store(sums, i, n, load(sums, i, n) + d)
     store(sums, c + i, n, load(sums, c + i, n) + d * d)
@@ -81,40 +82,42 @@ def add_moments(v, pivot, sums, i, c, n):
 
 @helper
 def end_moments(pivots, sums, count, c, n, means, squares, to):
-    """Mean and Σ(x − mean)² of `count` samples from their sums about the pivots, n channels of c.
+    """Mean and Σ(x − mean)² of `count` samples from sums about the pivots, n channels of c.
 
-    Summing about a pivot that is itself a sample keeps Σd² from drowning in (Σd)² when the mean
-    is large, at no extra pass.
+    Whether a pivot was so far from the mean that digits were lost: Σd² is then mostly what the
+    pivot is off, and not what the samples scatter.
     """
+    lost = False
     for i in range(0, n, lanes(sums)):
         m = n - i
         s = load(sums, i, m)
         shift = s / count
-        store(means, to + i, m, load(pivots, i, m) + shift)
-        store(squares, to + i, m, load(sums, c + i, m) - s * shift)
+        square = load(sums, c + i, m) - s * shift
+        lost = any_greater(s * shift, square * FAR) or lost
+        store(means, to + i, m, widen(load(pivots, i, m)) + widen(shift))
+        store(squares, to + i, m, widen(square))
+    return lost
 
 
 @kernel
 def _merge(means, squares, count, size, last, c, mean, variance):
-    for part in range(count):
-        m = size if part < count - 1 else last
-        for i in range(c):
-            mean[i] += m * np.float64(means[part * c + i])
     m = size * (count - 1) + last
+    for part in range(1, count):  # about the first mean, so that equal means give the same again
+        share = (size if part < count - 1 else last) / m
+        for i in range(c):
+            mean[i] += share * (means[part * c + i] - means[i])
     for i in range(c):
-        mean[i] /= m
+        mean[i] += means[i]
     for part in range(count):
-        m = size if part < count - 1 else last
+        here = size if part < count - 1 else last
         for i in range(c):
-            d = means[part * c + i] - mean[i]
-            square = np.float64(squares[part * c + i])
-            variance[i] += m * d * d + (0.0 if square < 0.0 else square)
-    m = size * (count - 1) + last
+            d, square = means[part * c + i] - mean[i], squares[part * c + i]
+            variance[i] += here * d * d + (0.0 if square < 0.0 else square)
     for i in range(c):
         variance[i] /= m
 
 
-def merge_moments(means, squares, size, m):
+def merge_moments(means, squares, size, m, dtype):
     """Mean and biased variance of m samples from those of parts of `size` (the last has the rest).
 
     Chan, Golub & LeVeque 1983: squares about the common mean are the squares about each mean plus
@@ -122,7 +125,6 @@ def merge_moments(means, squares, size, m):
     """
     count, c = means.shape
     mean, variance = np.zeros((2, c))
-    _merge(
-        flat(means), flat(squares), count, size, m - size * (count - 1), c, mean, variance
-    )  # fmt: skip
-    return mean.astype(means.dtype), variance.astype(means.dtype)
+    last = m - size * (count - 1)
+    _merge(flat(means), flat(squares), count, size, last, c, mean, variance)
+    return mean.astype(dtype), variance.astype(dtype)

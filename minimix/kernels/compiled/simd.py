@@ -54,10 +54,10 @@ LANES = {np.dtype(np.float32): VECTOR_BYTES // 4, np.dtype(np.float64): VECTOR_B
 class Vector(types.Type):
     """Numba's type of LANES neighbouring numbers in one register."""
 
-    def __init__(self, dtype: types.Float) -> None:
+    def __init__(self, dtype: types.Float, lanes: int = 0) -> None:
         self.dtype = dtype
-        self.lanes = VECTOR_BYTES * 8 // dtype.bitwidth
-        super().__init__(f"Vector({dtype})")
+        self.lanes = lanes or VECTOR_BYTES * 8 // dtype.bitwidth
+        super().__init__(f"Vector({dtype}, {self.lanes})")
 
     def can_convert_from(self, _: Any, other: types.Type) -> Any:
         return Conversion.unsafe if isinstance(other, types.Number) else None
@@ -156,8 +156,18 @@ def _masked(builder: Any, n: Any, lanes: int) -> Any:
 @intrinsic
 def load(typingctx: Any, array: Any, i: Any, n: Any) -> Any:
     """array[i : i+LANES] as a vector. Lanes from n on are not touched and are zero."""
-    kind = Vector(array.dtype)
+    return _load(Vector(array.dtype), array)
 
+
+@intrinsic
+def load_wide(typingctx: Any, array: Any, i: Any, n: Any, like: Any) -> Any:
+    """As `load`, from a float64 array, as many numbers as a vector of `like` has: see `widen`."""
+    kind = Vector(array.dtype, Vector(like.dtype).lanes)
+    _, codegen = _load(kind, array)
+    return kind(array, types.int64, types.int64, like), codegen
+
+
+def _load(kind: Any, array: Any) -> Any:
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         vector = vector_type(kind)
         size = array.dtype.bitwidth // 8
@@ -237,6 +247,29 @@ def prefetch_write(typingctx: Any, array: Any, i: Any) -> Any:
     """Ask for the cache line of array[i], which will be written soon: a store that misses would
     otherwise wait for it, and all stores behind it. It need not exist."""
     return _prefetch(array, 1, 1)
+
+
+@intrinsic
+def widen(typingctx: Any, v: Any) -> Any:
+    """v in float64, as many numbers as before: for sums that must not lose digits."""
+    kind = Vector(types.float64, v.lanes)
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return args[0] if v == kind else builder.fpext(args[0], vector_type(kind))
+
+    return kind(v), codegen
+
+
+@intrinsic
+def any_greater(typingctx: Any, v: Any, w: Any) -> Any:
+    """Whether v > w in any lane."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        greater = builder.fcmp_ordered(">", *args)
+        lanes = ir.IntType(v.lanes)
+        return builder.icmp_unsigned("!=", builder.bitcast(greater, lanes), lanes(0))
+
+    return types.boolean(v, w), codegen
 
 
 @intrinsic

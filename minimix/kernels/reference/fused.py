@@ -10,7 +10,7 @@ from __future__ import annotations
 from ..dispatch import Array, kernel
 from .activation import gelu, gelu_backward
 from .depthwise import depthwise_conv2d, depthwise_conv2d_dw, depthwise_conv2d_dx
-from .norm import channel_moments
+from .norm import channel_moments, channel_sum
 
 Moments = tuple[Array, Array, Array]  # z, and the mean and biased variance of gelu(z)
 
@@ -62,7 +62,8 @@ def infer_channels(x: Array, w: Array, b: Array, scale: Array, shift: Array) -> 
 def gelu_norm_sums(z: Array, g: Array, mean: Array, rstd: Array) -> tuple[Array, Array]:
     """dγ = Σ g x̂ and dβ = Σ g, with x̂ = (gelu(z) − mean) rstd.   z, g (N, H, W, C)"""
     rows, c = g.reshape(-1, z.shape[-1]), z.shape[-1]
-    return (rows * ((gelu(z).reshape(-1, c) - mean) * rstd)).sum(axis=0), rows.sum(axis=0)
+    normal = (gelu(z).reshape(-1, c) - mean) * rstd
+    return channel_sum(rows * normal), channel_sum(rows)
 
 
 @kernel(z="N H W C", g="N H W C", mean="C", rstd="C", gamma="C", dgamma="C", dbeta="C")
@@ -86,7 +87,7 @@ def mix_channels_backward(
     u = gelu_affine(z1, gamma * rstd, beta - mean * gamma * rstd) + x
     rows = dz2.reshape(-1, w.shape[1])
     du = dz2 @ w.T
-    dw, db = u.reshape(-1, w.shape[0]).T @ rows, rows.sum(axis=0)
+    dw, db = u.reshape(-1, w.shape[0]).T @ rows, channel_sum(rows)
     return du, dw, db, *gelu_norm_sums(z1, du, mean, rstd)
 
 
@@ -96,5 +97,5 @@ def mix_places_backward(
 ) -> tuple[Array, Array, Array]:
     """Back through gelu, batch norm and `mix_places`, and past them by the residual: dx, dw, db."""
     dz = gelu_norm_backward(z, g, *norm)
-    db = dz.reshape(-1, dz.shape[-1]).sum(axis=0)
+    db = channel_sum(dz.reshape(-1, dz.shape[-1]))
     return depthwise_conv2d_dx(dz, w) + g, depthwise_conv2d_dw(x, dz, len(w)), db

@@ -7,17 +7,24 @@ import numpy as np
 from ..dispatch import Array, kernel
 
 
+def _sum(rows: Array) -> Array:
+    """Over the first axis. Added in float32 one by one, many numbers would lose digits."""
+    return rows.sum(axis=0, dtype=np.float64).astype(rows.dtype)
+
+
 @kernel(x="M C")
 def channel_sum(x: Array) -> Array:
     """Σₘ x[m, c]: the gradient of a bias.   x (M, C) -> (C,)"""
-    return x.sum(axis=0)
+    return _sum(x)
 
 
 @kernel(x="M C")
 def channel_moments(x: Array) -> tuple[Array, Array]:
     """Mean and biased variance of each channel.   x (M, C) -> (C,), (C,)"""
-    mean = x.mean(axis=0)
-    return mean, np.square(x - mean).mean(axis=0)
+    d = x.astype(np.float64) - x[0]  # all 0 in a constant channel, whose variance is 0
+    shift = d.mean(axis=0)
+    variance = np.square(d - shift).mean(axis=0)
+    return (x[0] + shift).astype(x.dtype), variance.astype(x.dtype)
 
 
 @kernel(x="M C", mean="C", rstd="C", gamma="C", beta="C")
@@ -36,6 +43,5 @@ def batch_norm_backward(
     """
     m = len(x)
     normal = (x - mean) * rstd
-    dbeta = g.sum(axis=0)
-    dgamma = (g * normal).sum(axis=0)
+    dbeta, dgamma = _sum(g), _sum(g * normal)
     return gamma * rstd * (g - dbeta / m - normal * (dgamma / m)), dgamma, dbeta
