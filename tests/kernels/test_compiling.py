@@ -94,7 +94,7 @@ KERNELS = [
     (activation._gelu_tanh, "qaa"),
     (norm._normalize, "qaiiaaaa"),
     (norm._channel_moments, "qaiiaa"),
-    (adamw._adamw, "qaIFffff"),
+    (adamw._adamw, "qaIIFffff"),
     (matmul._matmul, "qaiiaiaa"),
     (depthwise._forward_in_place(5, 2, 1), "qaaiiia"),
     (depthwise._forward_in_place(3, 1, 2), "qaaiiia"),
