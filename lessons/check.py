@@ -270,7 +270,8 @@ def same(got: Any, want: Any, rtol: float = 1e-9) -> bool:
         )
     if isinstance(got, float) or isinstance(want, float):
         numbers = not {type(got), type(want)} - {int, float}
-        return numbers and math.isclose(got, want, rel_tol=rtol, abs_tol=1e-12)
+        near = numbers and math.isclose(got, want, rel_tol=rtol, abs_tol=1e-12)
+        return near or (got != got and want != want)  # nan
     try:
         return type(got) is type(want) and bool(got == want)
     except Exception:

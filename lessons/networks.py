@@ -9,8 +9,11 @@ from minimix.nn.module import observe
 
 
 def tried(build, x, *args):
-    """How many of its layers have parameters, and what a network makes of x both ways."""
-    net = build(*args, rng=np.random.default_rng(0)).astype(np.float64)
+    """How many of its layers have parameters, what a network makes of x, and what the rng does."""
+    nets = [build(*args, rng=np.random.default_rng(seed)) for seed in (0, 0, 1)]
+    drawn = [np.concatenate([p.array.ravel() for p in net.parameters()]) for net in nets]
+    again, other = (np.array_equal(drawn[0], weights) for weights in drawn[1:])
+    net = nets[0].astype(np.float64)
     rng = np.random.default_rng(1)
     for p in net.parameters():
         p.array = rng.normal(size=p.shape)
@@ -19,11 +22,14 @@ def tried(build, x, *args):
         in_training = net.train()(Tensor(x)).array
     with no_grad():
         in_evaluation = net.eval()(Tensor(x)).array
-    return sum(hasattr(layer, "weight") for layer in ran), in_training, in_evaluation
+    effect = "always the same weights" if other else "weights that follow from it"
+    effect = effect if again else "other weights each time"
+    return sum(hasattr(layer, "weight") for layer in ran), in_training, in_evaluation, effect
 
 
 OUTPUTS = (
     "the number of layers with weights",
     "the result in training",
     "the result in evaluation",
+    "the effect of rng",
 )

@@ -138,7 +138,7 @@ def forgets_backward(op, *inputs):
 record = Exercise(
     "01.record",
     reference=recorder(),
-    outputs=("data", "the numbers of inputs", "op", "backward(2)", "the type of inputs"),
+    outputs=("data", "inputs", "op", "backward(2)", "the type of inputs"),
     run=describe,
     cases=lambda rng: [
         ("record(multiply, Value(2), Value(-3))", (record_multiply, x, y)),
@@ -149,6 +149,9 @@ record = Exercise(
             keep=lambda inputs: tuple(inputs[::-1])
         ),
         "inputs should be a tuple: tuple(…)": recorder(keep=list),
+        "the inputs are copies: keep the Values themselves, so that gradients reach them": recorder(
+            keep=lambda inputs: tuple(Value(v.data) for v in inputs)
+        ),
         "op should be the operation's name, op.__name__, not the operation": recorder(
             name=lambda op: op
         ),

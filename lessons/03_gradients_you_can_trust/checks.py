@@ -18,14 +18,21 @@ def central(f, x, h):
     return (f(x + h) - f(x - h)) / (2 * h)
 
 
+def as_good_as_central(answer, f, x, h, true):
+    """The slope that is found; that of the central difference where it is at least as near."""
+    found, expected = answer(f, x, h), central(f, x, h)
+    return expected if abs(found - true) <= abs(expected - true) * (1 + 1e-6) else found
+
+
 slope = Exercise(
     "03.slope",
     reference=central,
     rtol=1e-6,
+    run=as_good_as_central,
     cases=lambda rng: [
-        ("f = sin, x = 1, h = 0.1", (np.sin, 1.0, 0.1)),
-        ("f = x³, x = 2, h = 0.5", (cube, 2.0, 0.5)),
-        ("f = exp, x = -1, h = 0.01", (np.exp, -1.0, 0.01)),
+        ("f = sin, x = 1, h = 0.1", (np.sin, 1.0, 0.1, np.cos(1.0))),
+        ("f = x³, x = 2, h = 0.5", (cube, 2.0, 0.5, 12.0)),
+        ("f = exp, x = -1, h = 0.01", (np.exp, -1.0, 0.01, np.exp(-1.0))),
     ],
     mistakes={
         "this steps to one side only: from x − h to x + h": lambda f, x, h: (f(x + h) - f(x)) / h,

@@ -1,11 +1,16 @@
-"""Lesson 04, the speed ladder. What is checked is that it is right; the lesson's bars say how fast.
+"""Lesson 04, the speed ladder. The result and the loops are checked; how fast, the lesson shows.
 
 Mistakes are plain Python: they compute what a wrong compiled function would.
 """
 
 from __future__ import annotations
 
+import ast
+import functools
+import inspect
 import math
+import textwrap
+import types
 
 import numpy as np
 
@@ -43,9 +48,78 @@ def _index_error():
     raise IndexError("index is out of bounds")
 
 
-def matmul_exercise(name):
+# ---- how it is written
+
+
+def written(answer):
+    """The syntax tree of a function; None where its source is not known."""
+    try:
+        return ast.parse(textwrap.dedent(inspect.getsource(getattr(answer, "py_func", answer))))
+    except (OSError, TypeError, SyntaxError):
+        return None
+
+
+PRODUCTS = {"dot", "einsum", "inner", "matmul", "tensordot", "vdot"}
+
+
+def multiplies(tree):
+    """Whether a matrix product of NumPy is called."""
+    return any(
+        isinstance(getattr(node, "op", None), ast.MatMult)
+        or (isinstance(node, ast.Attribute) and node.attr in PRODUCTS)
+        for node in ast.walk(tree)
+    )
+
+
+def depth(node):
+    """How many loops are nested."""
+    here = len(getattr(node, "generators", ())) + isinstance(node, (ast.For, ast.While))
+    return here + max(map(depth, ast.iter_child_nodes(node)), default=0)
+
+
+def loops(answer):
+    tree = written(answer)
+    if tree and multiplies(tree):
+        return "NumPy multiplies the matrices here: write the three loops yourself"
+    if tree and depth(tree) < 3:
+        return f"there should be three nested loops, and there are {depth(tree)}"
+    return None
+
+
+def tables(answer):
+    tree = written(answer)
+    if tree and multiplies(tree):
+        return "NumPy multiplies the matrices here: add up the tables in a loop over k"
+    return None
+
+
+def compiled(answer):
+    plain = isinstance(answer, types.FunctionType)
+    return "it is not compiled: put @njit above its def" if plain else None
+
+
+def innermost(node, variable=""):
+    """The variables of the innermost loop and of the second index in `c[i, j] += …` within it."""
+    if isinstance(node, ast.For) and isinstance(node.target, ast.Name):
+        variable = node.target.id
+    match node:
+        case ast.AugAssign(ast.Subscript(slice=ast.Tuple([_, ast.Name(second)]))):
+            return variable, second
+    found = (innermost(child, variable) for child in ast.iter_child_nodes(node))
+    return next((pair for pair in found if pair), None)
+
+
+def along_rows(answer):
+    tree = written(answer)
+    if tree and (pair := innermost(tree)) and pair[0] != pair[1]:
+        return f"the innermost loop runs over {pair[0]}; it should run over {pair[1]}, along rows"
+    return compiled(answer)
+
+
+def matmul_exercise(name, form):
     return Exercise(
         name,
+        form=form,
         reference=np.matmul,
         cases=lambda rng: pairs(rng, (3, 3, 3), (2, 5, 3), (4, 1, 2)),
         mistakes=MATMUL_MISTAKES,
@@ -62,7 +136,8 @@ def gelu_of(inner=lambda x: x + 0.044715 * x**3, outer=lambda x, t: 0.5 * x * (1
 
 gelu_fast = Exercise(
     "04.gelu_fast",
-    reference=gelu_of(),
+    reference=functools.partial(gelu_of()),
+    form=compiled,
     rtol=1e-3,
     cases=lambda rng: [
         ("x = -1, 0, 1, 2", (np.array([-1, 0, 1, 2], np.float32),)),
@@ -81,8 +156,8 @@ gelu_fast = Exercise(
 )
 
 EXERCISES = [
-    matmul_exercise("04.matmul_loops"),
-    matmul_exercise("04.matmul_outer"),
-    matmul_exercise("04.matmul_ikj"),
+    matmul_exercise("04.matmul_loops", loops),
+    matmul_exercise("04.matmul_outer", tables),
+    matmul_exercise("04.matmul_ikj", along_rows),
     gelu_fast,
 ]

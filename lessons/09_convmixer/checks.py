@@ -85,6 +85,9 @@ block = Exercise(
         "the last BatchNorm is missing": block_of(
             lambda places, channels: nn.Sequential(residual(*places), *without(2, channels))
         ),
+        "rng is not passed on: give rng=rng to both convolutions": (
+            lambda h, k, rng=None: right_block(h, k)
+        ),
     },
 )
 
@@ -128,6 +131,9 @@ conv_mixer = Exercise(
     mistakes={
         "all d blocks are the same block, with one set of weights: make a new one each time": mixer(
             blocks=lambda make, d: [make()] * d
+        ),
+        "rng is not passed on: give it to the patches, the blocks and the linear layer": (
+            lambda h, d, k, p, n, rng=None: mixer()(h, d, k, p, n)
         ),
         "there is one block, not d of them": mixer(blocks=lambda make, d: [make()]),
         "one block too few: range(d) has d numbers": mixer(

@@ -66,6 +66,9 @@ block = Exercise(
             around_channels=lambda residual: False,
             around_all=lambda residual: residual == "both",
         ),
+        "rng is not passed on: give rng=rng to both convolutions": (
+            lambda h, k, rng=None, **options: block_of()(h, k, **options)
+        ),
         "there is no residual at all": block_of(
             around_places=lambda residual: False, around_channels=lambda residual: False
         ),

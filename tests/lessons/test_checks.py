@@ -181,3 +181,11 @@ def test_an_answer_that_never_ends_is_stopped_and_quoted(monkeypatch):
     report = examine(DOUBLE, forever)
     assert not report.passed
     assert "2×3 numbers: still running after 0.2 s; is there a loop that never ends?" in str(report)
+
+
+def test_nan_is_not_taken_for_state():
+    """An answer that overflows is told so, and not that its backward changes what it uses."""
+    (gelu,) = (e for e in EXERCISES if e.name == "07.gelu")
+    assert "contains nan" in str(
+        examine(gelu, lambda x: (gelu.reference(x)[0], lambda g: g * np.nan))
+    )
