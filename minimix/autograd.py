@@ -11,9 +11,9 @@ arrays that returns its result and a function for the way back:
 
 `@op` lifts it to tensors. Calling it appends a `Node` to the tape: the tensors that went in and
 the function for the way back. `Tensor.backward` walks the nodes from the newest to the oldest,
-hands each one the gradient of its output, and adds what comes out to the tensors that went in:
-the chain rule, and nothing else. (Reverse-mode automatic differentiation: Linnainmaa 1970;
-Baydin et al. 2018, arXiv:1502.05767.)
+passes each one the gradient of its output, and adds what it returns to the gradients of the tensors
+that went in: the chain rule, and nothing else. (Reverse-mode automatic differentiation: Linnainmaa
+1970; Baydin et al. 2018, arXiv:1502.05767.)
 
 The engine knows no kernel, and operations only by name: `x + y` calls what `minimix.functional`,
 one floor above, has put into `operations` as "add".
@@ -40,90 +40,7 @@ P = ParamSpec("P")
 F = TypeVar("F", bound=Callable[..., Any])
 
 _serial = itertools.count()
-_blocks = ContextVar("no_grad", default=0)  # how many no_grad blocks we are in; a thread's own
-
-
-@overload
-def no_grad() -> _Block: ...
-@overload
-def no_grad(function: F) -> F: ...
-
-
-def no_grad(function: Any = None) -> Any:
-    """Nothing is recorded inside `with no_grad():`, nor in a function decorated with `@no_grad`.
-
-    A decorated generator or coroutine records nothing while its own body runs; between its steps
-    everybody else records as before. Errors: TypeError for a class or an asynchronous generator.
-    """
-    return _Block() if function is None else _Block()(function)
-
-
-class _Block:
-    """What no_grad() gives: a block for `with`, or a decorator."""
-
-    def __enter__(self) -> None:
-        _blocks.set(_blocks.get() + 1)
-
-    def __exit__(self, *error: object) -> None:
-        _blocks.set(_blocks.get() - 1)
-
-    def __call__(self, function: F) -> F:
-        def generator(*args: Any, **options: Any) -> Any:
-            inner = function(*args, **options)
-            resume = functools.partial(next, inner)
-            while True:
-                try:
-                    with no_grad():
-                        value = resume()
-                except StopIteration as end:
-                    return end.value
-                try:
-                    resume = functools.partial(inner.send, (yield value))
-                except GeneratorExit:
-                    with no_grad():
-                        inner.close()
-                    raise
-                except BaseException as error:
-                    resume = functools.partial(inner.throw, error)
-
-        async def coroutine(*args: Any, **options: Any) -> Any:
-            with no_grad():
-                return await function(*args, **options)
-
-        def plain(*args: Any, **options: Any) -> Any:
-            with no_grad():
-                return function(*args, **options)
-
-        if inspect.isclass(function) or inspect.isasyncgenfunction(function):
-            kind = "a class" if inspect.isclass(function) else "an asynchronous generator"
-            raise TypeError(
-                f"no_grad: {function.__qualname__} is {kind}; decorate functions and methods, or "
-                "use `with no_grad():` inside"
-            )
-        wrapped: Any = plain
-        if inspect.isgeneratorfunction(function):
-            wrapped = generator
-        elif inspect.iscoroutinefunction(function):
-            wrapped = coroutine
-        return cast(F, functools.wraps(function)(wrapped))
-
-
-def is_recording() -> bool:
-    """Whether operations are being recorded: False inside `no_grad`."""
-    return not _blocks.get()
-
-
-_watchers: list[Callable[[str, tuple[Any, ...], Tensor], None]] = []
-
-
-@contextmanager
-def watch(watcher: Callable[[str, tuple[Any, ...], Tensor], None]) -> Iterator[None]:
-    """Inside this block `watcher(name, arguments, result)` is called after every operation."""
-    _watchers.append(watcher)
-    try:
-        yield
-    finally:
-        _watchers.remove(watcher)
+_blocks = ContextVar("no_grad", default=0)  # how many no_grad blocks this thread or task is in
 
 
 class Node:
@@ -152,7 +69,7 @@ class Node:
         self.serial = next(_serial)
 
     def pull(self, version: int, g: Array) -> list[tuple[Tensor, Array]]:
-        """The inputs that want a gradient, each with its share of `g`. Frees what was saved.
+        """The inputs that require a gradient, each with its share of `g`. Frees what was saved.
 
         version  that of the result as it is now
         """
@@ -189,7 +106,7 @@ class Node:
         ]
 
     def _checked(self, name: str, t: Tensor, share: Any) -> Array:
-        """One gradient: computed now if left for later, un-broadcast, and held to its form."""
+        """One gradient: computed if it was deferred, un-broadcast, its shape and dtype checked."""
         if callable(share):
             share = share()
         if share is None:
@@ -209,10 +126,10 @@ class Node:
         return share
 
 
-def _hand_on(
+def _accumulate(
     shares: list[tuple[Tensor, Array]], waiting: dict[Tensor, Array], owned: set[Tensor]
 ) -> None:
-    """Add each share to what waits for its tensor. `owned`: whose sum was made here."""
+    """Add each share to the gradient waiting for its tensor. `owned`: those summed here."""
     for source, share in shares:
         if source not in waiting:
             waiting[source] = share
@@ -312,7 +229,7 @@ class Tensor:
 
     @property
     def is_leaf(self) -> bool:
-        """Whether it was made by hand rather than by a recorded operation."""
+        """Whether it was created directly, not by a recorded operation."""
         return self.node is None
 
     def __len__(self) -> int:
@@ -590,8 +507,8 @@ class Tensor:
         if gradient is None:
             if self.size != 1:
                 raise RuntimeError(
-                    f"backward from shape {self.shape} needs a gradient of that shape; "
-                    "only a single number knows that it means 1"
+                    f"backward from shape {self.shape} needs a gradient of that shape; only for "
+                    "a tensor of one element it is 1 when left out"
                 )
             gradient = np.ones_like(self._array)
         gradient = np.asarray(gradient, dtype=self.dtype)
@@ -612,11 +529,11 @@ class Tensor:
             if t.node is None:
                 continue
             node, version = t.node, t.version
-            del t  # nothing here keeps it in memory any longer: on the way back nobody reads it
-            _hand_on(node.pull(version, g), waiting, owned)
+            del t  # so that it can be freed: backward does not need it again
+            _accumulate(node.pull(version, g), waiting, owned)
 
     def _tape(self) -> list[Tensor]:
-        """Every tensor that self depends on and that wants a gradient, the newest last."""
+        """Every tensor that self depends on and that requires a gradient, newest last."""
         seen = {self}
         stack = [self]
         found: list[Tensor] = []
@@ -642,11 +559,13 @@ class Operation(Protocol[P]):
 def op(function: Callable[P, tuple[Any, Callable[[Array], Any]]]) -> Operation[P]:
     """Lift `function(*arrays, **options) -> (y, backward)` to tensors.
 
-    Positional arguments are tensors, arrays, numbers or None; the function sees arrays. Options
-    are keyword-only, no tensors, and passed on as they are. `backward(g)` returns one gradient per
-    positional argument (None for one that was None or has no gradient); a gradient given as a
-    function of no arguments is computed only if somebody wants it. The engine adds gradients up
-    over fan-out, sums them back over broadcast axes, and checks the shape and dtype of each.
+    Positional arguments are tensors, arrays, numbers or None; the function sees arrays. They are
+    not copied: a NumPy array that is written into before backward gives a wrong gradient, while a
+    tensor that changes is noticed. Options are keyword-only, no tensors, and passed on unchanged.
+    `backward(g)` returns one gradient per positional argument (None for one that was None or has no
+    gradient); a gradient given as a function of no arguments is computed only if it is needed. The
+    engine adds gradients up over fan-out, sums them back over broadcast axes, and checks the shape
+    and dtype of each.
 
     The original stays reachable as `.array`: arrays in, `(y, backward)` out, no tape.
 
@@ -763,3 +682,89 @@ def _lengths(values: tuple[Any, ...]) -> Any:
 
 
 NO_TENSOR = Tensor(0.0)  # stands on the tape where an argument was not a tensor
+
+
+# ---- not recording, and looking on
+
+
+@overload
+def no_grad() -> _Block: ...
+@overload
+def no_grad(function: F) -> F: ...
+
+
+def no_grad(function: Any = None) -> Any:
+    """Nothing is recorded inside `with no_grad():`, nor in a function decorated with `@no_grad`.
+
+    A decorated generator or coroutine records nothing while its own body runs; what runs between
+    its steps records as before. Errors: TypeError for a class or an asynchronous generator.
+    """
+    return _Block() if function is None else _Block()(function)
+
+
+class _Block:
+    """What no_grad() gives: a block for `with`, or a decorator."""
+
+    def __enter__(self) -> None:
+        _blocks.set(_blocks.get() + 1)
+
+    def __exit__(self, *error: object) -> None:
+        _blocks.set(_blocks.get() - 1)
+
+    def __call__(self, function: F) -> F:
+        def generator(*args: Any, **options: Any) -> Any:
+            inner = function(*args, **options)
+            resume = functools.partial(next, inner)
+            while True:
+                try:
+                    with no_grad():
+                        value = resume()
+                except StopIteration as end:
+                    return end.value
+                try:
+                    resume = functools.partial(inner.send, (yield value))
+                except GeneratorExit:
+                    with no_grad():
+                        inner.close()
+                    raise
+                except BaseException as error:
+                    resume = functools.partial(inner.throw, error)
+
+        async def coroutine(*args: Any, **options: Any) -> Any:
+            with no_grad():
+                return await function(*args, **options)
+
+        def plain(*args: Any, **options: Any) -> Any:
+            with no_grad():
+                return function(*args, **options)
+
+        if inspect.isclass(function) or inspect.isasyncgenfunction(function):
+            kind = "a class" if inspect.isclass(function) else "an asynchronous generator"
+            raise TypeError(
+                f"no_grad: {function.__qualname__} is {kind}; decorate functions and methods, or "
+                "use `with no_grad():` inside"
+            )
+        wrapped: Any = plain
+        if inspect.isgeneratorfunction(function):
+            wrapped = generator
+        elif inspect.iscoroutinefunction(function):
+            wrapped = coroutine
+        return cast(F, functools.wraps(function)(wrapped))
+
+
+def is_recording() -> bool:
+    """Whether operations are being recorded: False inside `no_grad`."""
+    return not _blocks.get()
+
+
+_watchers: list[Callable[[str, tuple[Any, ...], Tensor], None]] = []
+
+
+@contextmanager
+def watch(watcher: Callable[[str, tuple[Any, ...], Tensor], None]) -> Iterator[None]:
+    """Inside this block `watcher(name, arguments, result)` is called after every operation."""
+    _watchers.append(watcher)
+    try:
+        yield
+    finally:
+        _watchers.remove(watcher)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -47,6 +48,8 @@ def index(x, *, at: Any):
         i is None or i is Ellipsis or isinstance(i, (int, np.integer, slice))
         for i in (at if isinstance(at, tuple) else (at,))
     )
+    if not basic:
+        at = deepcopy(at)  # backward needs it as it is now
 
     def backward(g):
         dx = np.zeros_like(x)

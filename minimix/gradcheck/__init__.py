@@ -3,8 +3,8 @@
     check.py    gradcheck(f, inputs): is the backward of f right?
     cases.py    what `minimix gradcheck` checks: every operation, layer and model
 
-The check knows tensors alone. The cases stand above all that they check, so they are imported by
-name: `from minimix.gradcheck.cases import CASES`.
+The check needs tensors only. The cases need all that they check, so they are imported by name:
+`from minimix.gradcheck.cases import CASES`.
 """
 
 from .check import GradcheckError, Report, gradcheck

@@ -181,6 +181,18 @@ def test_indexing_reads_and_adds_back(at):
     assert np.array_equal(x.grad, expected.reshape(3, 2))
 
 
+@pytest.mark.parametrize("wrap", [lambda at: at, lambda at: (at,), lambda at: (at, slice(None))])
+def test_an_index_that_is_changed_before_backward(wrap):
+    for at in (np.array([2, 0]), [2, 0], np.array([True, False, True])):
+        x = leaf(np.arange(6).reshape(3, 2))
+        y = x[wrap(at)]
+        at[0], at[1] = at[1], at[0]
+        y.backward(np.array([[1.0, 2.0], [3.0, 4.0]]))
+        first, last = (0, 1) if np.asarray(at).dtype == bool else (1, 0)
+        assert x.grad[[0, 2]][[first, last]].tolist() == [[1, 2], [3, 4]]
+        assert x.grad[1].tolist() == [0, 0]
+
+
 @pytest.mark.parametrize("axis", [0, 1, -1])
 def test_concatenate_cuts_where_it_joined(axis):
     shapes = [(2, 3), (1, 3), (2, 3)] if axis == 0 else [(2, 3), (2, 1), (2, 0)]
