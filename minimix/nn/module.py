@@ -312,7 +312,7 @@ class Module:
         for name, module in self.named_modules():
             names.setdefault(id(module), name)
         rows: list[tuple[str, str, str, int, int]] = []
-        work: list[int] = [0]  # of the modules that are running, the innermost last
+        work: list[int] = []  # of the modules that are running, the innermost last
         uncounted: set[str] = set()
         counted: set[int] = set()
 
