@@ -41,6 +41,16 @@ class _List(Module, MutableSequence[Item]):
     def __iter__(self) -> Iterator[Item]:
         return iter(self._items())
 
+    def __contains__(self, item: object) -> bool:
+        return any(item is one for one in self)
+
+    def index(self, item: Any, start: int = 0, stop: int | None = None) -> int:
+        """Where this very item is; equal numbers do not count."""
+        for i in range(*slice(start, stop).indices(len(self))):
+            if self[i] is item:
+                return i
+        raise ValueError(f"{type(self).__name__}: {item!r} is not in it")
+
     def __getitem__(self, i: Any) -> Any:
         """The i-th item, or a list of the same kind of those in a slice; nothing is copied."""
         return self._list(self._items()[i]) if isinstance(i, slice) else self._items()[i]

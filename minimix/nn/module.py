@@ -194,6 +194,7 @@ class Module:
         return self._named("_parameters")
 
     def parameters(self) -> Iterator[Parameter]:
+        """All parameters, each once, in the order of `named_parameters`."""
         return (p for _, p in self.named_parameters())
 
     def named_buffers(self) -> Iterator[tuple[str, Array]]:

@@ -77,10 +77,18 @@ def test_a_list_of_parameters():
     some = nn.ParameterList([one])
     some.append(two)
     assert list(some.state_dict()) == ["0", "1"]
-    assert list(some) == [one, two]
+    assert [a is b for a, b in zip(some, (one, two), strict=True)] == [True, True]
     assert type(some[:1]) is nn.ParameterList
     assert [p is one for p in some[:1]] == [True]
-    assert list(some.parameters()) == [one, two]
+    assert [id(p) for p in some.parameters()] == [id(one), id(two)]
+    twin = Parameter([2.0])
+    assert [p in some for p in (one, two, twin)] == [True, True, False]
+    assert (some.index(two), some.index(two, -1)) == (1, 1)
+    for item, at in ((twin, 0), (one, 1)):
+        with pytest.raises(ValueError, match="is not in it"):
+            some.index(item, at)
+    some.remove(one)
+    assert [p is two for p in some] == [True]
     with pytest.raises(TypeError, match=r"ParameterList: item 0 is Linear.*; expected a Parameter"):
         nn.ParameterList([nn.Linear(1, 1)])
 
