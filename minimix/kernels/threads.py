@@ -80,6 +80,8 @@ def get_num_threads() -> int:
 def set_num_threads(n: int) -> None:
     """Use n threads, in minimix's kernels and in NumPy's matrix products alike.
 
+    Compiled kernels and optimizers give the same bits for any n. Products that NumPy hands to its
+    BLAS (those of the numpy back end, and of `Tensor @ Tensor`) may differ in their last bits.
     ValueError where n is not a positive whole number.
     """
     global _count

@@ -1,4 +1,4 @@
-"""Clipping gradients by their global norm."""
+"""Norms of gradients, and clipping them."""
 
 from __future__ import annotations
 
@@ -7,25 +7,58 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from ..autograd import Tensor
+from ..autograd import Array, Tensor
 
 
-def clip_grad_norm(parameters: Iterable[Tensor], max_norm: float) -> float:
+def norm(arrays: Iterable[Array]) -> float:
+    """The Euclidean norm of all numbers of all arrays together, √Σx².
+
+    Squares are summed in float64 by NumPy itself: a float32 number's square always fits, and the
+    bits do not depend on how many threads BLAS has. Squares of float64 numbers that do not fit are
+    taken of shares of the largest. An infinite number makes the norm infinite, NaN makes it NaN.
+    """
+    arrays = list(arrays)
+    with np.errstate(over="ignore", invalid="ignore", under="ignore"):
+        total = _sum_of_squares(arrays)
+        if 1e-280 < total < math.inf or math.isnan(total):
+            return math.sqrt(total)
+        largest = max((float(np.abs(a).max(initial=0)) for a in arrays), default=0.0)
+        if largest in (0.0, math.inf):
+            return largest
+        return largest * math.sqrt(_sum_of_squares([a / np.float64(largest) for a in arrays]))
+
+
+def _sum_of_squares(arrays: list[Array]) -> float:
+    return math.fsum(float(np.square(a, dtype=np.float64).sum()) for a in arrays)
+
+
+def clip_grad_norm(
+    parameters: Iterable[Tensor], max_norm: float, error_if_nonfinite: bool = False
+) -> float:
     """Scale all gradients together so that their common Euclidean norm is at most max_norm.
 
         g ← g min(1, max_norm / (‖g‖ + 10⁻⁶))        ‖g‖: over every number of every gradient
 
-    Returns the norm before clipping; NaN where it is not finite, and gradients are left alone.
+    Returns the norm before clipping. If that is infinite or NaN, gradients are left as they are,
+    since no scale would make them useful; with `error_if_nonfinite`, it is a ValueError.
     Pascanu, Mikolov & Bengio 2013, arXiv:1211.5063.
     """
     if not max_norm > 0:
         raise ValueError(f"clip_grad_norm: max_norm is {max_norm}; expected more than 0")
-    parameters = list(parameters)
-    squares = [float(np.vdot(p.grad, p.grad)) for p in parameters if p.grad is not None]
-    norm = math.sqrt(math.fsum(squares)) if all(map(math.isfinite, squares)) else math.nan
-    if norm > max_norm:
-        scale = max_norm / (norm + 1e-6)
+    parameters = [p for p in parameters if p.grad is not None]
+    length = norm(p.grad for p in parameters if p.grad is not None)
+    if error_if_nonfinite and not math.isfinite(length):
+        raise ValueError(f"clip_grad_norm: the norm of the gradients is {length}")
+    if max_norm < length < math.inf:
+        scale = max_norm / (length + 1e-6)
         for p in parameters:
-            if p.grad is not None:
-                p.grad = p.grad * p.dtype.type(scale)
-    return norm
+            p.grad = _scaled(p.grad, scale)
+    return length
+
+
+def _scaled(g: Array | None, scale: float) -> Array:
+    """g · scale, in float64 if its own dtype has too few digits for so small a number."""
+    assert g is not None
+    if scale < np.finfo(g.dtype).tiny:
+        return (g * np.float64(scale)).astype(g.dtype)
+    return g * g.dtype.type(scale)

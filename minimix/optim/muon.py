@@ -10,6 +10,7 @@ import numpy as np
 from .. import kernels
 from ..autograd import Array, Tensor
 from .adamw import AdamW
+from .clip import norm
 from .optimizer import Moved, Optimizer, State
 
 # A quintic that lifts small singular values fast and lets none grow far beyond 1 (Jordan 2024).
@@ -90,7 +91,7 @@ def orthogonal(matrix: Array) -> Array:
     """
     tall = matrix.shape[0] > matrix.shape[1]
     x = matrix.T if tall else matrix
-    x = x / (np.linalg.norm(x) + 1e-7)
+    x = (x / np.float64(norm([x]) + 1e-7)).astype(x.dtype)
     a, b, c = COEFFICIENTS
     for _ in range(ITERATIONS):
         square = kernels.matmul(x, x.T)

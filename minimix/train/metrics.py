@@ -5,13 +5,10 @@ Nothing here changes what is trained or saved.
 
 from __future__ import annotations
 
-import math
 import time
 
-import numpy as np
-
-from ..autograd import Array
 from ..nn import Module
+from ..optim import norm
 from ..runs import RunFolder
 from .evaluation import Evaluation
 from .progress import Progress
@@ -86,10 +83,6 @@ def layer_norms(model: Module) -> dict[str, dict[str, float]]:
     for name, module in model.named_modules():
         parameters = list(module._parameters.values())
         if parameters:
-            weights[name] = _norm([p.array for p in parameters])
-            gradients[name] = _norm([p.grad for p in parameters if p.grad is not None])
+            weights[name] = norm([p.array for p in parameters])
+            gradients[name] = norm([p.grad for p in parameters if p.grad is not None])
     return {"weight_norms": weights, "gradient_norms": gradients}
-
-
-def _norm(arrays: list[Array]) -> float:
-    return math.sqrt(math.fsum(float(np.vdot(a, a)) for a in arrays))

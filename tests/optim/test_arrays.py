@@ -324,3 +324,14 @@ def test_an_average_follows_its_model_to_another_dtype(before, after):
     assert {a.dtype for a in average.mean.values()} == {np.dtype(after)}
     with average.applied():
         assert model.weight.dtype == after
+
+
+@pytest.mark.parametrize(("dtype", "large"), [(np.float32, 3e37), (np.float64, 1e300)])
+def test_muon_survives_a_gradient_whose_norm_overflows(dtype, large, backend):
+    results = []
+    for scale in (1, large):
+        p = Parameter(np.zeros((3, 4), dtype))
+        p.grad = draw((3, 4), 0, dtype) * dtype(scale)
+        Muon([p], lr=0.1, orthogonal=True).step()
+        results.append(p.array)
+    np.testing.assert_allclose(*results, rtol=1e-4)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from minimix import Parameter
-from minimix.optim import clip_grad_norm, schedules
+from minimix.optim import clip_grad_norm, norm, schedules
 
 
 def rates(schedule, *steps):
@@ -111,14 +111,56 @@ def test_clipping_keeps_the_dtype():
     assert a.grad.dtype == np.float32
 
 
-@pytest.mark.parametrize("bad", [math.nan, math.inf])
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 def test_what_is_not_finite_is_told_and_left_alone(bad):
     a, b = parameters([3.0], [bad])
-    assert math.isnan(clip_grad_norm([a, b], 1.0))
+    told = clip_grad_norm([a, b], 1.0)
+    assert math.isnan(told) if math.isnan(bad) else told == math.inf
     assert a.grad.tolist() == [3]
+    with pytest.raises(ValueError, match=f"the norm of the gradients is {told}"):
+        clip_grad_norm([a, b], 1.0, error_if_nonfinite=True)
+    assert clip_grad_norm([a], 5.0, error_if_nonfinite=True) == 3
 
 
 @pytest.mark.parametrize("max_norm", [0, -1, math.nan])
 def test_a_norm_that_makes_no_sense(max_norm):
     with pytest.raises(ValueError, match=f"clip_grad_norm: max_norm is {max_norm}; expected more"):
         clip_grad_norm(parameters([1.0]), max_norm)
+
+
+def test_the_small_number_beside_the_norm():
+    (a,) = parameters([3e-6, 4e-6])
+    assert clip_grad_norm([a], 1e-6) == pytest.approx(5e-6, rel=1e-15)
+    np.testing.assert_allclose(a.grad, [0.5e-6, 4e-6 / 6], rtol=1e-14)  # times 1 / (5 + 1)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "number", "count"),
+    [(np.float32, 3e19, 128), (np.float32, 1e20, 4), (np.float32, 3e38, 1000),
+     (np.float32, 1e-30, 16), (np.float64, 1e200, 4), (np.float64, 1.5e308, 1),
+     (np.float64, 1e-200, 4), (np.float64, 5e-324, 9)],
+)  # fmt: skip
+def test_norms_whose_squares_do_not_fit(dtype, number, count):
+    number = dtype(number)
+    (a,) = parameters(np.full(count, number), dtype=dtype)
+    expected = float(number) * math.sqrt(count)
+    max_norm = expected / 10 if expected > 1e-300 else 1.0
+    assert clip_grad_norm([a], max_norm) == pytest.approx(expected, rel=1e-6)
+    if number > 1:
+        np.testing.assert_allclose(a.grad, number / 10, rtol=1e-6)
+
+
+def test_a_very_large_gradient_is_clipped_to_one():
+    a, b = parameters([3e38] * 500, [3e38] * 500, dtype=np.float32)
+    assert clip_grad_norm([a, b], 1.0) == pytest.approx(3e38 * math.sqrt(1000))
+    np.testing.assert_allclose(np.concatenate([a.grad, b.grad]), 1000**-0.5, rtol=1e-6)
+
+
+def test_norms_over_several_arrays_are_exact():
+    rng = np.random.default_rng(0)
+    arrays = [
+        rng.standard_normal(shape).astype(np.float32) for shape in ((), (0,), (7,), (300, 400))
+    ]
+    expected = math.sqrt(math.fsum(float(x) ** 2 for a in arrays for x in a.ravel()))
+    assert norm(arrays) == pytest.approx(expected, rel=1e-13)
+    assert norm([]) == norm([np.zeros(3)]) == 0
