@@ -146,7 +146,9 @@ def lines(steps=(0, 2 / 5, 4 / 5, 1), rates=(0, 1, 1 / 20, 0), of=lambda step, t
 
 learning_rate = Exercise(
     "10.learning_rate",
-    reference=lambda step, total, peak: schedules.official(peak, total)(step),
+    reference=lambda step, total, peak: schedules.official(peak, total)(
+        step - 1
+    ),  # at a step's end
     cases=lambda rng: [
         (f"step {step} of {total}, peak {peak}", (step, total, peak))
         for total, peak in ((100, 1.0), (2450, 0.05))

@@ -406,7 +406,7 @@ print("crop:         ", np.array_equal(crop(images, top, left), theirs))
 steps = range(0, 1001, 7)
 theirs = schedules.official(0.05, 1000)
 print("learning_rate:", np.allclose([learning_rate(t, 1000, 0.05) for t in steps],
-                                    [theirs(t) for t in steps]))  # fmt: skip
+                                    [theirs(t - 1) for t in steps]))  # fmt: skip
 theirs = evaluate(model, test_images, test_labels, data.n_classes).confusion
 print("confusion:    ", np.array_equal(counts, theirs))
 

@@ -11,29 +11,47 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Sequence
-from math import cos, pi
+from typing import Any
 
 Schedule = Callable[[float], float]
 
 
-def _check(name: str, **positive: float) -> None:
-    for argument, value in positive.items():
-        if not value > 0:
-            raise ValueError(f"{name}: {argument} is {value}; expected more than 0")
+def _expect(name: str, argument: str, x: Any, fits: Callable[[Any], bool], expected: str) -> None:
+    """ValueError unless x is a finite number that fits."""
+    try:
+        fine = math.isfinite(x) and fits(x)
+    except TypeError:
+        fine = False
+    if not fine:
+        raise ValueError(f"{name}: {argument} is {x!r}; expected {expected}")
+
+
+def _positive(name: str, **arguments: float) -> None:
+    for argument, x in arguments.items():
+        _expect(name, argument, x, lambda x: x > 0, "more than 0")
+
+
+def _not_negative(name: str, **arguments: float) -> None:
+    for argument, x in arguments.items():
+        _expect(name, argument, x, lambda x: x >= 0, "≥ 0")
 
 
 def piecewise(steps: Sequence[float], rates: Sequence[float]) -> Schedule:
     """Straight lines between the points (steps[i], rates[i]), flat before and after.
 
-    Errors: ValueError where lengths differ or the steps do not increase.
+    Two points at the same step make a jump.
+    Errors: ValueError if lengths differ, the steps do not increase, or a rate is negative.
     """
-    if len(steps) != len(rates) or not steps:
+    if len(steps) != len(rates) or not len(steps):
         raise ValueError(f"piecewise: {len(steps)} steps but {len(rates)} rates")
+    for i, (step, rate) in enumerate(zip(steps, rates, strict=True)):
+        _not_negative("piecewise", **{f"steps[{i}]": step, f"rates[{i}]": rate})
     if any(b < a for a, b in itertools.pairwise(steps)):
         raise ValueError(f"piecewise: steps {list(steps)} do not increase")
 
-    def rate(step: float) -> float:
+    def rate_at(step: float) -> float:
         if step <= steps[0]:
             return float(rates[0])
         for a, b, low, high in zip(steps, steps[1:], rates, rates[1:], strict=False):
@@ -41,38 +59,35 @@ def piecewise(steps: Sequence[float], rates: Sequence[float]) -> Schedule:
                 return low + (high - low) * (step - a) / (b - a)
         return float(rates[-1])
 
-    return rate
+    return rate_at
 
 
 def constant(lr: float) -> Schedule:
     """lr, always."""
+    _not_negative("constant", lr=lr)
     return lambda step: lr
 
 
 def warmup_cosine(lr: float, total: float, warmup: float = 0.0, final: float = 0.0) -> Schedule:
     """A straight line up to lr in `warmup` steps, then half a cosine down to `final`.
 
-    The first step moves already, by lr / (warmup + 1).
+    The first step has a rate already: lr / (warmup + 1).
     Loshchilov & Hutter 2017, arXiv:1608.03983; warm-up: Goyal et al. 2017, arXiv:1706.02677.
     """
-    _check("warmup_cosine", lr=lr, total=total)
+    _positive("warmup_cosine", lr=lr, total=total)
+    _not_negative("warmup_cosine", final=final)
     if not 0 <= warmup < total:
         raise ValueError(
-            f"warmup_cosine: warmup is {warmup} of {total} steps; expected 0 ≤ … < total"
+            f"warmup_cosine: warmup is {warmup} of {total} steps; expected 0 ≤ warmup < total"
         )
 
-    def rate(step: float) -> float:
+    def rate_at(step: float) -> float:
         if step < warmup:
             return lr * (step + 1) / (warmup + 1)
         t = min((step - warmup) / (total - warmup), 1.0)
-        return final + (lr - final) * 0.5 * (1 + cos(pi * t))
+        return final + (lr - final) * 0.5 * (1 + math.cos(math.pi * t))
 
-    return rate
-
-
-def cosine(lr: float, total: float, final: float = 0.0) -> Schedule:
-    """Half a cosine from lr down to `final`: `warmup_cosine` without the warm-up."""
-    return warmup_cosine(lr, total, 0.0, final)
+    return rate_at
 
 
 def one_cycle(
@@ -82,20 +97,24 @@ def one_cycle(
 
     Smith & Topin 2018, arXiv:1708.07120.
     """
-    _check("one_cycle", lr=lr, total=total)
-    if not 0 < peak_at < 1:
-        raise ValueError(f"one_cycle: peak_at is {peak_at}; expected between 0 and 1")
+    _positive("one_cycle", lr=lr, total=total)
+    _not_negative("one_cycle", start=start, final=final)
+    _expect("one_cycle", "peak_at", peak_at, lambda x: 0 < x < 1, "between 0 and 1")
     return piecewise([0, peak_at * total, total], [start * lr, lr, final * lr])
 
 
 def official(lr: float, total: float, epochs: int | None = None) -> Schedule:
     """The ConvMixer authors' CIFAR-10 schedule: 0 to lr by 2/5 of the way, lr/20 by 4/5, then 0.
 
-    epochs  E, where both corners are to be at the ends of whole epochs, ⌊2E/5⌋ and ⌊4E/5⌋, as
-            theirs are
+    They look up the rate of a step at its end: step 0 has that of the line at 1, and the last step
+    has 0.
+
+    epochs  E: the corners are at the ends of whole epochs, ⌊2E/5⌋ and ⌊4E/5⌋, as theirs are.
+            Without it they are at 2/5 and 4/5 of `total`
     """
-    _check("official", lr=lr, total=total, epochs=1 if epochs is None else epochs)
+    _positive("official", lr=lr, total=total, epochs=1 if epochs is None else epochs)
     first, second = total * 2 / 5, total * 4 / 5
     if epochs is not None:
         first, second = (total * (part * epochs // 5) / epochs for part in (2, 4))
-    return piecewise([0, first, second, total], [0, lr, lr / 20, 0])
+    line = piecewise([0, first, second, total], [0, lr, lr / 20, 0])
+    return lambda step: line(step + 1)

@@ -157,8 +157,7 @@ class Config:
         if self.schedule == "cosine":
             return schedules.warmup_cosine(self.lr, total, warmup=self.peak * total)
         if self.schedule == "official":
-            official = schedules.official(self.lr, total, self.epochs)
-            return lambda step: official(step + 1)  # the authors look it up at a step's end
+            return schedules.official(self.lr, total, self.epochs)
         return schedules.constant(self.lr)
 
     def limited(self, data: Dataset) -> Dataset:

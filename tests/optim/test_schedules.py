@@ -29,9 +29,9 @@ def test_piecewise():
 def test_official_is_the_authors_interpolation():
     schedule = schedules.official(0.05, total=25)
     steps = np.linspace(0, 26, 105)
-    expected = np.interp(steps, [0, 2 * 25 // 5, 4 * 25 // 5, 25], [0, 0.05, 0.05 / 20, 0])
+    expected = np.interp(steps + 1, [0, 2 * 25 // 5, 4 * 25 // 5, 25], [0, 0.05, 0.05 / 20, 0])
     assert rates(schedule, *steps) == expected.tolist()
-    assert rates(schedule, 0, 10, 20, 25) == [0, 0.05, 0.0025, 0]
+    assert rates(schedule, 0, 9, 19, 24) == [0.005, 0.05, 0.0025, 0]
 
 
 @pytest.mark.parametrize("epochs", [2, 3, 7, 11])
@@ -39,7 +39,7 @@ def test_officials_corners_are_whole_epochs(epochs):
     schedule = schedules.official(0.05, total=10 * epochs, epochs=epochs)
     t = np.linspace(0, epochs, 8 * epochs + 1)[1:]
     expected = np.interp(t, [0, 2 * epochs // 5, 4 * epochs // 5, epochs], [0, 0.05, 0.0025, 0])
-    np.testing.assert_allclose([schedule(10 * s) for s in t], expected, rtol=1e-12, atol=1e-15)
+    np.testing.assert_allclose([schedule(10 * s - 1) for s in t], expected, rtol=1e-12, atol=1e-15)
 
 
 def test_one_cycle():
@@ -47,16 +47,13 @@ def test_one_cycle():
     assert rates(schedule, 0, 12.5, 25, 62.5, 100, 200) == [0.08, 0.44, 0.8, 0.404, 0.008, 0.008]
 
 
-def test_cosine():
-    schedule = schedules.cosine(0.8, total=100, final=0.2)
-    assert rates(schedule, 0, 50, 100, 150) == [0.8, 0.5, 0.2, 0.2]
-    assert schedule(25) == pytest.approx(0.2 + 0.6 * (1 + math.sqrt(0.5)) / 2)
-
-
 def test_warmup_cosine():
     schedule = schedules.warmup_cosine(0.8, total=104, warmup=4)
     assert rates(schedule, 0, 1, 2, 3, 4, 54, 104) == [0.16, 0.32, 0.48, 0.64, 0.8, 0.4, 0]
     assert rates(schedules.warmup_cosine(0.8, 100), 0, 50, 100) == [0.8, 0.4, 0]
+    schedule = schedules.warmup_cosine(0.8, total=100, final=0.2)
+    assert rates(schedule, 0, 50, 100, 150) == [0.8, 0.5, 0.2, 0.2]
+    assert schedule(25) == pytest.approx(0.2 + 0.6 * (1 + math.sqrt(0.5)) / 2)
 
 
 @pytest.mark.parametrize(
@@ -70,7 +67,20 @@ def test_warmup_cosine():
         (lambda: schedules.one_cycle(1, 10, peak_at=1), "one_cycle: peak_at is 1; expected betwe"),
         (lambda: schedules.official(1, -1), "official: total is -1; expected more than 0"),
         (lambda: schedules.warmup_cosine(1, 10, 10), "warmup_cosine: warmup is 10 of 10 steps"),
-        (lambda: schedules.cosine(math.nan, 10), "lr is nan; expected more than 0"),
+        (lambda: schedules.warmup_cosine(math.nan, 10), "lr is nan; expected more than 0"),
+        (lambda: schedules.warmup_cosine(1, math.inf), "total is inf; expected more than 0"),
+        (lambda: schedules.warmup_cosine(1, 10, final=-1), "final is -1; expected ≥ 0"),
+        (lambda: schedules.warmup_cosine("1", 10), "warmup_cosine: lr is '1'; expected more than"),
+        (lambda: schedules.one_cycle(1, 10, start=-0.1), "one_cycle: start is -0.1; expected ≥ 0"),
+        (lambda: schedules.one_cycle(1, 10, peak_at=math.nan), "peak_at is nan; expected between"),
+        (lambda: schedules.official(1, 10, 0), "official: epochs is 0; expected more than 0"),
+        (lambda: schedules.constant(-1), "constant: lr is -1; expected ≥ 0"),
+        (lambda: schedules.constant(None), "constant: lr is None; expected ≥ 0"),
+        (
+            lambda: schedules.piecewise([0, math.nan], [1, 1]),
+            "piecewise: steps[1] is nan; expected",
+        ),
+        (lambda: schedules.piecewise([0, 1], [1, -1]), "piecewise: rates[1] is -1; expected ≥ 0"),
     ],
 )
 def test_schedules_that_make_no_sense(make, message):

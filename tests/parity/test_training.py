@@ -156,7 +156,7 @@ def test_a_parameter_that_joins_later(backend, agree):
 
 
 def test_cosine_schedule():
-    schedule = mx.optim.schedules.cosine(0.3, total=STEPS, final=0.01)
+    schedule = mx.optim.schedules.warmup_cosine(0.3, total=STEPS, final=0.01)
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.3)
     theirs = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, STEPS, eta_min=0.01)
     for step in range(STEPS + 1):
