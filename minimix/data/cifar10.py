@@ -1,6 +1,6 @@
 """CIFAR-10 in the two layouts in which it is published, read without trusting either.
 
-60,000 colour images of 32×32 pixels in ten classes (Krizhevsky, "Learning Multiple Layers of
+60,000 color images of 32×32 pixels in ten classes (Krizhevsky, "Learning Multiple Layers of
 Features from Tiny Images", 2009): five training batches and a test batch of 10,000 images each.
 
     python version   cifar-10-batches-py/data_batch_1 …    a pickle each

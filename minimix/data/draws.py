@@ -1,10 +1,10 @@
 """Random numbers that are a function of where they are used, and of nothing else.
 
-A generator that counts makes what an image looks like depend on how many images came before it:
-on order, on threads, on where a run was resumed. Here a number is a hash of (seed, epoch, name of
-the draw, image index), so it can be computed at any time, in any order, for a whole batch at once.
+With a generator that counts, what an image looks like depends on how many images came before it:
+on the order, on threads, on where a run was resumed. Here a number is a hash of (seed, epoch, name
+of the draw, image index), so it can be computed at any time, in any order, for a whole batch.
 
-The hash is the finaliser of SplitMix64 (Steele, Lea & Flood 2014), applied once per key.
+The hash is the finalizer of SplitMix64 (Steele, Lea & Flood 2014), applied once per key.
 """
 
 import zlib

@@ -68,7 +68,7 @@ def to_rgb(image: Image) -> Image:
     transparent = image.info.get("transparency")
     if coded == "RGB;16B" and transparent is not None:  # of which Pillow keeps the upper 8 bits
         raise _UnusableError(
-            "it is a PNG of 16 bits with a transparent colour; save it with an alpha channel"
+            "it is a PNG of 16 bits with a transparent color; save it with an alpha channel"
         )
     if coded in ("L;2", "L;4") and transparent is not None:  # Pillow scales the pixels only
         image.info["transparency"] = transparent * {"L;2": 85, "L;4": 17}[coded]

@@ -1,11 +1,11 @@
 """shapes10: a data set that is drawn instead of downloaded.
 
-Ten shapes, 32×32 pixels in colour, each at a random place, size and angle, in random colours,
-the shape striped one way and the ground another, with noise on top. Either may be the lighter one,
-so no pixel votes for a class by itself: a linear model stays near guessing, while a small ConvMixer
+Ten shapes in 32×32 pixels, at random places, sizes and angles, in random colors, the shape striped
+one way and the background another, with noise on top. Either may be the lighter one, so no pixel by
+itself tells anything about the class: a linear model stays near chance, while a small ConvMixer
 learns to see the shapes.
 
-Picture i is a function of (seed, split, i) alone: a larger set starts with the smaller one.
+Image i is a function of (seed, split, i) alone: a larger set starts with the smaller one.
 """
 
 import numpy as np
@@ -120,13 +120,13 @@ def _draw_some(labels: np.ndarray, draws: Draws) -> np.ndarray:
     # How deep inside, in pixels: an edge is a pixel wide.
     mask = np.clip(inside * radius * 16 + 0.5, 0, 1)[..., None]
 
-    def surface(name: str, colour: np.ndarray) -> np.ndarray:
-        """A colour (n, 3) with stripes of random strength, width and direction."""
+    def surface(name: str, color: np.ndarray) -> np.ndarray:
+        """A color (n, 3) with stripes of random strength, width and direction."""
         direction = uniform(name + " direction", 0, np.pi)
         along = np.cos(direction) * x + np.sin(direction) * y
         width, phase = uniform(name + " width", 5, 25), uniform(name + " phase", 0, 2 * np.pi)
         stripes = uniform(name + " strength", 0, 0.2) * np.cos(width * along + phase)
-        return colour.astype(np.float32)[:, None, None, :] + stripes[..., None]
+        return color.astype(np.float32)[:, None, None, :] + stripes[..., None]
 
     ground = draws.uniforms("ground", 3)
     figure = (ground + 0.2 + 0.6 * draws.uniforms("figure", 3)) % 1  # never too near the ground

@@ -204,7 +204,7 @@ def test_bit_depths_and_transparent_colours_of_png(tmp_path, kind):
 def test_a_transparent_colour_that_pillow_loses(tmp_path):
     path = tmp_path / "picture"
     path.write_bytes(png(1, 16, 2, b"\1\2\3\4\5\6", (b"tRNS", b"\1\2\3\4\5\6")))
-    assert "16 bits with a transparent colour; save it with an alpha channel" in refusal(path)
+    assert "16 bits with a transparent color; save it with an alpha channel" in refusal(path)
 
 
 def tiff(bits, values, photometric=1, form=1):

@@ -1,6 +1,6 @@
-"""What happens after normalising: erasing, and mixing images with their targets.
+"""After normalization: random erasing, and mixing images and their targets.
 
-x float32 (n, H, W, 3), normalised; targets float32 (n, K), a distribution over the classes each.
+x float32 (n, H, W, 3), normalized; targets float32 (n, K), each a distribution over the classes.
 """
 
 import numpy as np
@@ -19,8 +19,9 @@ def boxes(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """A random box in each image: top, left, height, width, each int64 (n,).
 
-    `area` is its share of the image, `ratio` width / height, evenly on a logarithmic scale. A box
-    larger than `largest` (height, width) is drawn again, ten times; then it is of size `otherwise`.
+    `area` is the range of its share of the image, `ratio` that of width / height, uniform on a
+    logarithmic scale. A box larger than `largest` (height, width) is drawn again, up to ten times;
+    then its size is `otherwise`.
     """
     h, w = shape
     height, width = np.zeros((2, len(draws.indices)), np.int64)
@@ -44,8 +45,8 @@ def boxes(
 def erase(x: np.ndarray, probability: float, mode: str, draws: Draws) -> None:
     """Random erasing (Zhong et al., arXiv:1708.04896), in place.
 
-    With this probability a box of 2 to 33 % of an image becomes 0 (mode "zero") or N(0, 1) in
-    every pixel and channel ("noise").
+    With this probability, a box of 2 to 33 % of an image becomes 0 (mode "zero") or is drawn from
+    N(0, 1) in every pixel and channel ("noise").
     """
     which = np.flatnonzero(draws.uniform("erase") < probability)
     some = draws.of(which)
@@ -69,15 +70,14 @@ def one_hot(labels: np.ndarray, n_classes: int) -> np.ndarray:
 def mix(
     x: np.ndarray, targets: np.ndarray, mixup: float, cutmix: float, draws: Draws
 ) -> tuple[np.ndarray, np.ndarray]:
-    """MixUp or CutMix of each image with its mirror place in the batch, and of their targets.
+    """MixUp or CutMix of the batch with itself in reverse order, x', and of the targets.
 
-    In place on x.
-
-    λ is drawn once a batch from Beta(α, α), α being `mixup` or `cutmix`; where neither is 0, a
-    coin decides which. MixUp: λ x + (1 − λ) x', Zhang et al., arXiv:1710.09412. CutMix: a box of
-    the share 1 − λ comes from x', Yun et al., arXiv:1905.04899; λ is what the border leaves of it.
+    Changes x in place. λ is drawn once a batch from Beta(α, α), where α is `mixup` or `cutmix`; if
+    neither is 0, each is used half of the time. MixUp: λ x + (1 − λ) x', Zhang et al.,
+    arXiv:1710.09412. CutMix: a box with 1 − λ of the area comes from x', Yun et al.,
+    arXiv:1905.04899; λ is then corrected for what lies beyond the border.
     """
-    once = draws.of(np.zeros(1, np.int64))  # the batch goes by its first image
+    once = draws.of(np.zeros(1, np.int64))  # the first image's numbers stand for the batch
     cut = bool(once.uniform("cutmix")[0] < 0.5) if mixup and cutmix else bool(cutmix)
     alpha = cutmix if cut else mixup
     philox = np.random.Philox(key=int(once.bits("lambda")[0, 0]))

@@ -1,11 +1,12 @@
 """RandAugment: a few operations, drawn at random for each image (Cubuk et al., arXiv:1909.13719).
 
-Two sets of operations are in use. torchvision's fourteen have one strength for all images and
-sample the nearest pixel. timm's fifteen "increasing" ones draw a strength for each, apply each
-with probability one half, and interpolate. Both are here with their magnitudes.
+Two sets of operations are in use. torchvision's fourteen have the same strength for all images
+and sample the nearest pixel. timm's fifteen "increasing" ones draw a strength for each image,
+apply each operation with probability one half, and interpolate. Both are here, with their
+magnitudes.
 
-What is drawn here are steps, for `retouch` to do: of each image the operation, (n,), and
-its parameters, (6, n).
+The functions here draw steps for `retouch`: each image's operation, (n,), and its parameters,
+(6, n).
 """
 
 from collections.abc import Callable, Iterable
@@ -19,29 +20,29 @@ from .operations import Retouch
 
 Step: TypeAlias = tuple[np.ndarray, np.ndarray]
 
-# Parameters of an operation, (6, m) or where it has but one (m,), from how strong it is on each of
-# m images, (m,) from −1 to 1, and their height and width.
+# Parameters of an operation, (6, m), or (m,) if it has only one: a function of its strength on each
+# of m images, (m,) from −1 to 1, and of their height and width.
 Parameters: TypeAlias = Callable[[np.ndarray, int, int], np.ndarray]
 
 
 # ------------------------------------------------------------------ affine maps
 
-# A map (6, m) says where each output pixel comes from; its numbers are those of `Retouch`, and of
-# Pillow's Image.transform.
+# A map (6, m) says where each output pixel comes from, as in `Retouch` and Pillow's
+# Image.transform.
 
 
 def translation(x: np.ndarray | float, y: np.ndarray | float) -> np.ndarray:
-    """Take pixels from x to the right and y below."""
+    """Each pixel comes from x to the right and y below."""
     return _maps(1, 0, x, 0, 1, y)
 
 
 def shear(x: np.ndarray | float, y: np.ndarray | float) -> np.ndarray:
-    """Take pixels from further right the lower they are, and further down the more right."""
+    """Rows are shifted in proportion to y, columns in proportion to x."""
     return _maps(1, x, 0, y, 1, 0)
 
 
 def rotation(degrees: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Counter-clockwise about the centre, as Image.rotate."""
+    """Counterclockwise about the center, like Pillow's Image.rotate."""
     angle = -np.radians(degrees)
     cos, sin = np.cos(angle).round(15), np.sin(angle).round(15)
     x, y = width / 2, height / 2
@@ -79,7 +80,7 @@ def _pixels(s: np.ndarray, size: int) -> np.ndarray:
     return np.trunc(150 / 331 * size * s)
 
 
-# The maps are followed with either interpolation: those here, and the same with BICUBIC.
+# BILINEAR stands for both interpolations: half of these maps become BICUBIC.
 TIMM: dict[str, tuple[Retouch, Parameters]] = {
     "AutoContrast": (Retouch.AUTOCONTRAST, lambda s, h, w: s),
     "Equalize": (Retouch.EQUALIZE, lambda s, h, w: s),
@@ -101,13 +102,13 @@ TIMM: dict[str, tuple[Retouch, Parameters]] = {
 TIMM_FILL = tuple(round(255 * mean) for mean in MEAN)
 
 
-# ------------------------------------------------------------------ what is drawn
+# ------------------------------------------------------------------ drawing steps
 
 
 def rand_augment(n: int, magnitude: int, shape: tuple[int, int], draws: Draws) -> list[Step]:
-    """torchvision's: `n` of the fourteen, each at `magnitude` of 30, either way round.
+    """torchvision's policy: `n` of the fourteen, each at `magnitude` of 30, with a random sign.
 
-    Drawn with replacement; black where a pixel comes from outside. shape: height, width.
+    Drawn with replacement; pixels from outside are black. shape: height, width.
     """
     steps = []
     for layer in range(n):
@@ -121,8 +122,8 @@ def rand_augment(n: int, magnitude: int, shape: tuple[int, int], draws: Draws) -
 def rand_augment_timm(shape: tuple[int, int], draws: Draws) -> list[Step]:
     """timm's rand-m9-mstd0.5-inc1: two of the fifteen, each applied with probability 1/2.
 
-    The magnitude is drawn from N(9, ½), at most 10; the data set's mean colour fills what comes
-    from outside; interpolation is bilinear or bicubic, a coin's toss. shape: height, width.
+    The magnitude is drawn from N(9, ½), at most 10; pixels from outside are the data set's mean
+    color; interpolation is bilinear or bicubic with equal probability. shape: height, width.
     """
     steps = []
     for layer in range(2):
@@ -153,7 +154,7 @@ def step(
     strength: np.ndarray,
     shape: tuple[int, int],
 ) -> Step:
-    """Operation `choice` (n,) of the table, for each image so strong (n,)."""
+    """Operation number `choice` (n,) of the table with this strength (n,), for each image."""
     operations = np.zeros(len(choice), np.int64)
     parameters = np.zeros((6, len(choice)))
     for i, (operation, of) in enumerate(table):

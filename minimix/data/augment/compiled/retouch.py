@@ -1,9 +1,9 @@
-"""What pictures go through before they are learned from, pixel by pixel.
+"""Images changed pixel by pixel.
 
-In whole arrays (kernels/reference/) a batch takes longer than some networks need to learn from it.
-The thread that makes batches does all of it by itself: the other cores are the network's.
+In whole arrays (reference/) a batch takes longer than a training step of some networks. All of it
+runs in the one thread that prepares batches: the other cores are the network's.
 
-Products and sums are not fused here, unlike elsewhere: a byte comes out as Pillow computes it.
+Unlike elsewhere, products and sums are not fused: every byte is what Pillow computes.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ exact_kernel = functools.partial(kernel, fastmath=False)
 exact_helper = functools.partial(helper, fastmath=False)
 
 
-# ---- where pixels go
+# ---- crops, flips and affine maps
 
 # Each kernel changes the images `which` in place, by one operation; p (6, n) are its parameters.
 
@@ -37,11 +37,11 @@ def _flip(images, which, operation, p, fill):
 
 @exact_helper
 def _neighbours(place, size, start, length):
-    """Where `length` pixels from `start` on are stretched over `size` places: the two pixels
-    between which a place lies, and the weight of the first in 2²²ths."""
-    centre = (place + 0.5) * length / size
-    first = max(np.floor(centre - 0.5), 0.0)
-    share = min(1 - (centre - 0.5 - first), 1.0)
+    """If `length` pixels from `start` on are stretched over `size` places: the two pixels between
+    which a place lies, and the weight of the first, times 2²²."""
+    center = (place + 0.5) * length / size
+    first = max(np.floor(center - 0.5), 0.0)
+    share = min(1 - (center - 0.5 - first), 1.0)
     near = start + int(first)
     return near, min(near + 1, start + length - 1), int(share * (1 << 22) + 0.5)
 
@@ -106,7 +106,7 @@ def _cubic(p, q, r, s, t):
 
 @exact_helper
 def _around(place, size):
-    """The two pixels before a place and the two after it; the last repeats beyond the border."""
+    """The two pixels before a place and the two after it; beyond the border the last one."""
     at = int(np.floor(place))
     return max(at - 1, 0), max(at, 0), min(at + 1, size - 1), min(at + 2, size - 1), place - at
 
@@ -146,27 +146,27 @@ def _smooth(images, which, operation, p, fill):
                     image[y, x, c] = np.uint8(min(max(value, 0.0), 255.0))
 
 
-# ---- what colours become
+# ---- colors
 
 
 @exact_helper
 def _blend(plain, byte, factor):
-    """plain + factor (byte − plain), cut off to a byte."""
+    """plain + factor (byte − plain), truncated to a byte."""
     plain, byte = np.float32(plain), np.float32(byte)
     value = (byte - plain) * factor + plain
     value = value if value > 0 else np.float32(0)
     return np.uint8(np.int32(value if value < 255 else np.float32(255)))
 
 
-# An index of no sign cannot count from the end of an axis. Loops that have no other, over flat
-# arrays, and no number wider than 32 bits, compile to instructions for eight pixels.
+# An unsigned index cannot count from the end of an axis. Loops over flat arrays with unsigned
+# indices and no number wider than 32 bits compile to instructions for eight pixels at a time.
 
 ONE, TWO, THREE = np.uint64(1), np.uint64(2), np.uint64(3)
 
 
 @exact_helper
 def _grey(image, red):
-    """Of the pixel whose first byte is at `red`."""
+    """The luma of the pixel whose first byte is at `red`."""
     luma = np.int32(19595) * np.int32(image[red])
     luma += np.int32(38470) * np.int32(image[red + ONE])
     luma += np.int32(7471) * np.int32(image[red + TWO])
@@ -190,7 +190,7 @@ def _sharpen(images, which, operation, p, fill):
     for i in which:
         image, factor = images[i].reshape(h, -1), np.float32(p[0, i])
         old = image.copy()
-        for y in range(1, h - 1):  # the border is left as it is
+        for y in range(1, h - 1):  # the border stays
             above, here, below = old[y - 1], old[y], old[y + 1]
             for left in range(np.uint64(max(3 * w - 6, 0))):
                 x = left + THREE
@@ -205,15 +205,15 @@ def _sharpen(images, which, operation, p, fill):
 
 @exact_helper
 def _look_up(table, image):
-    """Through a table of what each value (256) of each channel (3) becomes."""
+    """Replace each value (256) of each channel (3) by what the table has for it."""
     for pixel in image.reshape(-1, 3):
         for c in range(3):
             pixel[c] = table[c, pixel[c]]
 
 
 @exact_kernel
-def _recolour(images, which, operation, p, fill):
-    """What needs to know no more of a pixel than its value."""
+def _recolor(images, which, operation, p, fill):
+    """The operations in which a pixel's new value depends on its old one only."""
     table = np.empty((3, 256), np.uint8)
     for i in which:
         grey = 0.0
@@ -241,7 +241,7 @@ def _recolour(images, which, operation, p, fill):
 
 @exact_kernel
 def _redistribute(images, which, operation, p, fill):
-    """AUTOCONTRAST and EQUALIZE: by how often each value occurs."""
+    """AUTOCONTRAST and EQUALIZE: from the histogram of each channel."""
     table = np.empty((3, 256), np.uint8)
     for i in which:
         counts = np.zeros((3, 256), np.int64)
@@ -273,14 +273,14 @@ _KERNELS = {
     Retouch.NEAREST: _nearest,
     Retouch.BILINEAR: _smooth,
     Retouch.BICUBIC: _smooth,
-    Retouch.BRIGHTNESS: _recolour,
-    Retouch.CONTRAST: _recolour,
+    Retouch.BRIGHTNESS: _recolor,
+    Retouch.CONTRAST: _recolor,
     Retouch.SATURATION: _saturate,
     Retouch.SHARPNESS: _sharpen,
-    Retouch.POSTERIZE: _recolour,
-    Retouch.SOLARIZE: _recolour,
-    Retouch.SOLARIZE_ADD: _recolour,
-    Retouch.INVERT: _recolour,
+    Retouch.POSTERIZE: _recolor,
+    Retouch.SOLARIZE: _recolor,
+    Retouch.SOLARIZE_ADD: _recolor,
+    Retouch.INVERT: _recolor,
     Retouch.AUTOCONTRAST: _redistribute,
     Retouch.EQUALIZE: _redistribute,
 }

@@ -1,7 +1,7 @@
-"""Where pixels go: crops, flips and affine maps.   images uint8 (n, H, W, C) throughout
+"""Crops, flips and affine maps.   images uint8 (n, H, W, C) throughout
 
-What Pillow does too is done as Pillow does it, to the bit: its fixed-point arithmetic, its way of
-rounding, its idea of where a pixel's centre is. Every image has its own parameters, in arrays (n,).
+The results are those of Pillow, to the bit: its fixed-point arithmetic, its rounding, its
+convention of where a pixel's center is. Every image has its own parameters, in arrays (n,).
 """
 
 from collections.abc import Callable
@@ -73,14 +73,14 @@ def check_crop(
 def _at(images: np.ndarray, row: np.ndarray, column: np.ndarray) -> np.ndarray:
     """The pixels (n, rows, columns, C) at these places, which broadcast to (n, rows, columns).
 
-    What `images[i, row, column]` gives, but `take` is five times as quick as indexing.
+    The same as `images[i, row, column]`, but `take` is five times as fast as indexing.
     """
     n, h, w, c = images.shape
     place = (np.arange(n)[:, None, None] * h + row) * w + column
     return images.reshape(-1, c).take(place, axis=0)
 
 
-# ------------------------------------------------------------------ cut and enlarge
+# ------------------------------------------------------------------ crop and enlarge
 
 
 def enlarge(
@@ -88,7 +88,7 @@ def enlarge(
 ) -> np.ndarray:
     """Cut out height×width from row top and column left, and enlarge it to H×W, bilinearly.
 
-    As Pillow's `crop` and `resize`: across, rounded to bytes, then down.
+    As Pillow's `crop` and `resize`: first horizontally, rounded to bytes, then vertically.
     """
     h, w = images.shape[1:3]
     row, column = np.ogrid[:h, :w]
@@ -98,11 +98,11 @@ def enlarge(
     return _between(_at(across, near, column), _at(across, far, column), weight)
 
 
-_BITS = 22  # of a weight, after the point
+_BITS = 22  # of a weight's fraction
 
 
 def _between(near: np.ndarray, far: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """near weighs weight / 2²², far the rest."""
+    """The mean in which `near` has the weight weight / 2²² and `far` the rest."""
     weight = weight[..., None]
     mixed = near * weight + far * ((1 << _BITS) - weight)
     return ((mixed + (1 << (_BITS - 1))) >> _BITS).astype(np.uint8)
@@ -114,9 +114,9 @@ def _stretch(
     """For each of `size` places on a line, the two pixels between which it lies when `length`
     pixels from `start` on are stretched over it, and the weight of the first.   Each (n, size).
     """
-    centre = (np.arange(size) + 0.5) * length[:, None] / size
-    first = np.maximum(np.floor(centre - 0.5), 0)
-    share = np.minimum(1 - (centre - 0.5 - first), 1)  # 1 before the first pixel's centre
+    center = (np.arange(size) + 0.5) * length[:, None] / size
+    first = np.maximum(np.floor(center - 0.5), 0)
+    share = np.minimum(1 - (center - 0.5 - first), 1)  # 1 before the first pixel's center
     weight = (share * (1 << _BITS) + 0.5).astype(np.int32)
     near = (start[:, None] + first).astype(np.int64)
     return near, np.minimum(near + 1, (start + length - 1)[:, None]), weight
@@ -124,13 +124,13 @@ def _stretch(
 
 # ------------------------------------------------------------------ affine maps
 
-# maps (6, n): a to f of x_in = a x + b y + c, y_in = d x + e y + f, for pixel centres at halves.
+# maps (6, n): a to f of x_in = a x + b y + c, y_in = d x + e y + f, with pixel centers at halves.
 
 
 def affine_nearest(images: np.ndarray, maps: np.ndarray, fill: np.ndarray) -> np.ndarray:
-    """Each pixel from the nearest one; `fill` where it would come from outside.
+    """Each pixel is the one nearest to its origin, or `fill` if that is outside.
 
-    In fixed point with 16 bits after the point, as Pillow's NEAREST.
+    In fixed point with 16 bits of fraction, as Pillow's NEAREST.
     """
     h, w = images.shape[1:3]
     a, b, c, d, e, f = maps[..., None, None]  # each (n, 1, 1)
@@ -150,9 +150,10 @@ def _fixed(v: np.ndarray) -> np.ndarray:
 def affine_smooth(
     images: np.ndarray, maps: np.ndarray, fill: np.ndarray, cubic: bool
 ) -> np.ndarray:
-    """Each pixel from the 2×2 around its origin, or if `cubic` from the 4×4; `fill` outside.
+    """Each pixel is interpolated from the 2×2 around its origin, or if `cubic` the 4×4.
 
-    As Pillow's BILINEAR and BICUBIC: at the border the last pixel repeats, fractions are cut off.
+    `fill` if the origin is outside. As Pillow's BILINEAR and BICUBIC: the last pixel repeats beyond
+    the border, and values are truncated to bytes.
     """
     h, w = images.shape[1:3]
     a, b, c, d, e, f = maps[..., None, None]
@@ -182,5 +183,5 @@ def _linear(p: np.ndarray, q: np.ndarray, t: np.ndarray) -> np.ndarray:
 
 
 def _cubic(p: np.ndarray, q: np.ndarray, r: np.ndarray, s: np.ndarray, t: np.ndarray) -> np.ndarray:
-    """From q at t = 0 to r at t = 1, aware of p before and s after (Keys 1981, with a = -1)."""
+    """From q at t = 0 to r at t = 1, with p before and s after (Keys 1981, a = −1)."""
     return q + t * (r - p + t * (2 * (p - q) + r - s + t * (q - p - r + s)))

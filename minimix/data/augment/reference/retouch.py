@@ -1,4 +1,4 @@
-"""What pictures go through before they are learned from, each one through operations of its own."""
+"""A batch of images, each changed by operations of its own."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ import numpy as np
 
 from ....kernels.dispatch import Array, kernel
 from ..operations import Retouch
-from . import colour, geometry
+from . import color, geometry
 
 
 @kernel(
     images="uint8: n H W 3", operations="int64: s n", parameters="float64: s 6 n", fill="uint8: 3"
 )
 def retouch(images: Array, operations: Array, parameters: Array, fill: Array) -> Array:
-    """Each image after its operations, one by one.   uint8 (n, H, W, 3) -> a new one, the same
+    """Apply to each image its operations, in order.   uint8 (n, H, W, 3) -> a new array, the same
 
-    operations int64 (steps, n), of `Retouch`; parameters float64 (steps, 6, n), p of each;
-    fill uint8 (3,) is the colour of a pixel that comes from outside.
+    operations int64 (steps, n), numbers of `Retouch`; parameters float64 (steps, 6, n), the p of
+    each; fill uint8 (3,) is the color of pixels that come from outside.
     Errors: ValueError for operations that do not exist and parameters that they do not take.
     """
     check(images, operations, parameters, fill)
@@ -33,7 +33,7 @@ def retouch(images: Array, operations: Array, parameters: Array, fill: Array) ->
 
 
 def check(images: Array, operations: Array, parameters: Array, fill: Array) -> None:
-    """Raise ValueError unless `retouch` can do this: compiled, it would write anywhere."""
+    """Raise ValueError unless `retouch` can do this: compiled code would write anywhere."""
     n, steps = len(images), len(operations)
     shapes = operations.shape, parameters.shape, fill.shape
     if shapes != ((steps, n), (steps, 6, n), (3,)):
@@ -73,14 +73,14 @@ _OPERATIONS: dict[int, Callable[[Array, Array, Array], Array]] = {
     Retouch.NEAREST: lambda x, p, fill: geometry.affine_nearest(x, p, fill),
     Retouch.BILINEAR: lambda x, p, fill: geometry.affine_smooth(x, p, fill, cubic=False),
     Retouch.BICUBIC: lambda x, p, fill: geometry.affine_smooth(x, p, fill, cubic=True),
-    Retouch.BRIGHTNESS: lambda x, p, fill: colour.brightness(x, p[0]),
-    Retouch.CONTRAST: lambda x, p, fill: colour.contrast(x, p[0]),
-    Retouch.SATURATION: lambda x, p, fill: colour.saturation(x, p[0]),
-    Retouch.SHARPNESS: lambda x, p, fill: colour.sharpness(x, p[0]),
-    Retouch.POSTERIZE: lambda x, p, fill: colour.posterize(x, p[0]),
-    Retouch.SOLARIZE: lambda x, p, fill: colour.solarize(x, p[0]),
-    Retouch.SOLARIZE_ADD: lambda x, p, fill: colour.solarize_add(x, p[0]),
-    Retouch.INVERT: lambda x, p, fill: colour.invert(x),
-    Retouch.AUTOCONTRAST: lambda x, p, fill: colour.autocontrast(x),
-    Retouch.EQUALIZE: lambda x, p, fill: colour.equalize(x),
+    Retouch.BRIGHTNESS: lambda x, p, fill: color.brightness(x, p[0]),
+    Retouch.CONTRAST: lambda x, p, fill: color.contrast(x, p[0]),
+    Retouch.SATURATION: lambda x, p, fill: color.saturation(x, p[0]),
+    Retouch.SHARPNESS: lambda x, p, fill: color.sharpness(x, p[0]),
+    Retouch.POSTERIZE: lambda x, p, fill: color.posterize(x, p[0]),
+    Retouch.SOLARIZE: lambda x, p, fill: color.solarize(x, p[0]),
+    Retouch.SOLARIZE_ADD: lambda x, p, fill: color.solarize_add(x, p[0]),
+    Retouch.INVERT: lambda x, p, fill: color.invert(x),
+    Retouch.AUTOCONTRAST: lambda x, p, fill: color.autocontrast(x),
+    Retouch.EQUALIZE: lambda x, p, fill: color.equalize(x),
 }

@@ -1,13 +1,13 @@
-"""What colours become: images uint8 (n, H, W, 3), each with its own parameter from an array (n,).
+"""Colors.   images uint8 (n, H, W, 3), each with its own parameter from an array (n,)
 
-Every operation gives what Pillow's of the same name gives (ImageEnhance, ImageOps), byte for byte.
+The results are those of Pillow's operations of the same names (ImageEnhance, ImageOps), to the bit.
 """
 
 import numpy as np
 
 
 def _blend(plain: np.ndarray, images: np.ndarray, factor: np.ndarray) -> np.ndarray:
-    """plain + factor (images − plain), in float32, cut off to bytes: factor 1 changes nothing."""
+    """plain + factor (images − plain), in float32, truncated to bytes: factor 1 changes nothing."""
     plain = plain.astype(np.float32)
     out = images - plain
     out *= factor.astype(np.float32)[:, None, None, None]
@@ -16,7 +16,7 @@ def _blend(plain: np.ndarray, images: np.ndarray, factor: np.ndarray) -> np.ndar
 
 
 def _grey(images: np.ndarray) -> np.ndarray:
-    """Luma by ITU-R 601, in fixed point.   -> uint8 (n, H, W, 1)"""
+    """Luma after ITU-R 601, in fixed point.   -> uint8 (n, H, W, 1)"""
     luma = np.full(images.shape[:3], 0x8000, np.uint32)
     for channel, weight in enumerate((19595, 38470, 7471)):
         luma += images[..., channel] * np.uint32(weight)
@@ -24,30 +24,30 @@ def _grey(images: np.ndarray) -> np.ndarray:
 
 
 def brightness(images: np.ndarray, factor: np.ndarray) -> np.ndarray:
-    """From black (factor 0) through the image (1) and beyond."""
+    """Factor 0 gives black, 1 the image, more than 1 a brighter one; likewise below."""
     return _blend(np.zeros(1), images, factor)
 
 
 def contrast(images: np.ndarray, factor: np.ndarray) -> np.ndarray:
-    """From the grey of its mean brightness."""
+    """Factor 0 gives the grey of the mean brightness."""
     mean = _grey(images).mean(axis=(1, 2, 3), keepdims=True)
     return _blend(np.floor(mean + 0.5), images, factor)
 
 
 def saturation(images: np.ndarray, factor: np.ndarray) -> np.ndarray:
-    """From its own greys (ImageEnhance.Color)."""
+    """Factor 0 gives the image in grey (ImageEnhance.Color)."""
     grey = np.repeat(_grey(images), 3, axis=3)  # broadcasting over three channels is slow
     return _blend(grey, images, factor)
 
 
 def sharpness(images: np.ndarray, factor: np.ndarray) -> np.ndarray:
-    """From a blurred copy: a mean over 3×3 in which the centre counts five times."""
-    wide = images.astype(np.float32)  # whose sums of whole numbers are exact
+    """Factor 0 gives a blurred copy: a mean over 3×3 in which the center counts five times."""
+    wide = images.astype(np.float32)  # in which sums of whole numbers are exact
     columns = wide[:, :-2] + wide[:, 1:-1] + wide[:, 2:]
     total = columns[:, :, :-2] + columns[:, :, 1:-1] + columns[:, :, 2:]
     total += 4 * wide[:, 1:-1, 1:-1]
-    blurred = images.copy()  # the border is left as it is
-    blurred[:, 1:-1, 1:-1] = (total + 6.5) / 13  # rounded; no sum is half-way
+    blurred = images.copy()  # the border stays
+    blurred[:, 1:-1, 1:-1] = (total + 6.5) / 13  # rounded; there are no ties
     return _blend(blurred, images, factor)
 
 
@@ -62,23 +62,23 @@ def posterize(images: np.ndarray, bits: np.ndarray) -> np.ndarray:
 
 
 def solarize(images: np.ndarray, threshold: np.ndarray) -> np.ndarray:
-    """Invert what is at least as bright as the threshold."""
+    """Invert values of at least the threshold."""
     return np.where(images < threshold[:, None, None, None], images, 255 - images)
 
 
 def solarize_add(images: np.ndarray, add: np.ndarray) -> np.ndarray:
-    """Brighten what is darker than 128."""
+    """Add to values below 128."""
     brighter = np.minimum(images + add.astype(np.int64)[:, None, None, None], 255)
     return np.where(images < 128, brighter, images).astype(np.uint8)
 
 
 def autocontrast(images: np.ndarray) -> np.ndarray:
-    """Stretch each channel so that its darkest pixel is 0 and its brightest 255."""
+    """Stretch each channel so that its lowest value is 0 and its highest 255."""
     n, h, w, c = images.shape
     low, high = (of(of(images, axis=1), axis=1).astype(np.float64) for of in (np.min, np.max))
     scale = np.where(high > low, 255.0 / np.maximum(high - low, 1), 1.0)
     shift = np.where(high > low, low * scale, 0.0)
-    # Over whole rows, so that the innermost loop is long: three channels at a time is slow.
+    # Whole rows, so that the innermost loop is long: three channels at a time is slow.
     scale, shift = (np.tile(a, (1, w))[:, None] for a in (scale, shift))
     stretched = images.reshape(n, h, w * c) * scale
     stretched -= shift
@@ -86,7 +86,7 @@ def autocontrast(images: np.ndarray) -> np.ndarray:
 
 
 def equalize(images: np.ndarray) -> np.ndarray:
-    """Map each channel so that its values are spread evenly: by its cumulative histogram."""
+    """Map each channel by its cumulative histogram, so that its values spread evenly."""
     n, h, w, c = images.shape
     channel = np.arange(n * c).reshape(n, 1, 1, c) * 256
     flat = channel + images
