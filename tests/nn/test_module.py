@@ -472,6 +472,23 @@ def test_summary_counts_and_leaves_the_model_as_it_was():
     assert is_recording()
 
 
+TABLE = """\
+Sequential, input (2, 100)
+────────────────────────────────────────────────────────────────
+name  layer                   output   parameters  multiply-adds
+────────────────────────────────────────────────────────────────
+0     Linear(100 → 30)        (2, 30)       3,030          6,000
+1     GELU(approximate tanh)  (2, 30)           0              0
+2     GELU()                  (2, 30)           0              0
+────────────────────────────────────────────────────────────────
+                                            3,030          6,000"""
+
+
+def test_the_summary_is_a_table():
+    model = nn.Sequential(nn.Linear(100, 30, rng=0), nn.GELU("tanh"), nn.GELU())
+    assert model.summary((2, 100)) == TABLE
+
+
 class Attention(Module):
     """Products of its own, a parameter of its own, a module called twice, two results."""
 
