@@ -214,6 +214,15 @@ def test_matmul_of_nothing(m, k, n):
     np.testing.assert_array_equal(biased, np.broadcast_to(bias, (m, n)))
 
 
+@pytest.mark.parametrize("k", [256, 4096, 65536])
+def test_a_long_product_is_summed_in_parts(k):
+    a, b = draw((16, k), np.float32), draw((k, 40), np.float32, 1)
+    truth = a.astype(np.float64) @ b.astype(np.float64)
+    for left in (a, np.asfortranarray(a)):
+        error = np.abs(compiled.matmul(left, b) - truth).max() / np.abs(truth).max()
+        assert error < 1e-6  # one sum of 4096 is off by 2e-6, one of 65536 by 8e-6
+
+
 def test_matmul_of_whole_numbers_is_exact():
     rng = np.random.default_rng(0)
     a, b = rng.integers(-9, 9, (123, 77)), rng.integers(-9, 9, (77, 45))

@@ -27,6 +27,7 @@ from .simd import (
     VECTOR_BYTES,
     Vector,
     call,
+    constant,
     intrinsic,
     lanes,
     load,
@@ -58,6 +59,21 @@ def tile(typingctx: Any, k: Any, a: Any, ia: Any, rows: Any, a_row: Any, a_step:
     start[r, 0] at i0 + r row0. Where fewer rows are there, the last one is computed again in place
     of each that is missing.
     """
+    return _tile(k, a, b, start, c, from_zero=False)
+
+
+@intrinsic
+def tile_from_zero(typingctx: Any, k: Any, a: Any, ia: Any, rows: Any, a_row: Any, a_step: Any,
+                   b: Any, ib: Any, b_step: Any, start: Any, i0: Any, row0: Any,
+                   c: Any, ic: Any, c_row: Any) -> Any:  # fmt: skip
+    """As `tile`, but the sum over k begins at zero and is added to start at the end.
+
+    A long product is then a sum of sums, which loses fewer digits than one long sum.
+    """
+    return _tile(k, a, b, start, c, from_zero=True)
+
+
+def _tile(k: Any, a: Any, b: Any, start: Any, c: Any, from_zero: bool) -> Any:
     kind = Vector(a.dtype)
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
@@ -82,7 +98,12 @@ def tile(typingctx: Any, k: Any, a: Any, ia: Any, rows: Any, a_row: Any, a_step:
         a_rows = row_starts(1, ia, a_row)
         c_rows = row_starts(12, ic, c_row)
         first_b = pointer(context, builder, b, args[6], ib)
-        initial = [builder.load(p, align=size) for p0 in row_starts(9, i0, row0) for p in both(p0)]
+        start_rows = row_starts(9, i0, row0)
+
+        def load_start() -> list[Any]:
+            return [builder.load(p, align=size) for p0 in start_rows for p in both(p0)]
+
+        initial = [constant(vector, 0.0)] * 2 * ROWS if from_zero else load_start()
         entry = builder.block
         loop, after = builder.append_basic_block("step"), builder.append_basic_block("done")
         builder.branch(loop)
@@ -109,6 +130,10 @@ def tile(typingctx: Any, k: Any, a: Any, ia: Any, rows: Any, a_row: Any, a_step:
         builder.cbranch(builder.icmp_signed("<", ahead, k), loop, after)
 
         builder.position_at_end(after)
+        if from_zero:  # all of start is read before any of c, which may be the same, is written
+            results = [
+                builder.fadd(old, new) for old, new in zip(load_start(), results, strict=True)
+            ]
         targets = [p for c0 in c_rows for p in both(c0)]
         for result, p in zip(results, targets, strict=True):
             builder.store(result, p, align=size)
@@ -169,6 +194,16 @@ def copy_tile(x, ix, x_row, rows, n, y, iy, y_row):
 
 
 @helper
+def add_tile(x, x_row, rows, n, y, iy, y_row):
+    """Add a tile that x begins with to one in y, up to ROWS rows and n columns of it."""
+    half = lanes(x)
+    for r in range(min(ROWS, rows)):
+        for v in range(0, 2 * half, half):
+            at = iy + r * y_row + v
+            store(y, at, n - v, load(y, at, n - v) + load(x, r * x_row + v, n - v))
+
+
+@helper
 def ask_for(a, ia, a_row, k, c, ic, c_row):
     """Prefetch k numbers of ROWS rows of a, and a tile of c, which will be written."""
     line = lanes(a) * LINE // VECTOR_BYTES
@@ -189,6 +224,7 @@ def multiply_rows(a, ia, a_row, rows, k, packed, n, bias, c, ic, edge):
     wide = columns(a)
     panels = 0
     at_once = ROWS if k * n <= SMALL else rows
+    nothing = np.zeros(wide, a.dtype)
     for k0 in range(0, k, DEPTH):
         deep = min(DEPTH, k - k0)
         for r0 in range(0, rows, at_once):
@@ -200,15 +236,14 @@ def multiply_rows(a, ia, a_row, rows, k, packed, n, bias, c, ic, edge):
                     ask_for(a, at + 2 * ROWS * a_row, a_row, deep if j == 0 else 0, c, to, n)
                     out, o, o_row = (c, to, n) if whole else (edge, 0, wide)
                     if k0 == 0:
-                        start, s, s_row = bias, j, 0
-                    else:
-                        start, s, s_row = out, o, o_row
+                        tile(deep, a, at, rows - r, a_row, 1, packed, panels + j * deep, wide,
+                             bias, j, 0, out, o, o_row)  # fmt: skip
                         if not whole:
-                            copy_tile(c, to, n, rows - r, n - j, edge, o, o_row)
-                    tile(deep, a, at, rows - r, a_row, 1, packed, panels + j * deep, wide,
-                         start, s, s_row, out, o, o_row)  # fmt: skip
-                    if not whole:
-                        copy_tile(edge, o, o_row, rows - r, n - j, c, to, n)
+                            copy_tile(edge, o, o_row, rows - r, n - j, c, to, n)
+                    else:  # a sum of its own, added to the one before
+                        tile(deep, a, at, rows - r, a_row, 1, packed, panels + j * deep, wide,
+                             nothing, 0, 0, edge, 0, wide)  # fmt: skip
+                        add_tile(edge, wide, rows - r, n - j, c, to, n)
         panels += deep * (-(-n // wide) * wide)
 
 
@@ -245,7 +280,7 @@ def multiply_blocks(a, k, b, n, rows, c, ic, edge):
             out, o, o_row = (c, to, n) if whole else (edge, 0, wide)
             if not whole:
                 copy_tile(c, to, n, k - i, n - j, edge, o, o_row)
-            tile(rows, a, i, k - i, 1, a_row, b, j, b_row, out, o, o_row, out, o, o_row)
+            tile_from_zero(rows, a, i, k - i, 1, a_row, b, j, b_row, out, o, o_row, out, o, o_row)
             if not whole:
                 copy_tile(edge, o, o_row, k - i, n - j, c, to, n)
 
