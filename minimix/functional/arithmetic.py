@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..autograd import op, unbroadcast
+from ..kernels import product
 
 
 @op
@@ -172,8 +173,10 @@ def matmul(x, y):
         stack = np.broadcast_shapes(rows.shape[:-2], columns.shape[:-2])
         g = g.reshape(*stack, rows.shape[-2], columns.shape[-1])
         return (
-            lambda: unbroadcast(g @ columns.swapaxes(-1, -2), rows.shape).reshape(x.shape),
-            lambda: unbroadcast(rows.swapaxes(-1, -2) @ g, columns.shape).reshape(y.shape),
+            lambda: unbroadcast(product(g, columns.swapaxes(-1, -2)), rows.shape).reshape(x.shape),
+            lambda: unbroadcast(product(rows.swapaxes(-1, -2), g), columns.shape).reshape(y.shape),
         )
 
-    return np.asarray(x @ y), backward
+    z = product(rows, columns)
+    z = z[..., 0, :] if x.ndim == 1 else z
+    return np.asarray(z[..., 0] if y.ndim == 1 else z), backward

@@ -11,12 +11,14 @@ As in all of deep learning, "convolution" does not flip the kernel: it is a cros
 
 from __future__ import annotations
 
+from functools import reduce
 from math import prod
 
 import numpy as np
 
 from .. import kernels
 from ..autograd import Array, op
+from ..kernels import product
 
 
 def _check_image(name: str, x: Array) -> None:
@@ -228,20 +230,23 @@ def conv2d(
 
     # D is laid out group by group: (…, C/groups, D) is (…, C/groups, groups, D/groups).
     matrices = w.reshape(k, l, c // groups, groups, d // groups).swapaxes(2, 3)
-    y = joined(sum(split(view(padded, i, j)) @ matrices[i, j] for i, j in np.ndindex(k, l)))
+    places = np.ndindex(k, l)
+    y = joined(
+        reduce(np.add, (product(split(view(padded, i, j)), matrices[i, j]) for i, j in places))
+    )
     if b is not None:
         y += b
 
     def dx(g):
         dpadded, rows = np.zeros_like(padded), split(g)
         for i, j in np.ndindex(k, l):
-            view(dpadded, i, j)[...] += joined(rows @ matrices[i, j].swapaxes(1, 2))
+            view(dpadded, i, j)[...] += joined(product(rows, matrices[i, j].swapaxes(1, 2)))
         return dpadded[:, before[0] : before[0] + height, before[1] : before[1] + width]
 
     def dw(g):
         dmatrices, rows = np.empty_like(matrices), split(g)
         for i, j in np.ndindex(k, l):
-            dmatrices[i, j] = split(view(padded, i, j)).swapaxes(1, 2) @ rows
+            dmatrices[i, j] = product(split(view(padded, i, j)).swapaxes(1, 2), rows)
         return dmatrices.swapaxes(2, 3).reshape(w.shape)
 
     def backward(g):

@@ -30,6 +30,7 @@ from .reference.fused import mix_channels_backward as mix_channels_backward
 from .reference.fused import mix_places as mix_places
 from .reference.fused import mix_places_backward as mix_places_backward
 from .reference.matmul import matmul as matmul
+from .reference.matmul import product as product
 from .reference.norm import batch_norm_backward as batch_norm_backward
 from .reference.norm import channel_moments as channel_moments
 from .reference.norm import channel_sum as channel_sum

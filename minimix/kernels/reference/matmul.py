@@ -9,3 +9,16 @@ from ..dispatch import Array, kernel
 def matmul(a: Array, b: Array, bias: Array | None = None) -> Array:
     """a @ b, and + bias (C,) where there is one, of two matrices (M, K) and (K, C)."""
     return a @ b if bias is None else a @ b + bias
+
+
+def product(x: Array, y: Array) -> Array:
+    """x @ y of matrices, or of stacks of matrices whose leading axes broadcast.
+
+    One matrix by one is `matmul`, which in compiled code has the same bits for any number of
+    threads. Stacks go to NumPy, and BLAS divides its sums by the threads that it has.
+    """
+    if x.ndim == y.ndim == 2:
+        return matmul(x, y)
+    if x.ndim == y.ndim == 3 and len(x) == len(y) == 1:
+        return matmul(x[0], y[0])[None]
+    return x @ y
