@@ -1,0 +1,262 @@
+"""No compiled kernel reads or writes beside its arrays.
+
+Every kernel gets arrays that end, or begin, at a page which must not be touched, and puts its
+results into such arrays. It runs in a process of its own: a touch ends that process by a signal.
+"""
+
+import importlib
+import mmap
+import os
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import minimix
+from minimix.kernels.dispatch import sibling
+from minimix.kernels.threads import set_num_threads
+
+PAGE = mmap.PAGESIZE
+
+
+def found():
+    """Every function under `@kernel` in the package, by name."""
+    names = [m.name for m in pkgutil.walk_packages(minimix.__path__, "minimix.")]
+    modules = [importlib.import_module(name) for name in names if ".reference." in name]
+    return {
+        name: thing
+        for module in modules
+        for name, thing in vars(module).items()
+        if hasattr(thing, "reference") and thing.__module__ == module.__name__
+    }
+
+
+# ---- what they are called with: axes of each array, or a whole number, or several in a tuple
+
+AXES = {
+    "gelu": ["M C"],
+    "gelu_backward": ["M C", "M C"],
+    "gelu_tanh": ["M C"],
+    "gelu_tanh_backward": ["M C", "M C"],
+    "depthwise_conv2d": ["N H W C", "k k C"],
+    "depthwise_conv2d_dx": ["N H W C", "k k C"],
+    "depthwise_conv2d_dw": ["N H W C", "N H W C", "k"],
+    "channel_sum": ["M C"],
+    "channel_moments": ["M C"],
+    "normalize": ["M C", "C", "C", "C", "C"],
+    "batch_norm_backward": ["M C", "M C", "C", "C", "C"],
+    "matmul": ["M K", "K C", "C"],
+    "embed": ["M K", "K C", "C"],
+    "mix_places": ["N H W C", "k k C", "C"],
+    "mix_channels": ["N H W K", "N H W K", "K", "K", "K C", "C"],
+    "gelu_affine": ["N H W C", "C", "C"],
+    "infer_places": ["N H W C", "k k C", "C", "C", "C"],
+    "infer_channels": ["N H W K", "K C", "C", "C", "C"],
+    "gelu_norm_sums": ["N H W C", "N H W C", "C", "C"],
+    "gelu_norm_backward": ["N H W C", "N H W C", "C", "C", "C", "C", "C"],
+    "mix_channels_backward": [
+        "N H W C", "N H W C", ("C",) * 5, "N H W K", "N H W K", ("K",) * 4, "K C",
+    ],
+    "mix_places_backward": ["N H W C", "N H W C", ("C",) * 5, "N H W C", "k k C"],
+}  # fmt: skip
+
+SIZES = [
+    {"M": 1, "K": 1, "C": 1, "N": 1, "H": 1, "W": 1, "k": 1},
+    {"M": 97, "K": 3, "C": 5, "N": 3, "H": 5, "W": 7, "k": 3},
+    {"M": 301, "K": 33, "C": 37, "N": 5, "H": 9, "W": 11, "k": 5},
+    {"M": 100, "K": 257, "C": 16, "N": 17, "H": 3, "W": 4, "k": 2},
+    {"M": 193, "K": 17, "C": 64, "N": 2, "H": 17, "W": 16, "k": 3},  # read where they lie
+    {"M": 95, "K": 63, "C": 32, "N": 3, "H": 9, "W": 8, "k": 5},
+    {"M": 5, "K": 11, "C": 19, "N": 2, "H": 6, "W": 13, "k": 14},
+]
+
+
+def arrays(axes, sizes, dtype, rng):
+    if isinstance(axes, tuple):
+        return tuple(arrays(a, sizes, dtype, rng) for a in axes)
+    if axes == "k":
+        return sizes["k"]
+    return rng.uniform(0.5, 1.5, [sizes[a] for a in axes.split()]).astype(dtype)
+
+
+def calls_of_networks(name, dtype, rng):
+    for sizes in SIZES:
+        yield [arrays(axes, sizes, dtype, rng) for axes in AXES[name]]
+    if name == "matmul":
+        for m, k, c in ((7, 1031, 9), (13, 200, 31), (40, 3000, 48)):
+            a = rng.uniform(0.5, 1.5, (k, m)).astype(dtype)
+            yield [a.T, rng.uniform(0.5, 1.5, (k, c)).astype(dtype)]
+            yield [
+                rng.uniform(-1, 1, (m, k)).astype(dtype),
+                rng.uniform(-1, 1, (c, k)).astype(dtype).T,
+            ]
+
+
+def calls_of_adamw(dtype, rng):
+    for sizes in ((1,), (3, 17, 70_001, 8), (32_768, 65_537)):
+        moved = tuple((*rng.uniform(0.5, 1.5, (4, n)).astype(dtype), 3) for n in sizes)
+        yield [moved, 0.1, 0.9, 0.99, 1e-8, 0.1]
+
+
+def calls_of_pad_crop(dtype, rng):
+    for n, h, w, padding, size in ((1, 5, 7, 1, None), (5, 32, 32, 4, None), (3, 9, 8, 3, (5, 11))):
+        images = rng.integers(0, 256, (n, h, w, 3), np.uint8)
+        cut_h, cut_w = size or (h, w)
+        top = rng.integers(0, h + 2 * padding - cut_h + 1, n)
+        left = rng.integers(0, w + 2 * padding - cut_w + 1, n)
+        for mode in ("zero", "reflect"):
+            yield [images, top, left, padding, mode, size]
+
+
+def calls_of_retouch(dtype, rng):
+    from minimix.data.augment.operations import Retouch
+
+    for n, h, w in ((3, 7, 9), (5, 32, 32)):
+        images = rng.integers(0, 256, (n, h, w, 3), np.uint8)
+        for operation in Retouch:
+            parameters = np.zeros((1, 6, n))
+            if operation == Retouch.ENLARGE:
+                parameters[0, 2:4] = [[h - 2], [w - 1]]
+            elif operation in (Retouch.NEAREST, Retouch.BILINEAR, Retouch.BICUBIC):
+                parameters[0] = rng.normal([[1], [0], [0], [0], [1], [0]], 0.3 * h, (6, n))
+            else:
+                parameters[0, 0] = 3
+            yield [images, np.full((1, n), int(operation)), parameters, np.ones(3, np.uint8)]
+
+
+OTHERS = {
+    "adamw_update": calls_of_adamw, "pad_crop": calls_of_pad_crop, "retouch": calls_of_retouch,
+}  # fmt: skip
+
+
+def calls(name, dtype, rng):
+    return OTHERS[name](dtype, rng) if name in OTHERS else calls_of_networks(name, dtype, rng)
+
+
+def test_every_kernel_has_a_case():
+    assert set(found()) == set(AXES) | set(OTHERS)
+
+
+# ---- the child: python test_guard_pages.py end|begin float32|float64
+
+
+def guarded(shape, dtype, side):
+    """An empty array that ends, or begins, where the page beside must not be touched."""
+    import ctypes
+
+    dtype = np.dtype(dtype)
+    size = int(np.prod(shape)) * dtype.itemsize
+    pages = -(-size // PAGE) * PAGE
+    memory = mmap.mmap(-1, pages + 2 * PAGE)
+    start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    libc = ctypes.CDLL(None, use_errno=True)
+    for at in (start, start + PAGE + pages):
+        if libc.mprotect(ctypes.c_void_p(at), ctypes.c_size_t(PAGE), 0):  # PROT_NONE
+            raise OSError(ctypes.get_errno(), "mprotect")
+    return np.ndarray(shape, dtype, memory, PAGE + (pages - size if side == "end" else 0))
+
+
+def guard(value, side):
+    """The same argument in guarded memory, in the same order of axes."""
+    if isinstance(value, tuple):
+        return tuple(guard(v, side) for v in value)
+    if not isinstance(value, np.ndarray):
+        return value
+    if value.flags.f_contiguous and not value.flags.c_contiguous:
+        return guard(value.T, side).T
+    copy = guarded(value.shape, value.dtype, side)
+    copy[...] = value
+    return copy
+
+
+def in_float64(value):
+    if isinstance(value, tuple):
+        return tuple(map(in_float64, value))
+    floats = isinstance(value, np.ndarray) and value.dtype.kind == "f"
+    return value.astype(np.float64) if floats else value
+
+
+def results(given, value):
+    """What a kernel gives: its result or, where there is none, what became of its arguments."""
+    if value is None:
+        return [a for each in given[0] for a in each[:4]]
+    return list(value) if isinstance(value, tuple) else [value]
+
+
+def put_results_into_guarded_memory(side):
+    from minimix.kernels.compiled import memory
+
+    empty, empty_like = memory.empty, memory.empty_like
+    own = {
+        empty: lambda shape, dtype: guarded(shape, dtype, side),
+        empty_like: lambda x: guarded(x.shape, x.dtype, side),
+    }
+    patched = 0
+    for module in [m for name, m in sys.modules.items() if ".compiled" in name]:
+        for name in ("empty", "empty_like"):
+            if vars(module).get(name) in own:
+                setattr(module, name, own[vars(module)[name]])
+                patched += 1
+    assert patched > 5
+
+
+def child(side, dtype):
+    every = found()
+    compiled = {
+        name: getattr(importlib.import_module(sibling(k.reference.__module__)), name)
+        for name, k in every.items()
+    }
+    put_results_into_guarded_memory(side)
+    tolerance = 1e-4 if dtype == np.float32 else 1e-10
+    for name, kernel in every.items():
+        rng = np.random.default_rng(0)
+        for i, given in enumerate(calls(name, dtype, rng)):
+            for threads in (1, 3, 8) if i % 2 else (2, 5):
+                print(f"{name}, call {i}, {threads} threads", flush=True)
+                set_num_threads(threads)
+                mine = [guard(a, side) for a in given]
+                got = results(mine, compiled[name](*mine))
+                truth = [in_float64(a) for a in given]
+                expected = results(truth, kernel.reference(*truth))
+                for a, b in zip(got, expected, strict=True):
+                    largest = max(1.0, float(np.abs(b).max()))
+                    np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance * largest)
+    print("all")
+
+
+@pytest.mark.skipif(
+    os.name != "posix", reason="pages are forbidden by mprotect, which this system does not have"
+)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("side", ["end", "begin"])
+def test_no_kernel_touches_what_is_beside_its_arrays(side, dtype):
+    pytest.importorskip("numba")
+    command = [sys.executable, __file__, side, dtype]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    said = done.stdout.splitlines()
+    assert done.returncode == 0, f"{said[-1:]}: exit {done.returncode}; {done.stderr[-2000:]}"
+    assert said[-1] == "all"
+
+
+def test_a_touch_is_noticed():
+    """The guard itself: reading one number too far ends the process."""
+    code = (
+        f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+        "import ctypes, numpy as np, test_guard_pages as t\n"
+        "a = t.guarded((5,), np.float64, 'SIDE'); a[:] = 1\n"
+        "print('before', flush=True)\n"
+        "ctypes.c_double.from_address(a.ctypes.data + OFFSET).value\n"
+        "print('after')\n"
+    )
+    for side, offset in (("end", 40), ("begin", -8)):
+        text = code.replace("SIDE", side).replace("OFFSET", str(offset))
+        done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True)
+        assert done.stdout == "before\n", done.stderr
+        assert done.returncode < 0
+
+
+if __name__ == "__main__":
+    child(sys.argv[1], np.dtype(sys.argv[2]).type)
