@@ -15,16 +15,18 @@ from .optimizer import Moved, Optimizer, State
 class AdamW(Optimizer):
     """AdamW.
 
-        θ ← (1 − η λ) θ                               decay, apart from the gradient
+        θ ← (1 − η λ) θ                               weight decay, apart from the gradient
         m ← β₁ m + (1 − β₁) g                         first moment: the direction
         v ← β₂ v + (1 − β₂) g²                        second moment: the scale
         θ ← θ − η m̂ / (√v̂ + ε)                        m̂ = m / (1 − β₁ᵗ),  v̂ = v / (1 − β₂ᵗ)
 
-    m and v begin at 0 and so are too small at first; m̂ and v̂ undo that bias. t counts the steps
-    of each parameter by itself, so that one which joins later is treated as a beginner.
+    m and v begin at 0 and so are too small at first; m̂ and v̂ correct that bias. Each parameter
+    has its own count of steps, t, so that the correction is right for one that joins later. A
+    finite gradient whose square overflows (above 1.8e19 in float32) counts as the largest whose
+    square does not.
 
     lr η, betas (β₁, β₂), eps ε, weight_decay λ; each may differ by group.
-    Errors: ValueError where a setting is out of range.
+    Errors: ValueError if a setting is out of range.
     Loshchilov & Hutter 2019, arXiv:1711.05101; Kingma & Ba 2015, arXiv:1412.6980.
     """
 

@@ -1,4 +1,4 @@
-"""Muon: momentum, made orthogonal."""
+"""Muon: orthogonalized momentum for the matrices inside a network."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ class Muon(AdamW):
         u = orthogonal((1 − μ) g + μ m)               Nesterov's look ahead, see `orthogonal`
         θ ← (1 − η λ) θ − 0.2 √max(rows, columns) η u
 
-    The gradient of a matrix is often nearly of low rank: a few directions are large and drown the
-    others. Made orthogonal, all of them move alike. The factor makes the entries of a step as large
-    as AdamW's usually are, so that one learning rate η suits both.
+    The gradient of a matrix is often nearly of low rank: a few directions are large and drown out
+    the others. Orthogonalized, all directions get steps of the same size. The factor makes the
+    entries of a step about as large as AdamW's, so that one learning rate η suits both.
 
         Muon([{"params": matrices, "orthogonal": True}, {"params": the_rest}], lr=0.01)
 
-    orthogonal  whether a group's parameters, which must have two axes, are moved so. First and last
-                layers, biases and norms are better left to AdamW
+    orthogonal  whether a group's parameters, which must be matrices, are updated this way. First
+                and last layers, biases and norms are better left to AdamW
     momentum μ, lr η, weight_decay λ; betas and eps are AdamW's; each may differ by group.
-    Errors: ValueError where a setting is out of range, or an orthogonal parameter is no matrix.
+    Errors: ValueError if a setting is out of range or an orthogonal parameter is not a matrix.
     Jordan 2024, "Muon: an optimizer for hidden layers in neural networks"; the factor: Liu et al.
     2025, arXiv:2502.16982.
     """
@@ -56,8 +56,7 @@ class Muon(AdamW):
 
     def _check(self, group: Mapping[str, Any]) -> None:
         super()._check(group)
-        if not 0 <= group["momentum"] < 1:
-            raise ValueError(f"Muon: momentum is {group['momentum']}; expected 0 ≤ μ < 1")
+        self._expect("momentum", group["momentum"], lambda x: 0 <= x < 1, "0 ≤ μ < 1")
         for p in group["params"] if group["orthogonal"] else ():
             if p.ndim != 2:
                 raise ValueError(
@@ -81,13 +80,13 @@ class Muon(AdamW):
 
 
 def orthogonal(matrix: Array) -> Array:
-    """Nearly U Vᵀ, where matrix = U diag(σ) Vᵀ: the same directions, all of about the same size.
+    """Approximately U Vᵀ, where matrix = U diag(σ) Vᵀ: the same directions, all about equally long.
 
-        X ← a X + b (X Xᵀ) X + c (X Xᵀ)² X        from matrix / ‖matrix‖, five times
+        X ← a X + b (X Xᵀ) X + c (X Xᵀ)² X        five times, starting from matrix / ‖matrix‖
 
-    which changes singular values alone, σ to a σ + b σ³ + c σ⁵ each time, and brings those that
-    are more than 1/50 of ‖matrix‖ to between 0.68 and 1.21. Only products and no decomposition:
-    an iteration of Newton and Schulz's kind.
+    This changes nothing but the singular values, from σ to a σ + b σ³ + c σ⁵ each time; those above
+    ‖matrix‖ / 50 end between 0.68 and 1.21. It is a Newton–Schulz iteration: products only, no
+    decomposition.
     """
     tall = matrix.shape[0] > matrix.shape[1]
     x = matrix.T if tall else matrix

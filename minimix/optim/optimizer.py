@@ -97,11 +97,7 @@ class Optimizer:
                 if g is not None:
                     if array is not self._seen[i]:
                         self._meet(i, array)
-                    if (
-                        type(g) is not np.ndarray
-                        or g.dtype != array.dtype
-                        or g.shape != array.shape
-                    ):
+                    if type(g) is not Array or g.dtype != array.dtype or g.shape != array.shape:
                         g = self._converted(i, g, array)
                     moved.append((array, g, self.state[i]))
                 i += 1

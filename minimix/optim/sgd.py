@@ -19,7 +19,7 @@ class SGD(Optimizer):
         θ ← θ − η u            or, with Nesterov's look ahead,  θ ← θ − η (h + μ u)
 
     lr η, momentum μ, weight_decay λ; each may differ by group.
-    Errors: ValueError where a setting is out of range, or Nesterov is asked for without momentum.
+    Errors: ValueError if a setting is out of range, or nesterov is on without momentum.
     Sutskever et al. 2013, "On the importance of initialization and momentum in deep learning".
     """
 
@@ -37,8 +37,7 @@ class SGD(Optimizer):
 
     def _check(self, group: Mapping[str, Any]) -> None:
         super()._check(group)
-        if not 0 <= group["momentum"] < 1:
-            raise ValueError(f"SGD: momentum is {group['momentum']}; expected 0 ≤ μ < 1")
+        self._expect("momentum", group["momentum"], lambda x: 0 <= x < 1, "0 ≤ μ < 1")
         if group["nesterov"] and not group["momentum"]:
             raise ValueError("SGD: nesterov is True but momentum is 0; give a momentum such as 0.9")
 

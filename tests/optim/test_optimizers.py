@@ -1,4 +1,4 @@
-"""Optimisers step by step, against the formulas in plain Python."""
+"""Optimizers step by step, against the formulas in plain Python."""
 
 import importlib.util
 import math
@@ -239,6 +239,9 @@ def test_a_loaded_optimizer_goes_on_where_the_saved_one_was(make, backend):
         (lambda s: s.pop("0.m"), "load_state_dict: '0.m' is missing"),
         (lambda s: s.update(x=1), "load_state_dict: 'x' is unknown"),
         (lambda s: s.update({"0.v": np.ones(3)}), "'0.v' has shape (3,), expected (2,)"),
+        (lambda s: s.update({"0.t": np.array(-1)}), "'0.t' is -1; expected a count"),
+        (lambda s: s.update({"steps": np.array(2.5)}), "'steps' is 2.5; expected a count"),
+        (lambda s: s.update({"0.m": np.ones(2, complex)}), "'0.m' holds complex128; expected"),
         (lambda s: s.update({"0.v": np.array(["a", "b"])}), "'0.v' holds <U1; expected numbers"),
     ],
 )
@@ -283,6 +286,28 @@ P = parameter()
         (lambda: Muon([P], orthogonal=True), ValueError, "of shape (2,) is to be orthogonal; ex"),
         (lambda: SGD([P], momentum=1), ValueError, "SGD: momentum is 1; expected 0 ≤ μ < 1"),
         (lambda: SGD([P], nesterov=True), ValueError, "SGD: nesterov is True but momentum is 0"),
+        (lambda: SGD([P], lr="0.1"), ValueError, "SGD: lr is '0.1'; expected ≥ 0"),
+        (lambda: SGD([P], lr=None), ValueError, "SGD: lr is None; expected ≥ 0"),
+        (lambda: SGD([P], lr=math.inf), ValueError, "SGD: lr is inf; expected ≥ 0"),
+        (lambda: SGD([P], momentum=math.nan), ValueError, "SGD: momentum is nan; expected 0 ≤ μ"),
+        (lambda: Muon([P], momentum="x"), ValueError, "Muon: momentum is 'x'; expected 0 ≤ μ < 1"),
+        (lambda: AdamW([P], betas=(math.nan, 0.9)), ValueError, "β₁ is nan; expected 0 ≤ β < 1"),
+        (lambda: AdamW([P], betas=0.9), ValueError, "AdamW: betas are 0.9; expected two numbers"),
+        (lambda: AdamW([P], betas=(0.9,)), ValueError, "betas are (0.9,); expected two numbers"),
+        (lambda: AdamW([P], eps=math.nan), ValueError, "AdamW: eps is nan; expected > 0"),
+        (lambda: AdamW([P], weight_decay=math.nan), ValueError, "weight_decay is nan; expected ≥"),
+        (lambda: AdamW(None), TypeError, "AdamW: parameters is a NoneType; expected tensors"),
+        (lambda: AdamW(nn.Linear(2, 2)), TypeError, "parameters is a Linear; expected tensors, su"),
+        (lambda: AdamW({"params": [P]}), TypeError, "parameters is a dict; expected tensors, such"),
+        (lambda: AdamW([{"params": [P]}, P]), TypeError, "a Parameter stands among the groups"),
+        (
+            lambda: AdamW([P, {"params": [P]}]),
+            TypeError,
+            "parameter 1 is a dict; expected a Tensor",
+        ),
+        (lambda: AdamW("ab"), TypeError, "AdamW: parameter 0 is a str; expected a Tensor"),
+        (lambda: AdamW([{"params": []}]), ValueError, "AdamW: there are no parameters to train"),
+        (lambda: setattr(AdamW([P]), "lr", math.nan), ValueError, "AdamW: lr is nan; expected ≥ 0"),
     ],
 )
 def test_settings_that_make_no_sense(make, kind, message):
