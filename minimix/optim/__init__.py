@@ -1,20 +1,10 @@
 """Optimizers, learning-rate schedules, gradient clipping and averaged weights."""
 
-from . import schedules
-from .adamw import AdamW
-from .averaging import WeightAverage
-from .clip import clip_grad_norm, norm
-from .muon import Muon
-from .optimizer import Optimizer
-from .sgd import SGD
-
-__all__ = [
-    "SGD",
-    "AdamW",
-    "Muon",
-    "Optimizer",
-    "WeightAverage",
-    "clip_grad_norm",
-    "norm",
-    "schedules",
-]
+from . import schedules as schedules
+from .adamw import AdamW as AdamW
+from .averaging import WeightAverage as WeightAverage
+from .clip import clip_grad_norm as clip_grad_norm
+from .clip import norm as norm
+from .muon import Muon as Muon
+from .optimizer import Optimizer as Optimizer
+from .sgd import SGD as SGD
