@@ -97,4 +97,4 @@ def path(text: str) -> Path:
 
 
 def print_line(line: str) -> None:
-    print(line, flush=True)
+    print(translated(line), flush=True)

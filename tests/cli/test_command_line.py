@@ -255,6 +255,18 @@ def test_predict_with_the_model_that_minimix_comes_with(minimix, picture):
     assert any(name in out for name in ("bird", "cat", "frog", "ship", "truck", "airplane"))
 
 
+def test_what_the_library_says_of_settings_is_said_of_options(minimix, tmp_path, monkeypatch):
+    """In lines on the way as well as in the last one."""
+    for name in ("MINIMIX_CACHE_DIR", "HOME"):
+        monkeypatch.setenv(name, str(tmp_path))
+    monkeypatch.delenv("MINIMIX_DATA", raising=False)
+    monkeypatch.chdir(tmp_path)
+    code, out, err = minimix("train", "--out", tmp_path / "run", "--limit-train", "20000")
+    assert code == 2
+    assert "give its path as --data; using the built-in shapes10 set instead" in out
+    assert "--limit-train is 20,000; shapes10 has 150 images there" in err
+
+
 def test_one_bad_picture_does_not_end_the_rest(minimix, trained, picture, tmp_path):
     broken, empty = tmp_path / "broken.png", tmp_path / "empty.jpg"
     broken.write_bytes(picture.read_bytes()[:2000])
