@@ -39,7 +39,7 @@ def test_what_does_not_fit():
     images, labels = coloured((0, 0), (1, 1)), np.array([0, 1])
     with pytest.raises(ValueError, match=r"logits of shape \(2, 3\) for 2 images of 4 classes"):
         evaluate(Brightest(), images, labels, 4)
-    with pytest.raises(ValueError, match="0 images"):
+    with pytest.raises(ValueError, match="images"):
         evaluate(Brightest(), images[:0], labels[:0], 3)
 
 
