@@ -14,9 +14,11 @@ from __future__ import annotations
 import copy
 import html
 import importlib
+import inspect
 import math
 import os
 import signal
+import textwrap
 import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -65,6 +67,27 @@ class Exercise:
     run: Callable[..., Any] = call
     rtol: float | None = None
     form: Callable[[Answer], str | None] | None = None
+
+
+def edited(right: Answer, changes: Mapping[str, Answer | tuple[str, ...]]) -> dict[str, Answer]:
+    """Mistakes as edits of a right answer: message -> (old, new, …) in its source, or a function.
+
+    Each `old` must occur exactly once in what the edits before it have made of the source.
+    """
+    mistakes: dict[str, Answer] = {}
+    for message, change in changes.items():
+        if callable(change):
+            mistakes[message] = change
+            continue
+        source = textwrap.dedent(inspect.getsource(right))
+        for old, new in zip(change[::2], change[1::2], strict=True):
+            if source.count(old) != 1:
+                raise ValueError(f"{right.__name__}: {old!r} occurs {source.count(old)} times")
+            source = source.replace(old, new)
+        space = dict(right.__globals__)
+        exec(source, space)
+        mistakes[message] = space[right.__name__]
+    return mistakes
 
 
 class Wrong(Exception):

@@ -6,6 +6,8 @@ import copy
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from .check import Wrong, same
 
 
@@ -37,3 +39,8 @@ def forward_and_backward(answer: Callable[..., Any], *given: Any) -> tuple[Any, 
             "backward(g) changes when the operation is called again: each call needs its own"
         )
     return result, *(gradients if isinstance(gradients, (tuple, list)) else (gradients,))
+
+
+def drawn(rng: np.random.Generator, *shapes: tuple[int, ...], dtype: Any = np.float64) -> Any:
+    """A tuple of random arrays of these shapes."""
+    return tuple(rng.normal(size=shape).astype(dtype) for shape in shapes)

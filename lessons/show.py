@@ -174,7 +174,7 @@ def tape(
         for i, source in enumerate(sources):
             (x, y), (a, b) = place[id(v)], place[id(source)]
             bend = 0.0
-            if sources.count(source) > 1:  # x · x: two arrows, one bent each way
+            if sum(s is source for s in sources) > 1:  # x · x: two arrows, one bent each way
                 bend = 0.25 if i else -0.25
             elif x - a > 1 and abs(y - b) < 0.3:  # around whatever stands between
                 bend = -0.35

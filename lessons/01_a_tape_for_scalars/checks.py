@@ -115,7 +115,7 @@ def describe(record, op, *inputs):
     value = record(op, *given)
     sources = [
         f"a copy of Value({v.data})"
-        if isinstance(x, Value) and v not in given
+        if isinstance(x, Value) and not any(v is one for one in given)
         else v.data
         if hasattr(v, "data")
         else f"the plain number {v!r}"

@@ -4,59 +4,61 @@ from __future__ import annotations
 
 import numpy as np
 
-from minimix import kernels
+from ..check import Exercise, edited
+from ..operations import drawn, forward_and_backward
 
-from ..check import Exercise
-from ..operations import forward_and_backward
-
-# ---- depthwise
+# ---- right answers; each mistake below is an edit of one of them
 
 
-def convolution(
-    kernel=lambda w: w, before=lambda k: (k - 1) // 2, border="constant", form=lambda y: y
-):
-    """A convolution of which one step can be replaced by a wrong one."""
-
-    def depthwise(x, w):
-        w, k, (_, h, v, _) = kernel(w), len(w), x.shape
-        a = before(k)
-        padded = np.pad(x, ((0, 0), (a, k - 1 - a), (a, k - 1 - a), (0, 0)), border)
-        y = np.zeros_like(x)
-        for i, j in np.ndindex(k, k):
-            y += padded[:, i : i + h, j : j + v] * w[i, j]
-        return form(y)
-
-    return depthwise
-
-
-def without_border(x, w):
-    k, (n, h, v, c) = len(w), x.shape
-    if min(h, v) < k:
-        raise ValueError("the kernel is larger than the image")
-    y = np.zeros((n, h - k + 1, v - k + 1, c), x.dtype)
+def depthwise(x, w):
+    k, (_, H, W, _) = len(w), x.shape
+    a = (k - 1) // 2
+    padded = np.pad(x, ((0, 0), (a, k - 1 - a), (a, k - 1 - a), (0, 0)))
+    y = np.zeros_like(x)
     for i, j in np.ndindex(k, k):
-        y += x[:, i : i + h - k + 1, j : j + v - k + 1] * w[i, j]
+        y += padded[:, i : i + H, j : j + W] * w[i, j]
     return y
 
 
-def turned(w):
-    return w[::-1, ::-1]
+def depthwise_dx(g, w):
+    k, (N, H, W, C) = len(w), g.shape
+    a = (k - 1) // 2
+    dpadded = np.zeros((N, H + k - 1, W + k - 1, C), g.dtype)
+    for i, j in np.ndindex(k, k):
+        dpadded[:, i : i + H, j : j + W] += g * w[i, j]
+    return dpadded[:, a : a + H, a : a + W]
 
 
-def arrays(rng, *shapes, dtype=np.float64):
-    return tuple(rng.normal(size=shape).astype(dtype) for shape in shapes)
+def wraps_around(g, w):
+    """dx whose padding is the opposite side of the image."""
+    k, dx = len(w), np.zeros_like(g)
+    for i, j in np.ndindex(k, k):
+        dx += np.roll(g, (i - (k - 1) // 2, j - (k - 1) // 2), (1, 2)) * w[i, j]
+    return dx
 
 
-def image_cases(*shapes_and_k):
-    """x or g, and w."""
+def depthwise_dw(x, g, k):
+    a, (_, H, W, C) = (k - 1) // 2, x.shape
+    padded = np.pad(x, ((0, 0), (a, k - 1 - a), (a, k - 1 - a), (0, 0)))
+    dw = np.zeros((k, k, C), x.dtype)
+    for i, j in np.ndindex(k, k):
+        dw[i, j] = (padded[:, i : i + H, j : j + W] * g).sum(axis=(0, 1, 2))
+    return dw
 
-    def cases(rng):
-        for shape, k, dtype in shapes_and_k:
-            kind = ", float32" if dtype == np.float32 else ""
-            x, w = arrays(rng, shape, (k, k, shape[-1]), dtype=dtype)
-            yield f"{shape}, k={k}{kind}", (x, w)
 
-    return cases
+def pointwise(x, w, b):
+    def backward(g):
+        rows, g_rows = x.reshape(-1, len(w)), g.reshape(-1, w.shape[1])
+        return g @ w.T, rows.T @ g_rows, g.sum(axis=(0, 1, 2))
+
+    return x @ w + b, backward
+
+
+def receptive_field(k, depth, p):
+    return p * (1 + depth * (k - 1))
+
+
+# ---- cases
 
 
 SIZES = (
@@ -67,236 +69,197 @@ SIZES = (
     ((1, 6, 7, 4), 5, np.float32),
 )
 
-depthwise = Exercise(
-    "06.depthwise",
-    reference=kernels.depthwise_conv2d.reference,
-    cases=image_cases(*SIZES),
-    mistakes={
-        "the kernel is flipped, as in the mathematical convolution; here w[0, 0] multiplies the "
-        "pixel up and to the left": convolution(turned),
-        "rows and columns of the kernel are swapped: i goes with H, j with W": convolution(
-            lambda w: w.transpose(1, 0, 2)
+
+def image_and_kernel(rng):
+    """x or g, and w."""
+    return [
+        (f"{shape}, k={k}, {dtype.__name__}", drawn(rng, shape, (k, k, shape[-1]), dtype=dtype))
+        for shape, k, dtype in SIZES
+    ]
+
+
+def two_images(rng):
+    """x, g and k."""
+    return [
+        (f"x and g {shape}, k={k}, {dtype.__name__}", (*drawn(rng, shape, shape, dtype=dtype), k))
+        for shape, k, dtype in SIZES
+    ]
+
+
+def pixels(rng):
+    """x, w, b and g."""
+    for (*places, k), c, dtype in (
+        ((1, 2, 2, 3), 3, np.float64),
+        ((2, 3, 4, 3), 3, np.float64),
+        ((2, 5, 3, 4), 4, np.float32),
+    ):
+        given = drawn(rng, (*places, k), (k, c), (c,), (*places, c), dtype=dtype)
+        yield f"x {(*places, k)}, w ({k}, {c}), {dtype.__name__}", given
+
+
+EXERCISES = [
+    Exercise(
+        "06.depthwise",
+        reference=depthwise,
+        cases=image_and_kernel,
+        mistakes=edited(
+            depthwise,
+            {
+                "the kernel is flipped, as in the mathematical convolution; here w[0, 0] "
+                "multiplies the pixel up and to the left": ("w[i, j]", "w[-1 - i, -1 - j]"),
+                "rows and columns of the kernel are swapped: i goes with H, j with W": (
+                    *("w[i, j]", "w[j, i]"),
+                ),
+                "with an even k there is one zero too many before the image and one too few "
+                "after: (k − 1)//2 before": ("(k - 1) // 2", "k // 2"),
+                "pixels come back in on the opposite side (np.roll does this): there should be "
+                "zeros outside": ("(0, 0)))", '(0, 0)), "wrap")'),
+                "the padding repeats the outermost pixels; it should be zeros": (
+                    *("(0, 0)))", '(0, 0)), "edge")'),
+                ),
+                "every channel uses the kernel of channel 0": ("w[i, j]", "w[i, j, :1]"),
+                "the channels were added up: a depthwise convolution keeps them separate": (
+                    *("return y", "return y.sum(axis=-1, keepdims=True)"),
+                ),
+                "each channel has the sum over all channels: a depthwise convolution keeps them "
+                "separate": ("return y", "return y.sum(axis=-1, keepdims=True) + 0 * y"),
+                "only the last term of the sum is left: add them up with +=": ("+=", "="),
+                "without padding the image shrinks by k − 1: pad it with zeros first": (
+                    *(
+                        "    y = np.zeros_like(x)",
+                        "    H, W, padded = H - k + 1, W - k + 1, x\n    y = 0",
+                    ),
+                    *("y +=", "y = y +"),
+                ),
+            },
         ),
-        "with an even k there is one zero too many before the image and one too few after: "
-        "(k − 1)//2 before": convolution(before=lambda k: k // 2),
-        "pixels come back in on the opposite side (np.roll does this): there should be zeros "
-        "outside": convolution(border="wrap"),
-        "the padding repeats the outermost pixels; it should be zeros": convolution(border="edge"),
-        "every channel uses the kernel of channel 0": convolution(
-            lambda w: np.repeat(w[:, :, :1], w.shape[2], axis=2)
+    ),
+    Exercise(
+        "06.depthwise_dx",
+        reference=depthwise_dx,
+        cases=image_and_kernel,
+        mistakes=edited(
+            depthwise_dx,
+            {
+                "your result equals convolution with an unflipped kernel: rotate it by 180°, or "
+                "add to dpadded instead of reading from it": depthwise,
+                "your result equals convolution with an unflipped kernel, with the padding of the "
+                "backward pass: rotate the kernel by 180°": ("w[i, j]", "w[-1 - i, -1 - j]"),
+                "this is convolution with the transposed kernel; it should be rotated by 180°: "
+                "w[::-1, ::-1]": lambda g, w: depthwise(g, w.transpose(1, 0, 2)),
+                "the kernel is flipped along its rows only: flip the columns, too": (
+                    *("w[i, j]", "w[i, -1 - j]"),
+                ),
+                "the kernel is flipped along its columns only: flip the rows, too": (
+                    *("w[i, j]", "w[-1 - i, j]"),
+                ),
+                "the kernel is transposed: i goes with H, j with W": ("w[i, j]", "w[j, i]"),
+                "right for odd k; for even k the padding changes sides in the backward pass: k//2 "
+                "zeros before, (k − 1)//2 after": ("(k - 1) // 2", "k // 2"),
+                "the padding is still there: remove it, a before and k − 1 − a after": (
+                    *("[:, a : a + H, a : a + W]", ""),
+                ),
+                "the padding was removed at the end only: the image starts at a": (
+                    *("[:, a : a + H, a : a + W]", "[:, :H, :W]"),
+                ),
+                "gradients come back in on the opposite side; what falls on the padding should be "
+                "dropped": wraps_around,
+                "overlapping gradients were overwritten: add them up with +=": ("+=", "="),
+                "the channels were added up: a depthwise convolution keeps them separate": (
+                    *("a : a + W]", "a : a + W].sum(axis=-1, keepdims=True)"),
+                ),
+            },
         ),
-        "the channels were added up: a depthwise convolution keeps them separate": convolution(
-            form=lambda y: y.sum(axis=-1, keepdims=True)
+    ),
+    Exercise(
+        "06.depthwise_dw",
+        reference=depthwise_dw,
+        cases=two_images,
+        mistakes=edited(
+            depthwise_dw,
+            {
+                "the images were averaged; their gradients add up, so sum over N": (
+                    *("(0, 1, 2))", "(0, 1, 2)) / len(x)"),
+                ),
+                "only the first image counts here: sum over N too": (
+                    *("* g).sum(axis=(0, 1, 2))", "* g)[0].sum(axis=(0, 1))"),
+                ),
+                "this is the mean over all pixels; it should be the sum": (".sum(", ".mean("),
+                "the channels were added up too: there is one kernel for each": (
+                    *(".sum(axis=(0, 1, 2))", ".sum()"),
+                ),
+                "x and g are swapped: x is padded and shifted": (
+                    *("np.pad(x", "np.pad(g", "* g)", "* x)"),
+                ),
+                "dw is rotated by 180°; only dx needs the flip": ("dw[i, j]", "dw[-1 - i, -1 - j]"),
+                "rows and columns of dw are swapped: i goes with H, j with W": (
+                    *("dw[i, j]", "dw[j, i]"),
+                ),
+                "for even k the padding differs from that of the forward pass: (k − 1)//2 zeros "
+                "before": ("(k - 1) // 2", "k // 2"),
+                "only the last place of the kernel has a gradient: is the assignment inside both "
+                "loops?": ("        dw[i, j]", "        pass\n    dw[i, j]"),
+            },
         ),
-        "without padding the image shrinks by k − 1: pad it with zeros first": without_border,
-    },
-)
-
-
-def back(kernel=turned, before=lambda k: k // 2, border="constant", form=lambda dx: dx):
-    """dx as a convolution of g, of which one step can be replaced by a wrong one."""
-    return convolution(kernel, before, border, form)
-
-
-def uncropped(g, w):
-    k, (n, h, v, c) = len(w), g.shape
-    dpadded = np.zeros((n, h + k - 1, v + k - 1, c), g.dtype)
-    for i, j in np.ndindex(k, k):
-        dpadded[:, i : i + h, j : j + v] += g * w[i, j]
-    return dpadded
-
-
-def cropped_in_front(g, w):
-    return uncropped(g, w)[:, : g.shape[1], : g.shape[2]]
-
-
-depthwise_dx = Exercise(
-    "06.depthwise_dx",
-    reference=kernels.depthwise_conv2d_dx.reference,
-    cases=image_cases(*SIZES),
-    mistakes={
-        "your result equals convolution with an unflipped kernel: rotate it by 180°, or add to "
-        "dpadded instead of reading from it": back(lambda w: w, lambda k: (k - 1) // 2),
-        "your result equals convolution with an unflipped kernel, with the padding of the "
-        "backward pass: rotate the kernel by 180°": back(lambda w: w),
-        "the kernel is flipped along its rows only: flip the columns, too": back(lambda w: w[::-1]),
-        "the kernel is flipped along its columns only: flip the rows, too": back(
-            lambda w: w[:, ::-1]
+    ),
+    Exercise(
+        "06.pointwise",
+        reference=pointwise,
+        outputs=("y", "dx", "dw", "db"),
+        run=forward_and_backward,
+        cases=pixels,
+        mistakes=edited(
+            pointwise,
+            {
+                "y has no bias: + b": (" + b", ""),
+                "y is x wᵀ; w is (K, C), so x @ w": ("x @ w", "x @ w.T"),
+                "dx is g w; it should be g wᵀ, with C summed away": ("g @ w.T", "g @ w"),
+                "dw is transposed: (K, C) is xᵀ g, not gᵀ x": (
+                    "rows.T @ g_rows",
+                    "g_rows.T @ rows",
+                ),
+                "dw is divided by the number of pixels; their gradients add up": (
+                    *("rows.T @ g_rows", "rows.T @ g_rows / len(rows)"),
+                ),
+                "db is not summed over the batch and the pixels: it has shape (C,)": (
+                    *("g.sum(axis=(0, 1, 2))", "g"),
+                ),
+                "db is summed over the batch only: b was added at every pixel too": (
+                    *("(0, 1, 2)", "0"),
+                ),
+                "db is a mean; the gradients of all uses of b add up, so sum": (".sum(", ".mean("),
+                "x.T of four axes reverses all of them: make rows first, x.reshape(-1, K)": (
+                    *("rows.T @ g_rows", "x.T @ g"),
+                ),
+            },
         ),
-        "the kernel is transposed: i goes with H, j with W": back(
-            lambda w: turned(w).transpose(1, 0, 2)
+    ),
+    Exercise(
+        "06.receptive_field",
+        reference=receptive_field,
+        cases=lambda rng: [
+            (f"k={k}, depth={depth}, p={p}", (k, depth, p))
+            for k, depth, p in ((3, 1, 1), (5, 4, 2), (9, 8, 7), (4, 3, 1), (5, 0, 4))
+        ],
+        mistakes=edited(
+            receptive_field,
+            {
+                "this counts k for each block; neighbouring windows overlap, so a block adds only "
+                "k − 1": ("(1 + depth * (k - 1))", "depth * k"),
+                "this counts places, not pixels: each place is p pixels wide": ("p * (", "("),
+                "the windows do not multiply: they overlap in all but k − 1": (
+                    *("(1 + depth * (k - 1))", "k**depth"),
+                ),
+                "without any block an output still sees its own place: + 1": ("1 + depth", "depth"),
+                "the steps of the blocks are p pixels wide too, not only the first place": (
+                    *("p * (1", "(p"),
+                ),
+                "this is the range to one side; count both sides": ("(k - 1)", "(k // 2)"),
+                "this is an area; the width is asked for": (
+                    "(k - 1))",
+                    "(k - 1)) * p * (1 + depth * (k - 1))",
+                ),
+            },
         ),
-        "right for odd k; for even k the padding changes sides in the backward pass: k//2 zeros "
-        "before, (k − 1)//2 after": back(before=lambda k: (k - 1) // 2),
-        "the padding is still there: remove it, a before and k − 1 − a after": uncropped,
-        "the padding was removed at the end only: the image starts at a": cropped_in_front,
-        "gradients come back in on the opposite side; what falls on the padding should be "
-        "dropped": back(border="wrap"),
-        "the channels were added up: a depthwise convolution keeps them separate": back(
-            form=lambda dx: dx.sum(axis=-1, keepdims=True)
-        ),
-    },
-)
-
-
-# ---- the kernel's gradient
-
-
-def correlation(
-    before=lambda k: (k - 1) // 2,
-    combine=lambda seen, g: (seen * g).sum(axis=(0, 1, 2)),
-    form=lambda dw: dw,
-    exchange=False,
-):
-    def depthwise_dw(x, g, k):
-        if exchange:
-            x, g = g, x
-        a, (_, h, v, c) = before(k), x.shape
-        padded = np.pad(x, ((0, 0), (a, k - 1 - a), (a, k - 1 - a), (0, 0)))
-        dw = np.empty((k, k, c), x.dtype)
-        for i, j in np.ndindex(k, k):
-            dw[i, j] = combine(padded[:, i : i + h, j : j + v], g)
-        return form(dw)
-
-    return depthwise_dw
-
-
-def last_place_only(x, g, k):
-    full = kernels.depthwise_conv2d_dw.reference(x, g, k)
-    dw = np.zeros_like(full)
-    dw[-1, -1] = full[-1, -1]
-    return dw
-
-
-def pairs(rng):
-    for shape, k, dtype in SIZES:
-        kind = ", float32" if dtype == np.float32 else ""
-        x, g = arrays(rng, shape, shape, dtype=dtype)
-        yield f"x and g {shape}, k={k}{kind}", (x, g, k)
-
-
-depthwise_dw = Exercise(
-    "06.depthwise_dw",
-    reference=kernels.depthwise_conv2d_dw.reference,
-    cases=pairs,
-    mistakes={
-        "the images were averaged; their gradients add up, so sum over N": correlation(
-            combine=lambda seen, g: (seen * g).sum(axis=(1, 2)).mean(axis=0)
-        ),
-        "only the first image counts here: sum over N too": correlation(
-            combine=lambda seen, g: (seen * g)[0].sum(axis=(0, 1))
-        ),
-        "this is the mean over all pixels; it should be the sum": correlation(
-            combine=lambda seen, g: (seen * g).mean(axis=(0, 1, 2))
-        ),
-        "the channels were added up too: there is one kernel for each": correlation(
-            combine=lambda seen, g: (seen * g).sum()
-        ),
-        "x and g are swapped: x is padded and shifted": correlation(exchange=True),
-        "dw is rotated by 180°; only dx needs the flip": correlation(form=turned),
-        "rows and columns of dw are swapped: i goes with H, j with W": correlation(
-            form=lambda dw: dw.transpose(1, 0, 2)
-        ),
-        "for even k the padding differs from that of the forward pass: (k − "
-        "1)//2 zeros before": correlation(before=lambda k: k // 2),
-        "only the last place of the kernel has a gradient: is the assignment inside both "
-        "loops?": last_place_only,
-    },
-)
-
-
-# ---- pointwise
-
-
-def matrix_everywhere(
-    forward=lambda x, w, b: x @ w + b,
-    dx=lambda g, w: g @ w.T,
-    dw=lambda rows, g: rows.T @ g,
-    db=lambda g: g.sum(axis=(0, 1, 2)),
-):
-    def pointwise(x, w, b):
-        def backward(g):
-            rows, g_rows = x.reshape(-1, len(w)), g.reshape(-1, w.shape[1])
-            return dx(g, w), dw(rows, g_rows), db(g)
-
-        return forward(x, w, b), backward
-
-    return pointwise
-
-
-def pixel_case(rng, shape, channels, dtype=np.float64):
-    k = shape[-1]
-    kind = ", float32" if dtype == np.float32 else ""
-    given = arrays(rng, shape, (k, channels), (channels,), (*shape[:3], channels), dtype=dtype)
-    return f"x {shape}, w ({k}, {channels}){kind}", given
-
-
-pointwise = Exercise(
-    "06.pointwise",
-    reference=matrix_everywhere(),
-    outputs=("y", "dx", "dw", "db"),
-    run=forward_and_backward,
-    cases=lambda rng: [
-        pixel_case(rng, (1, 2, 2, 3), 3),
-        pixel_case(rng, (2, 3, 4, 3), 3),
-        pixel_case(rng, (2, 5, 3, 4), 4, np.float32),
-    ],
-    mistakes={
-        "y has no bias: + b": matrix_everywhere(lambda x, w, b: x @ w),
-        "y is x wᵀ; w is (K, C), so x @ w": matrix_everywhere(lambda x, w, b: x @ w.T + b),
-        "dx is g w; it should be g wᵀ, with C summed away": matrix_everywhere(
-            dx=lambda g, w: g @ w
-        ),
-        "dw is transposed: (K, C) is xᵀ g, not gᵀ x": matrix_everywhere(
-            dw=lambda rows, g: g.T @ rows
-        ),
-        "dw is divided by the number of pixels; their gradients add up": matrix_everywhere(
-            dw=lambda rows, g: rows.T @ g / len(rows)
-        ),
-        "db is not summed over the batch and the pixels: it has shape (C,)": matrix_everywhere(
-            db=lambda g: g
-        ),
-        "db is summed over the batch only: b was added at every pixel too": matrix_everywhere(
-            db=lambda g: g.sum(axis=0)
-        ),
-        "db is a mean; the gradients of all uses of b add up, so sum": matrix_everywhere(
-            db=lambda g: g.mean(axis=(0, 1, 2))
-        ),
-    },
-)
-
-
-# ---- receptive field
-
-receptive_field = Exercise(
-    "06.receptive_field",
-    reference=lambda k, depth, p: p * (1 + depth * (k - 1)),
-    cases=lambda rng: [
-        ("k=3, depth=1, p=1", (3, 1, 1)),
-        ("k=5, depth=4, p=2", (5, 4, 2)),
-        ("k=9, depth=8, p=7", (9, 8, 7)),
-        ("k=4, depth=3, p=1", (4, 3, 1)),
-        ("k=5, depth=0, p=4", (5, 0, 4)),
-    ],
-    mistakes={
-        "this counts k for each block; neighbouring windows overlap, so a block adds only "
-        "k − 1": lambda k, depth, p: p * depth * k,
-        "this counts places, not pixels: each place is p pixels wide": lambda k, depth, p: (
-            1 + depth * (k - 1)
-        ),
-        "the windows do not multiply: they overlap in all but k − 1": lambda k, depth, p: (
-            p * k**depth
-        ),
-        "without any block an output still sees its own place: + 1": lambda k, depth, p: (
-            p * depth * (k - 1)
-        ),
-        "the steps of the blocks are p pixels wide too, not only the first place": (
-            lambda k, depth, p: p + depth * (k - 1)
-        ),
-        "this is the range to one side; count both sides": lambda k, depth, p: (
-            p * (1 + depth * (k // 2))
-        ),
-    },
-)
-
-EXERCISES = [depthwise, depthwise_dx, depthwise_dw, pointwise, receptive_field]
+    ),
+]

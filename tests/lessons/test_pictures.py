@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+import minimix as mx
 from minimix.kernels import depthwise_conv2d
 
 pytest.importorskip("matplotlib", reason="pictures need matplotlib, of the extra lessons")
@@ -74,4 +75,14 @@ def test_valley_marks_the_minimum_and_names_the_paths():
     assert minimum.get_ydata() == pytest.approx(0, abs=0.02)
     assert [line.get_label() for line in lines] == ["one", "two"]
     assert len({(line.get_color(), line.get_marker()) for line in lines}) == 2
+    assert picture.png()
+
+
+def test_tape_draws_arrays_that_are_used_twice():
+    x = mx.Tensor(np.ones((3, 2)), requires_grad=True)
+    centred = x - x.mean(axis=0)
+    picture = show.tape((centred * centred).sum(), names={"x": x}, backward=True, alt="A tape.")
+    words = [text.get_text() for text in picture.axes[0].texts]
+    assert "x\n3×2" in words
+    assert words.count("grad 3×2") >= 2
     assert picture.png()
