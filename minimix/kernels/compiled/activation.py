@@ -9,16 +9,13 @@ from ..threads import run
 from ._jit import helper, kernel
 from .memory import empty_like
 from .rows import PIECE, flat, pieces
-from .simd import clip, exp, gelu_and_slope, gelu_value, lanes, load, store, take
+from .simd import clip, exp, gelu_and_slope, gelu_value, lanes, load, store, work
 
 
 @kernel
 def _gelu(queue, x, y):
     step = lanes(x)
-    while True:
-        piece = take(queue)
-        if piece < 0:
-            break
+    for piece in work(queue):
         stop = min((piece + 1) * PIECE, x.size)
         for i in range(piece * PIECE, stop, step):
             store(y, i, stop - i, gelu_value(load(x, i, stop - i)))
@@ -27,10 +24,7 @@ def _gelu(queue, x, y):
 @kernel
 def _gelu_backward(queue, x, g, dx):
     step = lanes(x)
-    while True:
-        piece = take(queue)
-        if piece < 0:
-            break
+    for piece in work(queue):
         stop = min((piece + 1) * PIECE, x.size)
         for i in range(piece * PIECE, stop, step):
             _, slope = gelu_and_slope(load(x, i, stop - i))
@@ -51,10 +45,7 @@ def _sigmoids(z):
 @kernel
 def _gelu_tanh(queue, x, y):
     step = lanes(x)
-    while True:
-        piece = take(queue)
-        if piece < 0:
-            break
+    for piece in work(queue):
         stop = min((piece + 1) * PIECE, x.size)
         for i in range(piece * PIECE, stop, step):
             z = load(x, i, stop - i)
@@ -65,10 +56,7 @@ def _gelu_tanh(queue, x, y):
 @kernel
 def _gelu_tanh_backward(queue, x, g, dx):
     step = lanes(x)
-    while True:
-        piece = take(queue)
-        if piece < 0:
-            break
+    for piece in work(queue):
         stop = min((piece + 1) * PIECE, x.size)
         for i in range(piece * PIECE, stop, step):
             z = clip(load(x, i, stop - i), -22.0, 9.0)  # beyond, the slope is 0 or 1

@@ -42,8 +42,8 @@ from .simd import (
     prefetch,
     prefetch_write,
     store,
-    take,
     vector_type,
+    work,
 )
 
 SUMS = 8  # vectors of results that stay in registers together
@@ -279,10 +279,7 @@ def _forward_in_place(k, before, vectors):
         half = lanes(x)
         bands = -(-h // BAND)
         row = w * c
-        while True:
-            piece = take(queue)
-            if piece < 0:
-                break
+        for piece in work(queue):
             image, band = piece // bands, piece % bands
             for yy in range(band * BAND, min((band + 1) * BAND, h)):
                 first = max(0, before - yy)
@@ -325,10 +322,7 @@ def _forward(k):
         strip = np.zeros((band + k - 1) * row, x.dtype)
         line = np.zeros(2 * plane, x.dtype)
         blocks = -(-c // (2 * half))
-        while True:
-            piece = take(queue)
-            if piece < 0:
-                break
+        for piece in work(queue):
             for unit in range(piece * share, (piece + 1) * share):
                 image, block = unit // blocks, unit % blocks
                 channel = block * 2 * half
@@ -411,10 +405,7 @@ def _weights(k):
         blocks = -(-c // (2 * half))
         plane = k * (k + spare) * half
         sums = np.zeros(blocks * 2 * plane, x.dtype)
-        while True:
-            group = take(queue)
-            if group < 0:
-                break
+        for group in work(queue):
             sums[:] = 0
             for image in range(group * GROUP, min((group + 1) * GROUP, images)):
                 for block in range(blocks):

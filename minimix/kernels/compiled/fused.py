@@ -38,7 +38,7 @@ from .rows import (
     merge_moments,
     total,
 )
-from .simd import gelu_and_slope, gelu_value, lanes, load, prefetch, store, take, zeros
+from .simd import gelu_and_slope, gelu_value, lanes, load, prefetch, store, work, zeros
 
 # ---- forward: pointwise
 
@@ -70,10 +70,7 @@ def gelu_moments(z, at, rows, c, pivots, sums, means, squares, to):
 def _embed(queue, x, m, k, w, bias, c, z, means, squares):
     edge = np.zeros(ROWS * columns(x), x.dtype)
     pivots, sums = np.zeros(c, x.dtype), np.zeros(2 * c, x.dtype)
-    while True:
-        piece = take(queue)
-        if piece < 0:
-            break
+    for piece in work(queue):
         row = piece * CHUNK
         rows = min(CHUNK, m - row)
         multiply_rows(x, row * k, k, rows, k, w, c, bias, z, row * c, edge)
@@ -102,10 +99,7 @@ def _mix_channels(queue, z, x, m, k, scale, shift, w, bias, c, out, means, squar
     ahead = padded(k, x)
     u, a = np.zeros(CHUNK * ahead, x.dtype), np.zeros(CHUNK * ahead, x.dtype)
     pivots, sums = np.zeros(c, x.dtype), np.zeros(2 * c, x.dtype)
-    while True:
-        piece = take(queue)
-        if piece < 0:
-            break
+    for piece in work(queue):
         row = piece * CHUNK
         rows = min(CHUNK, m - row)
         load_mixed(z, x, row, rows, k, scale, shift, u, a)
@@ -126,10 +120,7 @@ def gelu_affine_rows(z, at, rows, c, scale, shift, y):
 
 @kernel
 def _gelu_affine(queue, z, m, c, scale, shift, y):
-    while True:
-        piece = take(queue)
-        if piece < 0:
-            break
+    for piece in work(queue):
         row = piece * CHUNK
         gelu_affine_rows(z, row * c, min(CHUNK, m - row), c, scale, shift, y)
 
@@ -137,10 +128,7 @@ def _gelu_affine(queue, z, m, c, scale, shift, y):
 @kernel
 def _infer_channels(queue, x, m, k, w, bias, c, scale, shift, y):
     edge = np.zeros(ROWS * columns(x), x.dtype)
-    while True:
-        piece = take(queue)
-        if piece < 0:
-            break
+    for piece in work(queue):
         row = piece * CHUNK
         rows = min(CHUNK, m - row)
         multiply_rows(x, row * k, k, rows, k, w, c, bias, y, row * c, edge)
@@ -163,10 +151,7 @@ def _mix_places(k):
         line = np.zeros(2 * plane, x.dtype)
         pivots, sums = np.zeros(2 * half, x.dtype), np.zeros(4 * half, x.dtype)
         blocks = -(-c // (2 * half))
-        while True:
-            piece = take(queue)
-            if piece < 0:
-                break
+        for piece in work(queue):
             for unit in range(piece * share, (piece + 1) * share):
                 image, block = unit // blocks, unit % blocks
                 channel = block * 2 * half
@@ -218,10 +203,7 @@ def _infer_places(k):
         strip = np.zeros((band + k - 1) * row, x.dtype)
         line = np.zeros(2 * plane, x.dtype)
         blocks = -(-c // (2 * half))
-        while True:
-            piece = take(queue)
-            if piece < 0:
-                break
+        for piece in work(queue):
             for unit in range(piece * share, (piece + 1) * share):
                 image, block = unit // blocks, unit % blocks
                 channel = block * 2 * half
@@ -260,10 +242,7 @@ def _gelu_norm_sums(queue, z, g, pixels, m, c, mean, rstd, gammas, betas):
     """Each chunk's Σ g x̂ and Σ g. A row of g belongs to `pixels` rows of z."""
     step = lanes(z)
     sums = np.empty(2 * c, z.dtype)
-    while True:
-        piece = take(queue)
-        if piece < 0:
-            break
+    for piece in work(queue):
         sums[:] = 0
         for row in range(piece * CHUNK, min((piece + 1) * CHUNK, m)):
             g_at = row // pixels * c
@@ -281,10 +260,7 @@ def _gelu_norm_sums(queue, z, g, pixels, m, c, mean, rstd, gammas, betas):
 @kernel
 def _gelu_norm_backward(queue, z, g, pixels, m, c, p, q, o, dz):
     step = lanes(z)
-    while True:
-        piece = take(queue)
-        if piece < 0:
-            break
+    for piece in work(queue):
         for row in range(piece * CHUNK, min((piece + 1) * CHUNK, m)):
             g_at = row // pixels * c
             for i in range(0, c, step):
@@ -304,10 +280,7 @@ def _mix_channels_backward(queue, z, g, pixels, p, q, o, c, z1, x, m, k, scale, 
     u, a = np.zeros(CHUNK * u_row, z.dtype), np.zeros(CHUNK * u_row, z.dtype)
     dz = np.zeros(CHUNK * z_row, z.dtype)
     dz_sums, du_sums = np.zeros(c, z.dtype), np.zeros(2 * k, z.dtype)
-    while True:
-        piece = take(queue)
-        if piece < 0:
-            break
+    for piece in work(queue):
         dw[piece * k * c : (piece + 1) * k * c] = 0
         dz_sums[:] = 0
         du_sums[:] = 0
@@ -386,10 +359,7 @@ def _mix_places_backward(k):
         plane = k * (k + spare) * half
         sums = np.zeros(blocks * 2 * plane, x.dtype)
         z_sums = np.zeros(blocks * 2 * half, x.dtype)
-        while True:
-            group = take(queue)
-            if group < 0:
-                break
+        for group in work(queue):
             sums[:] = 0
             z_sums[:] = 0
             for image in range(group * GROUP, min((group + 1) * GROUP, images)):

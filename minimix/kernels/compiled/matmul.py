@@ -36,8 +36,8 @@ from .simd import (
     prefetch_write,
     splat,
     store,
-    take,
     vector_type,
+    work,
 )
 
 # Two vectors wide, and as many rows as leave registers for both vectors of b and for a: there are
@@ -250,10 +250,7 @@ def multiply_rows(a, ia, a_row, rows, k, packed, n, bias, c, ic, edge):
 @kernel
 def _matmul(queue, a, m, k, packed, n, bias, c):
     edge = np.zeros(ROWS * columns(a), a.dtype)
-    while True:
-        piece = take(queue)
-        if piece < 0:
-            break
+    for piece in work(queue):
         row = piece * CHUNK
         multiply_rows(a, row * k, k, min(CHUNK, m - row), k, packed, n, bias, c, row * n, edge)
 
@@ -291,10 +288,7 @@ def _matmul_tn(queue, a, k, b, n, m, long, parts):
     edge = np.zeros(ROWS * columns(a), a.dtype)
     a_block = np.zeros(CHUNK * padded(k, a), a.dtype)
     b_block = np.zeros(CHUNK * padded(n, b), a.dtype)
-    while True:
-        piece = take(queue)
-        if piece < 0:
-            break
+    for piece in work(queue):
         at = piece * k * n
         parts[at : at + k * n] = 0
         first, last = piece * long, min((piece + 1) * long, m)

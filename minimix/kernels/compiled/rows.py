@@ -7,7 +7,7 @@ import numpy as np
 from ..threads import run
 from ._jit import helper, kernel
 from .memory import empty
-from .simd import any_greater, lanes, load, store, take, widen
+from .simd import any_greater, lanes, load, store, widen, work
 
 CHUNK = 96  # rows a thread takes at a time: 256 channels of them are a fifth of a usual L2
 PIECE = (
@@ -17,7 +17,7 @@ FAR = 16  # times the variance: how far a pivot may be from the mean, squared
 
 
 def flat(x):
-    """x as one row of numbers that a kernel can take; a copy where it must be."""
+    """x as one row of numbers that a kernel can work; a copy where it must be."""
     return (x if x.flags.carray else x.copy(order="C")).reshape(-1)
 
 
@@ -34,10 +34,7 @@ def pieces(size):
 @kernel
 def _add_up(queue, parts, count, size, total):
     step = lanes(parts)
-    while True:
-        piece = take(queue)
-        if piece < 0:
-            break
+    for piece in work(queue):
         stop = min((piece + 1) * PIECE, size)
         for i in range(piece * PIECE, stop, step):
             s = load(parts, i, stop - i)

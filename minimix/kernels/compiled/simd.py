@@ -34,6 +34,7 @@ from numba.core.typing.templates import AbstractTemplate, infer_global, signatur
 from numba.extending import lower_builtin, lower_cast, register_model
 
 from ..reference.activation import INV_SQRT_2PI
+from ._jit import helper
 
 intrinsic: Any = extending.intrinsic  # untyped, since what it makes is called with other arguments
 
@@ -489,6 +490,16 @@ def gelu_and_slope(typingctx: Any, v: Any) -> Any:
 
 
 # ---- the queue of `minimix.kernels.threads.run`
+
+
+@helper
+def work(queue):
+    """The pieces of work that no thread has taken yet, one by one: `for piece in work(queue)`."""
+    while True:
+        piece = take(queue)
+        if piece < 0:
+            break
+        yield piece
 
 
 @intrinsic
