@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from minimix.kernels.compiled.simd import VECTOR_BYTES
+from minimix.kernels.simd.vectors import VECTOR_BYTES
 
 from .timing import interleave
 

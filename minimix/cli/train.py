@@ -91,7 +91,7 @@ def _help(name: str) -> str:
 
 def run(args: argparse.Namespace) -> int:
     from ..data import load
-    from ..kernels.threads import get_num_threads
+    from ..kernels import get_num_threads
     from ..runs import RunFolder
     from ..train import TrainingState, loop
     from ..train.interrupt import Interrupted

@@ -3,7 +3,7 @@
     reference/    what each kernel means, in NumPy
     compiled/     the same names in Numba, fast
     dispatch.py   how a name finds the one or the other: `@kernel`, `backend`
-    threads.py    the threads that share a compiled kernel's work
+    simd/         the language that the compiled ones are written in
 
 Nothing is imported from Numba, or compiled, before a kernel is first called.
 """
@@ -37,5 +37,5 @@ from .reference.norm import channel_sum as channel_sum
 from .reference.norm import normalize as normalize
 from .reference.patches import cut_patches as cut_patches
 from .reference.patches import join_patches as join_patches
-from .threads import get_num_threads as get_num_threads
-from .threads import set_num_threads as set_num_threads
+from .simd.threads import get_num_threads as get_num_threads
+from .simd.threads import set_num_threads as set_num_threads

@@ -11,7 +11,7 @@ from .. import functional as F
 from ..autograd import Tensor
 from ..data import Loader
 from ..fuse import fuse
-from ..kernels.threads import set_num_threads
+from ..kernels import set_num_threads
 from ..optim import clip_grad_norm
 from ..runs import RunFolder
 from .divergence import divergence, first_not_finite

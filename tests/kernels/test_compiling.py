@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from minimix.data.augment.compiled import retouch
-from minimix.kernels.compiled import _jit, activation, adamw, depthwise, matmul, norm
+from minimix.kernels.compiled import activation, adamw, depthwise, matmul, norm
+from minimix.kernels.simd import jit
 
 CODE = (
     "import numpy as np\n"
@@ -64,13 +65,13 @@ def test_nothing_is_half_written(tmp_path):
 
 
 def test_another_source_is_another_folder(monkeypatch, tmp_path):
-    before = _jit._fingerprint()
-    assert before == _jit._fingerprint()
+    before = jit._fingerprint()
+    assert before == jit._fingerprint()
     (tmp_path / "kernel.py").write_text("x = 1")
-    monkeypatch.setattr(_jit, "__file__", str(tmp_path / "compiled" / "_jit.py"))
-    changed = _jit._fingerprint()
+    monkeypatch.setattr(jit, "__file__", str(tmp_path / "simd" / "jit.py"))
+    changed = jit._fingerprint()
     (tmp_path / "kernel.py").write_text("x = 2")
-    assert len({before, changed, _jit._fingerprint()}) == 3
+    assert len({before, changed, jit._fingerprint()}) == 3
 
 
 def test_importing_minimix_compiles_nothing():
@@ -110,7 +111,7 @@ def test_packed_instructions(kernel, kinds, size):
         "I": numba.int64[:, ::1], "F": numba.float64[:, ::1],
     }  # fmt: skip
     signature = tuple(kind[letter] for letter in kinds)
-    fresh = numba.njit(**_jit.OPTIONS)(kernel.py_func)  # what comes from the cache has no listing
+    fresh = numba.njit(**jit.OPTIONS)(kernel.py_func)  # what comes from the cache has no listing
     fresh.compile(signature)
     listing = fresh.inspect_asm(fresh.signatures[0])
     assert re.search(PACKED[platform.machine()][size], listing)
@@ -120,7 +121,7 @@ def test_packed_instructions(kernel, kinds, size):
 @pytest.mark.parametrize("kernel", [retouch._saturate, retouch._sharpen], ids=lambda x: x.__name__)
 def test_pictures_packed_and_nothing_fused(kernel):
     images, fill = numba.uint8[:, :, :, ::1], numba.uint8[::1]
-    options = {name: kernel.targetoptions[name] for name in _jit.OPTIONS}
+    options = {name: kernel.targetoptions[name] for name in jit.OPTIONS}
     fresh = numba.njit(**options)(kernel.py_func)
     fresh.compile((images, numba.int64[::1], numba.int64, numba.float64[:, ::1], fill))
     listing = fresh.inspect_asm(fresh.signatures[0])
@@ -163,7 +164,7 @@ def test_the_cache_knows_a_kernel_by_its_module_and_that_modules_text(tmp_path):
         path.write_text(text)
         space = {"__name__": module}
         exec(compile(text, str(path), "exec"), space)
-        return _jit._Cache(space["f"])._file(tmp_path, "signature")
+        return jit._Cache(space["f"])._file(tmp_path, "signature")
 
     first = kept("def f(x): return g(x)\ndef g(x): return x", "a")
     assert kept("def f(x): return g(x)\ndef g(x): return x", "a") == first

@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 
 import minimix
+from minimix.kernels import set_num_threads
 from minimix.kernels.dispatch import sibling
-from minimix.kernels.threads import set_num_threads
 
 PAGE = mmap.PAGESIZE
 
@@ -187,7 +187,7 @@ def results(given, value):
 
 
 def put_results_into_guarded_memory(side):
-    from minimix.kernels.compiled import memory
+    from minimix.kernels.simd import memory
 
     empty, empty_like = memory.empty, memory.empty_like
     own = {
@@ -195,7 +195,7 @@ def put_results_into_guarded_memory(side):
         empty_like: lambda x: guarded(x.shape, x.dtype, side),
     }
     patched = 0
-    for module in [m for name, m in sys.modules.items() if ".compiled" in name]:
+    for module in [m for name, m in sys.modules.items() if ".compiled" in name or ".simd" in name]:
         for name in ("empty", "empty_like"):
             if vars(module).get(name) in own:
                 setattr(module, name, own[vars(module)[name]])

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from minimix import kernels
-from minimix.kernels import threads
+from minimix.kernels.simd import threads
 
 
 @pytest.fixture(autouse=True)

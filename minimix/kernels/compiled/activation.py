@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from ..reference.activation import SQRT_2_OVER_PI
-from ..threads import run
-from ._jit import helper, kernel
-from .memory import empty_like
-from .rows import PIECE, flat, pieces
-from .simd import clip, exp, gelu_and_slope, gelu_value, lanes, load, store, work
+from ..simd.jit import helper, kernel
+from ..simd.memory import empty_like
+from ..simd.rows import PIECE, flat, pieces
+from ..simd.threads import run
+from ..simd.vectors import clip, exp, gelu_and_slope, gelu_value, lanes, load, store, work
 
 
 @kernel

@@ -16,10 +16,10 @@ import numpy as np
 
 from ..dispatch import FLOATS
 from ..reference import adamw as reference
-from ..threads import run
-from ._jit import kernel
-from .rows import PIECE, pieces
-from .simd import lanes, load, pointer_to, sqrt, squarable, store, work
+from ..simd.jit import kernel
+from ..simd.rows import PIECE, pieces
+from ..simd.threads import run
+from ..simd.vectors import lanes, load, pointer_to, sqrt, squarable, store, work
 
 dtype_of, shape_of, size_of = map(attrgetter, ("dtype", "shape", "size"))
 

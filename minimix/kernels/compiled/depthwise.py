@@ -25,11 +25,11 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 
-from ..threads import run
-from ._jit import helper, kernel
-from .memory import empty, empty_like
-from .rows import add_up, flat
-from .simd import (
+from ..simd.jit import helper, kernel
+from ..simd.memory import empty, empty_like
+from ..simd.rows import add_up, flat
+from ..simd.threads import run
+from ..simd.vectors import (
     I64,
     VECTOR_BYTES,
     Vector,

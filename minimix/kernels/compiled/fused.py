@@ -12,8 +12,20 @@ import functools
 
 import numpy as np
 
-from ..threads import run
-from ._jit import helper, kernel
+from ..simd.jit import helper, kernel
+from ..simd.memory import empty, empty_like
+from ..simd.rows import (
+    CHUNK,
+    add_moments,
+    add_up,
+    chunks,
+    end_moments,
+    flat,
+    merge_moments,
+    total,
+)
+from ..simd.threads import run
+from ..simd.vectors import gelu_and_slope, gelu_value, lanes, load, prefetch, store, work, zeros
 from .depthwise import (
     GROUP,
     SUMS,
@@ -27,18 +39,6 @@ from .depthwise import (
     write_sums,
 )
 from .matmul import ROWS, columns, multiply_blocks, multiply_rows, packed, padded, split, widened
-from .memory import empty, empty_like
-from .rows import (
-    CHUNK,
-    add_moments,
-    add_up,
-    chunks,
-    end_moments,
-    flat,
-    merge_moments,
-    total,
-)
-from .simd import gelu_and_slope, gelu_value, lanes, load, prefetch, store, work, zeros
 
 # ---- forward: pointwise
 

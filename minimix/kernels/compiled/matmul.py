@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 from numba import types
 
-from ..threads import run
-from ._jit import helper, kernel
-from .memory import LINE, empty
-from .rows import CHUNK, add_up, chunks, flat
-from .simd import (
+from ..simd.jit import helper, kernel
+from ..simd.memory import LINE, empty
+from ..simd.rows import CHUNK, add_up, chunks, flat
+from ..simd.threads import run
+from ..simd.vectors import (
     I64,
     VECTOR_BYTES,
     Vector,

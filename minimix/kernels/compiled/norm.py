@@ -13,11 +13,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..threads import run
-from ._jit import helper, kernel
-from .memory import empty_like
-from .rows import CHUNK, chunks, end_moments, flat, merge_moments, total
-from .simd import lanes, load, load_wide, store, widen, work
+from ..simd.jit import helper, kernel
+from ..simd.memory import empty_like
+from ..simd.rows import CHUNK, chunks, end_moments, flat, merge_moments, total
+from ..simd.threads import run
+from ..simd.vectors import lanes, load, load_wide, store, widen, work
 
 
 @kernel

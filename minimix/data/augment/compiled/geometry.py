@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ....kernels.compiled._jit import kernel
+from ....kernels.simd.jit import kernel
 from ..reference.geometry import check_crop
 
 

@@ -12,7 +12,7 @@ import functools
 
 import numpy as np
 
-from ....kernels.compiled._jit import helper, kernel
+from ....kernels.simd.jit import helper, kernel
 from ..operations import Retouch
 from ..reference.retouch import check
 

@@ -1,20 +1,6 @@
-"""Vectors of the machine's own width as values in compiled kernels.
+"""Vectors of the machine's own width as values in compiled kernels: how each word is lowered.
 
-LLVM turns plain loops into vector code only while it can prove that no two arrays overlap and that
-no index is negative, and falls back to one element at a time without a word. So our kernels say
-what they mean: `load` takes LANES[dtype] neighbours out of an array, `+ - * /` and the functions
-below work on all of them at once, `store` puts them back. Whatever the width, LLVM lowers it to
-what the machine has.
-
-    v = load(x, i, n)        x[i : i+LANES], of which only the first n are there (the rest is 0)
-    store(y, i, n, v)        its first n values to y[i : i+n]
-    prefetch, prefetch_write ask for what will be read, or written, soon
-    zeros(x), spread(x, i)   all 0; all x[i]
-    v * 2.0 + w              numbers become vectors
-    fma(a, b, c)             a b + c, rounded once where the machine can
-    clip, sqrt, exp, gelu_value, gelu_and_slope: see below
-
-There is no bounds check. Arrays are one-dimensional and contiguous.
+`minimix.kernels.simd` says what the words mean. There is no bounds check.
 """
 
 from __future__ import annotations
@@ -34,7 +20,7 @@ from numba.core.typing.templates import AbstractTemplate, infer_global, signatur
 from numba.extending import lower_builtin, lower_cast, register_model
 
 from ..reference.activation import INV_SQRT_2PI
-from ._jit import helper
+from .jit import helper
 
 intrinsic: Any = extending.intrinsic  # untyped, since what it makes is called with other arguments
 
@@ -280,18 +266,6 @@ def zeros(typingctx: Any, array: Any) -> Any:
     return kind(array), lambda context, builder, sig, args: constant(vector_type(kind), 0.0)
 
 
-@intrinsic
-def spread(typingctx: Any, array: Any, i: Any) -> Any:
-    """array[i] in every lane."""
-    kind = Vector(array.dtype)
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        p = pointer(context, builder, sig.args[0], args[0], args[1])
-        return splat(builder, builder.load(p), kind.lanes)
-
-    return kind(array, types.int64), codegen
-
-
 @intrinsic(prefer_literal=True)
 def lanes(typingctx: Any, array: Any) -> Any:
     """How many numbers of the kind that `array` holds fit into a vector."""
@@ -302,21 +276,10 @@ def lanes(typingctx: Any, array: Any) -> Any:
 # ---- functions
 
 
-def _function(name: str, arguments: int) -> Any:
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return call(builder, name, *args)
-
-    if arguments == 1:
-        return intrinsic(lambda typingctx, a: (a(a), codegen))
-    return intrinsic(lambda typingctx, a, b, c: (_first_vector(a, b, c), codegen))
-
-
-def _first_vector(*kinds: Any) -> Any:
-    kind = next(k for k in kinds if isinstance(k, Vector))
-    return kind(*[kind] * len(kinds))
-
-
-sqrt = _function("sqrt", 1)
+@intrinsic
+def sqrt(typingctx: Any, v: Any) -> Any:
+    """√v in each lane."""
+    return v(v), lambda context, builder, sig, args: call(builder, "sqrt", *args)
 
 
 @intrinsic
@@ -333,9 +296,6 @@ def squarable(typingctx: Any, v: Any) -> Any:
         return builder.select(builder.and_(large, finite), confined, x)
 
     return v(v), codegen
-
-
-fma = _function("fmuladd", 3)
 
 
 @intrinsic
@@ -489,7 +449,7 @@ def gelu_and_slope(typingctx: Any, v: Any) -> Any:
     return pair(v), codegen
 
 
-# ---- the queue of `minimix.kernels.threads.run`
+# ---- the queue of `threads.run`
 
 
 @helper

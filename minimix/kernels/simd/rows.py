@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..threads import run
-from ._jit import helper, kernel
+from .jit import helper, kernel
 from .memory import empty
-from .simd import any_greater, lanes, load, store, widen, work
+from .threads import run
+from .vectors import any_greater, lanes, load, store, widen, work
 
 CHUNK = 96  # rows a thread takes at a time: 256 channels of them are a fifth of a usual L2
 PIECE = (
