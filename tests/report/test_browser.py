@@ -135,6 +135,23 @@ def test_it_is_dark_where_that_is_wanted(chrome, page):
     assert chrome.complaints() == []
 
 
+@pytest.mark.parametrize("dark", [False, True])
+def test_every_text_and_line_of_a_chart_can_be_seen(chrome, page, dark):
+    chrome.open(page, DESK, dark=dark)
+    chrome.ask(UNFOLD)
+    card = luminance(
+        chrome.ask("getComputedStyle(document.querySelector('.chart')).backgroundColor")
+    )
+    drawn = {"text": ("fill", 4.5), ".curve path": ("stroke", 2.9)}  # WCAG asks for 4.5 and 3
+    for selector, (what, least) in drawn.items():
+        colours = chrome.ask(
+            f"[...document.querySelectorAll('svg {selector}')].map(e => getComputedStyle(e).{what})"
+        )
+        assert len(colours) > 5
+        for colour in set(colours):
+            assert contrast(card, luminance(colour)) >= least, (selector, colour)
+
+
 COLOURS = """(() => {
     const of = (selector, what) => getComputedStyle(document.querySelector(selector))[what];
     return [of('body', 'backgroundColor'), of('.chart', 'backgroundColor'), of('h1', 'color'),

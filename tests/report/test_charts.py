@@ -177,6 +177,12 @@ def test_a_wild_step_in_a_band_does_not_flatten_the_curve():
     assert min(y for _, y in points(band)[0]) < -1e6
 
 
+def test_axes_may_begin_at_zero():
+    curve = Curve("a", np.arange(2.0), np.array([5.0, 6.0]))
+    assert list(labels(chart([curve], 1), "left"))[1] == "5.0"
+    assert list(labels(chart([curve], 1, from_zero=True), "left"))[1] == "0"
+
+
 def test_one_point_is_a_dot():
     figure = chart([Curve("a", np.ones(1), np.ones(1))], 1, "step")
     assert len(figure.one("g", "curve").all("use")) == 1
