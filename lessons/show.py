@@ -26,6 +26,8 @@ from minimix.autograd import NO_TENSOR
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
 YELLOW, BLUE, RED, PURPLE = "#F0E442", "#0072B2", "#D55E00", "#CC79A7"
 GREY, PALE = "#666666", "#EEF2F5"
+# Signs have the same colours everywhere, in `minimix report` too.
+SIGNED = matplotlib.colors.LinearSegmentedColormap.from_list("signed", [BLUE, "white", ORANGE])
 
 STYLE: Any = {
     "axes.prop_cycle": matplotlib.cycler(color=[BLUE, RED, GREEN, PURPLE, ORANGE, SKY, BLACK]),
@@ -89,7 +91,7 @@ def arrays(
 ) -> Picture:
     """Small arrays as tables of numbers, side by side, each with its name and shape.
 
-    values  name -> array of at most two axes; darker blue is larger, darker orange more negative
+    values  name -> array of at most two axes; orange is positive, blue negative
     joints  what to write between neighbours: ("×", "=")
     """
     tables = [np.atleast_2d(np.asarray(v, float)) for v in values.values()]
@@ -98,12 +100,11 @@ def arrays(
         1, len(tables), alt=alt, size=(0.55 * sum(columns) + 0.7 * len(tables), 0.42 * rows + 0.8),
         width_ratios=columns, squeeze=False,
     )  # fmt: skip
-    blend = matplotlib.colors.LinearSegmentedColormap.from_list("", [ORANGE, "white", SKY])
     for i, (ax, table, (name, value)) in enumerate(
         zip(axes[0], tables, values.items(), strict=True)
     ):
         strength = np.abs(table).max() or 1.0
-        ax.imshow(table, cmap=blend, vmin=-1.3 * strength, vmax=1.3 * strength)
+        ax.imshow(table, cmap=SIGNED, vmin=-1.8 * strength, vmax=1.8 * strength)
         for (row, column), number in np.ndenumerate(table):
             ax.text(column, row, f"{number:.3g}", ha="center", va="center", fontsize=9)
         ax.set_xticks(np.arange(table.shape[1] + 1) - 0.5, [])
@@ -341,14 +342,13 @@ def plane(
     classify  points (n, 2) -> numbers (n,), below 0 for class 0 and above it for class 1; or one
               score per class (n, K), the largest of which wins; None draws the points only
     """
-    colours, markers = (ORANGE, BLUE, GREEN, PURPLE), "osD^"
+    colours, markers = (BLUE, ORANGE, GREEN, PURPLE), "osD^"
     low, high = points.min(0) - 0.2, points.max(0) + 0.2
     x, y = np.meshgrid(*np.linspace(low, high, 60).T)
     score = classify(np.stack([x.ravel(), y.ravel()], 1)) if classify else np.empty((0, 0))
     if score.ndim == 1:
-        blend = matplotlib.colors.LinearSegmentedColormap.from_list("", [ORANGE, "white", BLUE])
         z = score.reshape(x.shape)
-        ax.contourf(x, y, np.tanh(z) * 0.99, np.linspace(-1, 1, 9), cmap=blend, alpha=0.6)
+        ax.contourf(x, y, np.tanh(z) * 0.99, np.linspace(-1, 1, 9), cmap=SIGNED, alpha=0.6)
         ax.contour(x, y, z, [0], colors="black", linewidths=1)
     for k in range(score.shape[1] if score.ndim == 2 else 0):
         lead = (score[:, k] - np.delete(score, k, 1).max(1)).reshape(x.shape)
@@ -429,22 +429,19 @@ def mosaic(tiles: np.ndarray, columns: int, gap: int = 1, fill: Any = 1.0) -> np
 def filters(w: np.ndarray, *, alt: str, columns: int = 16, title: str = "") -> Picture:
     """Filters as little pictures, each as strong as its largest weight.
 
-    w  (p, p, 3, D): in colour, grey is 0; or (k, k, D): blue is positive, orange negative
+    w  (p, p, 3, D): in colour, grey is 0; or (k, k, D): orange is positive, blue negative
     """
     w = w / np.abs(w).max(axis=tuple(range(w.ndim - 1)))
     if w.ndim == 4:
         tiles, fill = 0.5 + 0.5 * np.moveaxis(w, -1, 0), (1.0, 1.0, 1.0)
     else:
-        tiles = _blend(0.5 + 0.5 * np.moveaxis(w, -1, 0))[..., :3]
+        tiles = SIGNED(0.5 + 0.5 * np.moveaxis(w, -1, 0))[..., :3]
         fill = (0.75, 0.75, 0.75)
     columns = min(columns, len(tiles))
     rows = -(-len(tiles) // columns)
     figure, ax = subplots(alt=alt, size=(0.5 * columns + 0.1, 0.5 * rows + (0.4 if title else 0.1)))
     image(ax, mosaic(tiles, columns, fill=fill), title)
     return figure
-
-
-_blend = matplotlib.colors.LinearSegmentedColormap.from_list("", [ORANGE, "white", BLUE])
 
 
 class _Trace:

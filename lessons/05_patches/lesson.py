@@ -35,9 +35,12 @@ fig, (a, b, c) = show.subplots(
 )  # fmt: skip
 show.image(a, star[0], "an image (32, 32, 3)")
 show.image(b, show.mosaic(np.array(tiles), 4), "its patches (4, 4, 8·8·3)")
+rows = description.reshape(16, 24)
+limit = np.abs(rows).max()  # so that 0 is white, blue is negative, orange is positive
 show.image(
-    c, description.reshape(16, 24), "24 numbers for each: (4, 4, 24)", cmap="PuOr", aspect="auto"
-)
+    c, rows, "24 numbers for each: (4, 4, 24)", aspect="auto",
+    cmap=show.SIGNED, vmin=-limit, vmax=limit,
+)  # fmt: skip
 fig
 
 # %% [markdown]
