@@ -78,13 +78,13 @@ STYLE: dict[str, Any] = {
 
 
 @contextmanager
-def style() -> Iterator[None]:
-    """Inside, matplotlib draws as this page wants it, whatever the settings are outside."""
+def style(settings: dict[str, Any] = STYLE) -> Iterator[None]:
+    """Inside, matplotlib has its defaults but for `settings`, whatever it has outside."""
     with matplotlib.rc_context(), warnings.catch_warnings():
-        # The browser has more letters than the font that matplotlib measures with.
+        # A browser has more letters than the font; in a picture a box stands for each missing one.
         warnings.filterwarnings("ignore", "Glyph .* missing from font")
         matplotlib.rcdefaults()
-        matplotlib.rcParams.update(STYLE)
+        matplotlib.rcParams.update(settings)
         yield
 
 

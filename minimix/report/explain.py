@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from ..data import normalize
 from ..errors import MinimixError
 from ..models import ConvMixer
 from ..nn import DepthwiseConv2d, GlobalAvgPool, Module, Patchify, evaluating, observe
+from .charts import style
 from .formatting import printable
 from .images import NEGATIVE, POSITIVE
 
@@ -29,6 +29,7 @@ COLUMNS = 8  # channels drawn of each layer
 SIGNED = LinearSegmentedColormap.from_list("", [NEGATIVE, "white", POSITIVE])
 
 
+@style({})
 def explain(model: ConvMixer, image: Array, class_names: Sequence[str] | None = None) -> Figure:
     """Draw what `model` computes for an image: the evidence for its prediction, then each layer.
 
@@ -94,13 +95,13 @@ def _limit(values: Array) -> float:
     return max(float(abs(values).max()), 1e-12)
 
 
+@style({})
 def save(figure: Figure, path: Path) -> None:
     """Write a picture in the format that the path's suffix names (default: PNG), or nothing at all.
 
     Errors: MinimixError if there is no such format, DiskError if the file cannot be written.
     """
-    with io.BytesIO() as file, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # it draws a box instead
+    with io.BytesIO() as file:
         try:
             figure.savefig(file, format=path.suffix[1:] or "png", dpi=120)
         except (ValueError, RuntimeError) as error:  # no such format, or no LaTeX to make it with

@@ -4,6 +4,7 @@ import io
 import subprocess
 import sys
 
+import matplotlib
 import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
@@ -42,7 +43,7 @@ def test_the_maps_are_the_evidence_whose_means_are_the_logits(model, image):
     order = np.argsort(-logits)[:3]
     assert (shown(top.axes[0]) == image).all()
     shares = np.exp(logits) / np.exp(logits).sum()
-    assert [axes.get_title() for axes in top.axes[1:]] == [
+    assert [axes.title.get_text() for axes in top.axes[1:]] == [
         f"{NAMES[c]}, {100 * shares[c]:.1f} %" for c in order
     ]
     for axes, c in zip(top.axes[1:], order, strict=True):
@@ -102,6 +103,13 @@ def test_saving_it(image, tmp_path):
         assert picture.size[0] == 11 * 120
 
 
+def test_the_readers_own_settings_change_nothing(model, image, tmp_path):
+    save(explain(model, image), tmp_path / "first.png")
+    with matplotlib.rc_context({"axes.titlelocation": "left", "savefig.facecolor": "red"}):
+        save(explain(model, image), tmp_path / "second.png")
+    assert (tmp_path / "first.png").read_bytes() == (tmp_path / "second.png").read_bytes()
+
+
 def test_a_format_that_needs_a_program_that_is_missing(image, tmp_path, monkeypatch):
     figure = explain(ConvMixer(2, 0, patch_size=4, n_classes=2), image)
     monkeypatch.setenv("PATH", "")
@@ -112,7 +120,7 @@ def test_a_format_that_needs_a_program_that_is_missing(image, tmp_path, monkeypa
 
 def test_class_names_are_text_and_no_formulas(image, tmp_path):
     figure = explain(ConvMixer(2, 0, patch_size=4, n_classes=2), image, ["$x^{", "a\n\x00\ud800語"])
-    titles = {axes.get_title().rpartition(",")[0] for axes in figure.subfigs[0].axes[1:]}
+    titles = {axes.title.get_text().rpartition(",")[0] for axes in figure.subfigs[0].axes[1:]}
     assert titles == {"$x^{", "a???語"}
     save(figure, tmp_path / "x.png")
 
