@@ -234,3 +234,26 @@ def test_shapes_that_do_not_fit(f, shapes, message):
 def test_options_that_make_no_sense(options, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         F.conv2d(np.ones((1, 4, 4, 1)), np.ones((1, 1, 1, 1)), **options)
+
+
+CONVOLUTIONS = [
+    (F.linear, (2, 3), (3, 4)),
+    (F.pointwise_conv2d, (1, 2, 2, 3), (3, 4)),
+    (F.depthwise_conv2d, (1, 5, 5, 4), (3, 3, 4)),
+    (F.patchify, (1, 4, 4, 3), (2, 2, 3, 4)),
+    (F.conv2d, (1, 4, 4, 3), (3, 3, 3, 4)),
+]
+
+
+@pytest.mark.parametrize(("f", "x", "w"), CONVOLUTIONS)
+def test_without_a_bias(f, x, w):
+    x, w = integers(*x), integers(*w, seed=1)
+    assert_same(results(f, x, w), results(f, x, w, np.zeros(4))[:-1])
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (3,), (1, 4), (4, 1)])
+@pytest.mark.parametrize(("f", "x", "w"), CONVOLUTIONS)
+def test_a_bias_is_one_number_a_channel_even_if_another_would_broadcast(f, x, w, shape):
+    message = re.escape(f"{f.__name__}: b has shape {shape}; expected (4,)")
+    with pytest.raises(ValueError, match=message):
+        f(np.ones(x), np.ones(w), np.ones(shape))
