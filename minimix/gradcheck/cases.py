@@ -145,6 +145,7 @@ def _turned(op: Callable[..., Tensor], x: Tensor, *parameters: Tensor) -> Tensor
 # ---- the cases
 
 LABELS = np.array([3, 0, 4, 4, 1])
+MEAN, VAR = np.array([0.5, -1.0, 2.0]), np.array([0.5, 1.0, 2.0])
 CONVOLUTIONS: tuple[tuple[str, int, int, dict[str, Any]], ...] = (
     ("plain", 3, 2, {}),
     ("stride 2, padding 1", 3, 3, {"stride": 2, "padding": 1}),
@@ -207,7 +208,7 @@ CASES: tuple[Case, ...] = (
     _op(
         "concatenate",
         "axis −1",
-        lambda concatenate, x, y, z: concatenate([x, y, z], axis=-1),
+        lambda c, x, y, z: c([x, y, z], axis=-1),
         linear="xyz",
         x=(2, 3),
         y=(2, 1),
@@ -222,35 +223,17 @@ CASES: tuple[Case, ...] = (
     _op("linear", "large", linear="xwb", x=(131, 67), w=(67, 45), b=(45,)),
     _op("pointwise_conv2d", "", linear="xwb", x=(2, 2, 3, 4), w=(4, 3), b=(3,)),
     _op("pointwise_conv2d", "no bias", linear="xw", x=(2, 2, 3, 4), w=(4, 3)),
-    _op(
-        "pointwise_conv2d",
-        "transposed in memory",
-        _turned,
-        linear="xwb",
-        x=(2, 3, 2, 4),
-        w=(4, 3),
-        b=(3,),
-    ),
+    _op("pointwise_conv2d", "transposed", _turned, linear="xwb", x=(2, 3, 2, 4), w=(4, 3), b=(3,)),
     _op("pointwise_conv2d", "large", linear="xwb", x=(3, 7, 9, 37), w=(37, 41), b=(41,)),
     *(
         _op("depthwise_conv2d", f"kernel {k}", linear="xwb", x=(2, 4, 5, 3), w=(k, k, 3), b=(3,))
         for k in (1, 2, 3, 5)
     ),
     _op(
-        "depthwise_conv2d",
-        "kernel larger than the image, no bias",
-        linear="xw",
-        x=(2, 2, 3, 2),
-        w=(5, 5, 2),
+        "depthwise_conv2d", "kernel larger than the image", linear="xw", x=(2, 2, 3, 2), w=(5, 5, 2)
     ),
     _op(
-        "depthwise_conv2d",
-        "transposed in memory",
-        _turned,
-        linear="xwb",
-        x=(3, 3, 2, 3),
-        w=(3, 3, 3),
-        b=(3,),
+        "depthwise_conv2d", "transposed", _turned, linear="xwb", x=(3, 3, 2, 3), w=(3, 3, 3), b=(3,)
     ),
     *(
         _op(
@@ -267,13 +250,13 @@ CASES: tuple[Case, ...] = (
         _op("patchify", f"patch {p}", linear="xwb", x=(2, 2 * p, 3 * p, 2), w=(p, p, 2, 3), b=(3,))
         for p in (1, 2, 3)
     ),
-    _op("patchify", "transposed in memory", _turned, linear="xw", x=(4, 2, 2, 3), w=(2, 2, 3, 2)),
+    _op("patchify", "transposed", _turned, linear="xw", x=(4, 2, 2, 3), w=(2, 2, 3, 2)),
     _op("patchify", "large", linear="xwb", x=(3, 12, 20, 3), w=(4, 4, 3, 37), b=(37,)),
     *(
         _op(
             "conv2d",
             about,
-            lambda conv2d, x, w, b, options=options: conv2d(x, w, b, **options),
+            lambda conv, *xwb, options=options: conv(*xwb, **options),
             linear="xwb",
             x=(2, 4, 5, 2),
             w=(k, l, 2 // options.get("groups", 1), 4),
@@ -284,7 +267,7 @@ CASES: tuple[Case, ...] = (
     _op(
         "conv2d",
         "large",
-        lambda conv2d, x, w, b: conv2d(x, w, b, stride=2, padding=2, groups=3),
+        lambda conv, x, w, b: conv(x, w, b, stride=2, padding=2, groups=3),
         linear="xwb",
         x=(3, 12, 13, 9),
         w=(5, 5, 3, 15),
@@ -293,7 +276,7 @@ CASES: tuple[Case, ...] = (
     # activations
     _op("gelu", "exact", x=normal(3, 4, scale=2)),
     _op("gelu", "exact, every region of erf", x=lambda rng: np.linspace(-7, 7, 57)),
-    _op("gelu", "exact, transposed in memory", _turned, x=(2, 3, 2, 2)),
+    _op("gelu", "exact, transposed", _turned, x=(2, 3, 2, 2)),
     _op("gelu", "exact, twice", lambda gelu, x: gelu(gelu(x)), x=normal(3, 4, scale=2)),
     _op("gelu", "exact, large", x=(37, 131)),
     _op("gelu", "tanh", lambda gelu, x: gelu(x, approximate="tanh"), x=normal(3, 4, scale=2)),
@@ -307,33 +290,19 @@ CASES: tuple[Case, ...] = (
     _op(
         "dropout",
         "the same mask each time",
-        lambda dropout, x: dropout(x, p=0.4, rng=np.random.default_rng(0)),
+        lambda f, x: f(x, p=0.4, rng=np.random.default_rng(0)),
         linear="x",
         x=(3, 4),
     ),
     # normalization
     _op("batch_norm", "training", x=(5, 3), gamma=(3,), beta=(3,)),
     _op("batch_norm", "training, images", x=(2, 2, 3, 3), gamma=(3,), beta=(3,)),
-    _op(
-        "batch_norm",
-        "training, transposed in memory",
-        _turned,
-        x=(2, 3, 2, 3),
-        gamma=(3,),
-        beta=(3,),
-    ),
+    _op("batch_norm", "training, transposed", _turned, x=(2, 3, 2, 3), gamma=(3,), beta=(3,)),
     _op("batch_norm", "training, large", x=(3, 7, 9, 37), gamma=(37,), beta=(37,)),
     _op(
         "batch_norm",
         "evaluation",
-        lambda batch_norm, x, gamma, beta: batch_norm(
-            x,
-            gamma,
-            beta,
-            running_mean=np.array([0.5, -1.0, 2.0]),
-            running_var=np.array([0.5, 1.0, 2.0]),
-            training=False,
-        ),
+        lambda f, *xs: f(*xs, running_mean=MEAN, running_var=VAR, training=False),
         linear=("x", "gamma", "beta"),
         x=(5, 3),
         gamma=(3,),
@@ -347,7 +316,7 @@ CASES: tuple[Case, ...] = (
     _op(
         "cross_entropy",
         "integers, smoothed",
-        lambda loss, x: loss(x, LABELS, label_smoothing=0.2),
+        lambda f, x: f(x, LABELS, label_smoothing=0.2),
         logits=(5, 6),
     ),
     _op("cross_entropy", "probabilities", logits=(5, 6), targets=probabilities(5, 6)),
@@ -355,7 +324,7 @@ CASES: tuple[Case, ...] = (
     _op(
         "cross_entropy",
         "probabilities, smoothed",
-        lambda loss, x, q: loss(x, q, label_smoothing=0.2),
+        lambda f, x, q: f(x, q, label_smoothing=0.2),
         logits=(5, 6),
         targets=probabilities(5, 6),
     ),
