@@ -12,9 +12,9 @@ import numpy as np
 from ..autograd import Array
 from ..errors import CheckpointError, DataError
 from ..models import ConvMixer
+from ..runs import RunLog, read_log
 from ..train.trained import config_of, load_model
 from .mistakes import Mistake, find_data, worst_mistakes
-from .run_log import RunLog, read
 
 NO_WEIGHTS = "No weights have been saved in this run folder yet."
 
@@ -90,7 +90,7 @@ def collect(folders: Sequence[Path], say: Callable[[str], None]) -> list[RunData
 
     Errors: CheckpointError if a folder is not a run's, or is damaged.
     """
-    logs = [read(folder) for folder in folders]
+    logs = [read_log(folder) for folder in folders]
     short = [log.name for log in logs]
     return [
         RunData(

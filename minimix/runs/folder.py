@@ -123,9 +123,9 @@ class RunFolder:
         )
 
     def _tidy(self) -> None:
-        with contextlib.suppress(DiskError):  # what counts has been synced, or has failed before
-            self.metrics.close()
-            self._timing.close()
+        for log in (self.metrics, self._timing):
+            with contextlib.suppress(DiskError):  # what counts was synced, or has failed before
+                log.close()
         if self.saved is None:  # nothing came of it: leave nothing behind
             for one in self._new:
                 with contextlib.suppress(OSError):
@@ -173,7 +173,7 @@ class RunFolder:
         """Write run.json, unless it is there and whole."""
         path = self.path / ABOUT
         if self.checkpoint:
-            with contextlib.suppress(OSError, ValueError, RecursionError):
+            with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
                 if isinstance(json.loads(path.read_bytes())["settings"], dict):
                     return
             self._say(f"{path} is missing or damaged; it is written again")

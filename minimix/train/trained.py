@@ -36,9 +36,11 @@ def load_model(path: Path | str | None = None) -> tuple[ConvMixer, dict[str, Any
         data = found.facts["data"]
         model = config.model(len(data["class_names"]))
         model.load_state_dict(found.weights)
-        size = data["image_size"]
+        size, texts = data["image_size"], [data["name"], data["sha256"], *data["class_names"]]
         if len(size) != 2 or not all(isinstance(n, int) and n > 0 for n in size):
             raise ValueError(f"its images have the size {size}")
+        if not all(isinstance(text, str) for text in texts):
+            raise ValueError("its data set has no name, or its classes have none")
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise CheckpointError(f"{found.path} holds no model of its settings: {error}") from error
     return model.eval(), found.facts

@@ -8,40 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from minimix import cli, kernels
+from minimix import cli
 from minimix.data import Dataset, shapes10
 
 SMALL = [
     *("--hidden-dim=8", "--depth=1", "--kernel-size=3", "--patch-size=8", "--batch-size=50"),
     *("--epochs=2", "--limit-train=120", "--limit-test=50"),
 ]
-
-
-@pytest.fixture(autouse=True)
-def _small_and_in_numpy(monkeypatch, tmp_path):
-    few = shapes10.load(150, 60)
-    monkeypatch.setattr(shapes10, "load", lambda: few)
-    monkeypatch.setenv("MINIMIX_BACKEND", "numpy")
-    monkeypatch.setenv("MINIMIX_OFFLINE", "1")
-    monkeypatch.chdir(tmp_path)
-    with kernels.backend("numpy"):
-        yield
-
-
-@pytest.fixture
-def minimix(capsys):
-    """Run a command in this process: (code, stdout, stderr)."""
-
-    def run(*arguments):
-        try:
-            code = cli.main([str(a) for a in arguments])
-        except SystemExit as end:
-            code = end.code
-        out, err = capsys.readouterr()
-        assert "Traceback" not in err
-        return code, out, err
-
-    return run
 
 
 @pytest.fixture

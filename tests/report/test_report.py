@@ -489,7 +489,7 @@ def test_nothing_that_a_run_says_becomes_part_of_the_page(run, lines, monkeypatc
             line["weight_norms"][NASTY] = 1.0
             line["gradient_norms"][NASTY] = 1.0
     lines.write()
-    monkeypatch.setattr("minimix.report.run_log.RunLog.name", NASTY)
+    monkeypatch.setattr("minimix.runs.RunLog.name", NASTY)
 
     model, facts = load_model(run)
     facts["data"] |= {"class_names": [NASTY] * 10}

@@ -1,4 +1,4 @@
-"""What a run folder holds, read and checked: it may be half written, damaged or meant ill."""
+"""What was logged of a run, read and checked: it may be half written, damaged or malicious."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import numpy as np
 
 from ..autograd import Array
 from ..errors import CheckpointError
+from .folder import ABOUT, METRICS, MODEL, TIMING
 
 COUNTS = ("step", "epoch")
 STEP_KEYS = (*COUNTS, "loss", "accuracy", "lr", "grad_norm")
@@ -22,15 +23,15 @@ EPOCH_KEYS = (*COUNTS, "train_loss", "train_accuracy", "test_loss", "test_accura
 
 @dataclass(frozen=True)
 class RunLog:
-    """What was written down of a run.
+    """What was logged of a run.
 
     about      run.json: "command", "settings", "versions" and more
-    steps      by the names of STEP_KEYS and "speed" in images a second, float64 (steps,); the
-               speed is NaN where no clock was read
+    steps      by the names of STEP_KEYS and "speed" in images per second, float64 (steps,); the
+               speed is NaN where no time was logged
     epochs     a dict for each completed epoch: EPOCH_KEYS, the norms by layer, "confusion" (n, n),
                and "mirrored_accuracy" where mirrored images were tested as well
     seconds    of all steps and tests together
-    finished   whether the training went to its end
+    finished   whether training has ended
     """
 
     folder: Path
@@ -54,7 +55,7 @@ class RunLog:
         return self.epochs[0]["step"] / self.epochs[0]["epoch"] if self.epochs else None
 
 
-def read(folder: Path) -> RunLog:
+def read_log(folder: Path) -> RunLog:
     """Read a run folder. CheckpointError where it is none, or a line of it is damaged.
 
     A last line that is still being written is left out.
@@ -62,7 +63,7 @@ def read(folder: Path) -> RunLog:
     about = _about(folder)
     steps: dict[str, list[float]] = {key: [] for key in STEP_KEYS}
     epochs = []
-    for line in _lines(folder / "metrics.jsonl"):
+    for line in _lines(folder / METRICS):
         if line.content.get("kind") == "step":
             for key, value in line.numbers(STEP_KEYS).items():
                 steps[key].append(value)
@@ -71,8 +72,8 @@ def read(folder: Path) -> RunLog:
 
     speeds: dict[float, float] = {}  # by step
     seconds = 0.0
-    if (folder / "timing.jsonl").exists():
-        for line in _lines(folder / "timing.jsonl"):
+    if os.path.lexists(folder / TIMING):
+        for line in _lines(folder / TIMING):
             for key in ("seconds", "test_seconds"):
                 if key in line.content and math.isfinite(taken := line.number(key)):
                     seconds += taken
@@ -86,7 +87,7 @@ def read(folder: Path) -> RunLog:
         columns,
         epochs,
         seconds,
-        (folder / "model.safetensors").exists(),
+        os.path.lexists(folder / MODEL),
     )
 
 
@@ -118,8 +119,8 @@ class Line:
 
 
 def _about(folder: Path) -> dict[str, Any]:
-    path = folder / "run.json"
-    if not folder.is_dir():
+    path = folder / ABOUT
+    if not os.path.isdir(folder):
         raise CheckpointError(f"there is no run folder {folder}")
     about = _parse(_bytes(path), f"{path}").content
     if not isinstance(about.get("settings"), dict):
@@ -138,7 +139,7 @@ def _bytes(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise CheckpointError(
-            f"cannot read {path}: {error.strerror}; expected the folder of a run, "
+            f"cannot read {path}: {error.strerror or error}; expected a run folder, "
             "as minimix train writes it"
         ) from error
 
