@@ -59,7 +59,7 @@ class Config:
     flip: str = setting("alternating", "flip images horizontally", "none", "random", "alternating")
     randaugment: str = setting("none", "none, timm, or OPERATIONS,MAGNITUDE such as 2,12")
     jitter: float = setting(
-        0.0, "change brightness, contrast and saturation by a factor of 1 ± X", least=0, most=100
+        0.0, "change brightness, contrast and saturation by a factor of 1 ± X", least=0, most=10
     )
     erasing: float = setting(0.0, "probability of erasing a box", least=0, most=1)
     erase_mode: str = setting("zero", "what erased boxes show", "zero", "noise")
@@ -72,7 +72,7 @@ class Config:
     optimizer: str = setting(
         "adamw", "muon: orthogonalized momentum for the pointwise weights", "adamw", "muon"
     )
-    lr: float = setting(0.01, "peak learning rate", least=0)
+    lr: float = setting(0.01, "peak learning rate", above=0)
     schedule: str = setting(
         "one-cycle", "learning rate schedule", "one-cycle", "cosine", "official", "constant"
     )
@@ -180,7 +180,6 @@ class Config:
                     f"`limit_{part}` is {limit:,}; {data.name} has {len(images):,} images there"
                 )
         n, height, width, channels = data.train_images.shape
-        self.augment(data.n_classes, epoch=0).check_size(height, width)
         p = self.patch_size
         if height % p or width % p:
             raise ValueError(
@@ -192,6 +191,7 @@ class Config:
                 f"`early_size` is {self.early_size}; expected a multiple of `patch_size`, which is "
                 f"{p}, and at most the {min(height, width)} pixels of an image"
             )
+        self.augment(data.n_classes, epoch=0).check_size(height, width)
         if self.whiten and p * p * channels > MOST_WHITENED:
             raise ValueError(
                 f"`patch_size` is {p}: a patch has {p * p * channels:,} values, and `whiten` takes "
