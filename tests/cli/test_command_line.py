@@ -108,7 +108,7 @@ def test_resume(minimix, trained):
         (["--hiden-dim", "3"], 2, "unknown option --hiden-dim; did you mean --hidden-dim?"),
         (["--epochs", "many"], 2, "--epochs: expected a whole number, not 'many'"),
         (["--epochs", "0"], 2, "--epochs is 0; expected at least 1"),
-        (["--lr", "-1"], 2, "--lr is -1.0; expected at least 0"),
+        (["--lr", "-1"], 2, "--lr is -1.0; expected more than 0"),
         (["--lr", "nan"], 2, "--lr is nan"),
         (["--lr"], 2, "--lr: expected one argument"),
         (["--preset", "fast"], 2, "'laptop', 'official', 'fast90'"),
