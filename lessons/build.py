@@ -143,7 +143,8 @@ def execute(book: Notebook, timeout: float = 600) -> None:
 
 def _is_compiling(output: dict[str, Any]) -> bool:
     """What the library says once on a fresh machine, and what is not part of the lesson."""
-    return output.get("name") == "stderr" and output["text"].startswith("minimix: compiling")
+    text = output.get("text", "").strip()  # its line may end in an output of its own
+    return output.get("name") == "stderr" and (not text or text.startswith("minimix: compiling"))
 
 
 def write(path: Path, book: Notebook) -> None:
