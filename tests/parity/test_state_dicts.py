@@ -10,8 +10,11 @@ torch = pytest.importorskip(
 from torch_convmixer import Timm, authors, images  # noqa: E402
 
 import minimix as mx  # noqa: E402
-from minimix import nn  # noqa: E402
-from minimix.models import from_torch, to_torch  # noqa: E402
+from minimix import (  # noqa: E402
+    from_torch,
+    nn,
+    to_torch,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
 

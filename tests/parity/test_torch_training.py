@@ -10,7 +10,7 @@ torch = pytest.importorskip(
 from torch_convmixer import authors, images  # noqa: E402
 
 import minimix as mx  # noqa: E402
-from minimix.models import from_torch  # noqa: E402
+from minimix import from_torch  # noqa: E402
 
 torch.set_num_threads(1)  # their threads and ours would wait for each other
 pytestmark = pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
