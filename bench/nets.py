@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import minimix as mx
-from minimix.models import to_torch
+from minimix import to_torch
 
 
 class Net(NamedTuple):
@@ -106,7 +106,7 @@ class Torch:
     def gradients(self) -> tuple[float, dict[str, np.ndarray]]:
         loss = self._backward()
         grads = {name: p.grad for name, p in self.model.named_parameters()}
-        return loss.item(), mx.models.from_torch(grads)
+        return loss.item(), mx.from_torch(grads)
 
     def step(self) -> float:
         loss = self._backward()

@@ -19,6 +19,7 @@ from . import functional, kernels, models, nn, optim
 from .autograd import Tensor, no_grad, op
 from .fuse import fuse
 from .gradcheck import gradcheck
+from .interop import from_torch, to_torch
 from .kernels import backend
 from .models import ConvMixer
 from .nn import Module, Parameter
@@ -39,6 +40,7 @@ __all__ = [
     "__version__",
     "backend",
     "data",
+    "from_torch",
     "functional",
     "fuse",
     "gradcheck",
@@ -49,6 +51,7 @@ __all__ = [
     "no_grad",
     "op",
     "optim",
+    "to_torch",
     "train",
 ]
 

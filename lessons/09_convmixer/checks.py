@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from minimix import ConvMixer, nn
-from minimix.models import from_torch, to_torch
+from minimix import ConvMixer, from_torch, nn, to_torch
 
 from ..check import Exercise
 from ..networks import OUTPUTS, tried

@@ -372,8 +372,8 @@ check("09.channels_last", channels_last)
 # network with the library's weights. `from_torch` knows the authors' names, too.
 
 # %%
-foreign = mx.models.to_torch(library.state_dict())
-theirs = mx.models.from_torch(foreign)
+foreign = mx.to_torch(library.state_dict())
+theirs = mx.from_torch(foreign)
 same = all(np.array_equal(array, theirs[name]) for name, array in channels_last(foreign).items())
 print("channels_last and from_torch agree:", same)
 
@@ -416,7 +416,7 @@ fig
 
 # %% [markdown]
 # It can. Read **`minimix/models/convmixer.py`**, which is your two functions as one class, and
-# **`minimix/models/interop.py`**, your `channels_last` in both directions.
+# **`minimix/interop.py`**, your `channels_last` in both directions.
 #
 # **Go further.** For which $h$ does a ConvMixer with $p = 4$ cost as much as ConvMixer-64/4 with
 # $p = 2$? · The paper's ConvMixer-768/32 has $k = 7$, $p = 7$ and 1000 classes: how many

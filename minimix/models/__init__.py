@@ -1,6 +1,3 @@
 """Models."""
 
-from .convmixer import ConvMixer
-from .interop import from_torch, to_torch
-
-__all__ = ["ConvMixer", "from_torch", "to_torch"]
+from .convmixer import ConvMixer as ConvMixer

@@ -386,7 +386,7 @@ def _converted(key: str, value: Any, mine: Array, owner: str) -> Array:
     """A copy of a state dict's value that can be written into `mine`, or ValueError."""
     where = f"load_state_dict: {key!r}"
     if type(value).__module__.startswith("torch"):
-        raise ValueError(f"{where} is a PyTorch tensor; convert with minimix.models.from_torch")
+        raise ValueError(f"{where} is a PyTorch tensor; convert with minimix.from_torch")
     array = np.asarray(value)
     if array.shape != mine.shape:
         raise ValueError(f"{where} has shape {array.shape}, this {owner} needs {mine.shape}")

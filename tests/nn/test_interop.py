@@ -5,9 +5,8 @@ import re
 import numpy as np
 import pytest
 
-from minimix import ConvMixer, Parameter, Tensor, nn
-from minimix.models import from_torch, to_torch
-from minimix.models.interop import RELU_SIZES
+from minimix import ConvMixer, Parameter, Tensor, from_torch, nn, to_torch
+from minimix.interop import RELU_SIZES
 
 
 def authors_names(state):
@@ -164,7 +163,7 @@ def test_an_activation_that_a_state_dict_does_not_say():
     with pytest.raises(ValueError, match="activation is 'tanh'; it can be 'gelu' or 'relu'"):
         from_torch(state, activation="tanh")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("minimix.models.interop.RELU_SIZES", {sizes[:4]})
+        patch.setattr("minimix.interop.RELU_SIZES", {sizes[:4]})
         for model in (None, gelu):
             with pytest.raises(
                 ValueError, match="released weights of ConvMixer-768/32 were trained"

@@ -22,9 +22,9 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from ..autograd import Array, Tensor
-from ..nn import BatchNorm, Conv2d, DepthwiseConv2d, Linear, Module, Patchify, PointwiseConv2d, ReLU
-from .convmixer import ConvMixer
+from .autograd import Array, Tensor
+from .models import ConvMixer
+from .nn import BatchNorm, Conv2d, DepthwiseConv2d, Linear, Module, Patchify, PointwiseConv2d, ReLU
 
 Turn = Callable[[Array], Array]
 
