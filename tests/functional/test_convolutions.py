@@ -257,3 +257,9 @@ def test_a_bias_is_one_number_a_channel_even_if_another_would_broadcast(f, x, w,
     message = re.escape(f"{f.__name__}: b has shape {shape}; expected (4,)")
     with pytest.raises(ValueError, match=message):
         f(np.ones(x), np.ones(w), np.ones(shape))
+
+
+def test_a_kernel_that_is_too_large_for_an_image_that_is_not_square():
+    message = "a kernel of 2×5 with dilation 2 is larger than the padded image of 7×8"
+    with pytest.raises(ValueError, match=message):
+        F.conv2d(np.ones((1, 5, 6, 1)), np.ones((2, 5, 1, 1)), padding=1, dilation=2)
