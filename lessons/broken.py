@@ -90,7 +90,7 @@ depthwise = {
 }
 
 
-# ---- batch normalisation
+# ---- batch normalization
 
 
 def _batch_norm(
@@ -145,7 +145,7 @@ def _batch_norm(
 batch_norm = {
     "A": _batch_norm("the running variance is the biased one", biased=True),
     "B": _batch_norm(
-        "in evaluation it normalises with the statistics of the batch", always_batch=True
+        "in evaluation it normalizes with the statistics of the batch", always_batch=True
     ),
     "C": _batch_norm(RIGHT),
     "D": _batch_norm(
@@ -267,7 +267,7 @@ classifiers = {
     ),
     "D": _classifier("the user's pictures are overwritten", prepare=_clipped),
     "E": _classifier(
-        "pictures are normalised with their own mean, not that of the training set",
+        "pictures are normalized with their own mean, not that of the training set",
         prepare=_own_statistics,
     ),
     "F": _classifier(RIGHT),

@@ -133,7 +133,7 @@ def execute(book: Notebook, timeout: float = 600) -> None:
         try:
             client.execute(env=os.environ | {"OMP_NUM_THREADS": "2"})
         except CellExecutionError as error:
-            raise MinimixError(re.sub(r"\x1b\[[\d;]*m", "", str(error))) from None  # no colours
+            raise MinimixError(re.sub(r"\x1b\[[\d;]*m", "", str(error))) from None  # no colors
     for cell in book.cells:
         cell.metadata.clear()
         if cell.cell_type == "code":

@@ -106,10 +106,10 @@ class Report:
         return "\n    ".join([f"{'✓' if self.passed else '✗'} {self.name}", *self.lines])
 
     def _repr_html_(self) -> str:
-        colour = "#009E73" if self.passed else "#D55E00"
+        color = "#009E73" if self.passed else "#D55E00"
         first, *rest = (html.escape(line.strip()) for line in repr(self).split("\n"))
         return (
-            f'<div style="border-left: 5px solid {colour}; padding: 4px 12px">'
+            f'<div style="border-left: 5px solid {color}; padding: 4px 12px">'
             f"<b>{first}</b>{''.join(f'<br>{line}' for line in rest)}</div>"
         )
 

@@ -1,8 +1,8 @@
 """Pictures for the lessons.
 
 Every function returns a `Picture`: a matplotlib Figure that is displayed when it is the last line
-of a notebook cell, with a text alternative (`alt`) for readers who cannot see it. The colours are
-those of Okabe & Ito, which can be told apart with any colour vision.
+of a notebook cell, with a text alternative (`alt`) for readers who cannot see it. The colors are
+those of Okabe & Ito, which can be told apart with any color vision.
 
     fig, ax = show.subplots(alt="A parabola.")
     ax.plot(x, x**2)
@@ -25,8 +25,8 @@ from minimix.autograd import NO_TENSOR
 
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
 YELLOW, BLUE, RED, PURPLE = "#F0E442", "#0072B2", "#D55E00", "#CC79A7"
-GREY, PALE = "#666666", "#EEF2F5"
-# Signs have the same colours everywhere, in `minimix report` too.
+GRAY, PALE = "#666666", "#EEF2F5"
+# Signs have the same colors everywhere, in `minimix report` too.
 SIGNED = matplotlib.colors.LinearSegmentedColormap.from_list("signed", [BLUE, "white", ORANGE])
 
 STYLE: Any = {
@@ -50,7 +50,7 @@ class Picture(Figure):
     alt: str = ""
 
     def png(self) -> bytes:
-        """The picture in 256 colours, which takes a third of the space."""
+        """The picture in 256 colors, which takes a third of the space."""
         from PIL import Image  # comes with matplotlib
 
         full, small = io.BytesIO(), io.BytesIO()
@@ -92,7 +92,7 @@ def arrays(
     """Small arrays as tables of numbers, side by side, each with its name and shape.
 
     values  name -> array of at most two axes; orange is positive, blue negative
-    joints  what to write between neighbours: ("×", "=")
+    joints  what to write between neighbors: ("×", "=")
     """
     tables = [np.atleast_2d(np.asarray(v, float)) for v in values.values()]
     rows, columns = max(len(t) for t in tables), [t.shape[1] for t in tables]
@@ -185,7 +185,7 @@ def tape(
                 (a, b),
                 arrowprops={
                     "arrowstyle": "-|>",
-                    "color": GREY,
+                    "color": GRAY,
                     "connectionstyle": f"arc3,rad={bend}",
                     "patchA": boxes[id(source)],
                     "patchB": boxes[id(v)],
@@ -271,7 +271,7 @@ def _columns(values: list[Any]) -> dict[int, int]:
 
 
 def _places(values: list[Any], column: dict[int, int]) -> dict[int, tuple[float, float]]:
-    """Centred columns, in which each value is near the mean height of its neighbours."""
+    """Centered columns, in which each value is near the mean height of its neighbors."""
     columns: dict[int, list[Any]] = {}
     for v in values:
         columns.setdefault(column[id(v)], []).append(v)
@@ -342,7 +342,7 @@ def plane(
     classify  points (n, 2) -> numbers (n,), below 0 for class 0 and above it for class 1; or one
               score per class (n, K), the largest of which wins; None draws the points only
     """
-    colours, markers = (BLUE, ORANGE, GREEN, PURPLE), "osD^"
+    colors, markers = (BLUE, ORANGE, GREEN, PURPLE), "osD^"
     low, high = points.min(0) - 0.2, points.max(0) + 0.2
     x, y = np.meshgrid(*np.linspace(low, high, 60).T)
     score = classify(np.stack([x.ravel(), y.ravel()], 1)) if classify else np.empty((0, 0))
@@ -352,11 +352,11 @@ def plane(
         ax.contour(x, y, z, [0], colors="black", linewidths=1)
     for k in range(score.shape[1] if score.ndim == 2 else 0):
         lead = (score[:, k] - np.delete(score, k, 1).max(1)).reshape(x.shape)
-        ax.contourf(x, y, lead, [0, np.inf], colors=colours[k], alpha=0.35)
+        ax.contourf(x, y, lead, [0, np.inf], colors=colors[k], alpha=0.35)
         ax.contour(x, y, lead, [0], colors="black", linewidths=0.6)
     for k in np.unique(labels):
         chosen = points[labels == k]
-        look = {"c": colours[k], "marker": markers[k], "edgecolors": "white", "linewidths": 0.6}
+        look = {"c": colors[k], "marker": markers[k], "edgecolors": "white", "linewidths": 0.6}
         ax.scatter(*chosen.T, s=20, **look)
     ax.set_xticks([])
     ax.set_yticks([])
@@ -384,9 +384,9 @@ def network(
     ax.axis("off")
     kinds = (("GELU", "#FBE5B5"), ("BatchNorm", "#C9E9DE"), ("pool", "#E3E3E3"))
     for i, name in enumerate(layers):
-        colour = next((c for kind, c in kinds if kind in name), "#CFE5F5")
+        color = next((c for kind, c in kinds if kind in name), "#CFE5F5")
         box = matplotlib.patches.FancyBboxPatch(
-            (i - 0.2, -0.95), 0.4, 1.9, boxstyle="round,pad=0.03", fc=colour, ec=GREY
+            (i - 0.2, -0.95), 0.4, 1.9, boxstyle="round,pad=0.03", fc=color, ec=GRAY
         )
         ax.add_patch(box)
         ax.text(i, 0, name, rotation=90, ha="center", va="center", fontsize=9)
@@ -405,7 +405,7 @@ def network(
     if repeat:
         first, last, words = repeat
         corner, size = (first - 0.62, -1.28), (last - first + 1.24, 2.3)
-        frame = matplotlib.patches.Rectangle(corner, *size, fill=False, ec=GREY, ls="--")
+        frame = matplotlib.patches.Rectangle(corner, *size, fill=False, ec=GRAY, ls="--")
         ax.add_patch(frame)
         ax.text((first + last) / 2, -1.36, words, ha="center", va="top", fontsize=9)
     return figure
@@ -429,7 +429,7 @@ def mosaic(tiles: np.ndarray, columns: int, gap: int = 1, fill: Any = 1.0) -> np
 def filters(w: np.ndarray, *, alt: str, columns: int = 16, title: str = "") -> Picture:
     """Filters as little pictures, each as strong as its largest weight.
 
-    w  (p, p, 3, D): in colour, grey is 0; or (k, k, D): orange is positive, blue negative
+    w  (p, p, 3, D): in color, gray is 0; or (k, k, D): orange is positive, blue negative
     """
     w = w / np.abs(w).max(axis=tuple(range(w.ndim - 1)))
     if w.ndim == 4:
@@ -505,7 +505,7 @@ def valley(
 ) -> None:
     """The contours of f(x, y), its minimum as a cross, and paths down to it.
 
-    paths   name -> points (steps, 2), each with its own colour and marker
+    paths   name -> points (steps, 2), each with its own color and marker
     extent  left, right, bottom, top
     """
     x, y = np.meshgrid(np.linspace(*extent[:2], 200), np.linspace(*extent[2:], 200))
@@ -513,8 +513,8 @@ def valley(
     ax.contourf(x, y, height, 9, cmap="Greys", alpha=0.4)
     at = np.unravel_index(height.argmin(), height.shape)
     ax.plot(x[at], y[at], "x", color=BLACK, markersize=8)
-    colours = (BLUE, RED, GREEN, PURPLE)
-    for (name, path), colour, marker in zip(paths.items(), colours, "os^D", strict=False):
-        look: Any = {"marker": marker, "markersize": 3.5, "lw": 1.3, "color": colour}
+    colors = (BLUE, RED, GREEN, PURPLE)
+    for (name, path), color, marker in zip(paths.items(), colors, "os^D", strict=False):
+        look: Any = {"marker": marker, "markersize": 3.5, "lw": 1.3, "color": color}
         ax.plot(*np.asarray(path).T, label=name, **look)
     ax.set(xlim=extent[:2], ylim=extent[2:])

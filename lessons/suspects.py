@@ -50,9 +50,9 @@ def softmax(x):
 
 def layer_norm(x, gamma):
     """γ (x − μ) / σ   x (N, C), γ (C,), μ and σ of each row"""
-    centred = x - x.mean(axis=1, keepdims=True)
-    rstd = 1 / np.sqrt((centred**2).mean(axis=1, keepdims=True) + 1e-5)
-    normal = centred * rstd
+    centered = x - x.mean(axis=1, keepdims=True)
+    rstd = 1 / np.sqrt((centered**2).mean(axis=1, keepdims=True) + 1e-5)
+    normal = centered * rstd
 
     def backward(g):
         h = g * gamma

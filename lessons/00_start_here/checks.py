@@ -30,7 +30,7 @@ accuracy = Exercise(
         "this is the number of right answers; divide by the number of pictures, "
         "or take the mean": accuracy_by(share=np.sum),
         "this is the fraction that is wrong": accuracy_by(share=lambda right: 1 - right.mean()),
-        "this is in per cent; a fraction lies between 0 and 1": accuracy_by(
+        "this is in percent; a fraction lies between 0 and 1": accuracy_by(
             share=lambda right: 100 * right.mean()
         ),
         "this compares the largest logit with the label; its *position* is "

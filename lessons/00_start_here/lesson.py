@@ -44,7 +44,7 @@ fig
 
 # %% [markdown]
 # The pictures come from `minimix.data.shapes10`: ten shapes drawn at random places, sizes and
-# angles, in random colours, with stripes and noise. The network has never seen these. It is a
+# angles, in random colors, with stripes and noise. The network has never seen these. It is a
 # **ConvMixer** with 18,106 parameters, and this is its whole architecture:
 
 # %%
@@ -102,7 +102,7 @@ print(f"{100 * accuracy(logits, data.test_labels):.1f} % of 300 unseen pictures"
 # %% [markdown]
 # ## What does it look at?
 #
-# Cover part of a picture with the colour of its corner, and ask the network again. Where the score
+# Cover part of a picture with the color of its corner, and ask the network again. Where the score
 # of the right class drops most, the network was looking.
 
 # %%
@@ -129,8 +129,8 @@ fig
 # ## What does it see?
 #
 # > **Predict:** we change all the pictures in six ways. Which changes hurt? Rank them before you
-# > run the cell: *upside down*, *negative* (every colour replaced by its opposite), *much darker*,
-# > *noise* added, *grey* instead of colour, and *shuffled*: cut into 4 × 4 pieces of 8 × 8 pixels
+# > run the cell: *upside down*, *negative* (every color replaced by its opposite), *much darker*,
+# > *noise* added, *gray* instead of color, and *shuffled*: cut into 4 × 4 pieces of 8 × 8 pixels
 # > that are put back in random order.
 
 # %%
@@ -153,7 +153,7 @@ changes = {
     "negative": 255 - images,
     "darker": images // 2,
     "noise": np.clip(images + rng.normal(0, 30, images.shape), 0, 255).astype(np.uint8),
-    "grey": np.repeat(images.mean(axis=3, keepdims=True), 3, axis=3).astype(np.uint8),
+    "gray": np.repeat(images.mean(axis=3, keepdims=True), 3, axis=3).astype(np.uint8),
     "shuffled": shuffled(images),
 }
 fig, axes = show.subplots(1, 7, size=(9, 1.8), alt="One picture changed in the six ways.")
@@ -166,16 +166,16 @@ show.bars(
     {name: 100 * accuracy(ask(changed), data.test_labels) for name, changed in changes.items()},
     unit="% right",
     title="guessing gets 10 %",
-    mark=["grey", "shuffled"],
-    alt="Upside down, negative, darker and noisy pictures are recognised almost as well as before; "
-    "grey ones only half of the time, shuffled ones one time in five.",
+    mark=["gray", "shuffled"],
+    alt="Upside down, negative, darker and noisy pictures are recognized almost as well as before; "
+    "gray ones only half of the time, shuffled ones one time in five.",
 )
 
 # %% [markdown]
 # It does not care which way up a picture is, or whether it is light or dark: the training shapes
 # came at every angle, some lighter than their background and some darker. But they always came in
-# colour. You still see the star in the grey picture; the network had learned to separate shape from
-# background by colour, and was never shown another way. **A network knows only what it was shown.**
+# color. You still see the star in the gray picture; the network had learned to separate shape from
+# background by color, and was never shown another way. **A network knows only what it was shown.**
 #
 # In a shuffled picture all the pieces are still there, and yet the network is lost: it knows
 # *where* edges are, not only that there are some. Lesson 06 shows which layer is responsible.
@@ -190,7 +190,7 @@ show.bars(
 # | 04 | the speed ladder | a matrix product, ten thousand times faster |
 # | 05 | patches | a picture as a sequence of pieces |
 # | 06 | depthwise and pointwise convolution | the two halves of a ConvMixer |
-# | 07 | GELU and batch normalisation | why depth works at all |
+# | 07 | GELU and batch normalization | why depth works at all |
 # | 08 | AdamW | a fast path down a narrow valley |
 # | 09 | ConvMixer | the whole paper in twenty lines |
 # | 10 | training | curves and schedules, and how to read them |

@@ -87,7 +87,7 @@ tanh = Exercise(
         "the square is missing: the derivative is 1 − t², not 1 − t": operation(
             math.tanh, lambda g, x: g * (1 - math.tanh(x))
         ),
-        "the derivative of tanh is 1 − t², not 1 + t²: it shrinks towards both ends": operation(
+        "the derivative of tanh is 1 − t², not 1 + t²: it shrinks toward both ends": operation(
             math.tanh, lambda g, x: g * (1 + math.tanh(x) ** 2)
         ),
     },

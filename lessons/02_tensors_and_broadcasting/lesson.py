@@ -164,7 +164,7 @@ good, bad = fit(targets), fit(targets.ravel())  # (50, 1) and (50,)
 # %%
 fig, ax = show.subplots(alt="Points along a rising line. The fit with targets of shape (50, 1) "
                         "follows them; the one with (50,) is flat.", size=(6, 2.8))
-ax.plot(t, targets, ".", color=show.GREY)
+ax.plot(t, targets, ".", color=show.GRAY)
 for (w, b, loss), name, style in ((good, "(50, 1)", "-"), (bad, "(50,)", "--")):
     ax.plot(t, w * t + b, style, label=f"targets {name}: loss {loss:.3f}")
 ax.legend()

@@ -270,7 +270,7 @@ fig, ax = show.subplots(size=(7, 2.8), alt="The errors of the seven on a logarit
 for i, (name, error) in enumerate(errors.items()):
     wrong = error > 1e-6
     ax.plot(error, i, "X" if wrong else "o", color=show.RED if wrong else show.BLUE, ms=9)
-ax.axvline(1e-6, color=show.GREY, linestyle=":")
+ax.axvline(1e-6, color=show.GRAY, linestyle=":")
 ax.set_yticks(range(len(errors)), errors)
 ax.set(xscale="log", xlabel="relative error", xlim=(1e-13, 3), title="three of them lie")
 ax.invert_yaxis()
@@ -287,7 +287,7 @@ for name in sorted(guilty(suspects())):
 # <details><summary>The three lines</summary>
 #
 # - **gelu**: the derivative of $0.044715\,x^3$ is $3 \cdot 0.044715\,x^2$; the 3 is missing. The
-#   error is a few per cent, and only for large $|x|$: in training you would never notice.
+#   error is a few percent, and only for large $|x|$: in training you would never notice.
 # - **layer_norm**: the variance depends on every $x$ in the row, too. The term
 #   `- normal * (h * normal).mean(axis=1, keepdims=True)` is missing. With a cotangent of ones and
 #   $\gamma = 1$ the error is invisible.

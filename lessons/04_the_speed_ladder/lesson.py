@@ -208,7 +208,7 @@ show.bars(
 # - **i j k:** the next step needs `b[k + 1, j]`, one *row* further on, 2 KiB away. Of each cache
 #   line one number is used, and 15 are wasted.
 # - **i k j:** the next step needs `b[k, j + 1]`, the next number in memory. All 16 are used, and
-#   because neighbours are treated alike, the processor handles 4, 8 or 16 of them with **one
+#   because neighbors are treated alike, the processor handles 4, 8 or 16 of them with **one
 #   instruction** (SIMD).
 #
 # The last rungs keep numbers in registers and caches while they are needed. That takes more than an

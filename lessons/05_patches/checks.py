@@ -242,8 +242,8 @@ def whitener(
     count=len,
 ):
     def whitening(rows, eps):
-        centred = rows - mean(rows)
-        values, vectors = np.linalg.eigh(centred.T @ centred / count(rows))
+        centered = rows - mean(rows)
+        values, vectors = np.linalg.eigh(centered.T @ centered / count(rows))
         return form(vectors * scale(values, eps))
 
     return whitening

@@ -31,8 +31,8 @@ tiles = [star[0, i : i + 8, j : j + 8] for i in range(0, 32, 8) for j in range(0
 fig, (a, b, c) = show.subplots(
     1, 3, size=(8, 2.7), width_ratios=(1, 1.1, 1.5),
     alt="Left: a picture of a star, 32 by 32 pixels. Middle: the same cut into 16 patches. Right: "
-    "a table of 16 rows, one per patch, each of 24 numbers shown as colours.",
-)  # fmt: skip
+    "a table of 16 rows, one per patch, each of 24 numbers shown as colors.",
+)
 show.image(a, star[0], "an image (32, 32, 3)")
 show.image(b, show.mosaic(np.array(tiles), 4), "its patches (4, 4, 8·8·3)")
 rows = description.reshape(16, 24)
@@ -40,7 +40,7 @@ limit = np.abs(rows).max()  # so that 0 is white, blue is negative, orange is po
 show.image(
     c, rows, "24 numbers for each: (4, 4, 24)", aspect="auto",
     cmap=show.SIGNED, vmin=-limit, vmax=limit,
-)  # fmt: skip
+)
 fig
 
 # %% [markdown]
@@ -52,7 +52,7 @@ fig
 #
 # In one dimension cutting is easy: 6 numbers in a row, `reshape(3, 2)`, three pieces of 2. So for
 # an image of 4 × 6 pixels and $p = 2$, try `reshape(2, 3, 2, 2)`: two by three patches of two by
-# two pixels. The shape fits. Below, every pixel is labelled with the patch in which it ended up.
+# two pixels. The shape fits. Below, every pixel is labeled with the patch in which it ended up.
 #
 # > **Predict:** which four pixels are patch 0?
 
@@ -78,7 +78,7 @@ fig, (left, right) = show.subplots(
     1, 2, size=(6, 2.2),
     alt="Left: reshape(2, 3, 2, 2) gives stripes: patch 0 is the first four pixels of the first "
     "row. Right: with a transpose between, patch 0 is a square of two by two pixels.",
-)  # fmt: skip
+)
 draw(left, at_once, "reshape(2, 3, 2, 2)")
 draw(right, with_care, "what we want")
 fig
@@ -212,13 +212,13 @@ fig, axes = show.subplots(
     1, 3, size=(8, 2.6),
     alt="How often each pixel of a 16 by 16 image is read by a 4 by 4 window: with stride 1 up to "
     "16 times and less near the border, with stride 2 up to 4 times, with stride 4 once each.",
-)  # fmt: skip
+)
 for ax, stride in zip(axes, (1, 2, 4)):
     x = mx.Tensor(np.zeros((1, 16, 16, 1)), requires_grad=True)
     F.conv2d(x, np.ones((4, 4, 1, 1)), stride=stride).sum().backward()
     reads = x.grad[0, :, :, 0]
     show.image(ax, reads, f"stride {stride}: {reads[8, 8]:.0f}× in the middle", cmap="Blues",
-               vmin=0, vmax=16)  # fmt: skip
+               vmin=0, vmax=16)
     for row, column in [(0, 0), (8, 8)]:
         shade = "white" if reads[row, column] > 8 else "black"
         ax.text(column, row, f"{reads[row, column]:.0f}", ha="center", va="center", color=shade)
@@ -258,14 +258,14 @@ print(f"the general convolution takes about {float(f'{ratio:.1g}'):.0f} times as
 # ## What p does
 #
 # The patch size is the point of the paper. Here is what remains of an image when each patch keeps
-# only its mean colour:
+# only its mean color:
 
 # %%
 fig, axes = show.subplots(
     1, 4, size=(8, 2.3),
-    alt="The star at patch sizes 1, 2, 4 and 8: 32 by 32, 16 by 16, 8 by 8 and 4 by 4 coloured "
-    "squares. At 8 the star cannot be recognised any more.",
-)  # fmt: skip
+    alt="The star at patch sizes 1, 2, 4 and 8: 32 by 32, 16 by 16, 8 by 8 and 4 by 4 colored "
+    "squares. At 8 the star cannot be recognized any more.",
+)
 for ax, p in zip(axes, (1, 2, 4, 8)):
     patches = cut(star, p)  # (1, 32/p, 32/p, p·p·3)
     means = patches.reshape(*patches.shape[:3], p * p, 3).mean(axis=3)
@@ -330,17 +330,17 @@ show.bars(
 # ## What is in a patch?
 #
 # $K$ numbers, but much less information than that: they are strongly correlated. A pixel and its
-# right neighbour:
+# right neighbor:
 
 # %%
-one, neighbour = images[:200, 8, 8, 0], images[:200, 8, 9, 0]
+one, neighbor = images[:200, 8, 8, 0], images[:200, 8, 9, 0]
 far = images[:200, 8, 30, 0]
 fig, axes = show.subplots(
     1, 2, size=(6, 2.9), sharey=True,
-    alt="Two scatter plots. The red of a pixel against that of its right neighbour: points near "
+    alt="Two scatter plots. The red of a pixel against that of its right neighbor: points near "
     "the diagonal. Against a pixel far away: a much wider cloud.",
-)  # fmt: skip
-for ax, other, words in zip(axes, (neighbour, far), ("its right neighbour", "22 pixels away")):
+)
+for ax, other, words in zip(axes, (neighbor, far), ("its right neighbor", "22 pixels away")):
     ax.plot(one, other, ".", markersize=4)
     ax.set(xlabel="red of a pixel", title=f"{words}: {np.corrcoef(one, other)[0, 1]:.2f}")
     ax.set_aspect("equal")
@@ -348,9 +348,9 @@ axes[0].set_ylabel("red of another")
 fig
 
 # %% [markdown]
-# The number above each plot is their correlation: neighbours are nearly equal, and even pixels far
+# The number above each plot is their correlation: neighbors are nearly equal, and even pixels far
 # apart often both belong to the background. So a filter with random weights mostly measures the
-# colour of its whole patch. So does every other one, and their outputs are correlated too.
+# color of its whole patch. So does every other one, and their outputs are correlated too.
 #
 # Which patterns occur in patches, and how strongly? Take all patches as rows `(M, K)`. Their
 # **covariance** $\Sigma$ `(K, K)` says how each pair of the $K$ numbers varies together. It has $K$
@@ -360,7 +360,7 @@ fig
 # $$ \Sigma = \frac 1M \sum_m (r_m - \bar r)(r_m - \bar r)^\top = E\,\Lambda\,E^\top $$
 #
 # > **Predict:** each eigenvector is a patch, so it can be shown as a picture. What does the one
-# > with the *largest* eigenvalue look like: flat, a gradient, or a chequerboard? And the one with
+# > with the *largest* eigenvalue look like: flat, a gradient, or a checkerboard? And the one with
 # > the smallest?
 
 # %%
@@ -369,12 +369,12 @@ rows = cut(images, p).reshape(-1, p * p * 3).astype(np.float64)  # (M, K): 64,00
 variances, patterns = np.linalg.eigh(np.cov(rows, rowvar=False))  # in increasing order
 show.filters(
     patterns[:, ::-1].reshape(p, p, 3, -1),
-    alt="48 patterns of 4 by 4 pixels: three flat colours first, then gradients from one side to "
-    "the other, then finer and finer stripes and chequerboards.",
+    alt="48 patterns of 4 by 4 pixels: three flat colors first, then gradients from one side to "
+    "the other, then finer and finer stripes and checkerboards.",
 )
 
 # %% [markdown]
-# Nobody designed these: they come from the images. The first three are flat colours, and they carry
+# Nobody designed these: they come from the images. The first three are flat colors, and they carry
 # most of the variance; then come gradients, then ever finer stripes. (Photographs give the same
 # picture, with brightness first.)
 
@@ -388,7 +388,7 @@ print(f"the first varies {variances[-1] / variances[0]:.0f} times as much as the
 #
 # So let the layer start with these patterns as its filters, each divided by its standard deviation:
 # then the outputs are uncorrelated and equally large. This is called **whitening** (like white
-# light, which contains every colour equally):
+# light, which contains every color equally):
 #
 # $$ \text{filters} = E\,(\Lambda + \varepsilon)^{-\frac12} \qquad (K, K)\text{, in columns} $$
 #
@@ -404,8 +404,8 @@ print(f"the first varies {variances[-1] / variances[0]:.0f} times as much as the
 def whitening(rows, eps):
     """rows (M, K) -> filters (K, K), whose outputs rows @ filters are uncorrelated."""
     ### BEGIN SOLUTION
-    centred = rows - rows.mean(axis=0)
-    covariance = centred.T @ centred / len(rows)
+    centered = rows - rows.mean(axis=0)
+    covariance = centered.T @ centered / len(rows)
     variances, patterns = np.linalg.eigh(covariance)
     return patterns[:, ::-1] / np.sqrt(variances[::-1] + eps)
     ### END SOLUTION
@@ -431,7 +431,7 @@ fig, axes = show.subplots(
     1, 2, size=(6, 2.9),
     alt="Correlations between the outputs of 48 filters. Random filters: a table full of dark "
     "squares. Whitening filters: dark on the diagonal alone.",
-)  # fmt: skip
+)
 for ax, filters, name in zip(axes, (random, whiten), ("random filters", "whitening filters")):
     size = np.abs(np.corrcoef(rows @ filters, rowvar=False))
     mean = (size.sum() - 48) / (48 * 47)

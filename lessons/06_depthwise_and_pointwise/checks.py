@@ -244,7 +244,7 @@ EXERCISES = [
         mistakes=edited(
             receptive_field,
             {
-                "this counts k for each block; neighbouring windows overlap, so a block adds only "
+                "this counts k for each block; neighboring windows overlap, so a block adds only "
                 "k − 1": ("(1 + depth * (k - 1))", "depth * k"),
                 "this counts places, not pixels: each place is p pixels wide": ("p * (", "("),
                 "the windows do not multiply: they overlap in all but k − 1": (

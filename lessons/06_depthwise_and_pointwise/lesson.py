@@ -42,7 +42,7 @@ fig, axes = show.subplots(
     1, 4, size=(8, 2.3),
     alt="The picture of a star four times, faded except for a square that grows: 10, 18, 26 and then "
     "all 32 pixels wide.",
-)  # fmt: skip
+)
 for n, ax in enumerate(axes, 1):
     seen = show.reads(blocks(n), (1, 16, 16, 1))[0, 8, 8, 0, 0, :, :, 0]
     seen = seen.repeat(2, axis=0).repeat(2, axis=1)[..., None]  # a place is 2 × 2 pixels
@@ -114,7 +114,7 @@ def depthwise(x, w):
 check("06.depthwise", depthwise)
 
 # %% [markdown]
-# What can nine weights do? Here is one grey picture in four channels, each with its own kernel, in
+# What can nine weights do? Here is one gray picture in four channels, each with its own kernel, in
 # one call:
 
 # %%
@@ -124,16 +124,16 @@ kernels = {
     "edges between columns": np.array([[-1, 0, 1], [-1, 0, 1], [-1, 0, 1]]) / 3,
     "light from the top left": np.array([[-2, -1, 0], [-1, 1, 1], [0, 1, 2]]) / 3,
 }
-grey = images[188].mean(axis=-1)
-grey = np.repeat(grey[None, :, :, None], 4, axis=-1)  # (1, 32, 32, 4)
-y = depthwise(grey, np.stack(list(kernels.values()), axis=-1))
+gray = images[188].mean(axis=-1)
+gray = np.repeat(gray[None, :, :, None], 4, axis=-1)  # (1, 32, 32, 4)
+y = depthwise(gray, np.stack(list(kernels.values()), axis=-1))
 
 fig, axes = show.subplots(
     1, 5, size=(8.6, 2),
-    alt="A dark triangle in grey, then blurred, then its horizontal edges, its vertical edges, "
+    alt="A dark triangle in gray, then blurred, then its horizontal edges, its vertical edges, "
     "and as a relief lit from the top left.",
-)  # fmt: skip
-show.image(axes[0], grey[0, :, :, 0], "x")
+)
+show.image(axes[0], gray[0, :, :, 0], "x")
 for c, (ax, name) in enumerate(zip(axes[1:], kernels)):
     show.image(ax, y[0, 1:-1, 1:-1, c], name)
 fig
@@ -173,7 +173,7 @@ fig, (left, right) = show.subplots(
     1, 2, size=(6, 2.9),
     alt="Left: the output in the middle reads inputs from one before to two after it, in both "
     "directions. Right: the input in the middle is read by outputs from two before to one after.",
-)  # fmt: skip
+)
 for ax, mask, words in (
     (left, table[4, 4], "inputs that output ★ reads"),
     (right, table[:, :, 4, 4], "outputs that read input ★"),
@@ -355,7 +355,7 @@ print(f"whose {product.size} weights are products of {w.size + v.size}")
 #
 # `receptive_field(k, depth, p)` returns how many *pixels* wide the receptive field is after patches
 # of size $p$ and `depth` blocks, each with one $k \times k$ depthwise convolution (far from the
-# edge of the image). Pointwise convolutions, GELU and normalisation read no neighbours.
+# edge of the image). Pointwise convolutions, GELU and normalization read no neighbors.
 
 # %%
 def receptive_field(k, depth, p):
@@ -413,7 +413,7 @@ fig, (left, right) = show.subplots(
     1, 2, size=(7, 2.9), width_ratios=(1, 1.5),
     alt="Left: how much the output in the middle depends on each pixel: dark in the very middle, "
     "fading quickly. Right: the same summed over each column of pixels, a narrow peak.",
-)  # fmt: skip
+)
 show.image(left, np.sqrt(weight), "dependence on each pixel (square root)", cmap="Blues")
 across = weight.sum(axis=0) / weight.sum()
 right.bar(np.arange(32), across)
@@ -504,4 +504,4 @@ print(f"back end {mx.kernels.backend_name()}: yours takes {ratio:.0f} times as l
 # that it is right for even kernels too. · Take a *dilated* kernel, whose weights are two places
 # apart: what is its receptive field? · Which depthwise kernel makes the whole layer the identity?
 #
-# Next: **07 · GELU and batch normalisation**, what stands between the convolutions.
+# Next: **07 · GELU and batch normalization**, what stands between the convolutions.

@@ -1,4 +1,4 @@
-"""Lesson 07, GELU and batch normalisation."""
+"""Lesson 07, GELU and batch normalization."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ gelu = Exercise(
         "you forgot g: the slope is right, and each is multiplied by g": gate(
             back=lambda g, x: cdf(x) + x * density(x)
         ),
-        "φ is not normalised: 1/√(2π) is missing": gate(
+        "φ is not normalized: 1/√(2π) is missing": gate(
             back=lambda g, x: g * (cdf(x) + x * np.exp(-0.5 * x * x))
         ),
         "in φ the exponent is −x²/2, not −x²": gate(
@@ -77,7 +77,7 @@ gelu = Exercise(
 )
 
 
-# ---- batch normalisation as a graph
+# ---- batch normalization as a graph
 
 
 def on_tensors(answer, x, gamma, beta, g, eps):
@@ -96,7 +96,7 @@ def on_tensors(answer, x, gamma, beta, g, eps):
 
 def graph(
     axes=lambda x: tuple(range(x.ndim - 1)),
-    spread=lambda centred, axes, eps: ((centred * centred).mean(axis=axes) + eps).sqrt(),
+    spread=lambda centered, axes, eps: ((centered * centered).mean(axis=axes) + eps).sqrt(),
     mean=lambda x, axes: x.mean(axis=axes),
     affine=lambda normal, gamma, beta: gamma * normal + beta,
 ):
@@ -104,25 +104,25 @@ def graph(
 
     def batch_norm(x, gamma, beta, eps=1e-5):
         over = axes(x)
-        centred = x - mean(x, over)
-        return affine(centred / spread(centred, over, eps), gamma, beta)
+        centered = x - mean(x, over)
+        return affine(centered / spread(centered, over, eps), gamma, beta)
 
     return batch_norm
 
 
 def per_row(x, gamma, beta, eps=1e-5):
-    centred = x - x.mean(axis=-1, keepdims=True)
-    variance = (centred * centred).mean(axis=-1, keepdims=True)
-    return gamma * (centred / (variance + eps).sqrt()) + beta
+    centered = x - x.mean(axis=-1, keepdims=True)
+    variance = (centered * centered).mean(axis=-1, keepdims=True)
+    return gamma * (centered / (variance + eps).sqrt()) + beta
 
 
 def constant(t):
     return Tensor(t.array)
 
 
-def unbiased(centred, axes, eps):
-    m = centred.size // centred.shape[-1]
-    return ((centred * centred).sum(axis=axes) / (m - 1) + eps).sqrt()
+def unbiased(centered, axes, eps):
+    m = centered.size // centered.shape[-1]
+    return ((centered * centered).sum(axis=axes) / (m - 1) + eps).sqrt()
 
 
 def norm_case(rng, shape, eps):
@@ -145,19 +145,19 @@ batch_norm = Exercise(
         "the statistics are over the images only: take all axes but the last": graph(
             axes=lambda x: (0,)
         ),
-        "each row is normalised over its channels, which is layer normalisation; batch "
-        "normalisation takes each channel over all rows": per_row,
+        "each row is normalized over its channels, which is layer normalization; batch "
+        "normalization takes each channel over all rows": per_row,
         "there is one mean for all channels; each channel has its own": graph(
             axes=lambda x: tuple(range(x.ndim))
         ),
         "eps belongs inside the root: √(σ² + ε)": graph(
-            spread=lambda centred, axes, eps: (centred * centred).mean(axis=axes).sqrt() + eps
+            spread=lambda centered, axes, eps: (centered * centered).mean(axis=axes).sqrt() + eps
         ),
         "eps is missing under the root": graph(
-            spread=lambda centred, axes, eps: (centred * centred).mean(axis=axes).sqrt()
+            spread=lambda centered, axes, eps: (centered * centered).mean(axis=axes).sqrt()
         ),
         "this divides by the variance: its root is missing": graph(
-            spread=lambda centred, axes, eps: (centred * centred).mean(axis=axes) + eps
+            spread=lambda centered, axes, eps: (centered * centered).mean(axis=axes) + eps
         ),
         "the variance is the mean of the squares, over M, not M − 1": graph(spread=unbiased),
         "y has no gamma and no beta": graph(affine=lambda normal, gamma, beta: normal),
@@ -167,21 +167,21 @@ batch_norm = Exercise(
         "the result is right, but the tape does not know that mean and variance depend on x: "
         "compute them from tensors, without .array": graph(
             mean=lambda x, axes: constant(x.mean(axis=axes)),
-            spread=lambda centred, axes, eps: constant(
-                ((centred * centred).mean(axis=axes) + eps).sqrt()
+            spread=lambda centered, axes, eps: constant(
+                ((centered * centered).mean(axis=axes) + eps).sqrt()
             ),
         ),
         "the tape does not know that the variance depends on x: compute it from tensors, without "
         ".array": graph(
-            spread=lambda centred, axes, eps: constant(
-                ((centred * centred).mean(axis=axes) + eps).sqrt()
+            spread=lambda centered, axes, eps: constant(
+                ((centered * centered).mean(axis=axes) + eps).sqrt()
             ),
         ),
     },
 )
 
 
-# ---- batch normalisation in closed form
+# ---- batch normalization in closed form
 
 
 def closed(
@@ -292,7 +292,7 @@ running_statistics = Exercise(
         ),
         "the running variance uses the variance divided by M; the unbiased one "
         "divides by M − 1": moving(variance=lambda rows: rows.var(axis=0)),
-        "the running variance moves towards the standard deviation: keep the square": moving(
+        "the running variance moves toward the standard deviation: keep the square": moving(
             variance=lambda rows: rows.std(axis=0, ddof=1)
         ),
         "these are the statistics of the batch alone: the old values are missing": moving(

@@ -1,5 +1,5 @@
 # %% [markdown]
-# # 07 · GELU and batch normalisation
+# # 07 · GELU and batch normalization
 #
 # **You build** what stands between the convolutions: a smooth gate, and a layer that keeps numbers
 # at a healthy size; both with their backward pass in closed form.<br>
@@ -7,7 +7,7 @@
 # **It takes** an hour to work through, 10 seconds to run.
 #
 # Here are sixteen blocks of a randomly initialized ConvMixer. How much does the output of each
-# block depend on the input image? Without normalisation, soon not at all:
+# block depend on the input image? Without normalization, soon not at all:
 
 # %%
 import math
@@ -32,7 +32,7 @@ h = 32
 
 
 def mixer(depth, norm, seed=0):
-    """A ConvMixer of 4 by 4 patches, with or without batch normalisation."""
+    """A ConvMixer of 4 by 4 patches, with or without batch normalization."""
     rng = np.random.default_rng(seed)
 
     def tail():
@@ -60,12 +60,12 @@ def layers(model, x):
 fig, axes = show.subplots(
     1, 2, size=(8, 2.9), sharey=True,
     alt="Differences between images through 16 blocks, on a logarithmic axis. Without "
-    "normalisation they fall steeply, from 0.1 to a hundred-millionth. With it they stay near 1.",
-)  # fmt: skip
+    "normalization they fall steeply, from 0.1 to a hundred-millionth. With it they stay near 1.",
+)
 for ax, norm in zip(axes, (False, True)):
     outputs = [x.array for x in layers(mixer(16, norm), mx.Tensor(images[:32]))]
     show.through_depth(ax, [x - x.mean(axis=0) for x in outputs], low=1e-10, high=1e2)
-    ax.set_title("with batch normalisation" if norm else "without normalisation")
+    ax.set_title("with batch normalization" if norm else "without normalization")
 axes[0].set_ylabel("size of the differences")
 fig
 
@@ -126,7 +126,7 @@ fig, (left, right) = show.subplots(
     1, 2, size=(8, 2.8),
     alt="Left: GELU follows ReLU far from 0 and dips to -0.17 near -0.75. Right: its slope rises "
     "smoothly from 0 to 1, dips to -0.13 on the way and overshoots to 1.13.",
-)  # fmt: skip
+)
 left.plot(x, y, label="GELU")
 left.plot(x, np.maximum(x, 0), "--", label="ReLU")
 left.set_title("y")
@@ -154,7 +154,7 @@ fig, ax = show.subplots(
     size=(7, 2.6),
     alt="Errors on a logarithmic axis: the tanh form stays below 0.0005, the sigmoid form below "
     "0.02; both vanish at 0 and far away.",
-)  # fmt: skip
+)
 ax.plot(x, abs(sigmoid_form - y), "--", label="sigmoid form")
 ax.plot(x, abs(tanh_form - y), label="tanh form")
 ax.set(yscale="log", ylim=(1e-8, 0.1), xlabel="x", title="error")
@@ -167,7 +167,7 @@ fig
 # Three digits, and two. Good enough to train with, but they are *different functions*: weights that
 # were trained with one give slightly different answers with another. ConvMixer uses the exact one.
 #
-# ## Batch normalisation
+# ## Batch normalization
 #
 # Now the cure for the picture at the top. For every channel, take all the numbers that it has in
 # this batch (all images, all places: $M = N H W$ of them), shift them to mean 0, scale them to
@@ -190,17 +190,17 @@ def batch_norm(x, gamma, beta, eps=1e-5):
     """x (…, C), gamma (C,), beta (C,) -> (…, C), from primitive operations."""
     axes = tuple(range(x.ndim - 1))
     ### BEGIN SOLUTION
-    centred = x - x.mean(axis=axes)
-    variance = (centred * centred).mean(axis=axes)
-    normal = centred / (variance + eps).sqrt()
+    centered = x - x.mean(axis=axes)
+    variance = (centered * centered).mean(axis=axes)
+    normal = centered / (variance + eps).sqrt()
     return gamma * normal + beta
     ### END SOLUTION
 
 # %% hints [markdown]
 # 1. Four lines for four formulas. `x.mean(axis=axes)` has shape (C,), and broadcasting lines it up
 #    with the last axis of `x`.
-# 2. `centred = x - x.mean(axis=axes)`; the variance is the mean of its square.
-# 3. `normal = centred / (variance + eps).sqrt()`, then `gamma * normal + beta`. Stay with tensors:
+# 2. `centered = x - x.mean(axis=axes)`; the variance is the mean of its square.
+# 3. `normal = centered / (variance + eps).sqrt()`, then `gamma * normal + beta`. Stay with tensors:
 #    `.array` would cut the tape.
 
 # %%
@@ -231,7 +231,7 @@ y.sum().backward()
 print("largest number in dx:", f"{np.abs(x.grad).max():.0e}")
 
 # %% [markdown]
-# Zero, up to rounding. The normalised numbers of a channel *always* add up to 0, so nothing that
+# Zero, up to rounding. The normalized numbers of a channel *always* add up to 0, so nothing that
 # you do to `x` changes the sum. A backward function that returns zeros, or any nonsense that
 # happens to cancel, passes this test. This is why lesson 03 sends back **random numbers** instead
 # of ones:
@@ -261,9 +261,9 @@ line = g.mean() + (g * normal).mean() * normal  # dβ/M + x̂ dγ/M
 
 fig, ax = show.subplots(
     size=(6, 3),
-    alt="Twelve points, g against normalised x, with a fitted line. Vertical strokes from the line "
+    alt="Twelve points, g against normalized x, with a fitted line. Vertical strokes from the line "
     "to the points are dx.",
-)  # fmt: skip
+)
 ax.plot(normal, line, label="dβ/M + x̂ dγ/M")
 ax.vlines(normal, line, g, colors=show.RED, label="dx, up to its scale")
 ax.plot(normal, g, "o", color="black", markersize=4, label="g")
@@ -284,7 +284,7 @@ fig
 
 # %%
 def batch_norm_backward(g, normal, gamma, rstd):
-    """The backward pass of batch normalisation, in closed form."""
+    """The backward pass of batch normalization, in closed form."""
     ### BEGIN SOLUTION
     dbeta = g.sum(axis=0)
     dgamma = (g * normal).sum(axis=0)
@@ -306,7 +306,7 @@ check("07.batch_norm_backward", batch_norm_backward)
 # %%
 @mx.op
 def batch_norm_closed(x, gamma, beta):
-    """Batch normalisation in closed form: one line on the tape."""
+    """Batch normalization in closed form: one line on the tape."""
     rows = x.reshape(-1, x.shape[-1])
     rstd = 1 / np.sqrt(rows.var(axis=0) + x.dtype.type(1e-5))
     normal = (rows - rows.mean(axis=0)) * rstd
@@ -379,7 +379,7 @@ fig, axes = show.subplots(
     1, 2, size=(8, 2.7), sharey=True,
     alt="The ten scores of one image in eight batches. In training they scatter from batch to "
     "batch; at test time they coincide.",
-)  # fmt: skip
+)
 for ax, (mode, scores) in zip(axes, said.items()):
     ax.plot(np.array(scores).T, "o", color=show.BLUE, markersize=4, alpha=0.6)
     ax.set(title=f"image 0 in eight batches, {mode}", xlabel="class", xticks=range(10))
@@ -389,7 +389,7 @@ fig
 # %% [markdown]
 # That must not happen when the network is used. Someone may ask about a single image, whose answer
 # must not depend on other images. So during training the layer also keeps **running statistics**,
-# which move a little towards each batch, and at test time (`model.eval()`) it uses these instead:
+# which move a little toward each batch, and at test time (`model.eval()`) it uses these instead:
 #
 # $$ \text{running} \leftarrow (1 - m)\,\text{running} + m \cdot \text{batch} \qquad m = 0.1 $$
 #
@@ -467,7 +467,7 @@ fig, ax = show.subplots(
     size=(7, 2.8),
     alt="Two losses over 60 steps. In training mode it falls from 2.3 to about 1.7. In eval mode "
     "it first rises to 2.5, and comes down to the other after 40 steps.",
-)  # fmt: skip
+)
 ax.plot(range(0, 60, 3), in_training, "o-", label="with the batch's statistics (training)")
 ax.plot(range(0, 60, 3), at_test_time, "s--", label="with running statistics (eval)")
 ax.set(xlabel="steps", title="loss on the same 80 images", ylim=(1.5, 2.8))
@@ -487,9 +487,9 @@ fig
 # %%
 fig, axes = show.subplots(
     1, 2, size=(8, 2.9), sharey=True,
-    alt="Gradients through 16 blocks, from the end to the beginning. Without normalisation they "
-    "shrink towards the first block to a ten-thousand-billionth; with it they stay of one size.",
-)  # fmt: skip
+    alt="Gradients through 16 blocks, from the end to the beginning. Without normalization they "
+    "shrink toward the first block to a ten-thousand-billionth; with it they stay of one size.",
+)
 for ax, norm in zip(axes, (False, True)):
     deep = mixer(16, norm)
     outputs = layers(deep, mx.Tensor(images[:32], requires_grad=True))
@@ -497,7 +497,7 @@ for ax, norm in zip(axes, (False, True)):
         x.retain_grad()
     F.cross_entropy(deep[len(deep) - 1](outputs[-1]), labels[:32]).backward()
     show.through_depth(ax, [x.grad for x in outputs], low=1e-17, high=1)
-    ax.set_title("with batch normalisation" if norm else "without normalisation")
+    ax.set_title("with batch normalization" if norm else "without normalization")
 axes[0].set_ylabel("size of the gradient")
 fig
 
@@ -505,26 +505,26 @@ fig
 # With sixteen blocks the first layers receive no gradient. With four the gradients are small, but
 # there; and AdamW divides each one by its usual size, so that small gradients alone do little harm.
 #
-# > **Predict:** does a network of four blocks learn without normalisation? (60 steps of 64 images.)
+# > **Predict:** does a network of four blocks learn without normalization? (60 steps of 64 images.)
 
 # %%
 without = train(mixer(4, norm=False), 60)
 fig, ax = show.subplots(
     size=(7, 2.6),
-    alt="With batch normalisation the loss falls from 2.3 to about 1.7. Without it stays at 2.3, "
+    alt="With batch normalization the loss falls from 2.3 to about 1.7. Without it stays at 2.3, "
     "which is guessing.",
-)  # fmt: skip
-ax.plot(with_norm, label="with batch normalisation")
+)
+ax.plot(with_norm, label="with batch normalization")
 ax.plot(without, "--", label="without")
-ax.axhline(math.log(10), color=show.GREY, linewidth=0.8)
-ax.text(0, 2.4, "guessing: ln 10", color=show.GREY)
+ax.axhline(math.log(10), color=show.GRAY, linewidth=0.8)
+ax.text(0, 2.4, "guessing: ln 10", color=show.GRAY)
 ax.set(xlabel="steps", title="training loss", ylim=(1.3, 2.6))
 ax.legend(loc="lower left")
 fig
 
 # %% [markdown]
 # It does not: where all images look nearly the same, a gradient says nearly nothing about them,
-# however large the steps. Larger initial weights would help. Batch normalisation makes the
+# however large the steps. Larger initial weights would help. Batch normalization makes the
 # initialization nearly irrelevant, and keeps the numbers at a good size *while* the weights change.
 #
 # ## Yours and the library's
@@ -547,8 +547,8 @@ print("gelu:   ", np.allclose(mine, theirs), np.allclose(my_backward(x), their_b
 # becomes a single pass over memory is in **`minimix/kernels/compiled/norm.py`**, and what it means
 # in `minimix/kernels/reference/norm.py`.
 #
-# **Go further.** Normalise the channels of every image at every place, instead of every channel
-# over the batch: that is layer normalisation, `F.layer_norm`. Which of the problems above does it
+# **Go further.** Normalize the channels of every image at every place, instead of every channel
+# over the batch: that is layer normalization, `F.layer_norm`. Which of the problems above does it
 # not have? · In eval mode a batch norm is a scale and a shift. Which weights of the following
 # convolution can absorb them? · Find the minimum of GELU to six digits.
 #

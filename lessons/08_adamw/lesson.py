@@ -1,13 +1,13 @@
 # %% [markdown]
 # # 08 · AdamW
 #
-# **You build** the optimiser that trains ConvMixers, one idea at a time: momentum, a scale for each
+# **You build** the optimizer that trains ConvMixers, one idea at a time: momentum, a scale for each
 # weight, bias correction, and weight decay in the right place.<br>
 # **You need** gradients; nothing of the other lessons.<br>
 # **It takes** 45 minutes to work through, 15 seconds to run.
 #
 # A gradient says which way is down *here*. Getting to the bottom is another matter. Here are forty
-# steps of three optimisers in a long valley with steep sides:
+# steps of three optimizers in a long valley with steep sides:
 
 # %%
 import numpy as np
@@ -29,7 +29,7 @@ def height(x, y):
 
 
 def library_path(make, steps=40):
-    """The path of one of the library's optimisers."""
+    """The path of one of the library's optimizers."""
     p = mx.Tensor(start.copy(), requires_grad=True)
     optimizer, path = make([p]), [start]
     for _ in range(steps):
@@ -50,7 +50,7 @@ fig, axes = show.subplots(
     alt="Contours of a narrow valley, three times, with a path each. Gradient descent zigzags "
     "between the walls and stops short of the minimum. Momentum swings more widely and arrives. "
     "AdamW starts diagonally in steps of equal length, swings gently and is nearly there.",
-)  # fmt: skip
+)
 for ax, (name, path) in zip(axes, paths.items()):
     show.valley(ax, height, {name: path}, extent=(-4.5, 1.5, -0.8, 0.8))
     ax.set_title(f"{name}: {height(*path[-1]):.3g}")
@@ -89,7 +89,7 @@ fig, axes = show.subplots(
     1, 3, size=(8.6, 2.7), sharey=True,
     alt="Forty steps with three learning rates. 0.005: straight to the middle of the valley, then "
     "creeping along. 0.038: zigzag, further along. 0.041: a zigzag that grows out of the valley.",
-)  # fmt: skip
+)
 for ax, rate in zip(axes, (0.005, 0.038, 0.041)):
     path = descend(rate)
     show.valley(ax, height, {"": path}, extent=(-4.5, 1.5, -0.8, 0.8))
@@ -198,7 +198,7 @@ fig, (left, right) = show.subplots(
     1, 2, size=(8, 2.8),
     alt="Left: the average m of a constant 1 reaches 1 after 30 steps, v only after 3000. Right: "
     "their quotient, which should be 1, begins at 3.2, rises to 6.6 and falls to 1 after 3000.",
-)  # fmt: skip
+)
 left.plot(t, m, label="m")
 left.plot(t, v, "--", label="v")
 left.set(xscale="log", title="averages of a constant 1", xlabel="step")
@@ -295,7 +295,7 @@ for name, step in {"gradient descent": plain, "Adam": lambda *a: adam(*a, lr=0.1
 # Adam has a scale for every *weight*, that is, for every axis. Our valley is easy for it, because
 # it lies along an axis. Rotate it by 45°.
 #
-# > **Predict:** which of the three optimisers become slower, and which do not?
+# > **Predict:** which of the three optimizers become slower, and which do not?
 
 # %%
 turn = np.array([[1, -1], [1, 1]]) / np.sqrt(2)
@@ -313,7 +313,7 @@ fig, axes = show.subplots(
     1, 2, size=(8, 3.2),
     alt="Adam's path. Along an axis it is at the minimum after 60 steps. Rotated by 45 degrees it "
     "first steps across the valley, then creeps along it, and is only half way there.",
-)  # fmt: skip
+)
 for ax, (name, (matrix, begin, extent)) in zip(axes, valleys.items()):
 
     def slope(x, y):
@@ -333,7 +333,7 @@ fig
 # %% [markdown]
 # Gradient descent and momentum do not depend on the axes, and take exactly as many steps as before.
 # Adam needs many more: along the axes the rotated valley is equally steep in both directions, so
-# its two scales are the same and do not help. Newer optimisers (Shampoo, Muon) look at whole
+# its two scales are the same and do not help. Newer optimizers (Shampoo, Muon) look at whole
 # matrices of weights instead.
 #
 # ## Decay
@@ -395,7 +395,7 @@ fig, axes = show.subplots(
     1, 2, size=(8, 2.8), sharey=True,
     alt="Mean weight against steps. Decay in the gradient: weights with large gradients stay above "
     "0.8, those with small ones are at 0 after 300 steps. Decoupled: both follow one curve.",
-)  # fmt: skip
+)
 for ax, step in zip(axes, (in_the_gradient, decoupled)):
     theta, m, v = np.ones(800), np.zeros(800), np.zeros(800)
     means = []
@@ -418,9 +418,9 @@ fig
 #
 # ## On a real loss
 #
-# A small ConvMixer, 60 steps, each optimiser with four learning rates.
+# A small ConvMixer, 60 steps, each optimizer with four learning rates.
 #
-# > **Predict:** for which optimiser does the learning rate matter least?
+# > **Predict:** for which optimizer does the learning rate matter least?
 
 # %%
 mx.kernels.set_num_threads(1)  # arrays as small as these are not worth a second one
@@ -466,18 +466,18 @@ fig, ax = show.subplots(
     size=(7, 3),
     alt="Loss after 60 steps against the learning rate. AdamW is best, 1.9, at 0.01; momentum at "
     "0.1, gradient descent at 1. AdamW at 1 is off the picture.",
-)  # fmt: skip
+)
 for (name, make), marker in zip(makers.items(), "os^"):
     ax.plot(rates, [final_loss(make, lr) for lr in rates], f"{marker}-", label=name)
-ax.axhline(np.log(10), color=show.GREY, linewidth=0.8)
-ax.text(1, np.log(10) + 0.02, "guessing", color=show.GREY, ha="center")
+ax.axhline(np.log(10), color=show.GRAY, linewidth=0.8)
+ax.text(1, np.log(10) + 0.02, "guessing", color=show.GRAY, ha="center")
 ax.set(xscale="log", xlabel="learning rate", title="loss after 60 steps", ylim=(1.8, 2.7))
 ax.legend(loc="upper left")
 fig
 
 # %% [markdown]
 # For none. Each has a best rate, a tenth of it is much worse, and the best rates differ by a factor
-# of a hundred: a learning rate means nothing without its optimiser. At its best rate AdamW is
+# of a hundred: a learning rate means nothing without its optimizer. At its best rate AdamW is
 # ahead, and with $\eta = 1$, *one unit per step for every weight*, it fails. So the usual choice is
 # AdamW, with an $\eta$ that rises and falls during training: lesson 10.
 #

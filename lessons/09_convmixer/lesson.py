@@ -27,7 +27,7 @@ show.network(
     alt="From left to right: patches, GELU, BatchNorm; then d times a block of depthwise, GELU, "
     "BatchNorm, an addition of the block's input, pointwise, GELU, BatchNorm; then average pool "
     "and linear.",
-)  # fmt: skip
+)
 
 # %% [markdown]
 # Any network for images has to answer three questions, and you have built each answer:
@@ -276,7 +276,7 @@ fig, axes = show.subplots(
     1, 4, size=(8.5, 2.5),
     alt="Two pairs of maps. In evaluation: a blue square 18 pixels wide in image 0, nothing in "
     "image 1. In training: the same square, and faint blue everywhere, in image 1 too.",
-)  # fmt: skip
+)
 names = (f"evaluation, image 0: {width} wide", "image 1", "training, image 0", "image 1")
 for ax, pixels, name in zip(axes, (*evaluation, *training), names):
     show.image(ax, pixels**0.3, name, cmap="Blues", vmin=0, vmax=evaluation.max() ** 0.3)
@@ -409,8 +409,8 @@ for _ in range(30):
 
 fig, ax = show.subplots(alt="The loss falls from 2.4 to below 0.05 in 30 steps.", size=(6.5, 2.6))
 ax.plot(losses, "o-", markersize=3)
-ax.axhline(np.log(10), color=show.GREY, linestyle="--")
-ax.text(29, np.log(10) + 0.05, "ln 10: a guess", ha="right", color=show.GREY)
+ax.axhline(np.log(10), color=show.GRAY, linestyle="--")
+ax.text(29, np.log(10) + 0.05, "ln 10: a guess", ha="right", color=show.GRAY)
 ax.set(xlabel="step", title="loss on eighty images", ylim=(0, None))
 fig
 

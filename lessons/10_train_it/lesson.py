@@ -24,17 +24,17 @@ from minimix.data.augment.reference import geometry
 from minimix.optim import schedules
 from minimix.train.evaluation import evaluate
 
-# github.com/locuslab/convmixer-cifar10: accuracy on the test images after each epoch, in per cent
+# github.com/locuslab/convmixer-cifar10: accuracy on the test images after each epoch, in percent
 log = [54.18, 61.57, 70.69, 77.08, 73.44, 76.55, 83.28, 76.55, 81.38, 78.91, 83.87, 83.12,
        85.63, 87.00, 85.27, 89.07, 90.19, 90.68, 91.39, 92.40, 92.38, 92.48, 92.53, 92.55,
-       92.60]  # fmt: skip
+       92.60]
 
 fig, (above, below) = show.subplots(
     2, 1, size=(7, 3.8), sharex=True, height_ratios=(3, 1),
     alt="Above, test accuracy: it climbs from 54 % and jumps up and down by 5 % until epoch 15, "
     "then rises smoothly to 92.6 %. Below, the learning rate: up in a straight line until epoch "
     "10, down until epoch 20, near 0 from there on.",
-)  # fmt: skip
+)
 above.plot(range(1, 26), log, "o-", markersize=4)
 above.set(ylabel="correct, %", title="ConvMixer-256/8 on CIFAR-10, trained by its authors")
 below.plot([0, 10, 20, 25], [0, 0.05, 0.0025, 0], color=show.RED)
@@ -129,7 +129,7 @@ def augment(images, rng):
 
 
 fig, axes = show.subplots(1, 8, size=(8, 1.4), alt="An image, and seven times the same image, "
-                          "moved by a few pixels and partly mirrored.")  # fmt: skip
+                          "moved by a few pixels and partly mirrored.")
 eight = augment(data.train_images[[9] * 8], np.random.default_rng(0))
 eight[0] = data.train_images[9]
 for i, (ax, picture) in enumerate(zip(axes, eight)):
@@ -215,7 +215,7 @@ def fit(images, labels, steps, augmented, seed=0):
     """Train a ConvMixer: (the model, a table of its progress)."""
     rng = np.random.default_rng(seed)
     model = mx.ConvMixer(WIDTH, 4, kernel_size=5, patch_size=2 if COMPILED else 4, rng=seed,
-                         n_classes=data.n_classes)  # fmt: skip
+                         n_classes=data.n_classes)
     if COMPILED:
         model = mx.fuse(model)  # the same layers and numbers, in fewer passes over memory
     optimizer = mx.AdamW(model.parameters(), lr=0.01, weight_decay=0.005)
@@ -272,7 +272,7 @@ fig, (left, right) = show.subplots(
     1, 2, size=(8, 3), sharey=True,
     alt="Two panels, accuracy against step. Left, as they are: training images reach 100 %, "
     "test images stay far below. Right, augmented: test images end higher, and nearer to those.",
-)  # fmt: skip
+)
 curves(left, memorized, "a thousand images")
 curves(right, moved, "a thousand images, augmented")
 left.set_ylabel("correct, %")
@@ -356,7 +356,7 @@ counts = confusion(test_labels, guesses, data.n_classes)
 fig, ax = show.subplots(
     size=(5.2, 4.6), alt="The confusion matrix as a table of ten rows and columns. Most counts are "
     "on the diagonal; the rest are mistakes, more of them between classes that look alike.",
-)  # fmt: skip
+)
 ax.imshow(np.sqrt(counts), cmap="Blues", vmax=np.sqrt(counts.max()) * 1.7)
 for (i, j), count in np.ndenumerate(counts):
     if count:
@@ -384,7 +384,7 @@ mistakes = np.flatnonzero(guesses != test_labels)
 worst = mistakes[np.argsort(-probability[mistakes, guesses[mistakes]])[:12]]
 
 fig, axes = show.subplots(2, 6, size=(8, 3.4), alt="Twelve test images with their class, the "
-                          "predicted class, and how confident the network was.")  # fmt: skip
+                          "predicted class, and how confident the network was.")
 for ax in axes.flat:
     ax.axis("off")
 for ax, i in zip(axes.flat, worst):
@@ -406,7 +406,7 @@ print("crop:         ", np.array_equal(crop(images, top, left), theirs))
 steps = range(0, 1001, 7)
 theirs = schedules.official(0.05, 1000)
 print("learning_rate:", np.allclose([learning_rate(t, 1000, 0.05) for t in steps],
-                                    [theirs(t - 1) for t in steps]))  # fmt: skip
+                                    [theirs(t - 1) for t in steps]))
 theirs = evaluate(model, test_images, test_labels, data.n_classes).confusion
 print("confusion:    ", np.array_equal(counts, theirs))
 

@@ -91,13 +91,13 @@ block = Exercise(
 T = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57, 7: 2.45, 8: 2.36, 9: 2.31, 10: 2.26}
 
 
-def interval_with(t=lambda n: T[n], ddof=1, root=np.sqrt, spread=np.std, times=1.0, centre=np.mean):
+def interval_with(t=lambda n: T[n], ddof=1, root=np.sqrt, spread=np.std, times=1.0, center=np.mean):
     """An `interval` of which one step can be wrong."""
 
     def interval(accuracies):
         n = len(accuracies)
         half = times * t(n) * spread(accuracies, ddof=ddof) / root(n)
-        return float(centre(accuracies)), float(half)
+        return float(center(accuracies)), float(half)
 
     return interval
 
@@ -124,7 +124,7 @@ interval = Exercise(
         "this divides by n; it should be √n": interval_with(root=lambda n: n),
         "this is the variance; the spread is its root, np.std": interval_with(spread=np.var),
         "this is the whole width; half of it is on either side": interval_with(times=2.0),
-        "this is the median; the interval is that of the mean": interval_with(centre=np.median),
+        "this is the median; the interval is that of the mean": interval_with(center=np.median),
     },
 )
 

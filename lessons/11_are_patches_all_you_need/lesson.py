@@ -10,7 +10,7 @@
 # things make them good, or do the patches? The authors of ConvMixer kept the patches, threw out the
 # rest, and asked this in the title of their paper. Here is the question on a small scale: a network
 # that sees patches and nothing else, beside one in which patches also exchange information with
-# their neighbours.
+# their neighbors.
 
 # %%
 import numpy as np
@@ -28,7 +28,7 @@ KEPT = (0, 1, 3, 7, 9)  # half of the shapes, so that small networks learn them 
 
 
 def kept(images, labels):
-    """The images of these shapes, normalised, and their labels renumbered."""
+    """The images of these shapes, normalized, and their labels renumbered."""
     which = np.isin(labels, KEPT)
     return normalize(images[which]), np.searchsorted(KEPT, labels[which])
 
@@ -45,7 +45,7 @@ shuffled = patches[order].reshape(8, 8, 4, 4, 3).swapaxes(1, 2).reshape(32, 32, 
 fig, axes = show.subplots(
     1, 2, size=(5, 2.6), alt="Left a star. Right the same image cut into 64 patches of 4×4 pixels, "
     "in random order: nobody would recognize a star in it.",
-)  # fmt: skip
+)
 show.image(axes[0], star, "patches in their places")
 show.image(axes[1], shuffled, "a bag of patches")
 fig
@@ -223,7 +223,7 @@ def picture(results, alt):
     fig, ax = show.subplots(size=(7.5, 0.36 * len(results) + 0.9), alt=alt)
     mean, half = interval(results["baseline"])
     ax.axvspan(100 * (mean - half), 100 * (mean + half), color=show.PALE)
-    ax.axvline(100 / len(KEPT), color=show.GREY, linestyle=":")
+    ax.axvline(100 / len(KEPT), color=show.GRAY, linestyle=":")
     for row, runs in enumerate(results.values()):
         mean, half = interval(runs)
         ax.errorbar(100 * mean, row - 0.12, xerr=100 * half, fmt="D", color=show.BLUE, capsize=4)
@@ -245,7 +245,7 @@ picture(
 # ## Which differences are real?
 #
 # If two intervals overlap, does that mean there is no difference? **No.** Seed 2 may have drawn a
-# favourable order of images, and then *every* variant profits. We used the same seeds for all, so
+# favorable order of images, and then *every* variant profits. We used the same seeds for all, so
 # compare run with run: what varies from seed to seed cancels in the **difference**.
 #
 # ### Exercise 3 · `verdict`

@@ -61,7 +61,7 @@ def losses_with(operation, steps=40):
 fig, ax = show.subplots(
     size=(7, 3), alt="Six losses falling from 2.3 to near 0 in 40 steps, one for each suspect. "
     "Five lie on top of each other, B is a little slower.",
-)  # fmt: skip
+)
 styles = ["-", "--", ":", "-.", "-", "--"]
 for (letter, operation), style in zip(broken.depthwise.items(), styles):
     ax.plot(losses_with(operation), style, label=letter)
@@ -163,7 +163,7 @@ for letter, why in line_up(test_depthwise, broken.depthwise).items():
 # %% [markdown]
 # ## Two modes
 #
-# Batch norm is harder to test, since it has two modes: it normalises with the statistics of the
+# Batch norm is harder to test, since it has two modes: it normalizes with the statistics of the
 # batch in training, and with its running statistics in evaluation. Most of its bugs show only in
 # evaluation.
 #
@@ -183,7 +183,7 @@ print(f"{right:.8f} and {wrong:.8f}: allclose says {np.allclose(right, wrong)}")
 # ### Exercise 2 · `test_batch_norm`
 #
 # `op(x, gamma, beta, running_mean=…, running_var=…, training=True, momentum=0.1, eps=1e-5)` does
-# what it does in lesson 07: it normalises, and in training it updates the two running arrays *in
+# what it does in lesson 07: it normalizes, and in training it updates the two running arrays *in
 # place*,
 #
 # $$ \text{running} \leftarrow 0.9\,\text{running} + 0.1 \cdot \big(\mu \;\text{ or }\;
@@ -194,7 +194,7 @@ print(f"{right:.8f} and {wrong:.8f}: allclose says {np.allclose(right, wrong)}")
 
 # %%
 def test_batch_norm(op):
-    """Raise AssertionError unless op is batch normalisation in both modes, and its gradient."""
+    """Raise AssertionError unless op is batch normalization in both modes, and its gradient."""
     rng = np.random.default_rng(0)
     x, gamma, beta = rng.normal(2, 3, (2, 3, 2, 2)), np.array([1.5, -0.5]), np.array([10, 20.0])
     mean, var, rows = np.zeros(2), np.ones(2), x.reshape(-1, 2)
@@ -396,11 +396,11 @@ check("12.test_learning", test_learning)
 fig, ax = show.subplots(
     size=(7, 3), alt="Five losses over sixty steps. B falls from 2.3 to 0. A stops at 1.46, C is "
     "at 1 and falls slowly, D and E stay above 2.",
-)  # fmt: skip
+)
 for (letter, step), style in zip(broken.steps.items(), styles):
     batch = tiny()
     ax.plot([step(*batch) for _ in range(60)], style, label=letter)
-ax.axhline(0.1, color=show.GREY, linestyle=":")
+ax.axhline(0.1, color=show.GRAY, linestyle=":")
 ax.set(xlabel="step", title="loss on the same sixteen pictures", ylim=(0, 2.6))
 ax.legend(ncols=2, loc="lower left", bbox_to_anchor=(0, 0.08))
 fig
@@ -433,13 +433,13 @@ fig, axes = show.subplots(
     alt="Two tables of crosses and dots, a row for each group, a column for each suspect. On the "
     "left gradcheck finds two of five convolutions and one of five batch norms. On the right your "
     "tests find all; one suspect in each row passes.",
-)  # fmt: skip
+)
 caught = {}
 for row, (group, (suspects, gradient_check, test)) in enumerate(GROUPS.items()):
     for ax, tried in zip(axes, (gradient_check, test)):
         verdicts = line_up(tried, suspects) if tried else {}
         for column, why in enumerate(verdicts.values()):
-            marker, color, size = ("X", show.RED, 11) if why else (".", show.GREY, 6)
+            marker, color, size = ("X", show.RED, 11) if why else (".", show.GRAY, 6)
             ax.plot(column, row, marker=marker, color=color, markersize=size)
     caught[group] = sum(why is not None for why in verdicts.values())
 for ax, title in zip(axes, ("gradcheck", f"your tests: {sum(caught.values())} caught")):

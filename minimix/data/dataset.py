@@ -68,11 +68,11 @@ def _mend(images: np.ndarray) -> str:
     if images.ndim == 4 and images.shape[1] == 3 != images.shape[3]:
         return "; these are (N, C, H, W): pass images.transpose(0, 2, 3, 1)"
     if images.ndim == 3:
-        return "; for grey ones pass np.stack([images] * 3, axis=3), for a single one images[None]"
+        return "; for gray ones pass np.stack([images] * 3, axis=3), for a single one images[None]"
     if images.ndim != 4:
         return ""
     if images.shape[3] == 1:
-        return "; for grey ones pass np.repeat(images, 3, axis=3)"
+        return "; for gray ones pass np.repeat(images, 3, axis=3)"
     if images.shape[3] == 4:
         return "; to leave out transparency pass images[..., :3]"
     if images.shape[3] != 3 or images.dtype.kind not in "iuf":

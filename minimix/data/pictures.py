@@ -21,7 +21,7 @@ SIXTEEN_BITS = ("PNG", "PPM", "TIFF", "JPEG2000", None)  # None: made in memory
 def read(path: str | os.PathLike[str], size: Sequence[int]) -> np.ndarray:
     """The picture in a file: its largest central part of the shape `size`, resized to it.
 
-    size is (height, width). Returns uint8 (height, width, 3): grey becomes three equal channels,
+    size is (height, width). Returns uint8 (height, width, 3): gray becomes three equal channels,
     of 16 bits the upper eight count, floats go from 0 to 1, transparency is laid on white, an
     animation shows its first frame. A camera's orientation is followed where it can be read.
 
@@ -81,28 +81,28 @@ def to_rgb(image: Image) -> Image:
 
 
 def _eight_bits(image: Image) -> np.ndarray:
-    """The greys, uint8 (H, W), of an image with more than eight bits a pixel."""
-    grey = np.asarray(image)
+    """The grays, uint8 (H, W), of an image with more than eight bits a pixel."""
+    gray = np.asarray(image)
     tags = getattr(image, "tag_v2", {})  # of a TIFF
     if image.mode == "F":
-        low, high = grey.min(), grey.max()
+        low, high = gray.min(), gray.max()
         if not (low >= 0 and high <= 1):
             raise _UnusableError(f"its floats go from {low:g} to {high:g}; expected 0 to 1")
-        bits = np.rint(grey * 255).astype(np.uint8)
+        bits = np.rint(gray * 255).astype(np.uint8)
     elif image.format not in (SIXTEEN_BITS if image.mode != "I" else ("PNG", "PPM", None)):
         raise _UnusableError(
             f"its numbers (mode {image.mode} of Pillow) have no fixed range; save it with 8 or "
             "unsigned 16 bits a pixel"
         )
     else:
-        low, high = grey.min(), grey.max()
+        low, high = gray.min(), gray.max()
         if not 0 <= low <= high <= 65535:
             raise _UnusableError(f"its numbers go from {low} to {high}; expected 0 to 65535")
         used = tags.get(258, (16,))[0]  # BitsPerSample: 12 or 16
-        bits = (grey >> (used - 8)).astype(np.uint8)
+        bits = (gray >> (used - 8)).astype(np.uint8)
     if tags.get(262) == 0:  # PhotometricInterpretation: white is zero
         bits = 255 - bits
-    return np.where(grey == image.info.get("transparency", -1), np.uint8(255), bits)
+    return np.where(gray == image.info.get("transparency", -1), np.uint8(255), bits)
 
 
 def _upright(file: Image, image: Image) -> Image:

@@ -1,4 +1,4 @@
-"""Normalisation over the batch and over the channels."""
+"""Normalization over the batch and over the channels."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def batch_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ):
-    """Batch normalisation over all axes but the last.   x (…, C), γ (C,), β (C,) -> y (…, C)
+    """Batch normalization over all axes but the last.   x (…, C), γ (C,), β (C,) -> y (…, C)
 
         y = γ x̂ + β,   x̂ = (x − μ) / √(σ² + ε)
 
@@ -90,7 +90,7 @@ def batch_norm(
 def move_statistics(
     running_mean: Array, running_var: Array, mean: Array, var: Array, m: int, momentum: float
 ) -> None:
-    """Move running statistics towards those of a batch of M numbers a channel, both or neither.
+    """Move running statistics toward those of a batch of M numbers a channel, both or neither.
 
         running ← (1 − momentum) running + momentum · (μ, or the unbiased variance M/(M−1) σ²)
 
@@ -108,7 +108,7 @@ def move_statistics(
 
 @op
 def layer_norm(x, gamma, beta, *, eps: float = 1e-5):
-    """Layer normalisation over the last axis.   x (…, C), γ (C,), β (C,) -> y (…, C)
+    """Layer normalization over the last axis.   x (…, C), γ (C,), β (C,) -> y (…, C)
 
         y = γ x̂ + β,   x̂ = (x − μ) / √(σ² + ε)      μ, σ²: mean and biased variance of each row
 
@@ -123,10 +123,10 @@ def layer_norm(x, gamma, beta, *, eps: float = 1e-5):
             raise ValueError(
                 f"layer_norm: x has {x.shape[-1]} channels, but {name} shape {a.shape}"
             )
-    centred = x - x.mean(axis=-1, keepdims=True)
-    centred -= centred.mean(axis=-1, keepdims=True)  # what rounding left: equal numbers become 0
-    rstd = 1 / np.sqrt(np.square(centred).mean(axis=-1, keepdims=True) + x.dtype.type(eps))
-    normal = centred * rstd
+    centered = x - x.mean(axis=-1, keepdims=True)
+    centered -= centered.mean(axis=-1, keepdims=True)  # what rounding left: equal numbers become 0
+    rstd = 1 / np.sqrt(np.square(centered).mean(axis=-1, keepdims=True) + x.dtype.type(eps))
+    normal = centered * rstd
     leading = tuple(range(x.ndim - 1))
 
     def dx(g):

@@ -204,10 +204,10 @@ class Sigmoid(Module):
 
 
 class BatchNorm(Module):
-    """Batch normalisation of each channel: x (…, C) -> (…, C).   weight γ (C,), bias β (C,).
+    """Batch normalization of each channel: x (…, C) -> (…, C).   weight γ (C,), bias β (C,).
 
     γ starts at 1, β at 0; the buffers running_mean and running_var (C,) at 0 and 1. In training,
-    the statistics are those of the batch, and the running ones move towards them by the fraction
+    the statistics are those of the batch, and the running ones move toward them by the fraction
     `momentum`; in evaluation, the running ones are used. Formulas: `functional.batch_norm`.
 
     momentum, eps  numbers from 0 to 1
@@ -244,7 +244,7 @@ class BatchNorm(Module):
 
 
 class LayerNorm(Module):
-    """Layer normalisation of the last axis: x (…, C) -> (…, C).   weight γ (C,), bias β (C,).
+    """Layer normalization of the last axis: x (…, C) -> (…, C).   weight γ (C,), bias β (C,).
 
     γ starts at 1, β at 0. Formulas: `functional.layer_norm`.
     """

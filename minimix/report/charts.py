@@ -1,6 +1,6 @@
 """Line charts and heat maps, drawn by matplotlib as SVG that is part of the page.
 
-Text stays text, in the page's own font. Colours are variables of the style sheet, which has one set
+Text stays text, in the page's own font. Colors are variables of the style sheet, which has one set
 for light pages and one for dark ones. The viewBox is about as wide as a phone, so that text is
 readable there, and grows on wider screens.
 """
@@ -29,9 +29,9 @@ from ..autograd import Array
 from .formatting import number, percent, printable
 from .markup import Html, el, figure
 
-# matplotlib knows only fixed colours: #0000nn stands for the n-th of these variables of page.css.
+# matplotlib knows only fixed colors: #0000nn stands for the n-th of these variables of page.css.
 VARIABLES = ("ink", "soft", "rule", "c0", "c1", "c2", "c3", "c4", "c5", "c6")
-CURVE_COLOURS = 7  # of them c0 to c6
+CURVE_COLORS = 7  # of them c0 to c6
 MAX_POINTS = 150  # in a curve: more could not be told apart
 WIDTH = 360  # of every chart, in units of its viewBox
 HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 204, 52, 12, 10, 42  # of line charts, and their margins
@@ -93,7 +93,7 @@ class Curve:
     """A line in a chart.
 
     x, y     float (n,), x rising; the line is interrupted where y is not finite
-    colour   from 0; after CURVE_COLOURS they repeat, dashed
+    color    from 0; after CURVE_COLORS they repeat, dashed
     band     the smallest and largest value behind each y, drawn pale behind the line
     markers  whether each point gets a dot
     """
@@ -101,26 +101,26 @@ class Curve:
     name: str
     x: Array
     y: Array
-    colour: int = 0
+    color: int = 0
     band: tuple[Array, Array] | None = None
     markers: bool = False
 
 
-def colour_class(colour: int) -> str:
-    """The classes in the style sheet for the colour of a curve."""
-    return f"c{colour % CURVE_COLOURS}" + (" dashed" if colour // CURVE_COLOURS % 2 else "")
+def color_class(color: int) -> str:
+    """The classes in the style sheet for the color of a curve."""
+    return f"c{color % CURVE_COLORS}" + (" dashed" if color // CURVE_COLORS % 2 else "")
 
 
-def averaged(name: str, x: Array, y: Array, colour: int = 0) -> Curve:
-    """A curve through the means of neighbours, with at most MAX_POINTS points."""
+def averaged(name: str, x: Array, y: Array, color: int = 0) -> Curve:
+    """A curve through the means of neighbors, with at most MAX_POINTS points."""
     size = max(1, -(-len(x) // MAX_POINTS))
     if size == 1:
-        return Curve(name, x, y, colour)
+        return Curve(name, x, y, color)
     starts = np.arange(0, len(x), size)
     counts = np.diff(np.append(starts, len(x)))
     band = np.minimum.reduceat(y, starts), np.maximum.reduceat(y, starts)
     mean_x, mean_y = (np.add.reduceat(values, starts) / counts for values in (x, y))
-    return Curve(name, mean_x, mean_y, colour, band)
+    return Curve(name, mean_x, mean_y, color, band)
 
 
 # ---- line charts
@@ -161,15 +161,15 @@ def line_chart(
     drawing = svg(draw, HEIGHT, 12, f"{title} by {x_name}", alternative)
     values = _for_the_script(drawn, x_name, x_end, as_percent)
     plot = el("div", drawing, class_="plot", data_curves=json.dumps(values, separators=(",", ":")))
-    names = (el("li", c.name, class_=colour_class(c.colour)) for c in curves)
+    names = (el("li", c.name, class_=color_class(c.color)) for c in curves)
     legend = el("ul", *names, class_="legend") if len(curves) > 1 else None
     return figure(title, plot, words, legend)
 
 
 def _draw_curve(axes: Axes, curve: Curve) -> None:
-    dashed, alone = "dashed" in colour_class(curve.colour), np.isfinite(curve.y).sum() == 1
+    dashed, alone = "dashed" in color_class(curve.color), np.isfinite(curve.y).sum() == 1
     style = {
-        "color": variable(f"c{curve.colour % CURVE_COLOURS}"),
+        "color": variable(f"c{curve.color % CURVE_COLORS}"),
         "linestyle": "--" if dashed else "-",
         "marker": "o" if curve.markers or alone else "",  # a single point makes no line
         "markersize": min(4.0, 120 / len(curve.y)),
@@ -204,7 +204,7 @@ def _for_the_script(
         "curves": [
             {
                 "name": c.name,
-                "look": colour_class(c.colour),
+                "look": color_class(c.color),
                 "x": [float(f"{x:.5g}") for x in c.x],
                 "y": [float(f"{scale * y:.4g}") if math.isfinite(y) else None for y in c.y],
             }
@@ -227,7 +227,7 @@ def _in_words(curve: Curve, show: Callable[[float], str]) -> str:
 def heat_map(
     title: str, rows: Mapping[str, Sequence[float]], epochs: Sequence[float], words: str, key: str
 ) -> Html:
-    """A row of coloured cells for each name, the darker the larger, on a logarithmic scale.
+    """A row of colored cells for each name, the darker the larger, on a logarithmic scale.
 
     rows  name -> a number ≥ 0 for each epoch; cells of 0 or not finite stay empty
     key   makes the title unique in the page

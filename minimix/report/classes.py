@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .charts import colour_class
+from .charts import color_class
 from .formatting import percent
 from .images import data_uri
 from .markup import Html, el, figure, join, note, table
@@ -70,9 +70,9 @@ def classes_compared(runs: Sequence[RunData]) -> Html:
     return table(("accuracy by class", *(run.name for run in tested)), rows)
 
 
-def _bar(rate: float, colour: int = 0) -> Html:
+def _bar(rate: float, color: int = 0) -> Html:
     width = f"width:{100 * np.nan_to_num(rate):.2f}%"
-    return el("span", el("span", style=width, class_=colour_class(colour)), class_="bar")
+    return el("span", el("span", style=width, class_=color_class(color)), class_="bar")
 
 
 def mistakes(run: RunData) -> Html:

@@ -20,7 +20,7 @@ WORDS = {
     "Images per second": "During training steps; testing is not included.",
 }
 NOTE = (
-    "Lines show training, in long runs averaged over neighbouring steps, with a pale band for "
+    "Lines show training, in long runs averaged over neighboring steps, with a pale band for "
     "their range. Dots show the test after each epoch."
 )
 
@@ -37,9 +37,9 @@ def curves(runs: Sequence[RunData]) -> Html:
         x = x_of(run, run.log.steps["step"])
         return averaged(name or run.name, x, run.log.steps[key], run.number)
 
-    def test(run: RunData, key: str, name: str = "", colour: int | None = None) -> Curve:
-        x, colour = x_of(run, run.each("step")), run.number if colour is None else colour
-        return Curve(name or run.name, x, run.each(key), colour, markers=True)
+    def test(run: RunData, key: str, name: str = "", color: int | None = None) -> Curve:
+        x, color = x_of(run, run.each("step")), run.number if color is None else color
+        return Curve(name or run.name, x, run.each(key), color, markers=True)
 
     if len(runs) == 1:
         (run,) = runs

@@ -35,7 +35,7 @@ def tiles(images: Array, columns: int, zoom: int, gap: int) -> Array:
 
 
 def rgb(filters: Array) -> Array:
-    """Filters of three channels, each scaled to its own range around mid-grey.
+    """Filters of three channels, each scaled to its own range around mid-gray.
 
     float (n, h, w, 3) -> uint8 (n, h, w, 4)
     """

@@ -23,7 +23,7 @@ def layers(run: RunData) -> Html:
     ):
         names = dict.fromkeys(name for epoch in run.epochs for name in epoch[key])
         rows = {_layer(name): [epoch[key].get(name, 0.0) for epoch in run.epochs] for name in names}
-        words = f"Euclidean norm of each layer {when}; on the right, the last. Logarithmic colours."
+        words = f"Euclidean norm of each layer {when}; on the right, the last. Logarithmic colors."
         if rows:
             figures.append(heat_map(title, rows, epochs, words, f"{run.number}"))
         numbers = ((name, *map(number, row)) for name, row in rows.items())
@@ -55,7 +55,7 @@ def filters(run: RunData) -> Html:
         figures.append(figure(title[0].upper() + title[1:], image, words))
     words = (
         "Largest norm first; each filter is scaled to its own range. Patch filters are shown as "
-        "RGB images around mid-grey, depthwise kernels in orange where positive and blue where "
+        "RGB images around mid-gray, depthwise kernels in orange where positive and blue where "
         "negative."
     )
     return join(note(words), el("div", *figures, class_="sheets"))

@@ -128,7 +128,7 @@ def _results(runs: Sequence[RunData]) -> Html:
     facts = [_facts(run, any(map(_mirrored, runs))) for run in runs]
     rows = (
         (
-            el("span", run.name, class_=f"key {charts.colour_class(run.number)}"),
+            el("span", run.name, class_=f"key {charts.color_class(run.number)}"),
             *facts[run.number].values(),
             percent(run.last("train_accuracy")),
             f"{len(run.epochs)} of {run.log.settings.get('epochs', '?')}",

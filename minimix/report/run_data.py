@@ -38,7 +38,7 @@ class RunData:
     """A run as the page shows it.
 
     name    unique in the page, except for a folder that is given twice
-    number  its position among the runs of the page, which decides its colour
+    number  its position among the runs of the page, which decides its color
     """
 
     name: str

@@ -30,9 +30,9 @@ def whitening_filters(
 ) -> Array:
     """Patch filters whose outputs begin uncorrelated and of equal size.
 
-    images float32 (N, H, W, C), normalised -> float32 (p, p, C, n_filters)
+    images float32 (N, H, W, C), normalized -> float32 (p, p, C, n_filters)
 
-    Neighbouring pixels are nearly equal, so a random filter sees brightness and little else. With
+    Neighboring pixels are nearly equal, so a random filter sees brightness and little else. With
     the patches' covariance Σ = E Λ Eᵀ the filters E Λ^-½ see every direction equally:
 
         first      each eigenvector over the root of its eigenvalue, the largest first
@@ -53,5 +53,5 @@ def whitening_filters(
 
 def _covariance(rows: Array) -> Array:
     """As np.cov, with bits that do not depend on the number of threads."""
-    centred = rows - rows.mean(axis=0)
-    return product(centred.T, centred) / (len(rows) - 1)
+    centered = rows - rows.mean(axis=0)
+    return product(centered.T, centered) / (len(rows) - 1)

@@ -317,16 +317,16 @@ def test_operations_are_drawn_evenly(monkeypatch):
             assert shares[other] == pytest.approx(1 / 30, abs=0.003)
 
 
-@pytest.mark.parametrize(("policy", "colour"), [((2, 12), (0, 0, 0)), ("timm", (125, 123, 114))])
-def test_what_comes_from_outside(policy, colour):
-    """torchvision fills with black, timm with the mean colour: a flat image has no third colour."""
+@pytest.mark.parametrize(("policy", "color"), [((2, 12), (0, 0, 0)), ("timm", (125, 123, 114))])
+def test_what_comes_from_outside(policy, color):
+    """torchvision fills with black, timm with the mean color: a flat image has no third color."""
     flat = np.full(IMAGES.shape, (200, 40, 90), np.uint8)
     x, _ = replace(NOTHING, randaugment=policy)(flat, LABELS, INDICES, 0, 0)
-    fill = (x == normalize(np.uint8([[colour]]))).all(-1)
+    fill = (x == normalize(np.uint8([[color]]))).all(-1)
     own = (x == x[:, 16:17, 16:17]).all(-1)
     drawn_over = ~own.all(axis=(1, 2))
     assert drawn_over.sum() > 40
-    # Not always: a second operation may change the colour of what the first one filled in.
+    # Not always: a second operation may change the color of what the first one filled in.
     assert (fill | own).all(axis=(1, 2))[drawn_over].mean() > 0.6
 
 

@@ -33,7 +33,7 @@ def test_every_part_of_the_key_matters():
         for name in ("a", "b")
     ]
     columns += list(Draws(0, 0, index).uniforms("c", 3).T)
-    columns.append(np.roll(columns[0], 1))  # the neighbour's
+    columns.append(np.roll(columns[0], 1))  # the neighbor's
     correlation = np.corrcoef(columns) - np.eye(len(columns))
     assert abs(correlation).max() < 5 / np.sqrt(N)
 

@@ -19,13 +19,13 @@ SHAPES = st.tuples(st.integers(1, 4), st.integers(1, 33), st.integers(1, 33), st
 @settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow])
 @given(
     shape=SHAPES,
-    colours=st.sampled_from([(0, 256), (100, 141), (7, 8), (254, 256)]),
+    colors=st.sampled_from([(0, 256), (100, 141), (7, 8), (254, 256)]),
     steps=st.integers(0, 3),
     seed=st.integers(0, 999),
 )
-def test_retouch(shape, colours, steps, seed):
+def test_retouch(shape, colors, steps, seed):
     rng = np.random.default_rng(seed)
-    images = rng.integers(*colours, shape, np.uint8)
+    images = rng.integers(*colors, shape, np.uint8)
     operations = rng.integers(0, len(Retouch), (steps, shape[0]))
     parameters = np.empty((steps, 6, shape[0]))
     for step, i in np.ndindex(operations.shape):

@@ -65,7 +65,7 @@ def test_every_image_once(n, batch_size, skip):
     assert indices_of(resumed) == batches[skip:]
 
 
-def test_in_order_and_normalised():
+def test_in_order_and_normalized():
     images, labels = some()
     batches = list(Loader(images, labels, 20, shuffle=False))
     assert [len(y) for _, y in batches] == [20, 20, 10]
@@ -168,8 +168,8 @@ IMAGES, LABELS = some()
         (IMAGES.astype(int), LABELS, r"are int64 .*; expected uint8 .*; pass images.round\(\)"),
         (normalize(IMAGES), LABELS, r"are float32 .*; expected uint8 .*, from 0 to 255; these go"),
         (IMAGES * np.nan, LABELS, r"are float64 .*; expected uint8 .*; these go from nan to nan"),
-        (IMAGES[..., 0], LABELS, r"uint8 \(50, 4, 4\); .*; for grey ones pass np.stack"),
-        (IMAGES[..., :1], LABELS, r"\(50, 4, 4, 1\); .*; for grey ones pass np.repeat"),
+        (IMAGES[..., 0], LABELS, r"uint8 \(50, 4, 4\); .*; for gray ones pass np.stack"),
+        (IMAGES[..., :1], LABELS, r"\(50, 4, 4, 1\); .*; for gray ones pass np.repeat"),
         (IMAGES[..., [0, 0, 0, 0]], LABELS, r"\(50, 4, 4, 4\); .*; to leave out transparency"),
         (IMAGES.transpose(0, 3, 1, 2), LABELS, r"these are \(N, C, H, W\): pass images.transpose"),
         (IMAGES.reshape(50, -1), LABELS, r"uint8 \(50, 48\); expected uint8 \(N, H, W, 3\)"),

@@ -42,17 +42,17 @@ def encoded(image, kind, **options):
 # ------------------------------------------------------------------ modes
 
 RAMP = np.arange(256, dtype=np.uint8).reshape(16, 16)
-COLOURS = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
+COLORS = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
 ALPHA = np.where(RAMP % 2, 255, 0).astype(np.uint8)
-ON_WHITE = np.where(ALPHA[..., None] == 0, 255, COLOURS)
+ON_WHITE = np.where(ALPHA[..., None] == 0, 255, COLORS)
 
 
-def grey(values):
+def gray(values):
     return np.repeat(np.asarray(values, np.uint8)[..., None], 3, axis=2)
 
 
 def with_palette(mode):
-    """An image whose value v is the colour (v, 255 − v, v // 2), every other one transparent."""
+    """An image whose value v is the color (v, 255 − v, v // 2), every other one transparent."""
     image = Image.fromarray(RAMP).convert("P")
     image.putdata(RAMP.ravel().tolist())
     image.putpalette([c for v in range(256) for c in (v, 255 - v, v // 2)])
@@ -71,26 +71,26 @@ def band(mode, *bands):
 
 
 MODES = {
-    "1": (Image.fromarray(RAMP > 99), grey(255 * (RAMP > 99))),
-    "L": (Image.fromarray(RAMP), grey(RAMP)),
-    "LA": (band("LA", RAMP, ALPHA), grey(np.where(ALPHA == 0, 255, RAMP))),
-    "La": (band("LA", RAMP, ALPHA).convert("La"), grey(np.where(ALPHA == 0, 255, RAMP))),
+    "1": (Image.fromarray(RAMP > 99), gray(255 * (RAMP > 99))),
+    "L": (Image.fromarray(RAMP), gray(RAMP)),
+    "LA": (band("LA", RAMP, ALPHA), gray(np.where(ALPHA == 0, 255, RAMP))),
+    "La": (band("LA", RAMP, ALPHA).convert("La"), gray(np.where(ALPHA == 0, 255, RAMP))),
     "P": (with_palette("P"), PALETTE),
     "PA": (with_palette("PA"), np.where(ALPHA[..., None] == 0, 255, PALETTE)),
-    "RGB": (Image.fromarray(COLOURS), COLOURS),
-    "RGBA": (Image.fromarray(np.dstack([COLOURS, ALPHA])), ON_WHITE),
-    "RGBa": (Image.fromarray(np.dstack([COLOURS, ALPHA])).convert("RGBa"), ON_WHITE),
-    "RGBX": (Image.fromarray(COLOURS).convert("RGBX"), COLOURS),
+    "RGB": (Image.fromarray(COLORS), COLORS),
+    "RGBA": (Image.fromarray(np.dstack([COLORS, ALPHA])), ON_WHITE),
+    "RGBa": (Image.fromarray(np.dstack([COLORS, ALPHA])).convert("RGBa"), ON_WHITE),
+    "RGBX": (Image.fromarray(COLORS).convert("RGBX"), COLORS),
     # Without ink in K, what is left of white.
-    "CMYK": (band("CMYK", *(255 - COLOURS).transpose(2, 0, 1), 0 * RAMP), COLOURS),
-    "YCbCr": (band("YCbCr", RAMP, RAMP * 0 + 128, RAMP * 0 + 128), grey(RAMP)),
-    "HSV": (band("HSV", RAMP, RAMP * 0, RAMP), grey(RAMP)),  # no saturation
-    "I": (Image.fromarray(WORDS.astype(np.int32)), grey(RAMP)),
-    "F": (Image.fromarray(RAMP.astype(np.float32) / 255), grey(RAMP)),
-    "I;16": (Image.fromarray(WORDS), grey(RAMP)),
-    "I;16B": (Image.frombytes("I;16B", (16, 16), WORDS.astype(">u2").tobytes()), grey(RAMP)),
-    "I;16L": (Image.frombytes("I;16L", (16, 16), WORDS.astype("<u2").tobytes()), grey(RAMP)),
-    "I;16N": (Image.frombytes("I;16N", (16, 16), WORDS.tobytes()), grey(RAMP)),
+    "CMYK": (band("CMYK", *(255 - COLORS).transpose(2, 0, 1), 0 * RAMP), COLORS),
+    "YCbCr": (band("YCbCr", RAMP, RAMP * 0 + 128, RAMP * 0 + 128), gray(RAMP)),
+    "HSV": (band("HSV", RAMP, RAMP * 0, RAMP), gray(RAMP)),  # no saturation
+    "I": (Image.fromarray(WORDS.astype(np.int32)), gray(RAMP)),
+    "F": (Image.fromarray(RAMP.astype(np.float32) / 255), gray(RAMP)),
+    "I;16": (Image.fromarray(WORDS), gray(RAMP)),
+    "I;16B": (Image.frombytes("I;16B", (16, 16), WORDS.astype(">u2").tobytes()), gray(RAMP)),
+    "I;16L": (Image.frombytes("I;16L", (16, 16), WORDS.astype("<u2").tobytes()), gray(RAMP)),
+    "I;16N": (Image.frombytes("I;16N", (16, 16), WORDS.tobytes()), gray(RAMP)),
 }
 
 
@@ -104,7 +104,7 @@ def test_every_mode(mode):
 
 
 def test_lab():
-    """CIE L*a*b* through Pillow's colour management: there and back again, but for rounding."""
+    """CIE L*a*b* through Pillow's color management: there and back again, but for rounding."""
     profiles = ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB")
     smooth = np.stack([RAMP // 2 + 60, RAMP // 3 + 80, RAMP // 4 + 90], axis=2).astype(np.uint8)
     lab = ImageCms.buildTransform(*profiles, "RGB", "LAB").apply(Image.fromarray(smooth))
@@ -154,9 +154,9 @@ def chunk(kind, content):
     )
 
 
-def png(width, depth, colour, row, *chunks):
+def png(width, depth, color, row, *chunks):
     """A PNG of one row."""
-    header = struct.pack(">IIBBBBB", width, 1, depth, colour, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", width, 1, depth, color, 0, 0, 0)
     return (
         b"\x89PNG\r\n\x1a\n"
         + chunk(b"IHDR", header)
@@ -166,7 +166,7 @@ def png(width, depth, colour, row, *chunks):
     )
 
 
-PNGS = {  # (bits, colour type of the format): pixels, and which is transparent
+PNGS = {  # (bits, color type of the format): pixels, and which is transparent
     "1 bit": (png(4, 1, 0, b"\x50"), [0, 255, 0, 255]),
     "1 bit, 0 transparent": (png(4, 1, 0, b"\x50", (b"tRNS", b"\0\0")), [255] * 4),
     "2 bits": (png(4, 2, 0, b"\x1b"), [0, 85, 170, 255]),
@@ -195,13 +195,13 @@ PNGS = {  # (bits, colour type of the format): pixels, and which is transparent
 
 
 @pytest.mark.parametrize("kind", PNGS)
-def test_bit_depths_and_transparent_colours_of_png(tmp_path, kind):
+def test_bit_depths_and_transparent_colors_of_png(tmp_path, kind):
     content, row = PNGS[kind]
     expected = np.broadcast_to(np.array(row).reshape(1, len(row), -1), (1, len(row), 3))
     np.testing.assert_array_equal(seen(tmp_path, content, (1, len(row))), expected)
 
 
-def test_a_transparent_colour_that_pillow_loses(tmp_path):
+def test_a_transparent_color_that_pillow_loses(tmp_path):
     path = tmp_path / "picture"
     path.write_bytes(png(1, 16, 2, b"\1\2\3\4\5\6", (b"tRNS", b"\1\2\3\4\5\6")))
     assert "16 bits with a transparent color; save it with an alpha channel" in refusal(path)
@@ -232,7 +232,7 @@ def tiff(bits, values, photometric=1, form=1):
     ],
 )
 def test_bit_depths_of_tiff(tmp_path, content, row):
-    np.testing.assert_array_equal(seen(tmp_path, content, (1, len(row))), grey([row]))
+    np.testing.assert_array_equal(seen(tmp_path, content, (1, len(row))), gray([row]))
 
 
 @pytest.mark.parametrize(
@@ -263,14 +263,14 @@ def test_sixteen_bits_of_a_measurement(tmp_path):
 
 def test_ppm_of_any_range(tmp_path):
     np.testing.assert_array_equal(
-        seen(tmp_path, b"P2 3 1 1000 0 500 1000", (1, 3)), grey([[0, 128, 255]])
+        seen(tmp_path, b"P2 3 1 1000 0 500 1000", (1, 3)), gray([[0, 128, 255]])
     )
-    np.testing.assert_array_equal(seen(tmp_path, b"P2 2 1 15 0 15", (1, 2)), grey([[0, 255]]))
+    np.testing.assert_array_equal(seen(tmp_path, b"P2 2 1 15 0 15", (1, 2)), gray([[0, 255]]))
 
 
 @pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP", "TIFF"])
 def test_the_first_frame_of_an_animation(tmp_path, kind):
-    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "lime", "blue")]
+    frames = [Image.new("RGB", (8, 8), color) for color in ("red", "lime", "blue")]
     options = {"lossless": True} if kind == "WEBP" else {}
     content = encoded(frames[0], kind, save_all=True, append_images=frames[1:], **options)
     image = seen(tmp_path, content, (8, 8))
@@ -291,7 +291,7 @@ def test_any_shape(tmp_path, shape):
 
 def test_the_middle_is_kept(tmp_path):
     wide = np.zeros((20, 60, 3), np.uint8)
-    wide[:, 20:40] = COLOURS[0, 0]
+    wide[:, 20:40] = COLORS[0, 0]
     image = seen(tmp_path, encoded(Image.fromarray(wide), "PNG"), (20, 20))
     np.testing.assert_array_equal(image, wide[:, 20:40])
 
@@ -304,7 +304,7 @@ def test_a_cameras_orientation(tmp_path, kind, orientation):
 
     exif = Image.Exif()
     exif[0x0112] = orientation
-    content = encoded(Image.fromarray(COLOURS[:, :8].copy()), kind, exif=exif)
+    content = encoded(Image.fromarray(COLORS[:, :8].copy()), kind, exif=exif)
     with Image.open(io.BytesIO(content)) as file:
         expected = np.asarray(ImageOps.exif_transpose(file).convert("RGB"))
     np.testing.assert_array_equal(seen(tmp_path, content, expected.shape[:2]), expected)
@@ -322,7 +322,7 @@ def test_a_cameras_orientation(tmp_path, kind, orientation):
 )
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
 def test_broken_exif_leaves_the_picture_as_it_is(tmp_path, kind, exif):
-    plain = Image.fromarray(COLOURS)
+    plain = Image.fromarray(COLORS)
     expected = seen(tmp_path, encoded(plain, kind), (16, 16))
     image = seen(tmp_path, encoded(plain, kind, exif=exif), (16, 16))
     np.testing.assert_array_equal(image, expected)
@@ -354,7 +354,7 @@ def test_more_pixels_than_pillow_allows(tmp_path):
 
 def test_a_large_picture_is_read_without_a_warning(tmp_path, monkeypatch, recwarn):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 200)
-    assert seen(tmp_path, encoded(Image.fromarray(COLOURS), "PNG"), (16, 16)).shape == (16, 16, 3)
+    assert seen(tmp_path, encoded(Image.fromarray(COLORS), "PNG"), (16, 16)).shape == (16, 16, 3)
     assert not recwarn.list
 
 
@@ -370,7 +370,7 @@ def test_whatever_a_decoder_raises(tmp_path, monkeypatch, error):
         raise error
 
     path = tmp_path / "picture.png"
-    Image.fromarray(COLOURS).save(path)
+    Image.fromarray(COLORS).save(path)
     monkeypatch.setattr(pictures, "to_rgb", fail)
     assert ("not enough memory" if isinstance(error, MemoryError) else "damaged (") in refusal(path)
     for end in (KeyboardInterrupt(), SystemExit()):  # which are nobody's to catch

@@ -1,7 +1,7 @@
 """Every operation on pixels against Pillow's of the same name, in both back ends.
 
 On the machines where minimix is developed they agree to the byte. Another compiler may fuse
-Pillow's multiplications and additions, so one grey level is allowed, to one byte in a thousand.
+Pillow's multiplications and additions, so one gray level is allowed, to one byte in a thousand.
 """
 
 import numpy as np
@@ -23,7 +23,7 @@ NEAREST, BILINEAR, BICUBIC = (
 
 
 def draw_images():
-    """Noise, blocks, gradients, flat colours, few colours, dark and bright ones."""
+    """Noise, blocks, gradients, flat colors, few colors, dark and bright ones."""
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (N, 32, 32, 3), np.uint8)
     images[10:20] = images[10:20, ::8, ::8].repeat(8, 1).repeat(8, 2)

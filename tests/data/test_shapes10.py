@@ -48,7 +48,7 @@ def test_a_linear_model_stays_near_guessing(dataset):
 
 
 def test_the_shapes_are_what_tells_the_classes_apart(dataset):
-    """Neither colour nor brightness does: their means over a class are all alike."""
+    """Neither color nor brightness does: their means over a class are all alike."""
     means = [dataset.train_images[dataset.train_labels == c].mean((0, 1, 2)) for c in range(10)]
     assert np.ptp(means, axis=0).max() < 12  # σ is about 2
 

@@ -70,7 +70,7 @@ def test_an_operator_in_place_on_the_array():
         z.backward(np.ones(2))
 
 
-def test_an_optimiser_s_step_between_forward_and_backward():
+def test_an_optimizer_s_step_between_forward_and_backward():
     w = Parameter(np.ones((2, 2)))
     optimizer = AdamW([w])
     first, second = F.sum(F.linear(np.ones((1, 2)), w)), F.sum(F.linear(np.ones((1, 2)), w))

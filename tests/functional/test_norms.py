@@ -1,4 +1,4 @@
-"""Normalisation: statistics by hand, running statistics as PyTorch keeps them, messages."""
+"""Normalization: statistics by hand, running statistics as PyTorch keeps them, messages."""
 
 import re
 

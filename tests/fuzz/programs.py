@@ -40,8 +40,8 @@ def _patchify(x, w, b):
 
 
 def _normalize(x, axes, gamma, beta):
-    centred = x - x.mean(axis=axes, keepdims=True)
-    return gamma * centred / np.sqrt((centred**2).mean(axis=axes, keepdims=True) + 1e-5) + beta
+    centered = x - x.mean(axis=axes, keepdims=True)
+    return gamma * centered / np.sqrt((centered**2).mean(axis=axes, keepdims=True) + 1e-5) + beta
 
 
 def _softmax(x, axis):

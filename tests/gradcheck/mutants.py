@@ -353,7 +353,7 @@ def _(x, *, p, rng):
     return y, lambda g: back(g) * (1 - p)
 
 
-# ---- normalisation
+# ---- normalization
 
 
 def batch_norm_mutant(about):
@@ -416,9 +416,9 @@ def layer_norm_mutant(about):
         @mutant("layer_norm", about)
         def _(x, gamma, beta, *, eps=1e-5):
             y, back = REAL["layer_norm"](x, gamma, beta, eps=eps)
-            centred = x - x.mean(axis=-1, keepdims=True)
-            rstd = 1 / np.sqrt((centred**2).mean(axis=-1, keepdims=True) + eps)
-            return y, lambda g: (dx(gamma * g, centred * rstd, rstd, g), *back(g)[1:])
+            centered = x - x.mean(axis=-1, keepdims=True)
+            rstd = 1 / np.sqrt((centered**2).mean(axis=-1, keepdims=True) + eps)
+            return y, lambda g: (dx(gamma * g, centered * rstd, rstd, g), *back(g)[1:])
 
     return register
 

@@ -162,13 +162,13 @@ def test_a_backward_that_is_not_linear_in_what_it_is_sent():
 
 
 def test_a_result_that_does_not_depend_on_an_input():
-    def normalised_sum(x):  # each column of x̂ sums to 0, so the sum says nothing about dx
+    def normalized_sum(x):  # each column of x̂ sums to 0, so the sum says nothing about dx
         return F.sum(F.batch_norm(x, np.ones(3), np.ones(3)))
 
     x = random(4, 3)
     with pytest.raises(GradcheckError, match="does not depend on 'x'"):
-        gradcheck(normalised_sum, x)
-    assert gradcheck(normalised_sum, x, zero=["x"])
+        gradcheck(normalized_sum, x)
+    assert gradcheck(normalized_sum, x, zero=["x"])
     with pytest.raises(GradcheckError, match="does not depend on 'y'"):
         gradcheck(lambda x, y: double(x), [x, random(2)], whole=False)
 

@@ -136,7 +136,7 @@ def test_the_same_errors(shape, training):
     assert messages[0] == messages[1]
 
 
-def test_one_pixel_cannot_be_normalised():
+def test_one_pixel_cannot_be_normalized():
     _, _, fused = pair(8, 1, 3, 2, np.float32)
     with pytest.raises(ValueError, match="training needs at least 2"):
         fused(mx.Tensor(np.ones((1, 2, 2, 3), np.float32)))
@@ -340,7 +340,7 @@ def head(model, i):
     model.head = nn.Sequential(nn.Dropout(0.3, rng=i), nn.Linear(6, 3, rng=i).astype(np.float64))
 
 
-class CentredPool(mx.Module):
+class CenteredPool(mx.Module):
     """Looks at the whole batch."""
 
     def forward(self, x):
@@ -348,7 +348,7 @@ class CentredPool(mx.Module):
 
 
 def pool(model, i):
-    model.pool = CentredPool()
+    model.pool = CenteredPool()
 
 
 def own_convolution(model, i):
@@ -405,7 +405,7 @@ IMAGES = {
     "two pixels": lambda x: x[:1, :2, :4],
     "empty": lambda x: x[:, :0],
     "odd": lambda x: x[:, :3],
-    "grey": lambda x: x[..., :1],
+    "gray": lambda x: x[..., :1],
     "an array": lambda x: x,
 }
 

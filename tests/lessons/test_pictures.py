@@ -80,8 +80,8 @@ def test_valley_marks_the_minimum_and_names_the_paths():
 
 def test_tape_draws_arrays_that_are_used_twice():
     x = mx.Tensor(np.ones((3, 2)), requires_grad=True)
-    centred = x - x.mean(axis=0)
-    picture = show.tape((centred * centred).sum(), names={"x": x}, backward=True, alt="A tape.")
+    centered = x - x.mean(axis=0)
+    picture = show.tape((centered * centered).sum(), names={"x": x}, backward=True, alt="A tape.")
     words = [text.get_text() for text in picture.axes[0].texts]
     assert "x\n3×2" in words
     assert words.count("grad 3×2") >= 2

@@ -187,7 +187,7 @@ def overlapping(*, shift=0, which=(0, 2)):
     return [four(), arrays]
 
 
-def neighbours():
+def neighbors():
     memory = np.linspace(0.5, 2, 60).astype(np.float32)
     one, other = four(), four()
     one[0], other[0] = memory[:40], memory[20:]
@@ -216,7 +216,7 @@ CASES = {
     "p before m": lambda: overlapping(shift=7),
     "p is g": lambda: overlapping(which=(0, 1)),
     "g before v": lambda: overlapping(shift=3, which=(1, 3)),
-    "two parameters": neighbours,
+    "two parameters": neighbors,
     "empty": lambda: [four(size=0), four()],
     "nothing": list,
     "another dtype": lambda: [four(np.float64), four(), four(np.float64)],

@@ -122,14 +122,14 @@ def test_it_fits_and_nothing_complains(chrome, page, width):
 
 def test_it_is_dark_where_that_is_wanted(chrome, page):
     chrome.open(page, DESK)
-    light = chrome.ask(COLOURS)
+    light = chrome.ask(COLORS)
     chrome.scheme(dark=True)
-    dark = chrome.ask(COLOURS)
+    dark = chrome.ask(COLORS)
     assert all(a != b for a, b in zip(light, dark, strict=True))
-    for colours, paper in ((light, 1), (dark, 0)):
-        page_colour, card, ink, line = map(luminance, colours)
-        assert abs(page_colour - paper) < 0.1
-        assert contrast(page_colour, ink) > 7
+    for colors, paper in ((light, 1), (dark, 0)):
+        page_color, card, ink, line = map(luminance, colors)
+        assert abs(page_color - paper) < 0.1
+        assert contrast(page_color, ink) > 7
         assert contrast(card, ink) > 7
         assert contrast(card, line) > 3
     assert chrome.complaints() == []
@@ -144,24 +144,24 @@ def test_every_text_and_line_of_a_chart_can_be_seen(chrome, page, dark):
     )
     drawn = {"text": ("fill", 4.5), ".curve path": ("stroke", 2.9)}  # WCAG asks for 4.5 and 3
     for selector, (what, least) in drawn.items():
-        colours = chrome.ask(
+        colors = chrome.ask(
             f"[...document.querySelectorAll('svg {selector}')].map(e => getComputedStyle(e).{what})"
         )
-        assert len(colours) > 5
-        for colour in set(colours):
-            assert contrast(card, luminance(colour)) >= least, (selector, colour)
+        assert len(colors) > 5
+        for color in set(colors):
+            assert contrast(card, luminance(color)) >= least, (selector, color)
 
 
-COLOURS = """(() => {
+COLORS = """(() => {
     const of = (selector, what) => getComputedStyle(document.querySelector(selector))[what];
     return [of('body', 'backgroundColor'), of('.chart', 'backgroundColor'), of('h1', 'color'),
             of('.plot .curve path', 'stroke')];
 })()"""
 
 
-def luminance(colour):
+def luminance(color):
     """Relative luminance, from 0 (black) to 1, of "rgb(r, g, b)".   W3C, WCAG 2.2"""
-    shares = [int(n) / 255 for n in colour.removeprefix("rgb(").rstrip(")").split(",")]
+    shares = [int(n) / 255 for n in color.removeprefix("rgb(").rstrip(")").split(",")]
     linear = [s / 12.92 if s <= 0.04045 else ((s + 0.055) / 1.055) ** 2.4 for s in shares]
     return sum(w * s for w, s in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
 

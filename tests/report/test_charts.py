@@ -91,7 +91,7 @@ def test_names_that_no_font_can_draw():
 # ------------------------------------------------------------------ line charts
 
 
-def test_a_long_curve_goes_through_the_means_of_its_neighbours():
+def test_a_long_curve_goes_through_the_means_of_its_neighbors():
     x = np.arange(1.0, 451.0)  # three to a point
     y = x**2
     curve = averaged("loss", x, y, 3)
@@ -99,7 +99,7 @@ def test_a_long_curve_goes_through_the_means_of_its_neighbours():
     assert curve.x[:2].tolist() == [2, 5]
     assert curve.y[0] == pytest.approx((1 + 4 + 9) / 3)
     assert [edge[-1] for edge in curve.band] == [448**2, 450**2]
-    assert curve.colour == 3
+    assert curve.color == 3
     uneven = averaged("loss", x[:301], y[:301])
     assert uneven.x[-1] == 301
     assert averaged("loss", x[:5], y[:5]).y.tolist() == [1, 4, 9, 16, 25]
@@ -109,7 +109,7 @@ def test_known_numbers_are_drawn_at_known_points():
     x = np.array([0.0, 1.0, 2.0, 3.0, 4.0])
     figure = chart(
         [
-            Curve("a", x, np.array([0.0, 1.0, nan, 2.0, 1.0]), colour=1),
+            Curve("a", x, np.array([0.0, 1.0, nan, 2.0, 1.0]), color=1),
             Curve("b", x[:2], np.array([2.0, 0.5]), markers=True),
         ]
     )
@@ -160,7 +160,7 @@ def test_fractions_are_drawn_in_percent():
 
 def test_the_legend_names_curves_that_have_no_point():
     x = np.arange(3.0)
-    figure = chart([Curve("a", x, np.full(3, nan)), Curve("b", x, x, colour=1)])
+    figure = chart([Curve("a", x, np.full(3, nan)), Curve("b", x, x, color=1)])
     assert len(figure.all("g", "curve")) == 1
     assert [li.text for li in figure.all("li")] == ["a", "b"]
 
@@ -190,13 +190,13 @@ def test_one_point_is_a_dot():
     assert texts[:2] == ["0", "1"]  # steps are whole
 
 
-def test_more_curves_than_colours():
-    classes = [charts.colour_class(i) for i in range(15)]
+def test_more_curves_than_colors():
+    classes = [charts.color_class(i) for i in range(15)]
     assert classes[0] == "c0"
     assert classes[7] == "c0 dashed"
     assert len(set(classes[:14])) == 14
     x = np.arange(2.0)
-    figure = chart([Curve(f"{i}", x, x + i, colour=i) for i in (6, 7)], 1)
+    figure = chart([Curve(f"{i}", x, x + i, color=i) for i in (6, 7)], 1)
     styles = [g.one("path")["style"] for g in figure.all("g", "curve")]
     assert "var(--c6)" in styles[0]
     assert "var(--c0)" in styles[1]
@@ -238,7 +238,7 @@ def both(key=""):
     ]
 
 
-def test_the_style_sheet_has_every_colour():
+def test_the_style_sheet_has_every_color():
     for html in both():
         figure = reader.read(html)
         assert "var(--soft)" in html
@@ -362,7 +362,7 @@ def test_tiles_lie_in_rows_with_gaps_between():
     assert (sheet[..., 0] == expected).all()
 
 
-def test_kernels_in_colour():
+def test_kernels_in_color():
     kernels = np.array([[[2.0, -1.0, 0.0]], [[0.0, 0.0, 0.0]]])
     drawn = images.signed(kernels)
     assert drawn[0, 0, 0].tolist() == [0xE6, 0x9F, 0x00, 255]  # orange: positive

@@ -14,7 +14,7 @@ class Brightest(mx.Module):
         return x[:, :, : x.shape[2] // 2].mean(axis=(1, 2))
 
 
-def coloured(*left_and_right):
+def colored(*left_and_right):
     images = np.zeros((len(left_and_right), 4, 4, 3), np.uint8)
     for image, (left, right) in zip(images, left_and_right, strict=True):
         image[:, :2, left] = 200
@@ -23,7 +23,7 @@ def coloured(*left_and_right):
 
 
 def test_known_answers():
-    images = coloured((0, 0), (1, 1), (2, 1), (2, 2))
+    images = colored((0, 0), (1, 1), (2, 1), (2, 2))
     labels = np.array([0, 1, 1, 0])
     result = evaluate(Brightest(), images, labels, 3, batch_size=3, mirror=True)
     assert result.confusion.tolist() == [[1, 0, 1], [0, 1, 1], [0, 0, 0]]
@@ -36,7 +36,7 @@ def test_known_answers():
 
 
 def test_what_does_not_fit():
-    images, labels = coloured((0, 0), (1, 1)), np.array([0, 1])
+    images, labels = colored((0, 0), (1, 1)), np.array([0, 1])
     with pytest.raises(ValueError, match=r"logits of shape \(2, 3\) for 2 images of 4 classes"):
         evaluate(Brightest(), images, labels, 4)
     with pytest.raises(ValueError, match="images"):

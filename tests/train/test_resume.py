@@ -233,7 +233,7 @@ def test_a_checkpoint_of_another_network(tmp_path, monkeypatch):
 # ------------------------------------------------------------------ signals
 
 
-def signalled(monkeypatch, step, times, number=signal.SIGINT):
+def signaled(monkeypatch, step, times, number=signal.SIGINT):
     """Let the signal come during this step."""
     plain_step = loop.TrainingLog.step
 
@@ -253,7 +253,7 @@ def test_a_signal_finishes_the_step_and_saves(
 ):
     handlers = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     with monkeypatch.context() as patch:
-        signalled(patch, step, times=1, number=number)
+        signaled(patch, step, times=1, number=number)
         with pytest.raises(Interrupted) as stop:
             run_to_end(tmp_path)
     assert stop.value.signal == number
@@ -265,7 +265,7 @@ def test_a_signal_finishes_the_step_and_saves(
 
 
 def test_a_second_signal_stops_at_once(tmp_path, monkeypatch):
-    signalled(monkeypatch, step=3, times=2)
+    signaled(monkeypatch, step=3, times=2)
     with pytest.raises(KeyboardInterrupt):
         run_to_end(tmp_path)
     assert [p.name for p in tmp_path.glob("checkpoint-*")] == ["checkpoint-00000000.safetensors"]

@@ -15,8 +15,8 @@ class Retouch(IntEnum):
     BICUBIC = 5  # from the 4×4
     # Colors; p0 is a factor: 1 leaves the image as it is, more than 1 exaggerates, and 0 gives
     BRIGHTNESS = 6  # black
-    CONTRAST = 7  # the grey of the mean brightness
-    SATURATION = 8  # the image in grey
+    CONTRAST = 7  # the gray of the mean brightness
+    SATURATION = 8  # the image in gray
     SHARPNESS = 9  # a blurred copy
     # p0 is
     POSTERIZE = 10  # the number of bits to keep

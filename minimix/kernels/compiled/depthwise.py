@@ -7,7 +7,7 @@ of weights do for any kernel.
 
 A block is two vectors wide, usually one cache line. Its part of an image is first copied into a
 strip with zeros left and right, so that no tap needs to ask whether it is inside the image, and so
-that neighbouring pixels are neighbours in memory: at 256 channels pixels lie 1 KiB apart, which
+that neighboring pixels are neighbors in memory: at 256 channels pixels lie 1 KiB apart, which
 puts them all into the same few sets of the first-level cache. (Rows above and below need no zeros:
 the taps that would read them are left out.)
 
@@ -59,7 +59,7 @@ GROUP = 4  # images whose weight gradients are summed before the groups are
 def convolve(typingctx: Any, k: Any, vectors: Any, left: Any, right: Any, x: Any, at: Any, row: Any,
              near: Any, taps: Any, first: Any, rows: Any, out: Any, to: Any, apart: Any,
              ) -> Any:  # fmt: skip
-    """out[p] = Σᵢⱼ x[i, p + j] taps[i, j] for SUMS / vectors neighbours p, 1 or 2 vectors each.
+    """out[p] = Σᵢⱼ x[i, p + j] taps[i, j] for SUMS / vectors neighbors p, 1 or 2 vectors each.
 
     Rows of x are `row` numbers apart and its pixels `near`; `rows` of them are summed. Of the
     pixels that a row of results reads, `left` at its beginning and `right` at its end are outside
@@ -178,7 +178,7 @@ def correlate(typingctx: Any, count: Any, both: Any, strip: Any, at: Any, row: A
         builder.position_at_end(inner)
         column, x, gp = builder.phi(I64), builder.phi(x0.type), builder.phi(g0.type)
         sums = [builder.phi(vector) for _ in which]
-        # Unrolling this loop, LLVM would keep what neighbouring columns share in registers, and
+        # Unrolling this loop, LLVM would keep what neighboring columns share in registers, and
         # put the sums into memory for it. An empty instruction that may touch memory forbids it.
         nothing = ir.FunctionType(ir.VoidType(), [])
         builder.asm(nothing, "", "~{memory}", [], side_effect=True)

@@ -231,7 +231,7 @@ def _infer_places(k):
 
 # ---- backward
 #
-# The gradient of batch norm is per channel a combination of what came in, what it normalised, and
+# The gradient of batch norm is per channel a combination of what came in, what it normalized, and
 # a constant; times the slope of GELU it is the gradient of z:
 #
 #     dz = gelu′(z) (p g + q gelu(z) + o)

@@ -1,4 +1,4 @@
-"""Channel sums, moments and batch normalisation over rows (M, C).
+"""Channel sums, moments and batch normalization over rows (M, C).
 
 Every kernel walks whole rows in memory order and keeps one running vector of C sums in first-level
 cache: reading down columns instead would skip from line to line and defeat the prefetcher. (So do

@@ -37,7 +37,7 @@ def normalize(x: Array, mean: Array, rstd: Array, gamma: Array, beta: Array) -> 
 def batch_norm_backward(
     x: Array, g: Array, mean: Array, rstd: Array, gamma: Array
 ) -> tuple[Array, Array, Array]:
-    """Gradients of training-mode batch normalisation for x, γ and β.
+    """Gradients of training-mode batch normalization for x, γ and β.
 
     With x̂ = (x − mean) rstd:  dβ = Σ g,  dγ = Σ g x̂,  dx = γ rstd (g − dβ/M − x̂ dγ/M).
     """

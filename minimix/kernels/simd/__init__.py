@@ -29,7 +29,7 @@ doubles every number of x:
 has taken yet, until none are left. Who computes a piece never changes what is in it, and sums over
 pieces are added in the order of the pieces: so the bits are the same for any number of threads.
 
-A vector is as many neighbouring numbers as fit into one of the machine's registers: 16 float32 with
+A vector is as many neighboring numbers as fit into one of the machine's registers: 16 float32 with
 AVX-512, 8 with AVX, 4 with SSE or NEON; half as many float64.
 
     lanes(x)                   how many numbers of x's kind fit into a vector

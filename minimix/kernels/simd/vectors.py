@@ -39,7 +39,7 @@ LANES = {np.dtype(np.float32): VECTOR_BYTES // 4, np.dtype(np.float64): VECTOR_B
 
 
 class Vector(types.Type):
-    """Numba's type of LANES neighbouring numbers in one register."""
+    """Numba's type of LANES neighboring numbers in one register."""
 
     def __init__(self, dtype: types.Float, lanes: int = 0) -> None:
         self.dtype = dtype

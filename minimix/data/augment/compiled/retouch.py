@@ -36,7 +36,7 @@ def _flip(images, which, operation, p, fill):
 
 
 @exact_helper
-def _neighbours(place, size, start, length):
+def _neighbors(place, size, start, length):
     """If `length` pixels from `start` on are stretched over `size` places: the two pixels between
     which a place lies, and the weight of the first, times 2²²."""
     center = (place + 0.5) * length / size
@@ -58,12 +58,12 @@ def _enlarge(images, which, operation, p, fill):
         image, across = images[i], images[i].copy()
         top, left, height, width = int(p[0, i]), int(p[1, i]), int(p[2, i]), int(p[3, i])
         for x in range(w):
-            near, far, weight = _neighbours(x, w, left, width)
+            near, far, weight = _neighbors(x, w, left, width)
             for y in range(top, top + height):
                 for c in range(3):
                     across[y, x, c] = _between(image[y, near, c], image[y, far, c], weight)
         for y in range(h):
-            near, far, weight = _neighbours(y, h, top, height)
+            near, far, weight = _neighbors(y, h, top, height)
             for x in range(w):
                 for c in range(3):
                     image[y, x, c] = _between(across[near, x, c], across[far, x, c], weight)
@@ -165,7 +165,7 @@ ONE, TWO, THREE = np.uint64(1), np.uint64(2), np.uint64(3)
 
 
 @exact_helper
-def _grey(image, red):
+def _gray(image, red):
     """The luma of the pixel whose first byte is at `red`."""
     luma = np.int32(19595) * np.int32(image[red])
     luma += np.int32(38470) * np.int32(image[red + ONE])
@@ -179,9 +179,9 @@ def _saturate(images, which, operation, p, fill):
         image, factor = images[i].reshape(-1), np.float32(p[0, i])
         for pixel in range(np.uint64(image.size) // THREE):
             red = THREE * pixel
-            grey = _grey(image, red)
+            gray = _gray(image, red)
             for byte in (red, red + ONE, red + TWO):
-                image[byte] = _blend(grey, np.int32(image[byte]), factor)
+                image[byte] = _blend(gray, np.int32(image[byte]), factor)
 
 
 @exact_kernel
@@ -216,18 +216,18 @@ def _recolor(images, which, operation, p, fill):
     """The operations in which a pixel's new value depends on its old one only."""
     table = np.empty((3, 256), np.uint8)
     for i in which:
-        grey = 0.0
-        if operation == Retouch.CONTRAST:  # the mean of its greys, rounded
+        gray = 0.0
+        if operation == Retouch.CONTRAST:  # the mean of its grays, rounded
             total = 0
             image = images[i].reshape(-1)
             for pixel in range(np.uint64(image.size) // THREE):
-                total += _grey(image, THREE * pixel)
-            grey = np.floor(total / (image.size // 3) + 0.5)
+                total += _gray(image, THREE * pixel)
+            gray = np.floor(total / (image.size // 3) + 0.5)
         kept = 256 - (1 << (8 - int(p[0, i]))) if operation == Retouch.POSTERIZE else 0
         for v in range(256):
             value = np.uint8(255 - v)
             if operation == Retouch.BRIGHTNESS or operation == Retouch.CONTRAST:
-                value = _blend(grey, v, np.float32(p[0, i]))
+                value = _blend(gray, v, np.float32(p[0, i]))
             elif operation == Retouch.POSTERIZE:
                 value = np.uint8(v & kept)
             elif operation == Retouch.SOLARIZE and v < p[0, i]:

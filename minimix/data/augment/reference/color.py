@@ -15,7 +15,7 @@ def _blend(plain: np.ndarray, images: np.ndarray, factor: np.ndarray) -> np.ndar
     return out.clip(0, 255, out=out).astype(np.uint8)
 
 
-def _grey(images: np.ndarray) -> np.ndarray:
+def _gray(images: np.ndarray) -> np.ndarray:
     """Luma after ITU-R 601, in fixed point.   -> uint8 (n, H, W, 1)"""
     luma = np.full(images.shape[:3], 0x8000, np.uint32)
     for channel, weight in enumerate((19595, 38470, 7471)):
@@ -29,15 +29,15 @@ def brightness(images: np.ndarray, factor: np.ndarray) -> np.ndarray:
 
 
 def contrast(images: np.ndarray, factor: np.ndarray) -> np.ndarray:
-    """Factor 0 gives the grey of the mean brightness."""
-    mean = _grey(images).mean(axis=(1, 2, 3), keepdims=True)
+    """Factor 0 gives the gray of the mean brightness."""
+    mean = _gray(images).mean(axis=(1, 2, 3), keepdims=True)
     return _blend(np.floor(mean + 0.5), images, factor)
 
 
 def saturation(images: np.ndarray, factor: np.ndarray) -> np.ndarray:
-    """Factor 0 gives the image in grey (ImageEnhance.Color)."""
-    grey = np.repeat(_grey(images), 3, axis=3)  # broadcasting over three channels is slow
-    return _blend(grey, images, factor)
+    """Factor 0 gives the image in gray (ImageEnhance.Color)."""
+    gray = np.repeat(_gray(images), 3, axis=3)  # broadcasting over three channels is slow
+    return _blend(gray, images, factor)
 
 
 def sharpness(images: np.ndarray, factor: np.ndarray) -> np.ndarray:
