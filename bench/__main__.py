@@ -128,9 +128,12 @@ def steps(net: nets.Net, rounds: int, with_torch: bool, quick: bool) -> dict[str
 def _child(*arguments: str, **environment: str) -> dict[str, Any]:
     done = subprocess.run(
         [sys.executable, "-m", "bench.child", *arguments],
-        capture_output=True, text=True, check=True, cwd=Path(__file__).parent.parent,
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=Path(__file__).parent.parent,
         env={**os.environ, "OMP_NUM_THREADS": str(mx.kernels.get_num_threads()), **environment},
-    )  # fmt: skip
+    )
     return json.loads(done.stdout.splitlines()[-1])
 
 
@@ -204,9 +207,15 @@ def data(net: nets.Net, rounds: int) -> dict[str, Any]:
     model = nets.Minimix(net)
     drawn = shapes10.load()
     everything = Augment(
-        crop="pad", flip="random", randaugment=(2, 12), jitter=0.2, erasing=0.25, mixup=0.5,
-        cutmix=0.5, n_classes=10,
-    )  # fmt: skip
+        crop="pad",
+        flip="random",
+        randaugment=(2, 12),
+        jitter=0.2,
+        erasing=0.25,
+        mixup=0.5,
+        cutmix=0.5,
+        n_classes=10,
+    )
     images, labels = np.tile(drawn.train_images, (8, 1, 1, 1)), np.tile(drawn.train_labels, 8)
     batches = iter(Loader(images, labels, net.batch, transform=everything))
 

@@ -157,14 +157,30 @@ def elementwise(n: int, size: int, c: int) -> Iterator[Operation]:
     _, norm_back = norm(x, gamma, beta, **options)
     where = f"{n}×{size}×{size}×{c}"
     numbers = float(x.size)
-    yield Operation(f"GELU, {where}", 20 * numbers, 2 * numbers, lambda: kernels.gelu(x),
-                    calls["gelu"])  # fmt: skip
-    yield Operation(f"GELU gradient, {where}", 30 * numbers, 3 * numbers,
-                    lambda: kernels.gelu_backward(x, g), calls["dgelu"])  # fmt: skip
-    yield Operation(f"batch norm, {where}", 7 * numbers, 3 * numbers,
-                    lambda: norm(x, gamma, beta, **options)[0], calls["norm"])  # fmt: skip
-    yield Operation(f"batch norm gradients, {where}", 12 * numbers, 5 * numbers,
-                    lambda: norm_back(g), calls["dnorm"])  # fmt: skip
+    yield Operation(
+        f"GELU, {where}", 20 * numbers, 2 * numbers, lambda: kernels.gelu(x), calls["gelu"]
+    )
+    yield Operation(
+        f"GELU gradient, {where}",
+        30 * numbers,
+        3 * numbers,
+        lambda: kernels.gelu_backward(x, g),
+        calls["dgelu"],
+    )
+    yield Operation(
+        f"batch norm, {where}",
+        7 * numbers,
+        3 * numbers,
+        lambda: norm(x, gamma, beta, **options)[0],
+        calls["norm"],
+    )
+    yield Operation(
+        f"batch norm gradients, {where}",
+        12 * numbers,
+        5 * numbers,
+        lambda: norm_back(g),
+        calls["dnorm"],
+    )
 
 
 def patchify(n: int, p: int, d: int) -> Iterator[Operation]:
@@ -190,8 +206,13 @@ def patchify(n: int, p: int, d: int) -> Iterator[Operation]:
     yield Operation(
         f"patchify, {where}", flops, x.size + y.size, lambda: F.patchify.array(x, w, b)[0], forward
     )
-    yield Operation(f"patchify, weight gradient, {where}", flops, x.size + y.size,
-                    lambda: back(g)[1]().transpose(3, 2, 0, 1), backward)  # fmt: skip
+    yield Operation(
+        f"patchify, weight gradient, {where}",
+        flops,
+        x.size + y.size,
+        lambda: back(g)[1]().transpose(3, 2, 0, 1),
+        backward,
+    )
 
 
 def adamw(n: int) -> Iterator[Operation]:
@@ -210,8 +231,13 @@ def adamw(n: int) -> Iterator[Operation]:
                 copy.grad = torch.from_numpy(part * np.float32(0.1))
             optimizer = torch.optim.AdamW(copies, lr=1e-3, weight_decay=1e-2, **options)
             theirs[name] = lambda o=optimizer, copies=copies: (o.step(), *copies)[1:]
-    yield Operation(f"AdamW, {n:,} parameters", 12.0 * n, 7.0 * n,
-                    lambda: (mine.step(), *(p.array for p in parameters))[1:], theirs)  # fmt: skip
+    yield Operation(
+        f"AdamW, {n:,} parameters",
+        12.0 * n,
+        7.0 * n,
+        lambda: (mine.step(), *(p.array for p in parameters))[1:],
+        theirs,
+    )
 
 
 def measure(quick: bool, rounds: int, say: Callable[[str], None]) -> list[dict[str, Any]]:
@@ -221,14 +247,18 @@ def measure(quick: bool, rounds: int, say: Callable[[str], None]) -> list[dict[s
         calls: Calls = {"minimix": operation.minimix, **operation.torch}
         times = interleave(calls, rounds, 0.03)
         seconds = spread(times["minimix"])["median"]
-        rows.append({
-            "operation": operation.name,
-            "ms": {name: {k: 1e3 * v for k, v in spread(t).items()} for name, t in times.items()},
-            "ratio": ratio(times),
-            "gflops": 1e-9 * operation.flops / seconds,
-            "gbs": 4e-9 * operation.numbers / seconds,
-            "flops a byte": operation.flops / (4 * operation.numbers),
-        })  # fmt: skip
+        rows.append(
+            {
+                "operation": operation.name,
+                "ms": {
+                    name: {k: 1e3 * v for k, v in spread(t).items()} for name, t in times.items()
+                },
+                "ratio": ratio(times),
+                "gflops": 1e-9 * operation.flops / seconds,
+                "gbs": 4e-9 * operation.numbers / seconds,
+                "flops a byte": operation.flops / (4 * operation.numbers),
+            }
+        )
         say(operation.name)
     return rows
 

@@ -100,12 +100,25 @@ def _operations(rows: list[dict[str, Any]], ceilings: dict[str, Any]) -> str:
             f"{_range(row['ms'][theirs['against']], 2)} {theirs['against']}" if theirs else "–"
         )
         body.append(
-            [row["operation"], _range(row["ms"]["minimix"], 2), against, _ratio(theirs),
-             f"{row['gflops']:.0f}", f"{row['gbs']:.0f}",
-             f"{100 * row['gflops'] / _limit(row, ceilings):.0f} %"]
-        )  # fmt: skip
-    head = ["operation", "minimix, ms", "PyTorch's fastest, ms", "ratio", "GFLOP/s", "GB/s",
-            "of the roofline"]  # fmt: skip
+            [
+                row["operation"],
+                _range(row["ms"]["minimix"], 2),
+                against,
+                _ratio(theirs),
+                f"{row['gflops']:.0f}",
+                f"{row['gbs']:.0f}",
+                f"{100 * row['gflops'] / _limit(row, ceilings):.0f} %",
+            ]
+        )
+    head = [
+        "operation",
+        "minimix, ms",
+        "PyTorch's fastest, ms",
+        "ratio",
+        "GFLOP/s",
+        "GB/s",
+        "of the roofline",
+    ]
     return _table(f"Operations (goal: ratio ≥ {GOALS['operations']})", head, body)
 
 
@@ -172,10 +185,13 @@ def roofline(result: dict[str, Any], path: Path) -> None:
             [r["flops a byte"] for r in rows], [r["gflops"] for r in rows], s=24, label=kind
         )
     axes.set(
-        xscale="log", yscale="log", xlabel="arithmetic, FLOP for each byte that must move",
-        ylabel="GFLOP/s", title=f"minimix on {result['machine']['processor']}, "
+        xscale="log",
+        yscale="log",
+        xlabel="arithmetic, FLOP for each byte that must move",
+        ylabel="GFLOP/s",
+        title=f"minimix on {result['machine']['processor']}, "
         f"{result['machine']['threads']} threads, float32",
-    )  # fmt: skip
+    )
     axes.legend(fontsize=8, loc="lower right")
     axes.grid(True, which="major", alpha=0.3)
     figure.savefig(path, dpi=120)

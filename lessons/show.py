@@ -97,9 +97,13 @@ def arrays(
     tables = [np.atleast_2d(np.asarray(v, float)) for v in values.values()]
     rows, columns = max(len(t) for t in tables), [t.shape[1] for t in tables]
     figure, axes = subplots(
-        1, len(tables), alt=alt, size=(0.55 * sum(columns) + 0.7 * len(tables), 0.42 * rows + 0.8),
-        width_ratios=columns, squeeze=False,
-    )  # fmt: skip
+        1,
+        len(tables),
+        alt=alt,
+        size=(0.55 * sum(columns) + 0.7 * len(tables), 0.42 * rows + 0.8),
+        width_ratios=columns,
+        squeeze=False,
+    )
     for i, (ax, table, (name, value)) in enumerate(
         zip(axes[0], tables, values.items(), strict=True)
     ):

@@ -202,9 +202,7 @@ linear = Exercise(
 # ---- cross_entropy
 
 
-def entropy(
-    shift=True, divide=True, one_hot=1.0, mean=True, sign=-1.0, with_g=True, axis=1
-):  # fmt: skip
+def entropy(shift=True, divide=True, one_hot=1.0, mean=True, sign=-1.0, with_g=True, axis=1):
     """A `cross_entropy` of which one step can be left out or be wrong."""
 
     def cross_entropy(logits, *, labels):

@@ -101,12 +101,16 @@ crop = Exercise(
         images, top, left, padding, "reflect"
     ),
     cases=lambda rng: [
-        ("one image of 5×7, from row 0, column 3, padding 2",
-         (pictures(rng, 1, 5, 7), np.array([0]), np.array([3]), 2)),
+        (
+            "one image of 5×7, from row 0, column 3, padding 2",
+            (pictures(rng, 1, 5, 7), np.array([0]), np.array([3]), 2),
+        ),
         ("6 images of 6×9, padding 4", case_of_crop(rng, 6, 6, 9, 4)),
         ("4 images of 8×5, padding 1", case_of_crop(rng, 4, 8, 5, 1)),
-        ("3 images of 5×5, padding 3, cut where nothing moves",
-         (pictures(rng, 3, 5, 5), np.array([3, 3, 3]), np.array([3, 3, 3]), 3)),
+        (
+            "3 images of 5×5, padding 3, cut where nothing moves",
+            (pictures(rng, 3, 5, 5), np.array([3, 3, 3]), np.array([3, 3, 3]), 3),
+        ),
     ],
     mistakes={
         'the border is black: np.pad(…, mode="reflect") continues the image': cropped("constant"),
@@ -131,7 +135,7 @@ crop = Exercise(
             at=lambda top, left, i, padding: (2 * padding - top[i], 2 * padding - left[i])
         ),
     },
-)  # fmt: skip
+)
 
 
 # ---- learning_rate
@@ -290,8 +294,10 @@ confusion = Exercise(
     "10.confusion",
     reference=counted(one_by_one),
     cases=lambda rng: [
-        ("labels 0 0 1 2 2 2, guesses 0 1 1 0 0 2, n=3",
-         (np.array([0, 0, 1, 2, 2, 2]), np.array([0, 1, 1, 0, 0, 2]), 3)),
+        (
+            "labels 0 0 1 2 2 2, guesses 0 1 1 0 0 2, n=3",
+            (np.array([0, 0, 1, 2, 2, 2]), np.array([0, 1, 1, 0, 0, 2]), 3),
+        ),
         ("200 random ones, n=5", (rng.integers(0, 5, 200), rng.integers(0, 5, 200), 5)),
         ("the last class does not occur, n=4", (rng.integers(0, 3, 30), rng.integers(0, 3, 30), 4)),
     ],
@@ -316,6 +322,6 @@ confusion = Exercise(
             )
         ),
     },
-)  # fmt: skip
+)
 
 EXERCISES = [flip, crop, learning_rate, train_step, confusion]

@@ -165,8 +165,11 @@ verdict = Exercise(
             ("a little better with every seed", LUCK + 0.01 + WOBBLE, LUCK),
             ("better with every seed, intervals overlap", LUCK + 1.6 * HALF + WOBBLE, LUCK),
             ("better with three seeds, worse with one", LUCK + 10 * WOBBLE + 0.008, LUCK),
-            ("better by about three standard errors, three runs",
-             np.array([0.72, 0.73, 0.76]), np.array([0.70, 0.70, 0.70])),
+            (
+                "better by about three standard errors, three runs",
+                np.array([0.72, 0.73, 0.76]),
+                np.array([0.70, 0.70, 0.70]),
+            ),
             ("better with every seed, but unevenly", LUCK + np.array([2, 10, 30, 100]) / 1e3, LUCK),
             ("the same", LUCK, LUCK),
         )
@@ -178,10 +181,8 @@ verdict = Exercise(
         "first": overlap,
         "the runs are not paired: take the differences seed by seed, and the interval of "
         "those": unpaired,
-        "better and worse are swapped: variant − baseline": lambda v, b: paired(
-            v, b, sign=-1
-        ),
-        "the condition is reversed: \"cannot tell\" is the answer "
+        "better and worse are swapped: variant − baseline": lambda v, b: paired(v, b, sign=-1),
+        'the condition is reversed: "cannot tell" is the answer '
         "when zero is inside": lambda variant, baseline: (
             "cannot tell" if paired(variant, baseline) != "cannot tell" else "better"
         ),
@@ -189,11 +190,14 @@ verdict = Exercise(
             lambda v, b: paired(v, b, interval_with(t=lambda n: 1.96))
         ),
         "this checks whether all seeds agree, not by how much: use the interval": lambda v, b: (
-            "better" if min(np.subtract(v, b)) > 0 else
-            "worse" if max(np.subtract(v, b)) < 0 else "cannot tell"
+            "better"
+            if min(np.subtract(v, b)) > 0
+            else "worse"
+            if max(np.subtract(v, b)) < 0
+            else "cannot tell"
         ),
     },
-)  # fmt: skip
+)
 
 
 # ---- affordable

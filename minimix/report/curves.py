@@ -112,9 +112,15 @@ def epoch_table(run: RunData) -> Html:
         ]
 
     head = (
-        "epoch", "step", "training loss", "training accuracy", "test loss", "test accuracy",
-        "final learning rate", "mean gradient norm",
-    )  # fmt: skip
+        "epoch",
+        "step",
+        "training loss",
+        "training accuracy",
+        "test loss",
+        "test accuracy",
+        "final learning rate",
+        "mean gradient norm",
+    )
     return table(head, map(row, run.epochs))
 
 

@@ -115,8 +115,11 @@ def test_a_smaller_piece_may_come_from_anywhere():
     assert x.shape == (n, 4, 4, 3)
     pieces, counts = np.unique(x[..., 0].reshape(n, 16), axis=0, return_counts=True)
     padded = np.pad(images[0, ..., 0], 1)
-    cut = [normalize(np.stack([padded[i : i + 4, j : j + 4]] * 3, -1))[..., 0].ravel()
-           for i in range(5) for j in range(5)]  # fmt: skip
+    cut = [
+        normalize(np.stack([padded[i : i + 4, j : j + 4]] * 3, -1))[..., 0].ravel()
+        for i in range(5)
+        for j in range(5)
+    ]
     np.testing.assert_array_equal(pieces, np.unique(cut, axis=0))
     assert abs(counts / n - 1 / 25).max() < 0.01
 

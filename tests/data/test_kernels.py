@@ -157,9 +157,15 @@ def test_whatever_they_are_given_both_back_ends_do_the_same():
         for bad in spoiled(a):
             both(pad_crop, *good[:i], bad, *good[i + 1 :], 2, "reflect")
     for options in (
-        (0, "zero"), (2, "edge"), (-1, "zero"), (2, "zero", (13, 11)), (2, "zero", (14, 1)),
-        (2, "zero", (0, 1)), (2, "reflect", (5, -1)), (20, "reflect", (49, 47)),
-    ):  # fmt: skip
+        (0, "zero"),
+        (2, "edge"),
+        (-1, "zero"),
+        (2, "zero", (13, 11)),
+        (2, "zero", (14, 1)),
+        (2, "zero", (0, 1)),
+        (2, "reflect", (5, -1)),
+        (20, "reflect", (49, 47)),
+    ):
         both(pad_crop, IMAGES, 0 * corner, 0 * corner, *options)
 
 
@@ -177,6 +183,9 @@ def test_every_kernel_is_tried():
 
     found = set()
     for module in pkgutil.iter_modules(reference.__path__, reference.__name__ + "."):
-        found |= {n for n, k in vars(importlib.import_module(module.name)).items()
-                  if hasattr(k, "reference")}  # fmt: skip
+        found |= {
+            n
+            for n, k in vars(importlib.import_module(module.name)).items()
+            if hasattr(k, "reference")
+        }
     assert found == {"pad_crop", "retouch"}

@@ -213,9 +213,13 @@ def test_normalize_takes_bytes_of_three_channels(images):
 # ------------------------------------------------------------------ data sets
 
 GOOD = {
-    "name": "some", "train_images": IMAGES[:40], "train_labels": LABELS[:40],
-    "test_images": IMAGES[40:], "test_labels": LABELS[40:], "class_names": tuple("abcdefghij"),
-}  # fmt: skip
+    "name": "some",
+    "train_images": IMAGES[:40],
+    "train_labels": LABELS[:40],
+    "test_images": IMAGES[40:],
+    "test_labels": LABELS[40:],
+    "class_names": tuple("abcdefghij"),
+}
 
 
 @pytest.mark.parametrize(

@@ -175,13 +175,15 @@ PNGS = {  # (bits, color type of the format): pixels, and which is transparent
     "8 bits, 7 transparent": (png(2, 8, 0, b"\x07\x08", (b"tRNS", b"\0\7")), [255, 8]),
     "16 bits": (png(2, 16, 0, b"\x12\x34\xff\xff"), [0x12, 0xFF]),
     "16 bits, one transparent": (
-        png(2, 16, 0, b"\x12\x34\x12\x35", (b"tRNS", b"\x12\x34")), [255, 0x12]
+        png(2, 16, 0, b"\x12\x34\x12\x35", (b"tRNS", b"\x12\x34")),
+        [255, 0x12],
     ),
     "16 bits, alpha": (png(2, 16, 4, b"\x12\x34\xff\xff\x12\x34\x00\x00"), [0x12, 255]),
     "16 bits RGB": (png(1, 16, 2, b"\x12\x34\xff\xff\x00\x80"), [[0x12, 0xFF, 0]]),
     "16 bits RGBA": (png(1, 16, 6, b"\x12\x34\xff\xff\x00\x80\x00\x00"), [[255] * 3]),
     "8 bits RGB, one transparent": (
-        png(2, 8, 2, b"\1\2\3\1\2\4", (b"tRNS", b"\0\1\0\2\0\3")), [[255] * 3, [1, 2, 4]]
+        png(2, 8, 2, b"\1\2\3\1\2\4", (b"tRNS", b"\0\1\0\2\0\3")),
+        [[255] * 3, [1, 2, 4]],
     ),
     "palette, alpha of each": (
         png(2, 8, 3, b"\0\1", (b"PLTE", b"\1\2\3\4\5\6"), (b"tRNS", b"\0\xff")),
@@ -191,7 +193,7 @@ PNGS = {  # (bits, color type of the format): pixels, and which is transparent
         png(2, 8, 3, b"\0\1", (b"PLTE", b"\0\0\0\4\5\6"), (b"tRNS", b"\x80")),
         [[127] * 3, [4, 5, 6]],
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("kind", PNGS)
@@ -252,9 +254,14 @@ def test_numbers_of_unknown_range(tmp_path, content, line):
 
 
 def test_sixteen_bits_of_a_measurement(tmp_path):
-    cards = ["SIMPLE  =                    T", "BITPIX  =                   16",
-             "NAXIS   =                    2", "NAXIS1  =                    2",
-             "NAXIS2  =                    1", "END"]  # fmt: skip
+    cards = [
+        "SIMPLE  =                    T",
+        "BITPIX  =                   16",
+        "NAXIS   =                    2",
+        "NAXIS1  =                    2",
+        "NAXIS2  =                    1",
+        "END",
+    ]
     content = "".join(card.ljust(80) for card in cards).ljust(2880).encode()
     path = tmp_path / "stars.fits"
     path.write_bytes(content + struct.pack(">2h", -5, 9).ljust(2880, b"\0"))
@@ -345,10 +352,12 @@ def test_what_is_no_picture(tmp_path):
 
 def test_more_pixels_than_pillow_allows(tmp_path):
     path = tmp_path / "bomb.png"
-    path.write_bytes(png(40_000, 8, 0, b"").replace(
-        chunk(b"IHDR", struct.pack(">IIBBBBB", 40_000, 1, 8, 0, 0, 0, 0)),
-        chunk(b"IHDR", struct.pack(">IIBBBBB", 40_000, 40_000, 8, 0, 0, 0, 0)),
-    ))  # fmt: skip
+    path.write_bytes(
+        png(40_000, 8, 0, b"").replace(
+            chunk(b"IHDR", struct.pack(">IIBBBBB", 40_000, 1, 8, 0, 0, 0, 0)),
+            chunk(b"IHDR", struct.pack(">IIBBBBB", 40_000, 40_000, 8, 0, 0, 0, 0)),
+        )
+    )
     assert "it has more than 178,956,970 pixels" in refusal(path)
 
 

@@ -139,8 +139,10 @@ def test_smooth(of, cubic):
 
 def test_rotations_are_those_of_rotate():
     for resample, ours in (
-        (NEAREST, Retouch.NEAREST), (BILINEAR, Retouch.BILINEAR), (BICUBIC, Retouch.BICUBIC)
-    ):  # fmt: skip
+        (NEAREST, Retouch.NEAREST),
+        (BILINEAR, Retouch.BILINEAR),
+        (BICUBIC, Retouch.BICUBIC),
+    ):
         turned = after(ours, MAPS["rotate"])
         assert_agree(turned, lambda p, i, how=resample: p.rotate(ANGLE[i], how))
 

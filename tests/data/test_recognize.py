@@ -64,7 +64,8 @@ FILES = {
     "train-images-idx3-ubyte": (IMAGES, "an idx file of uint8 (7, 28, 28), as MNIST has them"),
     "labels": (LABELS, "an idx file of int32 (7,), as MNIST has them"),
     "train-images-idx3-ubyte.gz": (
-        gzip.compress(IMAGES), "a gzip file of an idx file of uint8 (7, 28, 28), as MNIST has them"
+        gzip.compress(IMAGES),
+        "a gzip file of an idx file of uint8 (7, 28, 28), as MNIST has them",
     ),
     "mnist.npz": (
         npz(x_train=np.zeros(2), y_train=np.zeros(2), x_test=np.zeros(2), y_test=np.zeros(2)),
@@ -75,11 +76,10 @@ FILES = {
     "set.parquet": (b"PAR1" + bytes(99), "a Parquet file"),
     "set.mat": (b"MATLAB 5.0 MAT-file, of SVHN" + bytes(99), "a MATLAB file"),
     "photos.zip": (
-        packed("zip", **{"cat/1.jpg": b"", "dog/2.jpg": b""}), "a zip archive of cat, dog"
+        packed("zip", **{"cat/1.jpg": b"", "dog/2.jpg": b""}),
+        "a zip archive of cat, dog",
     ),
-    "photos.tar": (
-        packed("", **{"cat/1.jpg": b""}), "a tar archive that begins with cat/1.jpg"
-    ),
+    "photos.tar": (packed("", **{"cat/1.jpg": b""}), "a tar archive that begins with cat/1.jpg"),
     "photos.tar.gz": (
         packed("gz", **{"cat/1.jpg": b"", "dog/2.jpg": b""}),
         "a gzipped tar archive of cat/1.jpg, dog/2.jpg",
@@ -98,7 +98,7 @@ FILES = {
     "noise": (bytes(range(256)), "a file of an unknown format"),
     "half.npz": (b"PK\3\4" + bytes(9), "a damaged zip archive"),
     "half.gz": (b"\x1f\x8b\x08", "a damaged gzip file"),
-}  # fmt: skip
+}
 
 
 def refusal(path):
@@ -124,16 +124,14 @@ FOLDERS = {
     "CIFAR-100 binary": (["train.bin", "test.bin"], "a folder of CIFAR-100"),
     "a CIFAR-100 below": (["cifar-100-python/train"], "a folder that holds CIFAR-100"),
     "pictures": (["1.JPG", "2.png"], "a folder of pictures"),
-    "classes": (
-        ["cat/1.jpg", "dog/2.webp"], "a folder of class folders of pictures (cat, dog)"
-    ),
+    "classes": (["cat/1.jpg", "dog/2.webp"], "a folder of class folders of pictures (cat, dog)"),
     "split classes": (
         ["test/cat/1.jpg", "train/cat/1.jpg", "train/dog/2.jpg", "train/eel/3.jpg"],
         "a folder of class folders of pictures (test/cat, train/cat, train/dog and 1 more)",
     ),
     "something": (["a/x", "b", "c", ".hidden"], "a folder of a, b, c"),
     "nothing": ([], "an empty folder"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", FOLDERS)

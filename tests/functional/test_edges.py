@@ -126,9 +126,12 @@ def test_huge_rows_of_a_softmax(dtype):
 @pytest.mark.parametrize("channels", [2, 5, 192, 1000])
 def test_layer_norm_of_equal_numbers(value, channels, dtype):
     y, dx, dgamma, dbeta = pulled(
-        F.layer_norm, np.full((3, channels), value), np.ones(channels), np.zeros(channels),
+        F.layer_norm,
+        np.full((3, channels), value),
+        np.ones(channels),
+        np.zeros(channels),
         dtype=dtype,
-    )  # fmt: skip
+    )
     np.testing.assert_allclose(y, 0, atol=1e-7 * abs(value))
     np.testing.assert_allclose(dgamma, 0, atol=3e-7 * abs(value))
     np.testing.assert_allclose(dx, 0, atol=1e-3)

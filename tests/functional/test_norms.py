@@ -25,9 +25,13 @@ def test_running_statistics_move_towards_the_batch_s(dtype, kept, backend):
     mean, var = np.array([10.0, 20.0], kept), np.array([30.0, 40.0], kept)
     before = mean, var
     F.batch_norm(
-        Tensor(x), ONE.astype(dtype), ZERO.astype(dtype), running_mean=mean, running_var=var,
+        Tensor(x),
+        ONE.astype(dtype),
+        ZERO.astype(dtype),
+        running_mean=mean,
+        running_var=var,
         momentum=0.25,
-    )  # fmt: skip
+    )
     assert before[0] is mean
     assert mean.dtype == var.dtype == kept
     np.testing.assert_allclose(mean, [0.75 * 10 + 0.25 * 4, 0.75 * 20 + 0.25 * 25], rtol=1e-6)

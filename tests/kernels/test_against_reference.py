@@ -46,11 +46,13 @@ def reference(name, *arguments):
 
 def _in_float64(values):
     return tuple(
-        v.astype(np.float64) if isinstance(v, np.ndarray)
-        else _in_float64(v) if isinstance(v, tuple)
+        v.astype(np.float64)
+        if isinstance(v, np.ndarray)
+        else _in_float64(v)
+        if isinstance(v, tuple)
         else v
         for v in values
-    )  # fmt: skip
+    )
 
 
 def _tuple(value):
@@ -257,9 +259,12 @@ def test_depthwise(n, h, v, c, k, dtype):
 # ---- a fused ConvMixer
 
 MIXERS = [
-    (1, 1, 1, 3, 5, 2), (2, 5, 6, 7, 3, 9), (9, 8, 8, 33, 3, 33), (1, 70, 60, 18, 2, 5),
+    (1, 1, 1, 3, 5, 2),
+    (2, 5, 6, 7, 3, 9),
+    (9, 8, 8, 33, 3, 33),
+    (1, 70, 60, 18, 2, 5),
     (17, 4, 5, 40, 3, 6),
-]  # fmt: skip
+]
 
 
 def norms(c, dtype):

@@ -82,10 +82,12 @@ def test_importing_minimix_compiles_nothing():
 # ---- packed instructions: several numbers at once, multiplied or fused
 
 PACKED = {
-    "x86_64": {4: r"\bv?(mul|fmadd\d+|fmsub\d+|fnmadd\d+)ps\b",
-               8: r"\bv?(mul|fmadd\d+|fmsub\d+|fnmadd\d+)pd\b"},
+    "x86_64": {
+        4: r"\bv?(mul|fmadd\d+|fmsub\d+|fnmadd\d+)ps\b",
+        8: r"\bv?(mul|fmadd\d+|fmsub\d+|fnmadd\d+)pd\b",
+    },
     "aarch64": {4: r"\bf(mul|mla)(\.4s|\tv\d+\.4s)", 8: r"\bf(mul|mla)(\.2d|\tv\d+\.2d)"},
-}  # fmt: skip
+}
 PACKED |= {"AMD64": PACKED["x86_64"], "arm64": PACKED["aarch64"]}
 ARRAY = {4: numba.float32[::1], 8: numba.float64[::1]}
 QUEUE = numba.int64[::1]
@@ -107,9 +109,13 @@ KERNELS = [
 @pytest.mark.parametrize(("kernel", "kinds"), KERNELS, ids=lambda x: getattr(x, "__name__", ""))
 def test_packed_instructions(kernel, kinds, size):
     kind = {
-        "q": QUEUE, "a": ARRAY[size], "i": numba.int64, "f": numba.float64,
-        "I": numba.int64[:, ::1], "F": numba.float64[:, ::1],
-    }  # fmt: skip
+        "q": QUEUE,
+        "a": ARRAY[size],
+        "i": numba.int64,
+        "f": numba.float64,
+        "I": numba.int64[:, ::1],
+        "F": numba.float64[:, ::1],
+    }
     signature = tuple(kind[letter] for letter in kinds)
     fresh = numba.njit(**jit.OPTIONS)(kernel.py_func)  # what comes from the cache has no listing
     fresh.compile(signature)

@@ -153,10 +153,16 @@ ARGUMENTS = {  # of every kernel: valid arguments, to be spoiled one by one
     "gelu_norm_sums": [(2, 4, 4, 5), (2, 4, 4, 5), (5,), (5,)],
     "gelu_norm_backward": [(2, 4, 4, 5), (2, 4, 4, 5), *[(5,)] * 5],
     "mix_channels_backward": [
-        (2, 4, 4, 5), (2, 4, 4, 5), [(5,)] * 5, (2, 4, 4, 3), (2, 4, 4, 3), [(3,)] * 4, (3, 5),
+        (2, 4, 4, 5),
+        (2, 4, 4, 5),
+        [(5,)] * 5,
+        (2, 4, 4, 3),
+        (2, 4, 4, 3),
+        [(3,)] * 4,
+        (3, 5),
     ],
     "mix_places_backward": [(2, 4, 4, 5), (2, 4, 4, 5), [(5,)] * 5, (2, 4, 4, 5), (3, 3, 5)],
-}  # fmt: skip
+}
 
 
 def arguments(name):

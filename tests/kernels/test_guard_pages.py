@@ -58,10 +58,16 @@ AXES = {
     "gelu_norm_sums": ["N H W C", "N H W C", "C", "C"],
     "gelu_norm_backward": ["N H W C", "N H W C", "C", "C", "C", "C", "C"],
     "mix_channels_backward": [
-        "N H W C", "N H W C", ("C",) * 5, "N H W K", "N H W K", ("K",) * 4, "K C",
+        "N H W C",
+        "N H W C",
+        ("C",) * 5,
+        "N H W K",
+        "N H W K",
+        ("K",) * 4,
+        "K C",
     ],
     "mix_places_backward": ["N H W C", "N H W C", ("C",) * 5, "N H W C", "k k C"],
-}  # fmt: skip
+}
 
 SIZES = [
     {"M": 1, "K": 1, "C": 1, "N": 1, "H": 1, "W": 1, "k": 1},
@@ -128,8 +134,10 @@ def calls_of_retouch(dtype, rng):
 
 
 OTHERS = {
-    "adamw_update": calls_of_adamw, "pad_crop": calls_of_pad_crop, "retouch": calls_of_retouch,
-}  # fmt: skip
+    "adamw_update": calls_of_adamw,
+    "pad_crop": calls_of_pad_crop,
+    "retouch": calls_of_retouch,
+}
 
 
 def calls(name, dtype, rng):

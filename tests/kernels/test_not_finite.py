@@ -40,7 +40,7 @@ def test_what_is_not_finite_stays_so(bad, dtype):
         compiled.mix_places_backward(
             np.ones_like(image), image, (c, c, c, c, c), np.ones_like(image), k3
         )[0],
-    )  # fmt: skip
+    )
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

@@ -100,7 +100,7 @@ def wrong_in_place(x):
         (lambda x: 1 / 0, ("2×3 numbers: ZeroDivisionError: division by zero",)),
         (wrong_in_place, ("2×3 numbers: right, but argument 1 was changed in place",)),
     ],
-)  # fmt: skip
+)
 def test_a_checker_says_what_is_wrong(answer, said):
     text = str(examine(DOUBLE, answer))
     for words in said:

@@ -106,7 +106,7 @@ def test_an_exercise_is_solved_where_its_last_check_says_so(notebook):
         (["import sys\ntanh = sys.exit()"], "SystemExit (code cell 2)"),
         ([], "NameError: name 'tanh' is not defined (code cell 3)"),
     ],
-)  # fmt: skip
+)
 def test_why_an_exercise_is_not_solved_and_the_others_are(notebook, cells, said):
     path = notebook(IMPORT, *cells, MULTIPLY, *SOLVED[::-1])
     found = {e.exercise: e for e in progress.examine(path, limit=1)}

@@ -102,9 +102,7 @@ def test_a_dict_of_modules():
     assert some["second"] is b
     assert some.second is b
     assert "first" in some
-    assert list(some.state_dict()) == [
-        "first.weight", "first.bias", "second.weight", "second.bias"
-    ]  # fmt: skip
+    assert list(some.state_dict()) == ["first.weight", "first.bias", "second.weight", "second.bias"]
     del some["first"]
     assert (list(some), len(some)) == (["second"], 1)
     for key in ("first", "training", 0):

@@ -50,8 +50,12 @@ def test_shapes_and_places():
     counts = [name for name in theirs if name.endswith("num_batches_tracked")]
     assert len(theirs) == 9 + 14 * 2
     assert [name.rpartition(".")[2] for name in list(theirs)[2:7]] == [
-        "weight", "bias", "running_mean", "running_var", "num_batches_tracked"
-    ]  # fmt: skip
+        "weight",
+        "bias",
+        "running_mean",
+        "running_var",
+        "num_batches_tracked",
+    ]
     assert len(counts) == 5
     assert all(theirs[name].dtype == np.int64 and theirs[name].shape == () for name in counts)
     assert all(array.flags.c_contiguous for array in theirs.values())

@@ -108,8 +108,13 @@ def test_what_layers_do_unless_told_otherwise():
     assert set(nn.Dropout(rng=0)(ones).array) == {0, 2}
     assert nn.Conv2d(2, 4, 3, rng=0)(image(1, 5, 6, 2)).shape == (1, 3, 4, 4)
     assert nn.Conv2d(2, 4, 3).weight.shape == (3, 3, 2, 4)
-    for layer in (nn.Linear(2, 2), nn.PointwiseConv2d(2, 2), nn.DepthwiseConv2d(2, 3),
-                  nn.Patchify(2, 2, 2), nn.Conv2d(2, 2, 2)):  # fmt: skip
+    for layer in (
+        nn.Linear(2, 2),
+        nn.PointwiseConv2d(2, 2),
+        nn.DepthwiseConv2d(2, 3),
+        nn.Patchify(2, 2, 2),
+        nn.Conv2d(2, 2, 2),
+    ):
         assert list(layer.state_dict()) == ["weight", "bias"]
 
 

@@ -203,9 +203,7 @@ CASES = {
             "half": lambda a: a.astype(np.float16),
             "swapped": lambda a: a.astype(">f4"),
             "strided": lambda a: np.repeat(a, 2)[::2],
-            "misaligned": lambda a: np.frombuffer(
-                bytearray(b"x" + a.tobytes()), a.dtype, offset=1
-            ),
+            "misaligned": lambda a: np.frombuffer(bytearray(b"x" + a.tobytes()), a.dtype, offset=1),
             "longer": lambda a: np.ones(41, a.dtype),
             "shorter": lambda a: a[:-1],
             "two axes": lambda a: a.reshape(5, 8),
@@ -220,7 +218,7 @@ CASES = {
     "empty": lambda: [four(size=0), four()],
     "nothing": list,
     "another dtype": lambda: [four(np.float64), four(), four(np.float64)],
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -269,9 +267,14 @@ def test_nothing_is_written_beside_the_arrays(first, then):
 
 @pytest.mark.parametrize(
     ("dtype", "large"),
-    [(np.float32, 1.85e19), (np.float32, 1e20), (np.float32, 3.4e38), (np.float64, 1e155),
-     (np.float64, 1.7e308)],
-)  # fmt: skip
+    [
+        (np.float32, 1.85e19),
+        (np.float32, 1e20),
+        (np.float32, 3.4e38),
+        (np.float64, 1e155),
+        (np.float64, 1.7e308),
+    ],
+)
 @pytest.mark.parametrize("sign", [1, -1])
 def test_adamw_survives_a_gradient_whose_square_overflows(dtype, large, sign, backend):
     p = Parameter(np.ones(19, dtype))

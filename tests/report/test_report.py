@@ -222,8 +222,9 @@ def test_runs_are_compared(run, lines, tmp_path):
     assert len(page.id("classes").all("tr")) == 1 + 10
     each = page.id("each-run")
     assert [s.text.split()[0] for s in each.all("summary") if len(s.all("span")) == 2] == [
-        "run", "other",
-    ]  # fmt: skip
+        "run",
+        "other",
+    ]
 
 
 def test_the_figure_with_mirrored_images_stands_beside_the_other(run, lines, tmp_path):

@@ -30,9 +30,12 @@ SOME = {"a": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.array(7, np.i
         arrays(st.sampled_from([np.float32, np.float64, np.int64]), array_shapes(min_dims=0)),
         max_size=3,
     ),
-    st.dictionaries(st.text().filter(lambda key: key not in ("format", "sha256")), st.floats()
-                    .filter(lambda x: x == x), max_size=3),
-)  # fmt: skip
+    st.dictionaries(
+        st.text().filter(lambda key: key not in ("format", "sha256")),
+        st.floats().filter(lambda x: x == x),
+        max_size=3,
+    ),
+)
 def test_what_is_saved_is_loaded(tmp_path_factory, some, facts):
     path = tmp_path_factory.mktemp("some") / "x.safetensors"
     save(path, some, facts)

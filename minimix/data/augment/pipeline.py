@@ -60,9 +60,12 @@ class Augment:
                 f"`size` is {self.size} and `crop` {self.crop!r}; expected at least 1, and 'pad'"
             )
         for name, most in (
-            ("padding", math.inf), ("jitter", 10), ("erasing", 1), ("mixup", math.inf),
+            ("padding", math.inf),
+            ("jitter", 10),
+            ("erasing", 1),
+            ("mixup", math.inf),
             ("cutmix", math.inf),
-        ):  # fmt: skip
+        ):
             value = getattr(self, name)
             if not (0 <= value <= most and math.isfinite(value)):
                 limit = "at least 0" if most == math.inf else f"0 to {most}"

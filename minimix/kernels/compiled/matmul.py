@@ -337,7 +337,5 @@ def matmul(a, b, bias=None):
         run(_matmul_tn, sums, flat(a.T), m, flat(b), n, k, long, parts.reshape(-1))
         return add_up(parts)
     c = empty((m, n), a.dtype)
-    run(
-        _matmul, chunks(m), flat(a), m, k, packed(b), n, widened(bias, n, a.dtype), c.reshape(-1)
-    )  # fmt: skip
+    run(_matmul, chunks(m), flat(a), m, k, packed(b), n, widened(bias, n, a.dtype), c.reshape(-1))
     return c
