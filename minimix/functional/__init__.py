@@ -34,61 +34,41 @@ reads the table and holds it.
 """
 
 from ..autograd import operations
-from .activation import dropout, gelu, log_softmax, relu, sigmoid, softmax
-from .arithmetic import (
-    add,
-    divide,
-    exp,
-    log,
-    matmul,
-    multiply,
-    negative,
-    power,
-    sqrt,
-    subtract,
-    tanh,
-)
-from .conv import conv2d, depthwise_conv2d, linear, patchify, pointwise_conv2d
-from .loss import cross_entropy, global_avg_pool
-from .norm import batch_norm, layer_norm
-from .reduce import max, mean, sum
-from .shape import concatenate, index, pad, reshape, transpose
+from .activation import dropout as dropout
+from .activation import gelu as gelu
+from .activation import log_softmax as log_softmax
+from .activation import relu as relu
+from .activation import sigmoid as sigmoid
+from .activation import softmax as softmax
+from .arithmetic import add as add
+from .arithmetic import divide as divide
+from .arithmetic import exp as exp
+from .arithmetic import log as log
+from .arithmetic import matmul as matmul
+from .arithmetic import multiply as multiply
+from .arithmetic import negative as negative
+from .arithmetic import power as power
+from .arithmetic import sqrt as sqrt
+from .arithmetic import subtract as subtract
+from .arithmetic import tanh as tanh
+from .conv import conv2d as conv2d
+from .conv import depthwise_conv2d as depthwise_conv2d
+from .conv import linear as linear
+from .conv import patchify as patchify
+from .conv import pointwise_conv2d as pointwise_conv2d
+from .loss import cross_entropy as cross_entropy
+from .loss import global_avg_pool as global_avg_pool
+from .norm import batch_norm as batch_norm
+from .norm import layer_norm as layer_norm
+from .reduce import max as max
+from .reduce import mean as mean
+from .reduce import sum as sum
+from .shape import concatenate as concatenate
+from .shape import index as index
+from .shape import pad as pad
+from .shape import reshape as reshape
+from .shape import transpose as transpose
 
-__all__ = [
-    "add",
-    "batch_norm",
-    "concatenate",
-    "conv2d",
-    "cross_entropy",
-    "depthwise_conv2d",
-    "divide",
-    "dropout",
-    "exp",
-    "gelu",
-    "global_avg_pool",
-    "index",
-    "layer_norm",
-    "linear",
-    "log",
-    "log_softmax",
-    "matmul",
-    "max",
-    "mean",
-    "multiply",
-    "negative",
-    "pad",
-    "patchify",
-    "pointwise_conv2d",
-    "power",
-    "relu",
-    "reshape",
-    "sigmoid",
-    "softmax",
-    "sqrt",
-    "subtract",
-    "sum",
-    "tanh",
-    "transpose",
-]
-
-operations.update({name: globals()[name] for name in __all__})
+# Whatever is imported above is an operation: that one line exports it.
+operations.update({name: f for name, f in globals().items() if callable(f)})
+__all__ = list(operations)
