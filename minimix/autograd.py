@@ -34,6 +34,7 @@ import numpy as np
 Array = np.ndarray
 Axis = int | tuple[int, ...] | None  # one axis, several, or all
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+ANSWERS = {"allclose", "array_equal", "array_equiv", "isclose"}  # NumPy's that need no gradient
 operations: dict[str, Callable[..., Tensor]] = {}  # by name; filled by minimix.functional
 
 P = ParamSpec("P")
@@ -321,10 +322,16 @@ class Tensor:
         return getattr(ufunc, method)(*plain, **options)
 
     def __array_function__(self, function: Any, types: Any, args: Any, options: Any) -> Any:
-        """np.concatenate([t, u]): the operation of that name. Others are NumPy's, on arrays."""
+        """np.concatenate([t, u], 1): the operation of that name. Others are NumPy's, on arrays; of
+        a tensor that requires a gradient only what answers yes or no."""
         if function.__name__ in operations:
-            return operations[function.__name__](*args, **options)
-        return function._implementation(*args, **options)
+            given = inspect.signature(function).bind(*args, **options).arguments
+            x = given.pop(next(iter(given)))
+            return operations[function.__name__](x, **given)
+        if function.__name__ not in ANSWERS:
+            return function._implementation(*args, **options)
+        with no_grad():
+            return function._implementation(*args, **options)
 
     # ---- operators and methods: each calls the operation that it names
 

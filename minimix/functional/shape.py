@@ -64,6 +64,8 @@ def index(x, *, at: Any):
 
 @op
 def _concatenate(*xs, axis: int):
+    if axis is None:  # NumPy would flatten them
+        raise ValueError("concatenate: axis is None; expected an axis, such as 0")
     y = np.concatenate(xs, axis=axis)
 
     def backward(g):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections import UserDict, UserList, deque
+from collections.abc import Callable, Iterator, Mapping, ValuesView
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import Any, Self
 
 import numpy as np
@@ -11,7 +13,10 @@ import numpy as np
 from ..autograd import FLOATS, Array, Tensor, no_grad, watch
 from .summary import multiply_adds, table
 
-CONTAINERS = (list, tuple, set, frozenset, dict)
+MAPPINGS = (dict, UserDict, MappingProxyType)
+CONTAINERS = (
+    *MAPPINGS, list, tuple, set, frozenset, deque, UserList, ValuesView, np.ndarray
+)  # fmt: skip
 Observer = Callable[["Module", tuple[Any, ...], Any], None]
 _observers: list[tuple[Observer, Callable[[Module], None] | None]] = []
 
@@ -86,6 +91,7 @@ class Module:
                     f"{cls.__name__}.{name} is a {type(value).__name__} of the class, which all "
                     "its instances would share; assign it in __init__"
                 )
+            _refuse_hidden(name, value)
 
     def forward(self, *inputs: Any) -> Any:
         raise NotImplementedError(f"{type(self).__name__} has no forward")
@@ -351,10 +357,10 @@ def _shape(y: Any) -> str:
 
 
 def _refuse_hidden(name: str, value: Any) -> None:
-    """Raise TypeError where a list, tuple, set or dict holds modules or parameters."""
+    """Raise TypeError where a list, a dict or the like holds modules or parameters."""
     held = [value] if isinstance(value, CONTAINERS) else []
     for container in held:  # grows as containers are found inside
-        for one in [*container, *(container.values() if isinstance(container, dict) else ())]:
+        for one in _inside(container):
             if isinstance(one, (Parameter, Module)):
                 kind = "Parameter" if isinstance(one, Parameter) else "Module"
                 raise TypeError(
@@ -363,6 +369,15 @@ def _refuse_hidden(name: str, value: Any) -> None:
                 )
             if isinstance(one, CONTAINERS) and not any(one is other for other in held):
                 held.append(one)
+
+
+def _inside(value: Any) -> list[Any]:
+    """What a container holds, the keys of a mapping too; of an array only objects."""
+    if isinstance(value, MAPPINGS):
+        return [*value, *value.values()]
+    if isinstance(value, np.ndarray):
+        return value.ravel().tolist() if value.dtype == object else []
+    return list(value)
 
 
 def _as_buffer(name: str, value: Any, buffer: Array) -> Array:

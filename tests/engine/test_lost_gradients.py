@@ -108,7 +108,13 @@ RIGHT = [  # NumPy's function, and the same in minimix
     (lambda x, a: np.max(x), lambda x, a: x.max()),
     (lambda x, a: np.concatenate([x, a]), lambda x, a: F.concatenate([x, a])),
     (lambda x, a: np.concatenate((a, x), axis=-1), lambda x, a: F.concatenate([a, x], axis=-1)),
+    (lambda x, a: np.concatenate([x[None], x[None]], 1), lambda x, a: F.concatenate([x, x])[None]),
+    (lambda x, a: np.sum(x[None], 0, keepdims=True), lambda x, a: x[None]),
+    (lambda x, a: np.mean(x, 0), lambda x, a: x.mean()),
+    (lambda x, a: np.max(x, -1), lambda x, a: x.max()),
     (lambda x, a: np.transpose(x), lambda x, a: x.transpose()),
+    (lambda x, a: np.transpose(x[None], (1, 0)), lambda x, a: x.reshape(2, 1)),
+    (lambda x, a: np.reshape(x, (2, 1)), lambda x, a: x.reshape(2, 1)),
     (lambda x, a: sum([x, x, a]), lambda x, a: x + x + a),
 ]
 
@@ -178,6 +184,12 @@ def test_numpy_may_ask_what_has_no_gradient():
     assert np.isfinite(x).tolist() == [True, False]
     assert np.less(x, 2).tolist() == [True, False]
     assert (np.array([1.0, 2.0]) == x).tolist() == [True, False]
+    assert np.array_equal(x, x)
+    assert np.array_equal(x * 1, x.array)
+    assert not np.array_equal(x, [1, 2])
+    assert np.array_equiv(x, x[None])
+    assert np.allclose(x, [1, np.inf])
+    assert np.isclose(x, 1).tolist() == [True, False]
     assert np.shape(x) == (2,)
     assert np.ndim(x) == 1
     assert not np.may_share_memory(np.ones(2), x.array)

@@ -207,6 +207,7 @@ def test_concatenate_cuts_where_it_joined(axis):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
+        (lambda: F.concatenate([np.ones(2)], axis=None), r"concatenate: axis is None; expected an"),
         (lambda: F.pad(np.ones((2, 3)), width=[(1, 1)]), r"pad: 1 pairs of widths .* of 2 axes"),
         (lambda: F.pad(np.ones(2), width=[(-1, 0)]), r"pad: .*negative.* x \(2,\)"),
         (lambda: F.transpose(np.ones((2, 3)), axes=(0, 0)), r"transpose: repeated axis"),

@@ -4,6 +4,8 @@ import contextlib
 import copy
 import pickle
 import re
+from collections import UserDict, UserList, deque
+from types import MappingProxyType
 
 import numpy as np
 import pytest
@@ -113,11 +115,16 @@ def test_a_list_of_modules_is_refused_at_once_or_when_it_is_looked_for():
 
     net = Net()
     layer = nn.Linear(2, 2)
-    for value in ([layer], (1, (layer,)), {"a": [layer]}, {layer}, {layer: 1}):
+    containers = [[layer], (1, (layer,)), {"a": [layer]}, {layer}, {layer: 1}]
+    containers += [deque([layer]), UserList([layer]), UserDict(a=layer), {"a": layer}.values()]
+    containers += [MappingProxyType({"a": layer}), np.array([layer, None]), [np.array([layer])]]
+    for value in containers:
         with pytest.raises(TypeError, match="holds a Linear, which would not be trained or saved"):
             net.layers = value
     with pytest.raises(TypeError, match=r"'ws' is a list that holds a Parameter.*ParameterList"):
         net.ws = [layer.weight]
+    with pytest.raises(TypeError, match="'layers' is a list that holds a Linear"):
+        type("OfTheClass", (Module,), {"layers": [layer]})
     assert list(net.parameters()) == []
     net.sizes = [1, (2, 3), {"four": [5]}]
     net.sizes.append(net.sizes)  # holds itself
