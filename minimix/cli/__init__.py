@@ -19,8 +19,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(argv: Sequence[str] | None) -> int:
     parser = Parser(
         prog="minimix",
-        description="Train, test and look at ConvMixers. "
-        "minimix COMMAND --help describes the options of a command.",
+        description="Train, test and inspect ConvMixers. "
+        "minimix COMMAND --help lists the options of a command.",
     )
     parser.add_argument("--version", action="version", version=f"minimix {__version__}")
     parser.set_defaults(command=None)

@@ -13,7 +13,9 @@ from .results import print_test
 def add(commands: Any) -> None:
     parser = command(commands, run, "evaluate", "Test a trained model.")
     parser.add_argument("model", type=path, metavar="RUN", help="run folder or model file")
-    parser.add_argument("--data", metavar="TEXT", help="where its data set is (as in training)")
+    parser.add_argument(
+        "--data", metavar="TEXT", help="where to find its data set (as in training)"
+    )
     parser.add_argument("--mirror", action="store_true", help="test with mirrored images as well")
 
 

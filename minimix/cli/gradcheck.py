@@ -68,6 +68,7 @@ def _table(cases: Sequence[Case], backends: Sequence[str]) -> int:
         print_line(line(case.operation, case.about, errors, verdict))
     seconds = time.perf_counter() - began
     verdict = f"{len(failures)} WRONG" if failures else "every gradient is right"
-    for text in ("", *failures, f"{len(cases)} cases in {seconds:.0f} s: {verdict}"):
+    count = "1 case" if len(cases) == 1 else f"{len(cases)} cases"
+    for text in ("", *failures, f"{count} in {seconds:.0f} s: {verdict}"):
         print_line(text)
     return 1 if failures else 0

@@ -13,10 +13,10 @@ def add(commands: Any) -> None:
         commands, run, "lessons", "Copy the lessons to a folder and open them in JupyterLab."
     )
     parser.add_argument(
-        "folder", nargs="?", type=path, metavar="DIR", help="where to (minimix-lessons)"
+        "folder", nargs="?", type=path, metavar="DIR", help="folder to copy to (minimix-lessons)"
     )
     parser.add_argument("--check", action="store_true", help="show which exercises are solved")
-    parser.add_argument("--no-open", action="store_true", help="only copy them")
+    parser.add_argument("--no-open", action="store_true", help="copy, but do not open")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -12,7 +12,9 @@ from .parser import command, count, path
 
 def add(commands: Any) -> None:
     parser = command(commands, run, "predict", "Classify pictures.")
-    parser.add_argument("images", nargs="+", type=path, metavar="IMAGE", help="of any size")
+    parser.add_argument(
+        "images", nargs="+", type=path, metavar="IMAGE", help="an image file; any size"
+    )
     parser.add_argument(
         "--model",
         type=path,

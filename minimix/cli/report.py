@@ -17,7 +17,7 @@ def add(commands: Any) -> None:
         "--out",
         type=path,
         metavar="FILE",
-        help="the HTML file (report.html in the run folder; for several runs, in this folder)",
+        help="the HTML file (report.html in the run folder; for several runs, here)",
     )
 
 

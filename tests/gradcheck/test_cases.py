@@ -97,7 +97,7 @@ def test_the_table_of_one_operation(capsys):
     assert row.split()[0] == "sigmoid"
     assert float(row.split()[-2]) < 1e-7
     assert row.endswith("ok")
-    assert total.startswith("1 cases in")
+    assert total.startswith("1 case in")
     assert err == ""
 
 
