@@ -1,1 +1,1 @@
-"""How fast minimix is, beside PyTorch on the same cores: `python -m bench`."""
+"""How fast minimix is, compared with PyTorch on the same cores: `python -m bench`."""

@@ -76,7 +76,7 @@ def main() -> None:
 
 
 def apart(part: str, options: argparse.Namespace, out: str) -> None:
-    """Measure one part in a process of its own, whose memory no other part has cut into pieces."""
+    """Measure one part in a process of its own, whose memory no other part has fragmented."""
     command = [sys.executable, "-m", "bench", "--only", part, "--out", out]
     command += ["--threads", str(options.threads), "--rounds", str(options.rounds)]
     done = subprocess.run(
@@ -91,7 +91,7 @@ def say(what: str) -> None:
 
 
 def steps(net: nets.Net, rounds: int, with_torch: bool, quick: bool) -> dict[str, Any]:
-    """Training and inference, all forms in turns."""
+    """Training and inference, all forms interleaved."""
     candidates: dict[str, Any] = {"minimix": nets.Minimix(net)}
     if with_torch:
         forms = nets.FORMS[1:2] if quick else nets.FORMS
@@ -167,7 +167,7 @@ def medians(times: Times) -> dict[str, float]:
 
 
 def sweeps(rounds: int, threads: int) -> dict[str, dict[str, float]]:
-    """Milliseconds a step as one thing changes and the rest of a net stays.
+    """Milliseconds per step as one size varies and the others stay fixed.
 
     Before that, those of a matrix product by BLAS as threads change: what a second one brings here.
     """

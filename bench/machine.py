@@ -1,4 +1,4 @@
-"""What the figures were taken on, and what it could do at best."""
+"""The machine that the figures were measured on, and the best that it can do."""
 
 from __future__ import annotations
 

@@ -264,7 +264,7 @@ def measure(quick: bool, rounds: int, say: Callable[[str], None]) -> list[dict[s
 
 
 def compare(operation: Operation) -> None:
-    """Hold minimix's result against PyTorch's. SystemExit where they differ."""
+    """Compare minimix's result with PyTorch's. SystemExit where they differ."""
     mine = _arrays(operation.minimix())
     for form, call in operation.torch.items():
         for a, b in zip(mine, _arrays(call()), strict=True):

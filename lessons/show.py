@@ -24,7 +24,7 @@ from minimix import Tensor
 from minimix.autograd import NO_TENSOR
 
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
-YELLOW, BLUE, RED, PURPLE = "#F0E442", "#0072B2", "#D55E00", "#CC79A7"
+BLUE, RED, PURPLE = "#0072B2", "#D55E00", "#CC79A7"
 GRAY, PALE = "#666666", "#EEF2F5"
 # Signs have the same colors everywhere, in `minimix report` too.
 SIGNED = matplotlib.colors.LinearSegmentedColormap.from_list("signed", [BLUE, "white", ORANGE])

@@ -1,4 +1,4 @@
-"""minimix: a tiny deep-learning framework in NumPy and Numba, small enough to be read whole.
+"""minimix: a tiny deep-learning framework in NumPy and Numba, small enough to read end to end.
 
     import minimix as mx
 
@@ -57,7 +57,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """The rooms that need more than NumPy."""
+    """`data`, `train` and `load_model`, which need more than NumPy."""
     if name in ("data", "train"):
         return importlib.import_module(f"{__name__}.{name}")
     if name == "load_model":

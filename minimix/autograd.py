@@ -1,7 +1,7 @@
 """The engine: tensors, the tape, and backward.
 
 A `Tensor` is an array that remembers where it came from. An operation is a plain function of
-arrays that returns its result and a function for the way back:
+arrays that returns its result and a backward function:
 
     @op
     def multiply(x, y):
@@ -10,7 +10,7 @@ arrays that returns its result and a function for the way back:
         return x * y, backward
 
 `@op` lifts it to tensors. Calling it appends a `Node` to the tape: the tensors that went in and
-the function for the way back. `Tensor.backward` walks the nodes from the newest to the oldest,
+the backward function. `Tensor.backward` walks the nodes from the newest to the oldest,
 passes each one the gradient of its output, and adds what it returns to the gradients of the tensors
 that went in: the chain rule, and nothing else. (Reverse-mode automatic differentiation: Linnainmaa
 1970; Baydin et al. 2018, arXiv:1502.05767.)
@@ -498,7 +498,7 @@ class Tensor:
         self._keeps_grad = True
         return self
 
-    # ---- the way back
+    # ---- the backward pass
 
     def backward(self, gradient: Any = None) -> None:
         """Add d(self)/d(leaf) to the `grad` of every leaf that requires one.

@@ -11,7 +11,7 @@ import sys
 
 
 class MinimixError(Exception):
-    """Base class of every error that lies in the user's surroundings, not in the program."""
+    """Base class of errors that come from files, data or settings, not from the program."""
 
 
 class DataError(MinimixError):
@@ -34,7 +34,7 @@ _warned: set[str] = set()
 
 
 def warn(line: str) -> None:
-    """Print "minimix: line" on standard error, once in a process, if anybody listens there."""
+    """Print "minimix: line" on standard error, once per process; nothing if that is closed."""
     if line in _warned or sys.stderr is None:
         return
     _warned.add(line)

@@ -9,7 +9,7 @@ norm is a factor and a term for each channel,
 
 which are applied wherever z is read next. Only z is saved for backward; a and y are computed again.
 
-On the way back, with g = dy, batch norm first needs two sums over all pixels,
+In the backward pass, with g = dy, batch norm first needs two sums over all pixels,
 
     dγ = Σ g x̂     dβ = Σ g     x̂ = (a − μ) r
 
@@ -272,7 +272,7 @@ def _block(
     eps: Sequence[float],
     moments: list[tuple[Array, Array]],
 ) -> tuple[Callable[[], Array], Callable[[Array, Array], tuple[Array, ...]]]:
-    """One block: a function that computes y, as often as it is called, and the way back.
+    """One block: a function that computes y, as often as it is called, and its backward.
 
         z₁ = depthwise(x, w₁) + b₁     u = s₁ gelu(z₁) + t₁ + x        mixes places
         z₂ = u w₂ + b₂                 y = s₂ gelu(z₂) + t₂            mixes channels

@@ -1,4 +1,4 @@
-"""State dicts of the PyTorch world, transposed at the door.
+"""PyTorch's state dicts, transposed on the way in and out.
 
 PyTorch keeps images as (N, C, H, W) and weights with outputs first; here channels come last. The
 layer that a weight belongs to says what it looks like there:

@@ -259,10 +259,9 @@ batch_norm_backward = Exercise(
 def moving(
     share=lambda old, new, momentum: (1 - momentum) * old + momentum * new,
     variance=lambda rows: rows.var(axis=0, ddof=1),
-    rows=lambda x: x.reshape(-1, x.shape[-1]),
 ):
     def running_statistics(mean, var, x, momentum):
-        batch = rows(x)
+        batch = x.reshape(-1, x.shape[-1])
         return share(mean, batch.mean(axis=0), momentum), share(var, variance(batch), momentum)
 
     return running_statistics

@@ -277,7 +277,6 @@ def translator(
     pointwise=lambda w: w[:, :, 0, 0].T,
     linear=lambda w: w.T,
     drop=True,
-    rename=lambda name: name,
 ):
     """A `channels_last` of which one kind of weight can come out wrong."""
 
@@ -292,7 +291,7 @@ def translator(
             elif w.ndim == 2:
                 w = linear(w)
             if not (drop and name.endswith("num_batches_tracked")):
-                result[rename(name)] = w
+                result[name] = w
         return result
 
     return channels_last

@@ -141,10 +141,10 @@ crop = Exercise(
 # ---- learning_rate
 
 
-def lines(steps=(0, 2 / 5, 4 / 5, 1), rates=(0, 1, 1 / 20, 0), of=lambda step, total: step / total):
+def lines(steps=(0, 2 / 5, 4 / 5, 1), rates=(0, 1, 1 / 20, 0)):
     """A `learning_rate` whose points are elsewhere."""
     return lambda step, total, peak: float(
-        peak * np.interp(of(step, total), np.array(steps), np.array(rates))
+        peak * np.interp(step / total, np.array(steps), np.array(rates))
     )
 
 

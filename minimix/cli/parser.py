@@ -1,4 +1,4 @@
-"""What the pages of the commands share: a parser that answers a mistake in one line."""
+"""What the commands share: a parser that reports a mistake in one line."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SETTINGS = {f.name for f in fields(Config)}
 
 
 class Parser(argparse.ArgumentParser):
-    """An ArgumentParser that answers a mistake in one line."""
+    """An ArgumentParser that reports a mistake in one line."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(

@@ -59,7 +59,7 @@ def _line(error: BaseException) -> str:
 
 
 def _open_streams() -> None:
-    """Have three open standard streams, in which what cannot be encoded is a question mark.
+    """Open all three standard streams; what one cannot encode becomes a question mark.
 
     A file would otherwise get the number of a stream that was closed, and what is meant for the
     stream would be written into it.

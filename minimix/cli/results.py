@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def print_test(test: Evaluation, data: Dataset) -> None:
-    """The accuracy on each class, on all, and on a line of its own that with mirrored images."""
+    """Print the accuracy on each class, on all images, and with mirrored ones where tested."""
     for name, accuracy in zip(data.class_names, test.per_class, strict=True):
         print(f"{name:>12} " + ("no images" if accuracy is None else f"{100 * accuracy:6.2f} %"))
     print(f"test accuracy {100 * test.accuracy:.2f} %")

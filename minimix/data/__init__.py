@@ -23,7 +23,7 @@ def load(
 ) -> Dataset:
     """The data set of that name, or at that path.
 
-    auto       CIFAR-10 if it is found or can be downloaded; otherwise a line, and shapes10
+    auto       CIFAR-10 if it is found or can be downloaded; otherwise shapes10, with a note
     cifar10    CIFAR-10, found or downloaded
     shapes10   the built-in set of drawn shapes
     a path     CIFAR-10 in that folder or archive

@@ -1,4 +1,4 @@
-"""Activations: what stands between the linear maps; and dropout."""
+"""Activations, which stand between the linear maps, and dropout."""
 
 from __future__ import annotations
 

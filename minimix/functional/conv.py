@@ -37,7 +37,7 @@ def _rows(x: Array) -> Array:
 
 
 def _affine(name: str, x: Array, w: Array, b: Array | None):
-    """x (…, K), w (K, C), b (C,) -> x w + b (…, C), and the way back."""
+    """x (…, K), w (K, C), b (C,) -> x w + b (…, C), and its backward."""
     if w.ndim != 2 or x.ndim < 1 or x.shape[-1] != w.shape[0]:
         raise ValueError(
             f"{name}: x has {x.shape[-1] if x.ndim else 0} channels, but w of shape {w.shape} "

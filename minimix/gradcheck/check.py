@@ -46,6 +46,7 @@ from ..autograd import Array, Tensor, no_grad
 
 HALVINGS = 12  # of the step, where it may be too long
 FEW = 512  # numbers, inputs and outputs together, up to which the whole Jacobian is taken
+DIRECTIONS = 3  # random ones for each input, where not
 ADJOINT_RTOL = 1e-12
 ULP = float(np.finfo(np.float64).eps)
 
@@ -117,7 +118,6 @@ def gradcheck(
     linear: Collection[str] = (),
     zero: Collection[str] = (),
     whole: bool | None = None,
-    directions: int = 3,
     seed: int = 0,
     raise_on_failure: bool = True,
 ) -> Report:
@@ -132,8 +132,8 @@ def gradcheck(
     eps         h, the longest step; a power of two moves a number exactly
     linear      names of the inputs in which f, the others held constant, is linear (or affine)
     zero        names of the inputs whose gradient is rightly 0 everywhere
-    whole       True: the whole Jacobian; False: random directions, as many as `directions` an
-                input; None: the whole Jacobian where inputs and outputs are 512 numbers or fewer
+    whole       True: the whole Jacobian; False: DIRECTIONS random directions an input;
+                None: the whole Jacobian where inputs and outputs are 512 numbers or fewer
 
     Returns a Report. Errors: GradcheckError (an AssertionError), unless raise_on_failure is False,
     where backward and forward differ or there is nothing to compare; TypeError and ValueError
@@ -161,7 +161,7 @@ def gradcheck(
     try:
         for t, array, _ in before:
             t.array = array.copy(order="K")  # whatever f does to it, the caller's stays as it is
-        return check.run(linear, zero, whole, directions)
+        return check.run(linear, zero, whole)
     except GradcheckError as error:
         if raise_on_failure:
             raise
@@ -254,16 +254,14 @@ class _Check:
     noise: float = 0.0  # atol, once f's result is known
     worst: Report = field(init=False)
 
-    def run(
-        self, linear: Collection[str], zero: Collection[str], whole: bool | None, directions: int
-    ) -> Report:
+    def run(self, linear: Collection[str], zero: Collection[str], whole: bool | None) -> Report:
         y = self._same_twice()
         rounding = 100 * ULP * float(np.abs(y).max()) / self.eps
         self.noise = rounding if self.atol is None else self.atol
         self.worst = Report(self.name, 0.0, self.rtol)
         if whole is None:
             whole = y.size + sum(t.size for t in self.tensors.values()) <= FEW
-        forward = self._jacobian(y) if whole else self._directions(y, directions)
+        forward = self._jacobian(y) if whole else self._directions(y)
         for name in linear:
             self._adjoint(name, y)
         if not self.worst.ok:
@@ -404,10 +402,10 @@ class _Check:
                 break  # wrong, whatever the others are
         return forward, changes
 
-    def _directions(self, y: Array, directions: int) -> dict[str, float]:
+    def _directions(self, y: Array) -> dict[str, float]:
         """⟨v, J u⟩ both ways for random u and v. Largest slope by input."""
         largest = dict.fromkeys(self.tensors, 0.0)
-        for _ in range(directions):
+        for _ in range(DIRECTIONS):
             v = self._random(y.shape)
             pulled = self._pull(v)
             for name, t in self.tensors.items():

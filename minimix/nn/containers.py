@@ -24,7 +24,7 @@ class _List(Module, MutableSequence[Item]):
         return [value for value in vars(self).values() if isinstance(value, self.kind)]
 
     def _hold(self, items: list[Item]) -> None:
-        """These and no others; or none of them, where one cannot be."""
+        """Hold exactly these items; if one is invalid, change nothing."""
         for i, item in enumerate(items):
             if not isinstance(item, self.kind):
                 name, kind = type(self).__name__, self.kind.__name__

@@ -262,7 +262,7 @@ class Module:
         return self
 
     def eval(self) -> Self:
-        """Behave as in use: running statistics, no dropout. Returns self."""
+        """Behave as in inference: running statistics, no dropout. Returns self."""
         return self.train(False)
 
     def zero_grad(self) -> None:

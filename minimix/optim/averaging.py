@@ -1,4 +1,4 @@
-"""Averaging weights over the steps of a training."""
+"""Averaging weights over the steps of training."""
 
 from __future__ import annotations
 

@@ -32,23 +32,19 @@ def _sum_of_squares(arrays: list[Array]) -> float:
     return math.fsum(float(np.square(a, dtype=np.float64).sum()) for a in arrays)
 
 
-def clip_grad_norm(
-    parameters: Iterable[Tensor], max_norm: float, error_if_nonfinite: bool = False
-) -> float:
+def clip_grad_norm(parameters: Iterable[Tensor], max_norm: float) -> float:
     """Scale all gradients together so that their common Euclidean norm is at most max_norm.
 
         g ← g min(1, max_norm / (‖g‖ + 10⁻⁶))        ‖g‖: over every number of every gradient
 
     Returns the norm before clipping. If that is infinite or NaN, gradients are left as they are,
-    since no scale would make them useful; with `error_if_nonfinite`, it is a ValueError.
+    since no scale would make them useful.
     Pascanu, Mikolov & Bengio 2013, arXiv:1211.5063.
     """
     if not max_norm > 0:
         raise ValueError(f"clip_grad_norm: max_norm is {max_norm}; expected more than 0")
     parameters = [p for p in parameters if p.grad is not None]
     length = norm(p.grad for p in parameters if p.grad is not None)
-    if error_if_nonfinite and not math.isfinite(length):
-        raise ValueError(f"clip_grad_norm: the norm of the gradients is {length}")
     if max_norm < length < math.inf:
         scale = max_norm / (length + 1e-6)
         for p in parameters:

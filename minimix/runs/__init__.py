@@ -1,4 +1,4 @@
-"""The run folder: its files, their formats, its lock. Nobody else knows the names of its files.
+"""The run folder: its files, their formats, its lock. No other module knows the names of its files.
 
     RUN/run.json                         the command, the settings, the versions; for a reader
     RUN/metrics.jsonl                    one line per step and per epoch; the same for the same seed

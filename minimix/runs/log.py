@@ -1,4 +1,4 @@
-"""Files of JSON lines that grow while a training runs, and can be read meanwhile."""
+"""Files of JSON lines that grow during training, and can be read meanwhile."""
 
 from __future__ import annotations
 

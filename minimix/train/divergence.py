@@ -1,4 +1,4 @@
-"""Where training stopped being finite, and what usually helps."""
+"""Where training diverged, and what usually helps."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def divergence(config: Config, when: str, what: str, saved: Path | None) -> Dive
 
 
 def first_not_finite(model: Module, x: Array, targets: Array, label_smoothing: float = 0.0) -> str:
-    """Take the step again, looking at everything on the way, and name the first not finite.
+    """Repeat the step, check every array on the way, and name the first that is not finite.
 
     In the order of a step: the images, the parameters, the layers' outputs, the loss, then the
     gradients from the last layer back to the first.

@@ -1,4 +1,4 @@
-"""Signals that ask training to stop: it finishes its step and saves before it does."""
+"""Signals that ask training to stop: it finishes the current step and saves first."""
 
 from __future__ import annotations
 

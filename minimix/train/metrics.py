@@ -1,4 +1,4 @@
-"""What is logged of a training, step by step, for the eye and for the report.
+"""What is logged during training, step by step, for the progress bar and the report.
 
 Nothing here changes what is trained or saved.
 """

@@ -1,4 +1,4 @@
-"""What a user sees while a training runs: a bar on a terminal, now and then a line elsewhere."""
+"""What is printed during training: a progress bar on a terminal, occasional lines elsewhere."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ EVERY = 30.0  # seconds from one line to the next where there is no bar
 class Progress:
     """Use it in a `with` block; `step` after each step, `say` for lines that stay.
 
-    total, done  images to learn from in all of the training, and in what a resumed one has behind
+    total, done  images in the whole training, and how many a resumed one has already seen
     """
 
     def __init__(self, total: int, done: int = 0, quiet: bool = False) -> None:

@@ -114,7 +114,7 @@ class TrainingState:
         return {**self.description(), "tally": asdict(self.tally)}
 
     def description(self) -> dict[str, Any]:
-        """What one has to know beside the weights to use them: settings, classes, versions."""
+        """What is needed besides the weights to use them: settings, classes, versions."""
         return {
             "version": __version__,
             "config": asdict(self.config),

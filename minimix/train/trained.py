@@ -1,4 +1,4 @@
-"""A trained model, built again from what was saved of it."""
+"""A trained model, rebuilt from what was saved of it."""
 
 from __future__ import annotations
 

@@ -127,9 +127,6 @@ def test_what_is_not_finite_is_told_and_left_alone(bad):
     told = clip_grad_norm([a, b], 1.0)
     assert math.isnan(told) if math.isnan(bad) else told == math.inf
     assert a.grad.tolist() == [3]
-    with pytest.raises(ValueError, match=f"the norm of the gradients is {told}"):
-        clip_grad_norm([a, b], 1.0, error_if_nonfinite=True)
-    assert clip_grad_norm([a], 5.0, error_if_nonfinite=True) == 3
 
 
 @pytest.mark.parametrize("max_norm", [0, -1, math.nan])
