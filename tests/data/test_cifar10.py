@@ -412,16 +412,3 @@ def test_an_archive_in_a_usual_place(nowhere, monkeypatch):
     assert cifar10.find(archive.parent) == archive
     folder = write_python(archive.parent)  # unpacked is quicker
     assert cifar10.find() == folder
-
-
-def test_the_cache_follows_the_system(nowhere, monkeypatch):
-    monkeypatch.setattr("sys.platform", "linux")
-    assert files.cache_folder() == nowhere / ".cache" / "minimix"
-    monkeypatch.setenv("XDG_CACHE_HOME", str(nowhere / "xdg"))
-    assert files.cache_folder() == nowhere / "xdg" / "minimix"
-    monkeypatch.setattr("sys.platform", "darwin")
-    assert files.cache_folder() == nowhere / "Library" / "Caches" / "minimix"
-    monkeypatch.setattr("sys.platform", "win32")
-    assert files.cache_folder() == nowhere / "minimix"
-    monkeypatch.setenv("MINIMIX_CACHE_DIR", str(nowhere / "mine"))
-    assert files.cache_folder() == nowhere / "mine"
