@@ -22,12 +22,10 @@ from typing import Any
 import llvmlite
 import llvmlite.binding
 import numba
-from numba.core.caching import NullCache
-from numba.core.compiler import CompileResult
-from numba.core.serialize import dumps
 
 from ... import files
 from ...errors import DiskError, warn
+from .private import CompileResult, NullCache, dumps
 
 # Products and sums may be fused, for speed. Nothing else of IEEE arithmetic is given up: NaN and
 # infinity must come through to the loss, where divergence is noticed.

@@ -13,14 +13,19 @@ import llvmlite.binding
 import numpy as np
 from llvmlite import ir
 from numba import extending, types
-from numba.core import cgutils
-from numba.core.datamodel import models
-from numba.core.typeconv import Conversion
-from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import lower_builtin, lower_cast, register_model
 
 from ..reference.activation import INV_SQRT_2PI
 from .jit import helper
+from .private import (
+    AbstractTemplate,
+    Conversion,
+    PrimitiveModel,
+    create_struct_proxy,
+    get_or_insert_function,
+    infer_global,
+    signature,
+)
 
 intrinsic: Any = extending.intrinsic  # untyped, since what it makes is called with other arguments
 
@@ -51,7 +56,7 @@ class Vector(types.Type):
 
 
 @register_model(Vector)
-class _VectorModel(models.PrimitiveModel):
+class _VectorModel(PrimitiveModel):
     def __init__(self, manager: Any, kind: Vector) -> None:
         super().__init__(manager, kind, vector_type(kind))
 
@@ -69,11 +74,9 @@ def call(builder: Any, name: str, *args: Any) -> Any:
     """An intrinsic function of LLVM, such as "sqrt", on vectors: they are chosen by type."""
     kind = args[0].type
     letter = "f64" if kind.element == DOUBLE else "f32"
-    function = cgutils.get_or_insert_function(
-        builder.module, ir.FunctionType(kind, [a.type for a in args]),
-        f"llvm.{name}.v{kind.count}{letter}",
-    )  # fmt: skip
-    return builder.call(function, args)
+    what = ir.FunctionType(kind, [a.type for a in args])
+    name = f"llvm.{name}.v{kind.count}{letter}"
+    return builder.call(get_or_insert_function(builder.module, what, name), args)
 
 
 def splat(builder: Any, scalar: Any, lanes: int) -> Any:
@@ -86,7 +89,7 @@ def splat(builder: Any, scalar: Any, lanes: int) -> Any:
 
 def pointer(context: Any, builder: Any, kind: types.Array, array: Any, index: Any) -> Any:
     """Where array[index] lives."""
-    data = cgutils.create_struct_proxy(kind)(context, builder, array).data
+    data = create_struct_proxy(kind)(context, builder, array).data
     return builder.gep(data, [index])
 
 
@@ -124,11 +127,11 @@ def _define(operation: Any, name: str) -> None:
         return getattr(builder, name)(*args, flags=FLAGS)
 
 
-for _operation, _name in (
-    (operator.add, "fadd"), (operator.sub, "fsub"), (operator.mul, "fmul"),
-    (operator.truediv, "fdiv"), (operator.neg, "fneg"),
-):  # fmt: skip
-    _define(_operation, _name)
+_define(operator.add, "fadd")
+_define(operator.sub, "fsub")
+_define(operator.mul, "fmul")
+_define(operator.truediv, "fdiv")
+_define(operator.neg, "fneg")
 
 
 # ---- memory
@@ -167,7 +170,7 @@ def _load(kind: Any, array: Any) -> Any:
                 full, full_block = builder.load(p, align=size), builder.block
             with otherwise:
                 mask = _masked(builder, args[2], kind.lanes)
-                function = cgutils.get_or_insert_function(
+                function = get_or_insert_function(
                     builder.module,
                     ir.FunctionType(vector, [p.type, I32, mask.type, vector]),
                     f"llvm.masked.load.v{kind.lanes}f{8 * size}.p0",
@@ -198,7 +201,7 @@ def store(typingctx: Any, array: Any, i: Any, n: Any, v: Any) -> Any:
                 builder.store(args[3], p, align=size)
             with otherwise:
                 mask = _masked(builder, args[2], v.lanes)
-                function = cgutils.get_or_insert_function(
+                function = get_or_insert_function(
                     builder.module,
                     ir.FunctionType(ir.VoidType(), [vector, p.type, I32, mask.type]),
                     f"llvm.masked.store.v{v.lanes}f{8 * size}.p0",
@@ -213,7 +216,7 @@ def _prefetch(array: Any, write: int, level: int) -> Any:
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         p = pointer(context, builder, array, args[0], args[1])
         kinds = [p.type, I32, I32, I32]
-        function = cgutils.get_or_insert_function(
+        function = get_or_insert_function(
             builder.module, ir.FunctionType(ir.VoidType(), kinds), "llvm.prefetch.p0"
         )
         data = I32(1)
