@@ -47,7 +47,8 @@ from ..simd.vectors import (
 )
 
 SUMS = 8  # vectors of results that stay in registers together
-TAPS = 8  # taps of a row that do, when a row has more than twelve
+MOST = 12  # taps of a row that do, at most
+TAPS = 8  # and of a longer row at a time
 STRIP = 96 * 1024  # bytes of image that are worked on at a time
 BAND = 8  # rows of an image that a thread takes at a time, where it is read in place
 IMAGES = 16  # from so many on, a thread takes all blocks of an image at a time
@@ -56,9 +57,9 @@ GROUP = 4  # images whose weight gradients are summed before the groups are
 
 
 @intrinsic(prefer_literal=True)
-def convolve(typingctx: Any, k: Any, vectors: Any, left: Any, right: Any, x: Any, at: Any, row: Any,
-             near: Any, taps: Any, first: Any, rows: Any, out: Any, to: Any, apart: Any,
-             ) -> Any:  # fmt: skip
+def convolve(
+    typingctx, k, vectors, left, right, x, at, row, near, taps, first, rows, out, to, apart
+):
     """out[p] = Σᵢⱼ x[i, p + j] taps[i, j] for SUMS / vectors neighbors p, 1 or 2 vectors each.
 
     Rows of x are `row` numbers apart and its pixels `near`; `rows` of them are summed. Of the
@@ -134,19 +135,17 @@ def convolve(typingctx: Any, k: Any, vectors: Any, left: Any, right: Any, x: Any
 
 
 @intrinsic(prefer_literal=True)
-def correlate(typingctx: Any, count: Any, both: Any, strip: Any, at: Any, row: Any,
-              g: Any, g_at: Any, g_row: Any, rows: Any, width: Any,
-              out: Any, to: Any, out_plane: Any) -> Any:  # fmt: skip
+def correlate(typingctx, count, both, strip, at, row, g, g_at, g_row, rows, width, out, to, apart):
     """out[j] += Σ strip[h, v + j] g[h, v] over rows h and columns v, for `count` taps j.
 
     Where `both` is 2, for the other vector as well, which is half a row further in strip and g and
-    `out_plane` numbers further in out.
+    `apart` numbers further in out.
     """
     kind = Vector(strip.dtype)
     taps, vectors = count.literal_value, both.literal_value
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        _, _, strip_, at, row, g_, g_at, g_row, rows, width, out_, to, out_plane = args
+        _, _, strip_, at, row, g_, g_at, g_row, rows, width, out_, to, apart = args
         vector, wide = vector_type(kind), kind.lanes
         size = kind.dtype.bitwidth // 8
         x0 = pointer(context, builder, strip, strip_, at)
@@ -163,7 +162,7 @@ def correlate(typingctx: Any, count: Any, both: Any, strip: Any, at: Any, row: A
             return builder.bitcast(p, vector.as_pointer())
 
         which = [(j, v) for j in range(taps) for v in range(vectors)]
-        targets = [tap(y0, j, plane(out_plane)[v]) for j, v in which]
+        targets = [tap(y0, j, plane(apart)[v]) for j, v in which]
         initial = [builder.load(p, align=size) for p in targets]
         entry = builder.block
         outer, inner = builder.append_basic_block("row"), builder.append_basic_block("column")
@@ -223,13 +222,38 @@ def correlate(typingctx: Any, count: Any, both: Any, strip: Any, at: Any, row: A
 
 
 @helper
-def cut(x, image, top, bottom, h, w, c, channel, strip, row, left):
-    """Rows top … bottom − 1 of a block of channels into a strip, `left` pixels from its edge.
+def strip_row(k, w, x):
+    """Numbers in a row of a strip: whole tiles of results and what their taps read beyond them.
 
-    A row of a strip is first all pixels of the block's first vector, then all of its second:
-    pixels 64 bytes apart would all want the same half of the cache's ports.
+    A row is first all pixels of the block's first vector, then all of its second: pixels 64 bytes
+    apart would all want the same half of the cache's ports.
     """
+    return 2 * (-(-w // SUMS) * SUMS + k - 1 + spare(k)) * lanes(x)
+
+
+@helper
+def strip_for(k, w, band, x):
+    """A strip for `band` rows of results."""
+    return np.zeros((band + k - 1) * strip_row(k, w, x), x.dtype)
+
+
+@helper
+def line_for(w, x):
+    """Room for a row of results, in the order of a strip's."""
+    return np.zeros(2 * -(-w // SUMS) * SUMS * lanes(x), x.dtype)
+
+
+@helper
+def blocks_of(c, x):
+    """How many blocks c channels make."""
+    return -(-c // (2 * lanes(x)))
+
+
+@helper
+def cut(x, image, block, top, bottom, h, w, c, left, strip, row):
+    """Rows top … bottom − 1 of a block of channels into a strip, `left` pixels from its edge."""
     half = lanes(x)
+    channel = block * 2 * half
     n = c - channel
     for y in range(max(top, 0), min(bottom, h)):
         to = (y - top) * row + left * half
@@ -243,18 +267,37 @@ def cut(x, image, top, bottom, h, w, c, channel, strip, row, left):
 
 
 @helper
-def convolve_line(k, strip, top, row, taps, block, yy, h, before, tiles, line):
-    """One row of a block of channels of an image, from a strip that begins at image row `top`."""
+def strips(k, x, first, last, h, w, c, before, band, strip):
+    """Every part of the units first … last − 1, of which each is a block of channels of an image.
+
+    Yields (image, block, top, bottom): the strip then holds all of x that rows top … bottom − 1 of
+    the result depend on. (Yielding every row would cost a tenth of the time of small kernels: what
+    a generator remembers is counted references, saved and restored at each step.)
+    """
+    blocks, row, after = blocks_of(c, x), strip_row(k, w, x), k - 1 - before
+    for unit in range(first, last):
+        image, block = unit // blocks, unit % blocks
+        for top in range(0, h, band):
+            bottom = min(top + band, h)
+            cut(x, image, block, top - before, bottom + after, h, w, c, before, strip, row)
+            yield image, block, top, bottom
+
+
+@helper
+def convolve_row(k, strip, top, taps, block, y, h, w, before, line):
+    """Row y of results, of a block of channels, from a strip for rows from `top` on."""
     half = lanes(strip)
-    first = max(0, before - yy)
-    rows = min(k, h + before - yy) - first
+    row = strip_row(k, w, strip)
+    first = max(0, before - y)
+    rows = min(k, h + before - y) - first
+    tiles = -(-w // SUMS)
     for v in range(2):
-        at = (yy + first - before - top) * row + v * (row // 2)
+        at = (y + first - top) * row + v * (row // 2)
         tap = ((block * 2 + v) * k + first) * k * half
         for tile in range(tiles):
-            shift = tile * SUMS * half
+            x_at = at + tile * SUMS * half
             to = (v * tiles + tile) * SUMS * half
-            convolve(k, 1, 0, 0, strip, at + shift, row, half, taps, tap, rows, line, to, half)
+            convolve(k, 1, 0, 0, strip, x_at, row, half, taps, tap, rows, line, to, half)
 
 
 def in_place(k, w, c, dtype):
@@ -270,9 +313,9 @@ def in_place(k, w, c, dtype):
 
 
 @functools.cache
-def _forward_in_place(k, before, vectors):
-    after = k - 1 - before
-    pixels = SUMS // vectors
+def _forward_in_place(k, before, both):
+    left, right = before, k - 1 - before
+    pixels = SUMS // both
 
     @kernel
     def depthwise_in_place(queue, x, taps, h, w, c, y):
@@ -288,25 +331,21 @@ def _forward_in_place(k, before, vectors):
                 top = here + (first - before) * row
                 for tile in range(0, w, pixels):
                     inside = top + max(tile - before, 0) * c
-                    for i in range(0, c, vectors * half):
+                    for i in range(0, c, both * half):
                         at, to = inside + i, here + tile * c + i
                         tap = (i * k + first * half) * k
                         if i % (2 * half) == 0:
                             for p in range(pixels):
-                                prefetch(x, to + (after + 1) * row + p * c)
+                                prefetch(x, to + (right + 1) * row + p * c)
                                 prefetch_write(y, to + row + p * c)
                         if w == pixels:
-                            convolve(k, vectors, before, after, x, at, row, c, taps, tap, rows,
-                                     y, to, c)  # fmt: skip
+                            convolve(k, both, left, right, x, at, row, c, taps, tap, rows, y, to, c)
                         elif tile == 0:
-                            convolve(k, vectors, before, 0, x, at, row, c, taps, tap, rows,
-                                     y, to, c)  # fmt: skip
+                            convolve(k, both, left, 0, x, at, row, c, taps, tap, rows, y, to, c)
                         elif tile == w - pixels:
-                            convolve(k, vectors, 0, after, x, at, row, c, taps, tap, rows,
-                                     y, to, c)  # fmt: skip
+                            convolve(k, both, 0, right, x, at, row, c, taps, tap, rows, y, to, c)
                         else:
-                            convolve(k, vectors, 0, 0, x, at, row, c, taps, tap, rows,
-                                     y, to, c)  # fmt: skip
+                            convolve(k, both, 0, 0, x, at, row, c, taps, tap, rows, y, to, c)
 
     return depthwise_in_place
 
@@ -316,30 +355,22 @@ def _forward(k):
     @kernel
     def depthwise(queue, share, x, taps, h, w, c, before, band, y):
         half = lanes(x)
-        tiles = -(-w // SUMS)
-        plane = tiles * SUMS * half
-        row = 2 * (plane + (k - 1) * half)
-        strip = np.zeros((band + k - 1) * row, x.dtype)
-        line = np.zeros(2 * plane, x.dtype)
-        blocks = -(-c // (2 * half))
+        strip, line = strip_for(k, w, band, x), line_for(w, x)
         for piece in work(queue):
-            for unit in range(piece * share, (piece + 1) * share):
-                image, block = unit // blocks, unit % blocks
+            first, last = piece * share, (piece + 1) * share
+            for image, block, top, bottom in strips(
+                k, x, first, last, h, w, c, before, band, strip
+            ):
                 channel = block * 2 * half
                 n = c - channel
-                for top in range(0, h, band):
-                    bottom = min(top + band, h)
-                    edge = top - before  # the image row with which the strip begins
-                    cut(x, image, edge, bottom + k - 1 - before, h, w, c, channel, strip, row,
-                        before)  # fmt: skip
-                    for yy in range(top, bottom):
-                        convolve_line(k, strip, edge, row, taps, block, yy, h, before, tiles, line)
-                        to = ((image * h + yy) * w) * c + channel
-                        for i in range(w):
-                            store(y, to, n, load(line, i * half, half))
-                            store(y, to + half, n - half, load(line, plane + i * half, half))
-                            prefetch(y, to + 2 * half)
-                            to += c
+                for row in range(top, bottom):
+                    convolve_row(k, strip, top, taps, block, row, h, w, before, line)
+                    to = ((image * h + row) * w) * c + channel
+                    for at in range(0, w * half, half):
+                        store(y, to, n, load(line, at, half))
+                        store(y, to + half, n - half, load(line, line.size // 2 + at, half))
+                        prefetch(y, to + 2 * half)
+                        to += c
 
     return depthwise
 
@@ -347,81 +378,78 @@ def _forward(k):
 def split_taps(k):
     """How many taps of a row stay in registers, and of how many vectors each."""
     room = 14 if VECTOR_BYTES == 32 else 26
-    count = k if k <= 12 else TAPS
+    count = k if k <= MOST else TAPS
     return count, 2 if 2 * count <= room else 1
 
 
 @helper
-def correlate_rows(k, count, both, groups, strip, edge, row, g, g_edge, g_row, left, top, bottom,
-                   h, w, before, sums, at, plane):  # fmt: skip
-    """Add to the k × k sums of a block of channels what rows top … bottom − 1 of g give.
-
-    strip begins at image row `edge`, g at `g_edge` and its pixels `left` from the edge.
-    """
-    half = lanes(strip)
-    across = plane // k  # numbers in a row of sums
-    for i in range(k):
-        first = max(top, before - i)
-        last = min(bottom, h + before - i)
-        for group in range(groups):
-            shift = group * count * half
-            for v in range(0, 2, both):
-                correlate(
-                    count, both,
-                    strip, (first + i - before - edge) * row + v * (row // 2) + shift, row,
-                    g, (first - g_edge) * g_row + v * (g_row // 2) + left * half, g_row,
-                    last - first, w,
-                    sums, at + v * plane + i * across + shift, plane,
-                )  # fmt: skip
+def spare(k):
+    """Taps past the last of a row, computed and dropped: see `split_taps`."""
+    return 0 if k <= MOST else -k % TAPS
 
 
 @helper
-def write_sums(k, plane, sums, block, c, to, dw):
-    """The k × k sums of a block of channels into dw (k, k, C), which begins at `to`."""
+def sums_for(k, c, x):
+    """Room for the k × k sums of all channels: rows of them for each vector of each block."""
+    return np.zeros(blocks_of(c, x) * 2 * k * (k + spare(k)) * lanes(x), x.dtype)
+
+
+@helper
+def correlate_rows(k, count, both, strip, g, g_top, block, top, bottom, h, w, sums):
+    """Add to the k × k sums of a block of channels what rows top … bottom − 1 of g give.
+
+    `strip` is for these rows; the strip `g` begins at row g_top, its pixels k // 2 from the edge.
+    """
+    half = lanes(strip)
+    row = strip_row(k, w, strip)
+    before, left = (k - 1) // 2, k // 2 * half
+    across = (k + spare(k)) * half  # numbers in a row of sums
+    plane = k * across
+    for i in range(k):
+        first = max(top, before - i)
+        last = min(bottom, h + before - i)
+        for shift in range(0, across, count * half):
+            for v in range(0, 2, both):
+                x_at = (first + i - top) * row + v * (row // 2) + shift
+                g_at = (first - g_top) * row + v * (row // 2) + left
+                to = (block * 2 + v) * plane + i * across + shift
+                rows = last - first
+                correlate(count, both, strip, x_at, row, g, g_at, row, rows, w, sums, to, plane)
+
+
+@helper
+def write_sums(k, sums, c, to, dw):
+    """The k × k sums of all channels into dw (k, k, C), which begins at `to`."""
     half = lanes(sums)
-    across = plane // k
-    for v in range(2):
-        channel = (block * 2 + v) * half
+    across = (k + spare(k)) * half
+    plane = k * across
+    for channel in range(0, c, half):
+        at = channel * (plane // half)
         for i in range(k):
             for j in range(k):
-                value = load(sums, v * plane + i * across + j * half, half)
+                value = load(sums, at + i * across + j * half, half)
                 store(dw, to + (i * k + j) * c + channel, c - channel, value)
 
 
 @functools.cache
 def _weights(k):
     count, both = split_taps(k)
-    groups = -(-k // count)
-    spare = groups * count - k  # taps past the last, computed and dropped
+    before, after = (k - 1) // 2, k // 2
 
     @kernel
-    def depthwise_dw(queue, x, g, images, h, w, c, band, parts):
-        half = lanes(x)
-        before = (k - 1) // 2
-        row = 2 * (w + k - 1 + spare) * half
-        g_row = 2 * w * half
-        strip = np.zeros((band + k - 1) * row, x.dtype)
-        g_strip = np.zeros(band * g_row, x.dtype)
-        blocks = -(-c // (2 * half))
-        plane = k * (k + spare) * half
-        sums = np.zeros(blocks * 2 * plane, x.dtype)
-        for group in work(queue):
+    def depthwise_dw(queue, share, x, g, units, h, w, c, band, parts):
+        row = strip_row(k, w, x)
+        strip, g_strip = strip_for(k, w, band, x), strip_for(k, w, band, x)
+        sums = sums_for(k, c, x)
+        for piece in work(queue):
             sums[:] = 0
-            for image in range(group * GROUP, min((group + 1) * GROUP, images)):
-                for block in range(blocks):
-                    channel = block * 2 * half
-                    for top in range(0, h, band):
-                        bottom = min(top + band, h)
-                        edge = top - before
-                        cut(x, image, edge, bottom + k - 1 - before, h, w, c, channel, strip, row,
-                            before)  # fmt: skip
-                        cut(g, image, top, bottom, h, w, c, channel, g_strip, g_row, 0)
-                        correlate_rows(k, count, both, groups, strip, edge, row,
-                                       g_strip, top, g_row, 0, top, bottom, h, w, before,
-                                       sums, block * 2 * plane, plane)  # fmt: skip
-            for block in range(blocks):
-                at = block * 2 * plane
-                write_sums(k, plane, sums[at:], block, c, group * k * k * c, parts)
+            first, last = piece * share, min((piece + 1) * share, units)
+            for image, block, top, bottom in strips(
+                k, x, first, last, h, w, c, before, band, strip
+            ):
+                cut(g, image, block, top, bottom, h, w, c, after, g_strip, row)
+                correlate_rows(k, count, both, strip, g_strip, top, block, top, bottom, h, w, sums)
+            write_sums(k, sums, c, piece * k * k * c, parts)
 
     return depthwise_dw
 
@@ -441,6 +469,13 @@ def bands(h, w, k):
     return max(1, min(h, STRIP // ((w + k + SUMS) * 2 * VECTOR_BYTES) - k + 1))
 
 
+def groups(x):
+    """How the sums over images are divided: (sums, blocks of images in each, and in all)."""
+    n, _, _, c = x.shape
+    blocks = -(-c // (2 * VECTOR_BYTES // x.itemsize))
+    return -(-n // GROUP), GROUP * blocks, n * blocks
+
+
 def shares(n, blocks):
     """How many blocks of an image a thread takes at a time: all, unless there are few images.
 
@@ -455,17 +490,13 @@ def _convolve(x, w, before):
     k = w.shape[0]
     taps, blocks = blocked(w)
     y = empty_like(x)
+    out = y.reshape(-1)
     if vectors := in_place(k, v, c, x.dtype):
-        run(
-            _forward_in_place(k, before, vectors), n * -(-h // BAND), flat(x), taps, h, v, c,
-            y.reshape(-1),
-        )  # fmt: skip
+        function = _forward_in_place(k, before, vectors)
+        run(function, n * -(-h // BAND), flat(x), taps, h, v, c, out)
         return y
-    share = shares(n, blocks)
-    run(
-        _forward(k), n * blocks // share, share, flat(x), taps, h, v, c, before, bands(h, v, k),
-        y.reshape(-1),
-    )  # fmt: skip
+    share, band = shares(n, blocks), bands(h, v, k)
+    run(_forward(k), n * blocks // share, share, flat(x), taps, h, v, c, before, band, out)
     return y
 
 
@@ -478,10 +509,9 @@ def depthwise_conv2d_dx(g, w):
 
 
 def depthwise_conv2d_dw(x, g, k):
-    n, h, v, c = x.shape
-    groups = -(-n // GROUP)
-    parts = empty((groups, k, k, c), x.dtype)
-    run(
-        _weights(k), groups, flat(x), flat(g), n, h, v, c, bands(h, v, k), parts.reshape(-1)
-    )  # fmt: skip
-    return add_up(parts) if n else np.zeros((k, k, c), x.dtype)
+    _, h, v, c = x.shape
+    parts, share, units = groups(x)
+    dw = empty((parts, k, k, c), x.dtype)
+    band = bands(h, v, k)
+    run(_weights(k), parts, share, flat(x), flat(g), units, h, v, c, band, dw.reshape(-1))
+    return add_up(dw)

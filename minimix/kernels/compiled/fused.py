@@ -27,15 +27,19 @@ from ..simd.rows import (
 from ..simd.threads import run
 from ..simd.vectors import gelu_and_slope, gelu_value, lanes, load, prefetch, store, work, zeros
 from .depthwise import (
-    GROUP,
-    SUMS,
     bands,
     blocked,
-    convolve_line,
+    blocks_of,
+    convolve_row,
     correlate_rows,
-    cut,
+    groups,
+    line_for,
     shares,
     split_taps,
+    strip_for,
+    strip_row,
+    strips,
+    sums_for,
     write_sums,
 )
 from .matmul import ROWS, columns, multiply_blocks, multiply_rows, packed, padded, split, widened
@@ -140,91 +144,79 @@ def _infer_channels(queue, x, m, k, w, bias, c, scale, shift, y):
 
 @functools.cache
 def _mix_places(k):
+    before = (k - 1) // 2
+
     @kernel
     def mix_places(queue, share, x, taps, bias, h, w, c, band, z, means, squares):
         half = lanes(x)
-        before = (k - 1) // 2
-        tiles = -(-w // SUMS)
-        plane = tiles * SUMS * half
-        row = 2 * (plane + (k - 1) * half)
-        strip = np.zeros((band + k - 1) * row, x.dtype)
-        line = np.zeros(2 * plane, x.dtype)
+        strip, line = strip_for(k, w, band, x), line_for(w, x)
         pivots, sums = np.zeros(2 * half, x.dtype), np.zeros(4 * half, x.dtype)
-        blocks = -(-c // (2 * half))
         for piece in work(queue):
-            for unit in range(piece * share, (piece + 1) * share):
-                image, block = unit // blocks, unit % blocks
+            first, last = piece * share, (piece + 1) * share
+            for image, block, top, bottom in strips(
+                k, x, first, last, h, w, c, before, band, strip
+            ):
                 channel = block * 2 * half
-                sums[:] = 0
-                for top in range(0, h, band):
-                    bottom = min(top + band, h)
-                    edge = top - before
-                    cut(x, image, edge, bottom + k - 1 - before, h, w, c, channel, strip, row,
-                        before)  # fmt: skip
-                    for yy in range(top, bottom):
-                        convolve_line(k, strip, edge, row, taps, block, yy, h, before, tiles, line)
-                        for v in range(2):
-                            i = v * half
-                            n = c - channel - i
-                            to = ((image * h + yy) * w) * c + channel + i
-                            b = load(bias, channel + i, half)
-                            if yy == 0:  # about the mean of the first row, as in `gelu_moments`
-                                s = zeros(x)
-                                for at in range(v * plane, v * plane + w * half, half):
-                                    s = s + gelu_value(load(line, at, half) + b)
-                                store(pivots, i, half, s / w)
-                            pivot = load(pivots, i, half)
-                            s, q = load(sums, i, half), load(sums, 2 * half + i, half)
-                            for at in range(v * plane, v * plane + w * half, half):
-                                value = load(line, at, half) + b
-                                store(z, to, n, value)
-                                prefetch(z, to + 2 * half)
-                                d = gelu_value(value) - pivot
-                                s, q = s + d, q + d * d
-                                to += c
-                            store(sums, i, half, s)
-                            store(sums, 2 * half + i, half, q)
-                there = min(2 * half, c - channel)
-                end_moments(pivots, sums, h * w, 2 * half, there, means, squares,
-                            image * c + channel)  # fmt: skip
+                if top == 0:
+                    sums[:] = 0
+                for row in range(top, bottom):
+                    convolve_row(k, strip, top, taps, block, row, h, w, before, line)
+                    for v in range(2):
+                        i = v * half
+                        n = c - channel - i
+                        start = v * (line.size // 2)
+                        to = ((image * h + row) * w) * c + channel + i
+                        b = load(bias, channel + i, half)
+                        if row == 0:  # about the mean of the first row, as in `gelu_moments`
+                            s = zeros(x)
+                            for at in range(start, start + w * half, half):
+                                s = s + gelu_value(load(line, at, half) + b)
+                            store(pivots, i, half, s / w)
+                        pivot = load(pivots, i, half)
+                        s, q = load(sums, i, half), load(sums, 2 * half + i, half)
+                        for at in range(start, start + w * half, half):
+                            value = load(line, at, half) + b
+                            store(z, to, n, value)
+                            prefetch(z, to + 2 * half)
+                            d = gelu_value(value) - pivot
+                            s, q = s + d, q + d * d
+                            to += c
+                        store(sums, i, half, s)
+                        store(sums, 2 * half + i, half, q)
+                if bottom == h:
+                    to, n = image * c + channel, min(2 * half, c - channel)
+                    end_moments(pivots, sums, h * w, 2 * half, n, means, squares, to)
 
     return mix_places
 
 
 @functools.cache
 def _infer_places(k):
+    before = (k - 1) // 2
+
     @kernel
     def infer_places(queue, share, x, taps, bias, scale, shift, h, w, c, band, u):
         half = lanes(x)
-        before = (k - 1) // 2
-        tiles = -(-w // SUMS)
-        plane = tiles * SUMS * half
-        row = 2 * (plane + (k - 1) * half)
-        strip = np.zeros((band + k - 1) * row, x.dtype)
-        line = np.zeros(2 * plane, x.dtype)
-        blocks = -(-c // (2 * half))
+        strip, line = strip_for(k, w, band, x), line_for(w, x)
         for piece in work(queue):
-            for unit in range(piece * share, (piece + 1) * share):
-                image, block = unit // blocks, unit % blocks
-                channel = block * 2 * half
-                for top in range(0, h, band):
-                    bottom = min(top + band, h)
-                    edge = top - before
-                    cut(x, image, edge, bottom + k - 1 - before, h, w, c, channel, strip, row,
-                        before)  # fmt: skip
-                    for yy in range(top, bottom):
-                        convolve_line(k, strip, edge, row, taps, block, yy, h, before, tiles, line)
-                        for v in range(2):
-                            i = channel + v * half
-                            n = c - i
-                            to = ((image * h + yy) * w) * c + i
-                            b = load(bias, i, half)
-                            s, t = load(scale, i, half), load(shift, i, half)
-                            for at in range(v * plane, v * plane + w * half, half):
-                                a = gelu_value(load(line, at, half) + b)
-                                store(u, to, n, a * s + t + load(x, to, n))
-                                prefetch(u, to + 2 * half)
-                                to += c
+            first, last = piece * share, (piece + 1) * share
+            for image, block, top, bottom in strips(
+                k, x, first, last, h, w, c, before, band, strip
+            ):
+                for row in range(top, bottom):
+                    convolve_row(k, strip, top, taps, block, row, h, w, before, line)
+                    for v in range(2):
+                        i = (block * 2 + v) * half
+                        n = c - i
+                        start = v * (line.size // 2)
+                        to = ((image * h + row) * w) * c + i
+                        b = load(bias, i, half)
+                        s, t = load(scale, i, half), load(shift, i, half)
+                        for at in range(start, start + w * half, half):
+                            a = gelu_value(load(line, at, half) + b)
+                            store(u, to, n, a * s + t + load(x, to, n))
+                            prefetch(u, to + 2 * half)
+                            to += c
 
     return infer_places
 
@@ -313,16 +305,17 @@ def _mix_channels_backward(queue, z, g, pixels, p, q, o, c, z1, x, m, k, scale, 
 
 
 @helper
-def cut_backward(z, g, image, top, bottom, first, last, h, w, c, channel, p, q, o,
-                 strip, row, left, sums):  # fmt: skip
-    """As `cut`, of dz; and Σ dz over rows first … last − 1, those that are in no other strip."""
+def cut_backward(z, g, p, q, o, image, block, top, bottom, h, w, c, k, strip, sums):
+    """What `strips` does of x, of dz; and Σ dz over rows top … bottom − 1."""
     half = lanes(z)
+    row = strip_row(k, w, z)
+    before, after = (k - 1) // 2, k // 2  # on the way back, `after` is the padding in front
     for v in range(2):
-        i = channel + v * half
+        i = (block * 2 + v) * half
         n = c - i
         pv, qv, ov = load(p, i, n), load(q, i, n), load(o, i, n)
-        for y in range(max(top, 0), min(bottom, h)):
-            to = (y - top) * row + left * half + v * (row // 2)
+        for y in range(max(top - after, 0), min(bottom + before, h)):
+            to = (y - top + after) * row + after * half + v * (row // 2)
             at = ((image * h + y) * w) * c + i
             s = zeros(z)
             for _ in range(w):
@@ -334,64 +327,47 @@ def cut_backward(z, g, image, top, bottom, first, last, h, w, c, channel, p, q, 
                 s = s + dz
                 to += half
                 at += c
-            if first <= y < last:
+            if top <= y < bottom:
                 store(sums, i, half, load(sums, i, half) + s)
 
 
 @functools.cache
 def _mix_places_backward(k):
     count, both = split_taps(k)
-    groups = -(-k // count)
-    spare = groups * count - k
+    before, after = (k - 1) // 2, k // 2
 
     @kernel
-    def mix_places_backward(queue, z, g, p, q, o, x, taps, images, h, w, c, band, dx, dw, db):
+    def mix_places_backward(queue, share, z, g, p, q, o, x, taps, units, h, w, c, band, dx, dw, db):
         """Per group of images: dx, and that group's dw and db."""
         half = lanes(x)
-        before, after = (k - 1) // 2, k // 2  # after: how the way back is padded in front
-        tiles = -(-w // SUMS)
-        line_plane = tiles * SUMS * half
-        row = 2 * (line_plane + (k - 1 + spare) * half)
-        strip = np.zeros((band + k - 1) * row, x.dtype)
-        z_strip = np.zeros((band + k - 1) * row, x.dtype)
-        line = np.zeros(2 * line_plane, x.dtype)
-        blocks = -(-c // (2 * half))
-        plane = k * (k + spare) * half
-        sums = np.zeros(blocks * 2 * plane, x.dtype)
-        z_sums = np.zeros(blocks * 2 * half, x.dtype)
-        for group in work(queue):
+        strip, dz, line = strip_for(k, w, band, x), strip_for(k, w, band, x), line_for(w, x)
+        sums = sums_for(k, c, x)
+        dz_sums = np.zeros(blocks_of(c, x) * 2 * half, x.dtype)
+        for piece in work(queue):
             sums[:] = 0
-            z_sums[:] = 0
-            for image in range(group * GROUP, min((group + 1) * GROUP, images)):
-                for block in range(blocks):
-                    channel = block * 2 * half
-                    for top in range(0, h, band):
-                        bottom = min(top + band, h)
-                        edge, z_edge = top - before, top - after
-                        cut(x, image, edge, bottom + k - 1 - before, h, w, c, channel, strip, row,
-                            before)  # fmt: skip
-                        cut_backward(z, g, image, z_edge, bottom + k - 1 - after, top, bottom,
-                                     h, w, c, channel, p, q, o, z_strip, row, after,
-                                     z_sums)  # fmt: skip
-                        correlate_rows(k, count, both, groups, strip, edge, row,
-                                       z_strip, z_edge, row, after, top, bottom, h, w, before,
-                                       sums, block * 2 * plane, plane)  # fmt: skip
-                        for yy in range(top, bottom):
-                            convolve_line(k, z_strip, z_edge, row, taps, block, yy, h, after,
-                                          tiles, line)  # fmt: skip
-                            to = ((image * h + yy) * w) * c + channel
-                            for i in range(w):
-                                for v in range(2):
-                                    here, n = to + v * half, c - channel - v * half
-                                    value = load(line, v * line_plane + i * half, half)
-                                    store(dx, here, n, value + load(g, here, n))
-                                prefetch(dx, to + 2 * half)
-                                to += c
-            for block in range(blocks):
-                at = block * 2 * plane
-                write_sums(k, plane, sums[at:], block, c, group * k * k * c, dw)
+            dz_sums[:] = 0
+            first, last = piece * share, min((piece + 1) * share, units)
+            for image, block, top, bottom in strips(
+                k, x, first, last, h, w, c, before, band, strip
+            ):
+                channel = block * 2 * half
+                cut_backward(z, g, p, q, o, image, block, top, bottom, h, w, c, k, dz, dz_sums)
+                correlate_rows(
+                    k, count, both, strip, dz, top - after, block, top, bottom, h, w, sums
+                )
+                for row in range(top, bottom):
+                    convolve_row(k, dz, top, taps, block, row, h, w, after, line)
+                    to = ((image * h + row) * w) * c + channel
+                    for at in range(0, w * half, half):
+                        for v in range(2):
+                            here, n = to + v * half, c - channel - v * half
+                            value = load(line, v * (line.size // 2) + at, half)
+                            store(dx, here, n, value + load(g, here, n))
+                        prefetch(dx, to + 2 * half)
+                        to += c
+            write_sums(k, sums, c, piece * k * k * c, dw)
             for i in range(0, c, half):
-                store(db, group * c + i, c - i, load(z_sums, i, half))
+                store(db, piece * c + i, c - i, load(dz_sums, i, half))
 
     return mix_places_backward
 
@@ -536,11 +512,12 @@ def mix_places_backward(z, g, norm, x, w):
     n, h, v, c = x.shape
     k = w.shape[0]
     taps, _ = blocked(w[::-1, ::-1])
-    groups = -(-n // GROUP)
+    parts, share, units = groups(x)
     dx = empty_like(x)
-    dw, db = empty((groups, k, k, c), x.dtype), np.empty((groups, c), x.dtype)
+    dw, db = empty((parts, k, k, c), x.dtype), np.empty((parts, c), x.dtype)
+    terms = _terms(n * h * v, *norm)
     run(
-        _mix_places_backward(k), groups, flat(z), flat(g), *_terms(n * h * v, *norm),
-        flat(x), taps, n, h, v, c, bands(h, v, k), dx.reshape(-1), dw.reshape(-1), db.reshape(-1),
+        _mix_places_backward(k), parts, share, flat(z), flat(g), *terms, flat(x), taps, units,
+        h, v, c, bands(h, v, k), dx.reshape(-1), dw.reshape(-1), db.reshape(-1),
     )  # fmt: skip
     return dx, add_up(dw), total(db, x.dtype)
