@@ -62,6 +62,7 @@ def test_a_type_checker_notices_a_wrong_name(tmp_path):
         [sys.executable, "-m", "mypy", "--config-file=", "--follow-imports=silent",
          "--ignore-missing-imports", "--hide-error-context", "--no-color-output", str(path)],
         capture_output=True, text=True, encoding="utf-8", check=False,
+        cwd=tmp_path,  # where minimix is found as installed, also by `pip install -e`
     )  # fmt: skip
     assert done.stderr == ""
     complaints = {
