@@ -144,9 +144,10 @@ def code_cells(notebook: Path) -> list[str]:
 
 
 def python(cell: str) -> str:
-    """A cell with its magics and shell commands replaced by nothing, line by line."""
+    """A cell with its magics and shell commands replaced by nothing, what they give by None."""
     if re.match(r"\s*%%(?!time|timeit|capture|prun)", cell):
         return ""  # in another language, or for a file
+    cell = re.sub(r"(?m)^(\s*\w+ *= *)(%|!)(?!=).*", r"\1None", cell)
     return re.sub(r"(?m)^(\s*)(%|!|\?|[\w.]+\?+\s*$).*", r"\1pass", cell)
 
 
@@ -236,8 +237,12 @@ class Statement:
             match node:
                 case ast.ImportFrom(names=[ast.alias("*")]):
                     self.defines.add("*")
-                # `Value.__add__ = add`, `table["x"] = f`, `names.append(x)` change the first name
-                case ast.Attribute(ctx=ast.Store()) | ast.Subscript(ctx=ast.Store()):
+                case ast.NamedExpr(ast.Name(name)):  # inside [… for …] too
+                    self.defines.add(name)
+                # `Value.__add__ = add`, `del table["x"]`, `names.append(x)` change the first name
+                case ast.Attribute(ctx=ast.Store() | ast.Del()):
+                    self.defines |= _root(node)
+                case ast.Subscript(ctx=ast.Store() | ast.Del()):
                     self.defines |= _root(node)
                 case ast.Expr(ast.Call(ast.Attribute() as method)):
                     self.defines |= _root(method)

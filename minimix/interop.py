@@ -76,7 +76,9 @@ def from_torch(
     part of the model or has another shape; where the activation is needed, or is not the model's.
     What is missing is named by `load_state_dict`.
     """
-    arrays = _renamed(_arrays(state), model)
+    if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
+        state = state["state_dict"]
+    arrays = _renamed(_arrays("from_torch", state), model)
     sizes = _sizes({key: array.shape for key, array in arrays.items()})
     if model is None or isinstance(model, ConvMixer):
         _check_activation(model, sizes, activation)
@@ -103,7 +105,7 @@ def to_torch(state: Mapping[str, Array], model: Module | None = None) -> dict[st
     Errors: ValueError naming the first key that is not part of the model, has another shape, or
     whose layout in PyTorch is not known.
     """
-    arrays = {key: _array("to_torch", key, value) for key, value in state.items()}
+    arrays = _arrays("to_torch", state)
     if model is None:
         sizes = _sizes({key: array.shape[::-1] for key, array in arrays.items()})
         model = _convmixer("to_torch", sizes)
@@ -197,15 +199,13 @@ def _check_activation(
 # ---- what a state dict of PyTorch holds
 
 
-def _arrays(state: Mapping[str, Any]) -> dict[str, Array]:
+def _arrays(who: str, state: Mapping[str, Any]) -> dict[str, Array]:
     if not isinstance(state, Mapping):
         raise TypeError(
-            f"from_torch: state is a {type(state).__name__}; expected a state dict, as "
+            f"{who}: state is a {type(state).__name__}; expected a state dict, as "
             "model.state_dict() returns it"
         )
-    inside = state.get("state_dict")
-    state = inside if isinstance(inside, Mapping) else state
-    return {str(key): _array("from_torch", str(key), value) for key, value in state.items()}
+    return {str(key): _array(who, str(key), value) for key, value in state.items()}
 
 
 def _array(who: str, key: str, value: Any) -> Array:

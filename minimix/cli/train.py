@@ -106,17 +106,16 @@ def run(args: argparse.Namespace) -> int:
         resume = f"minimix train --resume {shlex.quote(str(folder.path))}"
         if args.resume is not None:
             if folder.checkpoint is None:
-                raise MinimixError(f"{folder.path} holds no checkpoint; start without --resume")
+                way = "choose another --out" if folder.begun else "start without --resume"
+                raise MinimixError(f"{folder.path} holds no checkpoint; {way}")
             if folder.finished():
                 say(f"{folder.path} has been trained to the end: minimix evaluate {folder.path}")
                 return 0
             began = config_of(folder.checkpoint.facts)
             config = _checked(args, lambda: replace(began, **given))
         elif folder.begun:
-            raise MinimixError(
-                f"{folder.path} holds a run already; continue it with {resume}, "
-                "or choose another --out"
-            )
+            way = f"continue it with {resume}, or " if folder.checkpoint else ""
+            raise MinimixError(f"{folder.path} holds a run already; {way}choose another --out")
         data = load(config.data, say=say)
         _checked(args, lambda: config.check_data(config.limited(data)))
         config = replace(

@@ -136,7 +136,13 @@ def test_an_output_that_is_there_or_cannot_be_written(minimix, trained, tmp_path
     before = {p: p.read_bytes() for p in trained.iterdir()}
     code, _, err = minimix("train", "--data=shapes10", "--out", trained)
     assert code == 1
-    assert "holds a run already" in err
+    assert "holds a run already; continue it with minimix train --resume" in err
+    (tmp_path / "bare").mkdir()
+    (tmp_path / "bare" / "model.safetensors").write_bytes(before[trained / "model.safetensors"])
+    code, _, err = minimix("train", "--data=shapes10", "--out", tmp_path / "bare")
+    assert (code, "bare holds a run already; choose another --out\n" in err) == (1, True)
+    code, _, err = minimix("train", "--resume", tmp_path / "bare")
+    assert (code, "bare holds no checkpoint; choose another --out\n" in err) == (1, True)
     (tmp_path / "file").write_text("")
     code, _, err = minimix("train", "--data=shapes10", "--out", tmp_path / "file" / "run")
     assert code == 1

@@ -229,6 +229,9 @@ def test_tensors_of_other_kinds():
 def test_what_is_no_state_dict(state, error, message):
     with pytest.raises(error, match=re.escape(message)):
         from_torch(state, nn.Linear(2, 2))
+    if error is TypeError:
+        with pytest.raises(error, match=re.escape(f"to_torch: {message}")):
+            to_torch(state, nn.Linear(2, 2))
 
 
 @pytest.mark.parametrize(
