@@ -238,7 +238,7 @@ def _renamed(arrays: dict[str, Array], model: Module | None) -> dict[str, Array]
         if name not in known and name.rpartition(".")[2] in COUNTERS:
             continue
         if name in renamed:
-            raise ValueError(f"from_torch: {name!r} is there twice, once as {key!r}")
+            raise ValueError(f"from_torch: {name!r} appears twice, once as {key!r}")
         renamed[name] = array
     numbers = [int(name.partition(".")[0]) for name in renamed if re.match(r"\d+\.", name)]
     if not numbers or not (model is None or isinstance(model, ConvMixer)):

@@ -52,7 +52,7 @@ class Dataset:
 
 
 def check_images(images: np.ndarray, name: str = "images") -> None:
-    """Raise ValueError, or TypeError for what is no array, unless they are uint8 (N, H, W, 3)."""
+    """Raise ValueError, or TypeError for no array, unless they are uint8 (N, H, W, 3)."""
     if not isinstance(images, np.ndarray):
         raise TypeError(f"`{name}` are a {type(images).__name__}; expected a NumPy array")
     if images.dtype == np.uint8 and images.ndim == 4 and images.shape[3] == 3 and images.size:
@@ -88,7 +88,7 @@ def _mend(images: np.ndarray) -> str:
 def check_labels(
     labels: np.ndarray, n: int, n_classes: int | None = None, name: str = "labels"
 ) -> None:
-    """Raise ValueError, or TypeError for what is no array, unless they are n labels of classes."""
+    """Raise ValueError, or TypeError for no array, unless they are n labels of classes."""
     if not isinstance(labels, np.ndarray):
         raise TypeError(f"`{name}` are a {type(labels).__name__}; expected a NumPy array")
     if labels.ndim != 1 or labels.dtype.kind not in "iu":

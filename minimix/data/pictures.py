@@ -25,8 +25,8 @@ def read(path: str | os.PathLike[str], size: Sequence[int]) -> np.ndarray:
     of 16 bits the upper eight count, floats go from 0 to 1, transparency is laid on white, an
     animation shows its first frame. A camera's orientation is followed where it can be read.
 
-    Errors: DataError, in one line, where the file is no picture, is damaged, or holds numbers whose
-    range is not known.
+    Errors: DataError, in one line, where the file is not a picture, is damaged, or holds numbers
+    whose range is not known.
     """
     from PIL import Image, UnidentifiedImageError  # not worth its time to those who only train
 
@@ -39,7 +39,7 @@ def read(path: str | os.PathLike[str], size: Sequence[int]) -> np.ndarray:
     except _UnusableError as error:
         reason = str(error)
     except UnidentifiedImageError:
-        reason = "it is no picture in a format that Pillow reads, such as JPEG or PNG"
+        reason = "it is not a picture in a format that Pillow reads, such as JPEG or PNG"
     except Image.DecompressionBombError:
         reason = f"it has more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels; make it smaller"
     except MemoryError:

@@ -78,7 +78,7 @@ def pointwise_conv2d(x, w, b=None):
         dx = g wᵀ     dw = xᵀ g     db = Σ g      pixels as rows
 
     Channels last makes it one matrix product with nothing to transpose.
-    Errors: ValueError, naming both, where x is no image or K or C differ.
+    Errors: ValueError, naming both, where x is not an image, or K or C differ.
     """
     _check_image("pointwise_conv2d", x)
     return _affine("pointwise_conv2d", x, w, b)
@@ -98,7 +98,7 @@ def depthwise_conv2d(x, w, b=None):
         dx = g convolved with the flipped w (padded k//2 before)
         dw[i,j,c] = Σₙₕᵥ x[n, h+i−a, v+j−a, c] g[n,h,v,c]        db = Σ g
 
-    Errors: ValueError, naming both, where x is no image, w not (k, k, C) or the channels differ.
+    Errors: ValueError, naming both, where x or w has another shape or the channels differ.
     """
     _check_image("depthwise_conv2d", x)
     if w.ndim != 3 or w.shape[0] != w.shape[1] or len(w) == 0:
@@ -186,7 +186,7 @@ def conv2d(
     H′ = (H + padding before and after − d(k−1) − 1)//s + 1
 
     Errors: ValueError, naming both, where channels, groups or bias differ, the kernel is larger
-    than the padded image, or an option is no whole number in its range.
+    than the padded image, or an option is not a whole number in its range.
     """
     _check_image("conv2d", x)
     for option, value in {"stride": stride, "dilation": dilation, "groups": groups}.items():

@@ -98,7 +98,7 @@ def kernel(**arguments: str | type[int]) -> Callable[[Callable[P, R]], Kernel[P,
         int             a whole number of at least 1
 
     An argument may also be a tuple of such arrays, or None where that is the default. Parameters
-    that are not named here are checked by nobody.
+    that are not named here are not checked.
     """
 
     def decorate(reference: Callable[P, R]) -> Kernel[P, R]:

@@ -53,7 +53,7 @@ def newest_checkpoint(folder: Path, say: Callable[[str], None]) -> Checkpoint | 
             break
     if damage:
         raise CheckpointError(
-            f"{folder} holds no checkpoint that is whole ({damage}); start again in another folder"
+            f"{folder} holds no undamaged checkpoint ({damage}); start again in another folder"
         ) from damage
     return None
 

@@ -104,7 +104,9 @@ class Line:
     def checked(self, key: str, value: Any) -> float:
         """`value` if it is a number. CheckpointError otherwise."""
         if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise CheckpointError(f"{self.where} is damaged: {key!r} is {value!r:.40}, no number")
+            raise CheckpointError(
+                f"{self.where} is damaged: {key!r} is {value!r:.40}; expected a number"
+            )
         if abs(value) >= 1e30:  # as good as infinite, and no axis has to hold it
             return math.inf if value > 0 else -math.inf
         return float(value)

@@ -255,13 +255,13 @@ def test_one_bad_picture_does_not_end_the_rest(minimix, trained, picture, tmp_pa
     assert [line.split(": ")[0] for line in out.splitlines()] == [str(picture)] * 2
     first, second = err.splitlines()
     assert first.startswith(f"minimix: cannot read {broken}: it is damaged (")
-    assert second.startswith(f"minimix: cannot read {empty}: it is no picture in a format that")
+    assert second.startswith(f"minimix: cannot read {empty}: it is not a picture in a format that")
 
 
 def test_predict_refuses(minimix, trained, picture, tmp_path):
     for arguments, code, words in [
         (["nowhere.png"], 1, "cannot read nowhere.png"),
-        ([trained / "run.json"], 1, "no picture"),
+        ([trained / "run.json"], 1, "not a picture"),
         ([picture, "--top", "0"], 2, "--top: expected at least 1, not 0"),
         ([picture, picture, "--explain", "x.png"], 2, "--explain takes one image"),
         ([], 2, "IMAGE"),

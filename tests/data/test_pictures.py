@@ -345,7 +345,7 @@ def test_what_is_no_picture(tmp_path):
     for content in (b"", b"hello", b"<svg/>", b"\x89PNG", bytes(1000), b"GIF89a" + bytes(30)):
         path.write_bytes(content)
         line = refusal(path)
-        assert "no picture in a format that Pillow reads" in line or "it is damaged (" in line
+        assert "not a picture in a format that Pillow reads" in line or "it is damaged (" in line
     path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n0 moveto\n")
     assert "EPS is not supported; save it as PNG" in refusal(path)
 

@@ -222,7 +222,7 @@ def test_tensors_of_other_kinds():
         ({"weight": np.ones((2, 2)), "epoch": "3"}, ValueError, "'epoch' is <U1; expected real"),
         ({"weight": np.ones((2, 2)) * 1j}, ValueError, "'weight' is complex128; expected real"),
         ({"weight": None}, ValueError, "'weight' is object; expected real numbers"),
-        ({"bias": np.ones(2), "module.bias": np.ones(2)}, ValueError, "'bias' is there twice"),
+        ({"bias": np.ones(2), "module.bias": np.ones(2)}, ValueError, "'bias' appears twice"),
         ({7: np.ones(2)}, ValueError, "'7' of shape (2,) is not part of this Linear"),
     ],
 )

@@ -191,7 +191,7 @@ def test_where_all_are_damaged_nothing_is_touched(tmp_path, monkeypatch):
     for path in tmp_path.glob("checkpoint-*"):
         path.write_bytes(b"nothing")
     before = {p: p.read_bytes() for p in tmp_path.iterdir() if p.name != ".lock"}
-    with pytest.raises(CheckpointError, match="no checkpoint that is whole"):
+    with pytest.raises(CheckpointError, match="no undamaged checkpoint"):
         RunFolder(tmp_path, say=lambda line: None)
     assert before == {p: p.read_bytes() for p in tmp_path.iterdir() if p.name != ".lock"}
 
