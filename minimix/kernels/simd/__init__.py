@@ -5,6 +5,7 @@
     threads.py   the threads that share one kernel's work
     memory.py    arrays for results
     jit.py       compiling and caching
+    private.py   what is used of Numba that it does not document
 
 A kernel is a Python function under `@kernel`, which Numba compiles when it is first called; a
 function that only kernels call is a `@helper`. Arrays arrive flat, contiguous and sure to be long
