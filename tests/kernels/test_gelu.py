@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from minimix import kernels
+from minimix.kernels.simd.rows import PIECE
 
 BOTH = pytest.mark.parametrize("backend", kernels.BACKENDS)
 FLOAT = pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -64,6 +65,17 @@ def test_every_number(form, dtype, backend):
     # The NumPy form takes tanh² from 1 in float32, and multiplies what is left by up to 40.
     tolerance = {"exact": 8e-7, "tanh": 2e-6}[form] if dtype == np.float32 else 2e-14
     assert np.abs(slopes - dy).max() < tolerance
+
+
+@FLOAT
+def test_a_number_gives_the_same_wherever_it_stands(dtype):
+    """Whole vectors and what is left behind them, within a piece and at its end."""
+    x, g = np.random.default_rng(1).standard_normal((2, PIECE + 70)).astype(dtype)
+    for _, value, slope in FORMS.values():
+        y, dx = value(x), slope(x, g)
+        for n in (*range(70), *range(PIECE - 2, PIECE + 3), PIECE + 69):
+            np.testing.assert_array_equal(value(x[:n]), y[:n])
+            np.testing.assert_array_equal(slope(x[:n], g[:n]), dx[:n])
 
 
 @BOTH
