@@ -7,6 +7,9 @@
     conv2d             the general one; the three above are its special cases
 
 As in all of deep learning, "convolution" does not flip the kernel: it is a cross-correlation.
+
+In formulas, h and v are the row and the column of a pixel, since w is the weights; in code, sizes
+are height and width.
 """
 
 from __future__ import annotations
@@ -206,9 +209,9 @@ def conv2d(
     before, after = _padding(padding, (k, l), stride, dilation)
     border = ((0, 0), (before[0], after[0]), (before[1], after[1]), (0, 0))
     padded = np.pad(x, border)
-    h = (padded.shape[1] - dilation * (k - 1) - 1) // stride + 1
-    v = (padded.shape[2] - dilation * (l - 1) - 1) // stride + 1
-    if h < 1 or v < 1:
+    out_height = (padded.shape[1] - dilation * (k - 1) - 1) // stride + 1
+    out_width = (padded.shape[2] - dilation * (l - 1) - 1) // stride + 1
+    if out_height < 1 or out_width < 1:
         raise ValueError(
             f"conv2d: a kernel of {k}×{l} with dilation {dilation} is larger than the padded "
             f"image of {padded.shape[1]}×{padded.shape[2]}"
@@ -217,16 +220,16 @@ def conv2d(
     def view(image: Array, i: int, j: int) -> Array:
         """What place (i, j) of the kernel sees, (N, H′, W′, C)."""
         i, j = i * dilation, j * dilation
-        return image[
-            :, i : i + stride * (h - 1) + 1 : stride, j : j + stride * (v - 1) + 1 : stride
-        ]
+        rows = slice(i, i + stride * (out_height - 1) + 1, stride)
+        columns = slice(j, j + stride * (out_width - 1) + 1, stride)
+        return image[:, rows, columns]
 
     def split(image: Array) -> Array:
         """(N, H′, W′, channels) -> (groups, N H′ W′, channels a group)"""
-        return image.reshape(n * h * v, groups, image.shape[3] // groups).swapaxes(0, 1)
+        return image.reshape(-1, groups, image.shape[3] // groups).swapaxes(0, 1)
 
     def joined(rows: Array) -> Array:
-        return rows.swapaxes(0, 1).reshape(n, h, v, groups * rows.shape[2])
+        return rows.swapaxes(0, 1).reshape(n, out_height, out_width, groups * rows.shape[2])
 
     # D is laid out group by group: (…, C/groups, D) is (…, C/groups, groups, D/groups).
     matrices = w.reshape(k, l, c // groups, groups, d // groups).swapaxes(2, 3)

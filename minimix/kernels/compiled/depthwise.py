@@ -68,9 +68,9 @@ def convolve(
     vector follow all of the first. Results are `apart` numbers from one another.
     """
     kind = Vector(x.dtype)
-    width, both = k.literal_value, vectors.literal_value
+    reach, both = k.literal_value, vectors.literal_value
     pixels = SUMS // both
-    inside = range(left.literal_value, pixels + width - 1 - right.literal_value)
+    inside = range(left.literal_value, pixels + reach - 1 - right.literal_value)
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         _, _, _, _, x_, at, row, near, taps_, first, rows, out_, to, apart = args
@@ -85,7 +85,7 @@ def convolve(
             return builder.bitcast(builder.gep(p, [I64(i * wide)]), vector.as_pointer())
 
         def tap(w: Any, j: int, v: int) -> Any:
-            return builder.load(vector_at(w, v * width * width + j), align=size)
+            return builder.load(vector_at(w, v * reach * reach + j), align=size)
 
         entry = builder.block
         loop, after = builder.append_basic_block("row"), builder.append_basic_block("done")
@@ -94,12 +94,12 @@ def convolve(
         done, x_row, w = builder.phi(I64), builder.phi(x0.type), builder.phi(w0.type)
         before = [[builder.phi(vector) for _ in range(pixels)] for _ in range(both)]
         sums = [list(olds) for olds in before]
-        weights = [[tap(w, j, v) for j in range(width)] for v in range(both)]
+        weights = [[tap(w, j, v) for j in range(reach)] for v in range(both)]
         pixel = x_row
         for q in inside:
             for v in range(both):
                 value = builder.load(vector_at(pixel, v), align=size)
-                for j in range(width):
+                for j in range(reach):
                     if 0 <= q - j < pixels:
                         old = sums[v][q - j]
                         sums[v][q - j] = call(builder, "fmuladd", value, weights[v][j], old)
@@ -108,7 +108,7 @@ def convolve(
         for phi, old, new in (
             (done, I64(0), ahead),
             (x_row, x0, builder.gep(x_row, [row])),
-            (w, w0, builder.gep(w, [I64(width * wide)])),
+            (w, w0, builder.gep(w, [I64(reach * wide)])),
             *(
                 (phi, zero, new)
                 for olds, news in zip(before, sums, strict=True)
@@ -222,25 +222,25 @@ def correlate(typingctx, count, both, strip, at, row, g, g_at, g_row, rows, widt
 
 
 @helper
-def strip_row(k, w, x):
+def strip_row(k, width, x):
     """Numbers in a row of a strip: whole tiles of results and what their taps read beyond them.
 
     A row is first all pixels of the block's first vector, then all of its second: pixels 64 bytes
     apart would all want the same half of the cache's ports.
     """
-    return 2 * (-(-w // SUMS) * SUMS + k - 1 + spare(k)) * lanes(x)
+    return 2 * (-(-width // SUMS) * SUMS + k - 1 + spare(k)) * lanes(x)
 
 
 @helper
-def strip_for(k, w, band, x):
+def strip_for(k, width, band, x):
     """A strip for `band` rows of results."""
-    return np.zeros((band + k - 1) * strip_row(k, w, x), x.dtype)
+    return np.zeros((band + k - 1) * strip_row(k, width, x), x.dtype)
 
 
 @helper
-def line_for(w, x):
+def line_for(width, x):
     """Room for a row of results, in the order of a strip's."""
-    return np.zeros(2 * -(-w // SUMS) * SUMS * lanes(x), x.dtype)
+    return np.zeros(2 * -(-width // SUMS) * SUMS * lanes(x), x.dtype)
 
 
 @helper
@@ -250,15 +250,15 @@ def blocks_of(c, x):
 
 
 @helper
-def cut(x, image, block, top, bottom, h, w, c, left, strip, row):
+def cut(x, image, block, top, bottom, height, width, c, left, strip, row):
     """Rows top … bottom − 1 of a block of channels into a strip, `left` pixels from its edge."""
     half = lanes(x)
     channel = block * 2 * half
     n = c - channel
-    for y in range(max(top, 0), min(bottom, h)):
+    for y in range(max(top, 0), min(bottom, height)):
         to = (y - top) * row + left * half
-        at = ((image * h + y) * w) * c + channel
-        for _ in range(w):
+        at = ((image * height + y) * width) * c + channel
+        for _ in range(width):
             store(strip, to, half, load(x, at, n))
             store(strip, to + row // 2, half, load(x, at + half, n - half))
             prefetch(x, at + 2 * half)  # the next block, which comes next
@@ -267,30 +267,30 @@ def cut(x, image, block, top, bottom, h, w, c, left, strip, row):
 
 
 @helper
-def strips(k, x, first, last, h, w, c, before, band, strip):
+def strips(k, x, first, last, height, width, c, before, band, strip):
     """Every part of the units first … last − 1, of which each is a block of channels of an image.
 
     Yields (image, block, top, bottom): the strip then holds all of x that rows top … bottom − 1 of
     the result depend on. (Yielding every row would cost a tenth of the time of small kernels: what
     a generator remembers is counted references, saved and restored at each step.)
     """
-    blocks, row, after = blocks_of(c, x), strip_row(k, w, x), k - 1 - before
+    blocks, row, after = blocks_of(c, x), strip_row(k, width, x), k - 1 - before
     for unit in range(first, last):
         image, block = unit // blocks, unit % blocks
-        for top in range(0, h, band):
-            bottom = min(top + band, h)
-            cut(x, image, block, top - before, bottom + after, h, w, c, before, strip, row)
+        for top in range(0, height, band):
+            bottom = min(top + band, height)
+            cut(x, image, block, top - before, bottom + after, height, width, c, before, strip, row)
             yield image, block, top, bottom
 
 
 @helper
-def convolve_row(k, strip, top, taps, block, y, h, w, before, line):
+def convolve_row(k, strip, top, taps, block, y, height, width, before, line):
     """Row y of results, of a block of channels, from a strip for rows from `top` on."""
     half = lanes(strip)
-    row = strip_row(k, w, strip)
+    row = strip_row(k, width, strip)
     first = max(0, before - y)
-    rows = min(k, h + before - y) - first
-    tiles = -(-w // SUMS)
+    rows = min(k, height + before - y) - first
+    tiles = -(-width // SUMS)
     for v in range(2):
         at = (y + first - top) * row + v * (row // 2)
         tap = ((block * 2 + v) * k + first) * k * half
@@ -300,14 +300,14 @@ def convolve_row(k, strip, top, taps, block, y, h, w, before, line):
             convolve(k, 1, 0, 0, strip, x_at, row, half, taps, tap, rows, line, to, half)
 
 
-def in_place(k, w, c, dtype):
+def in_place(k, width, c, dtype):
     """How many vectors of each pixel to compute at a time where the image lies; 0: use strips.
 
     A power of two between pixels puts them all into a few sets of the first-level cache. Both
     vectors of a line at a time then make the most of it while it is there, if registers suffice.
     """
     wide = 2 * VECTOR_BYTES // dtype.itemsize
-    if w % SUMS or c % wide:
+    if width % SUMS or c % wide:
         return 0
     return 2 if k <= 3 else int(k <= 5 and c * dtype.itemsize <= WAY)
 
@@ -318,18 +318,18 @@ def _forward_in_place(k, before, both):
     pixels = SUMS // both
 
     @kernel
-    def depthwise_in_place(queue, x, taps, h, w, c, y):
+    def depthwise_in_place(queue, x, taps, height, width, c, y):
         half = lanes(x)
-        bands = -(-h // BAND)
-        row = w * c
+        bands = -(-height // BAND)
+        row = width * c
         for piece in work(queue):
             image, band = piece // bands, piece % bands
-            for yy in range(band * BAND, min((band + 1) * BAND, h)):
+            for yy in range(band * BAND, min((band + 1) * BAND, height)):
                 first = max(0, before - yy)
-                rows = min(k, h + before - yy) - first
-                here = (image * h + yy) * row
+                rows = min(k, height + before - yy) - first
+                here = (image * height + yy) * row
                 top = here + (first - before) * row
-                for tile in range(0, w, pixels):
+                for tile in range(0, width, pixels):
                     inside = top + max(tile - before, 0) * c
                     for i in range(0, c, both * half):
                         at, to = inside + i, here + tile * c + i
@@ -338,11 +338,11 @@ def _forward_in_place(k, before, both):
                             for p in range(pixels):
                                 prefetch(x, to + (right + 1) * row + p * c)
                                 prefetch_write(y, to + row + p * c)
-                        if w == pixels:
+                        if width == pixels:
                             convolve(k, both, left, right, x, at, row, c, taps, tap, rows, y, to, c)
                         elif tile == 0:
                             convolve(k, both, left, 0, x, at, row, c, taps, tap, rows, y, to, c)
-                        elif tile == w - pixels:
+                        elif tile == width - pixels:
                             convolve(k, both, 0, right, x, at, row, c, taps, tap, rows, y, to, c)
                         else:
                             convolve(k, both, 0, 0, x, at, row, c, taps, tap, rows, y, to, c)
@@ -353,20 +353,20 @@ def _forward_in_place(k, before, both):
 @functools.cache
 def _forward(k):
     @kernel
-    def depthwise(queue, share, x, taps, h, w, c, before, band, y):
+    def depthwise(queue, share, x, taps, height, width, c, before, band, y):
         half = lanes(x)
-        strip, line = strip_for(k, w, band, x), line_for(w, x)
+        strip, line = strip_for(k, width, band, x), line_for(width, x)
         for piece in work(queue):
             first, last = piece * share, (piece + 1) * share
             for image, block, top, bottom in strips(
-                k, x, first, last, h, w, c, before, band, strip
+                k, x, first, last, height, width, c, before, band, strip
             ):
                 channel = block * 2 * half
                 n = c - channel
                 for row in range(top, bottom):
-                    convolve_row(k, strip, top, taps, block, row, h, w, before, line)
-                    to = ((image * h + row) * w) * c + channel
-                    for at in range(0, w * half, half):
+                    convolve_row(k, strip, top, taps, block, row, height, width, before, line)
+                    to = ((image * height + row) * width) * c + channel
+                    for at in range(0, width * half, half):
                         store(y, to, n, load(line, at, half))
                         store(y, to + half, n - half, load(line, line.size // 2 + at, half))
                         prefetch(y, to + 2 * half)
@@ -395,26 +395,26 @@ def sums_for(k, c, x):
 
 
 @helper
-def correlate_rows(k, count, both, strip, g, g_top, block, top, bottom, h, w, sums):
+def correlate_rows(k, count, both, strip, g, g_top, block, top, bottom, height, width, sums):
     """Add to the k × k sums of a block of channels what rows top … bottom − 1 of g give.
 
     `strip` is for these rows; the strip `g` begins at row g_top, its pixels k // 2 from the edge.
     """
     half = lanes(strip)
-    row = strip_row(k, w, strip)
+    row = strip_row(k, width, strip)
     before, left = (k - 1) // 2, k // 2 * half
     across = (k + spare(k)) * half  # numbers in a row of sums
     plane = k * across
     for i in range(k):
         first = max(top, before - i)
-        last = min(bottom, h + before - i)
+        last = min(bottom, height + before - i)
         for shift in range(0, across, count * half):
             for v in range(0, 2, both):
                 x_at = (first + i - top) * row + v * (row // 2) + shift
                 g_at = (first - g_top) * row + v * (row // 2) + left
                 to = (block * 2 + v) * plane + i * across + shift
                 rows = last - first
-                correlate(count, both, strip, x_at, row, g, g_at, row, rows, w, sums, to, plane)
+                correlate(count, both, strip, x_at, row, g, g_at, row, rows, width, sums, to, plane)
 
 
 @helper
@@ -437,18 +437,20 @@ def _weights(k):
     before, after = (k - 1) // 2, k // 2
 
     @kernel
-    def depthwise_dw(queue, share, x, g, units, h, w, c, band, parts):
-        row = strip_row(k, w, x)
-        strip, g_strip = strip_for(k, w, band, x), strip_for(k, w, band, x)
+    def depthwise_dw(queue, share, x, g, units, height, width, c, band, parts):
+        row = strip_row(k, width, x)
+        strip, g_strip = strip_for(k, width, band, x), strip_for(k, width, band, x)
         sums = sums_for(k, c, x)
         for piece in work(queue):
             sums[:] = 0
             first, last = piece * share, min((piece + 1) * share, units)
             for image, block, top, bottom in strips(
-                k, x, first, last, h, w, c, before, band, strip
+                k, x, first, last, height, width, c, before, band, strip
             ):
-                cut(g, image, block, top, bottom, h, w, c, after, g_strip, row)
-                correlate_rows(k, count, both, strip, g_strip, top, block, top, bottom, h, w, sums)
+                cut(g, image, block, top, bottom, height, width, c, after, g_strip, row)
+                correlate_rows(
+                    k, count, both, strip, g_strip, top, block, top, bottom, height, width, sums
+                )
             write_sums(k, sums, c, piece * k * k * c, parts)
 
     return depthwise_dw
@@ -464,9 +466,9 @@ def blocked(w):
     return flat(taps.reshape(k, k, blocks * 2, half).transpose(2, 0, 1, 3)), blocks
 
 
-def bands(h, w, k):
+def bands(height, width, k):
     """Rows worked on at a time: all of a small image, and what fits into STRIP of a large one."""
-    return max(1, min(h, STRIP // ((w + k + SUMS) * 2 * VECTOR_BYTES) - k + 1))
+    return max(1, min(height, STRIP // ((width + k + SUMS) * 2 * VECTOR_BYTES) - k + 1))
 
 
 def groups(x):
@@ -486,17 +488,17 @@ def shares(n, blocks):
 
 
 def _convolve(x, w, before):
-    n, h, v, c = x.shape
+    n, height, width, c = x.shape
     k = w.shape[0]
     taps, blocks = blocked(w)
     y = empty_like(x)
     out = y.reshape(-1)
-    if vectors := in_place(k, v, c, x.dtype):
+    if vectors := in_place(k, width, c, x.dtype):
         function = _forward_in_place(k, before, vectors)
-        run(function, n * -(-h // BAND), flat(x), taps, h, v, c, out)
+        run(function, n * -(-height // BAND), flat(x), taps, height, width, c, out)
         return y
-    share, band = shares(n, blocks), bands(h, v, k)
-    run(_forward(k), n * blocks // share, share, flat(x), taps, h, v, c, before, band, out)
+    share, band = shares(n, blocks), bands(height, width, k)
+    run(_forward(k), n * blocks // share, share, flat(x), taps, height, width, c, before, band, out)
     return y
 
 
@@ -509,9 +511,9 @@ def depthwise_conv2d_dx(g, w):
 
 
 def depthwise_conv2d_dw(x, g, k):
-    _, h, v, c = x.shape
+    _, height, width, c = x.shape
     parts, share, units = groups(x)
     dw = empty((parts, k, k, c), x.dtype)
-    band = bands(h, v, k)
-    run(_weights(k), parts, share, flat(x), flat(g), units, h, v, c, band, dw.reshape(-1))
+    band = bands(height, width, k)
+    run(_weights(k), parts, share, flat(x), flat(g), units, height, width, c, band, dw.reshape(-1))
     return add_up(dw)

@@ -147,34 +147,34 @@ def _mix_places(k):
     before = (k - 1) // 2
 
     @kernel
-    def mix_places(queue, share, x, taps, bias, h, w, c, band, z, means, squares):
+    def mix_places(queue, share, x, taps, bias, height, width, c, band, z, means, squares):
         half = lanes(x)
-        strip, line = strip_for(k, w, band, x), line_for(w, x)
+        strip, line = strip_for(k, width, band, x), line_for(width, x)
         pivots, sums = np.zeros(2 * half, x.dtype), np.zeros(4 * half, x.dtype)
         for piece in work(queue):
             first, last = piece * share, (piece + 1) * share
             for image, block, top, bottom in strips(
-                k, x, first, last, h, w, c, before, band, strip
+                k, x, first, last, height, width, c, before, band, strip
             ):
                 channel = block * 2 * half
                 if top == 0:
                     sums[:] = 0
                 for row in range(top, bottom):
-                    convolve_row(k, strip, top, taps, block, row, h, w, before, line)
+                    convolve_row(k, strip, top, taps, block, row, height, width, before, line)
                     for v in range(2):
                         i = v * half
                         n = c - channel - i
                         start = v * (line.size // 2)
-                        to = ((image * h + row) * w) * c + channel + i
+                        to = ((image * height + row) * width) * c + channel + i
                         b = load(bias, channel + i, half)
                         if row == 0:  # about the mean of the first row, as in `gelu_moments`
                             s = zeros(x)
-                            for at in range(start, start + w * half, half):
+                            for at in range(start, start + width * half, half):
                                 s = s + gelu_value(load(line, at, half) + b)
-                            store(pivots, i, half, s / w)
+                            store(pivots, i, half, s / width)
                         pivot = load(pivots, i, half)
                         s, q = load(sums, i, half), load(sums, 2 * half + i, half)
-                        for at in range(start, start + w * half, half):
+                        for at in range(start, start + width * half, half):
                             value = load(line, at, half) + b
                             store(z, to, n, value)
                             prefetch(z, to + 2 * half)
@@ -183,9 +183,9 @@ def _mix_places(k):
                             to += c
                         store(sums, i, half, s)
                         store(sums, 2 * half + i, half, q)
-                if bottom == h:
+                if bottom == height:
                     to, n = image * c + channel, min(2 * half, c - channel)
-                    end_moments(pivots, sums, h * w, 2 * half, n, means, squares, to)
+                    end_moments(pivots, sums, height * width, 2 * half, n, means, squares, to)
 
     return mix_places
 
@@ -195,24 +195,24 @@ def _infer_places(k):
     before = (k - 1) // 2
 
     @kernel
-    def infer_places(queue, share, x, taps, bias, scale, shift, h, w, c, band, u):
+    def infer_places(queue, share, x, taps, bias, scale, shift, height, width, c, band, u):
         half = lanes(x)
-        strip, line = strip_for(k, w, band, x), line_for(w, x)
+        strip, line = strip_for(k, width, band, x), line_for(width, x)
         for piece in work(queue):
             first, last = piece * share, (piece + 1) * share
             for image, block, top, bottom in strips(
-                k, x, first, last, h, w, c, before, band, strip
+                k, x, first, last, height, width, c, before, band, strip
             ):
                 for row in range(top, bottom):
-                    convolve_row(k, strip, top, taps, block, row, h, w, before, line)
+                    convolve_row(k, strip, top, taps, block, row, height, width, before, line)
                     for v in range(2):
                         i = (block * 2 + v) * half
                         n = c - i
                         start = v * (line.size // 2)
-                        to = ((image * h + row) * w) * c + i
+                        to = ((image * height + row) * width) * c + i
                         b = load(bias, i, half)
                         s, t = load(scale, i, half), load(shift, i, half)
-                        for at in range(start, start + w * half, half):
+                        for at in range(start, start + width * half, half):
                             a = gelu_value(load(line, at, half) + b)
                             store(u, to, n, a * s + t + load(x, to, n))
                             prefetch(u, to + 2 * half)
@@ -305,20 +305,20 @@ def _mix_channels_backward(queue, z, g, pixels, p, q, o, c, z1, x, m, k, scale, 
 
 
 @helper
-def cut_backward(z, g, p, q, o, image, block, top, bottom, h, w, c, k, strip, sums):
+def cut_backward(z, g, p, q, o, image, block, top, bottom, height, width, c, k, strip, sums):
     """What `strips` does of x, of dz; and Σ dz over rows top … bottom − 1."""
     half = lanes(z)
-    row = strip_row(k, w, z)
+    row = strip_row(k, width, z)
     before, after = (k - 1) // 2, k // 2  # on the way back, `after` is the padding in front
     for v in range(2):
         i = (block * 2 + v) * half
         n = c - i
         pv, qv, ov = load(p, i, n), load(q, i, n), load(o, i, n)
-        for y in range(max(top - after, 0), min(bottom + before, h)):
+        for y in range(max(top - after, 0), min(bottom + before, height)):
             to = (y - top + after) * row + after * half + v * (row // 2)
-            at = ((image * h + y) * w) * c + i
+            at = ((image * height + y) * width) * c + i
             s = zeros(z)
-            for _ in range(w):
+            for _ in range(width):
                 a, slope = gelu_and_slope(load(z, at, n))
                 dz = (pv * load(g, at, n) + qv * a + ov) * slope
                 store(strip, to, half, dz)
@@ -337,10 +337,13 @@ def _mix_places_backward(k):
     before, after = (k - 1) // 2, k // 2
 
     @kernel
-    def mix_places_backward(queue, share, z, g, p, q, o, x, taps, units, h, w, c, band, dx, dw, db):
+    def mix_places_backward(
+        queue, share, z, g, p, q, o, x, taps, units, height, width, c, band, dx, dw, db
+    ):
         """Per group of images: dx, and that group's dw and db."""
         half = lanes(x)
-        strip, dz, line = strip_for(k, w, band, x), strip_for(k, w, band, x), line_for(w, x)
+        strip, line = strip_for(k, width, band, x), line_for(width, x)
+        dz = strip_for(k, width, band, x)
         sums = sums_for(k, c, x)
         dz_sums = np.zeros(blocks_of(c, x) * 2 * half, x.dtype)
         for piece in work(queue):
@@ -348,17 +351,19 @@ def _mix_places_backward(k):
             dz_sums[:] = 0
             first, last = piece * share, min((piece + 1) * share, units)
             for image, block, top, bottom in strips(
-                k, x, first, last, h, w, c, before, band, strip
+                k, x, first, last, height, width, c, before, band, strip
             ):
                 channel = block * 2 * half
-                cut_backward(z, g, p, q, o, image, block, top, bottom, h, w, c, k, dz, dz_sums)
+                cut_backward(
+                    z, g, p, q, o, image, block, top, bottom, height, width, c, k, dz, dz_sums
+                )
                 correlate_rows(
-                    k, count, both, strip, dz, top - after, block, top, bottom, h, w, sums
+                    k, count, both, strip, dz, top - after, block, top, bottom, height, width, sums
                 )
                 for row in range(top, bottom):
-                    convolve_row(k, dz, top, taps, block, row, h, w, after, line)
-                    to = ((image * h + row) * w) * c + channel
-                    for at in range(0, w * half, half):
+                    convolve_row(k, dz, top, taps, block, row, height, width, after, line)
+                    to = ((image * height + row) * width) * c + channel
+                    for at in range(0, width * half, half):
                         for v in range(2):
                             here, n = to + v * half, c - channel - v * half
                             value = load(line, v * (line.size // 2) + at, half)
@@ -390,9 +395,9 @@ def _terms(m, mean, rstd, gamma, dgamma, dbeta):
 
 def _spread(g):
     """g as rows, and how many pixels share one: all of an image behind a mean over its pixels."""
-    _, h, w, _ = g.shape
-    if h * w > 1 and g.strides[1:3] == (0, 0):
-        return flat(g[:, 0, 0]), h * w
+    _, height, width, _ = g.shape
+    if height * width > 1 and g.strides[1:3] == (0, 0):
+        return flat(g[:, 0, 0]), height * width
     return flat(g), 1
 
 
@@ -409,7 +414,7 @@ def embed(x, w, b):
 
 
 def mix_places(x, w, b):
-    n, h, v, c = x.shape
+    n, height, width, c = x.shape
     k = w.shape[0]
     taps, blocks = blocked(w)
     z = empty_like(x)
@@ -417,9 +422,10 @@ def mix_places(x, w, b):
     share = shares(n, blocks)
     run(
         _mix_places(k), n * blocks // share, share, flat(x), taps, widened(b, c, x.dtype),
-        h, v, c, bands(h, v, k), z.reshape(-1), means.reshape(-1), squares.reshape(-1),
+        height, width, c, bands(height, width, k),
+        z.reshape(-1), means.reshape(-1), squares.reshape(-1),
     )  # fmt: skip
-    return z, *merge_moments(means, squares, h * v, n * h * v, x.dtype)
+    return z, *merge_moments(means, squares, height * width, n * height * width, x.dtype)
 
 
 def mix_channels(z, x, scale, shift, w, b):
@@ -443,7 +449,7 @@ def gelu_affine(z, scale, shift):
 
 
 def infer_places(x, w, b, scale, shift):
-    n, h, v, c = x.shape
+    n, height, width, c = x.shape
     k = w.shape[0]
     taps, blocks = blocked(w)
     u = empty_like(x)
@@ -451,7 +457,7 @@ def infer_places(x, w, b, scale, shift):
     share = shares(n, blocks)
     run(
         _infer_places(k), n * blocks // share, share, flat(x), taps, *rows,
-        h, v, c, bands(h, v, k), u.reshape(-1),
+        height, width, c, bands(height, width, k), u.reshape(-1),
     )  # fmt: skip
     return u
 
@@ -509,15 +515,15 @@ def mix_channels_backward(z2, g, norm2, z1, x, norm1, w):
 
 
 def mix_places_backward(z, g, norm, x, w):
-    n, h, v, c = x.shape
+    n, height, width, c = x.shape
     k = w.shape[0]
     taps, _ = blocked(w[::-1, ::-1])
     parts, share, units = groups(x)
     dx = empty_like(x)
     dw, db = empty((parts, k, k, c), x.dtype), np.empty((parts, c), x.dtype)
-    terms = _terms(n * h * v, *norm)
+    terms = _terms(n * height * width, *norm)
     run(
         _mix_places_backward(k), parts, share, flat(z), flat(g), *terms, flat(x), taps, units,
-        h, v, c, bands(h, v, k), dx.reshape(-1), dw.reshape(-1), db.reshape(-1),
+        height, width, c, bands(height, width, k), dx.reshape(-1), dw.reshape(-1), db.reshape(-1),
     )  # fmt: skip
     return dx, add_up(dw), total(db, x.dtype)

@@ -18,12 +18,12 @@ def depthwise_conv2d(x: Array, w: Array) -> Array:
 
     x (N, H, W, C), w (k, k, C) -> (N, H, W, C).
     """
-    k, (_, h, v, _) = w.shape[0], x.shape
+    k, (_, height, width, _) = w.shape[0], x.shape
     padded = _pad_same(x, k, (k - 1) // 2)
     y = np.zeros_like(x)
     for i in range(k):
         for j in range(k):
-            y += padded[:, i : i + h, j : j + v] * w[i, j]
+            y += padded[:, i : i + height, j : j + width] * w[i, j]
     return y
 
 
@@ -33,22 +33,22 @@ def depthwise_conv2d_dx(g: Array, w: Array) -> Array:
 
     An even kernel pads unevenly, and its flip the other way round: k//2 before.
     """
-    k, (_, h, v, _) = w.shape[0], g.shape
+    k, (_, height, width, _) = w.shape[0], g.shape
     padded = _pad_same(g, k, k // 2)
     dx = np.zeros_like(g)
     for i in range(k):
         for j in range(k):
-            dx += padded[:, i : i + h, j : j + v] * w[k - 1 - i, k - 1 - j]
+            dx += padded[:, i : i + height, j : j + width] * w[k - 1 - i, k - 1 - j]
     return dx
 
 
 @kernel(x="N H W C", g="N H W C", k=int)
 def depthwise_conv2d_dw(x: Array, g: Array, k: int) -> Array:
     """Gradient of `depthwise_conv2d` for w: dw[i,j,c] = Σₙₕᵥ x[n, h+i−b, v+j−b, c] g[n,h,v,c]."""
-    _, h, v, c = x.shape
+    _, height, width, c = x.shape
     padded = _pad_same(x, k, (k - 1) // 2)
     dw = np.empty((k, k, c), x.dtype)
     for i in range(k):
         for j in range(k):
-            dw[i, j] = np.einsum("nhvc,nhvc->c", padded[:, i : i + h, j : j + v], g)
+            dw[i, j] = np.einsum("nhvc,nhvc->c", padded[:, i : i + height, j : j + width], g)
     return dw

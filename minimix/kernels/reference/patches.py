@@ -11,12 +11,12 @@ def cut_patches(x: Array, p: int) -> Array:
     p divides H and W.
     """
     n, height, width, c = x.shape
-    h, v = height // p, width // p
-    return x.reshape(n, h, p, v, p, c).transpose(0, 1, 3, 2, 4, 5).reshape(n, h, v, p * p * c)
+    patches = x.reshape(n, height // p, p, width // p, p, c).transpose(0, 1, 3, 2, 4, 5)
+    return patches.reshape(n, height // p, width // p, p * p * c)
 
 
 def join_patches(patches: Array, p: int) -> Array:
-    """The inverse of `cut_patches`.   patches (N, h, v, p·p·C) -> (N, p h, p v, C)"""
-    n, h, v, d = patches.shape
-    c = d // (p * p)
-    return patches.reshape(n, h, v, p, p, c).transpose(0, 1, 3, 2, 4, 5).reshape(n, h * p, v * p, c)
+    """The inverse of `cut_patches`.   patches (N, H/p, W/p, p·p·C) -> (N, H, W, C)"""
+    n, rows, columns, d = patches.shape
+    x = patches.reshape(n, rows, columns, p, p, d // (p * p)).transpose(0, 1, 3, 2, 4, 5)
+    return x.reshape(n, rows * p, columns * p, d // (p * p))
