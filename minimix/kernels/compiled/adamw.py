@@ -78,10 +78,8 @@ def _move(table, dtype, lr, beta1, beta2, eps, weight_decay):
     rates = np.stack([lr / (1.0 - beta1**t), (1.0 - beta2**t) ** -0.5], axis=1)
     places = np.empty((pieces(table[:, 4]).sum(), 2), np.int64)
     _cut(table, places)
-    run(
-        _adamw, len(places), np.empty(0, dtype), table, places, rates,
-        1.0 - lr * weight_decay, float(beta1), float(beta2), float(eps),
-    )  # fmt: skip
+    factors = 1.0 - lr * weight_decay, float(beta1), float(beta2), float(eps)
+    run(_adamw, len(places), np.empty(0, dtype), table, places, rates, *factors)
 
 
 def _table(group, dtype):

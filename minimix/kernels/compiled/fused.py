@@ -406,10 +406,8 @@ def embed(x, w, b):
     c = w.shape[1]
     z = empty((m, c), x.dtype)
     means, squares = _moments_room(chunks(m), c)
-    run(
-        _embed, chunks(m), flat(x), m, k, packed(w), widened(b, c, x.dtype), c, z.reshape(-1),
-        means.reshape(-1), squares.reshape(-1),
-    )  # fmt: skip
+    bias, out = widened(b, c, x.dtype), [v.reshape(-1) for v in (z, means, squares)]
+    run(_embed, chunks(m), flat(x), m, k, packed(w), bias, c, *out)
     return z, *merge_moments(means, squares, CHUNK, m, x.dtype)
 
 
@@ -419,25 +417,21 @@ def mix_places(x, w, b):
     taps, blocks = blocked(w)
     z = empty_like(x)
     means, squares = _moments_room(n, c)
-    share = shares(n, blocks)
-    run(
-        _mix_places(k), n * blocks // share, share, flat(x), taps, widened(b, c, x.dtype),
-        height, width, c, bands(height, width, k),
-        z.reshape(-1), means.reshape(-1), squares.reshape(-1),
-    )  # fmt: skip
+    share, size = shares(n, blocks), (height, width, c, bands(height, width, k))
+    bias, out = widened(b, c, x.dtype), [v.reshape(-1) for v in (z, means, squares)]
+    run(_mix_places(k), n * blocks // share, share, flat(x), taps, bias, *size, *out)
     return z, *merge_moments(means, squares, height * width, n * height * width, x.dtype)
 
 
 def mix_channels(z, x, scale, shift, w, b):
     k, c = w.shape
     m = x.size // k
-    out = empty((*x.shape[:-1], c), x.dtype)
+    z2 = empty((*x.shape[:-1], c), x.dtype)
     means, squares = _moments_room(chunks(m), c)
-    run(
-        _mix_channels, chunks(m), flat(z), flat(x), m, k, flat(scale), flat(shift), packed(w),
-        widened(b, c, x.dtype), c, out.reshape(-1), means.reshape(-1), squares.reshape(-1),
-    )  # fmt: skip
-    return out, *merge_moments(means, squares, CHUNK, m, x.dtype)
+    affine = flat(scale), flat(shift), packed(w), widened(b, c, x.dtype)
+    out = [v.reshape(-1) for v in (z2, means, squares)]
+    run(_mix_channels, chunks(m), flat(z), flat(x), m, k, *affine, c, *out)
+    return z2, *merge_moments(means, squares, CHUNK, m, x.dtype)
 
 
 def gelu_affine(z, scale, shift):
@@ -454,11 +448,8 @@ def infer_places(x, w, b, scale, shift):
     taps, blocks = blocked(w)
     u = empty_like(x)
     rows = [widened(a, c, x.dtype) for a in (b, scale, shift)]
-    share = shares(n, blocks)
-    run(
-        _infer_places(k), n * blocks // share, share, flat(x), taps, *rows,
-        height, width, c, bands(height, width, k), u.reshape(-1),
-    )  # fmt: skip
+    share, size = shares(n, blocks), (height, width, c, bands(height, width, k))
+    run(_infer_places(k), n * blocks // share, share, flat(x), taps, *rows, *size, u.reshape(-1))
     return u
 
 
@@ -466,10 +457,8 @@ def infer_channels(x, w, b, scale, shift):
     k, c = w.shape
     m = x.size // k
     y = empty((*x.shape[:-1], c), x.dtype)
-    run(
-        _infer_channels, chunks(m), flat(x), m, k, packed(w), widened(b, c, x.dtype), c,
-        flat(scale), flat(shift), y.reshape(-1),
-    )  # fmt: skip
+    matrix, bias, out = packed(w), widened(b, c, x.dtype), y.reshape(-1)
+    run(_infer_channels, chunks(m), flat(x), m, k, matrix, bias, c, flat(scale), flat(shift), out)
     return y
 
 
@@ -478,10 +467,8 @@ def gelu_norm_sums(z, g, mean, rstd):
     m = z.size // c
     g, pixels = _spread(g)
     gammas, betas = _moments_room(chunks(m), c, z.dtype)
-    run(
-        _gelu_norm_sums, chunks(m), flat(z), g, pixels, m, c, flat(mean), flat(rstd),
-        gammas.reshape(-1), betas.reshape(-1),
-    )  # fmt: skip
+    out = gammas.reshape(-1), betas.reshape(-1)
+    run(_gelu_norm_sums, chunks(m), flat(z), g, pixels, m, c, flat(mean), flat(rstd), *out)
     return total(gammas, z.dtype), total(betas, z.dtype)
 
 
@@ -505,12 +492,11 @@ def mix_channels_backward(z2, g, norm2, z1, x, norm1, w):
     du = empty_like(x)
     dw = empty((sums, k, c), x.dtype)
     db, (dgamma, dbeta) = np.empty((sums, c), x.dtype), _moments_room(sums, k, x.dtype)
-    run(
-        _mix_channels_backward, sums, flat(z2), g, pixels, *_terms(m, *norm2), c,
-        flat(z1), flat(x), m, k, flat(scale), flat(beta - mean * scale), flat(mean), flat(rstd),
-        packed(w.T), widened(None, k, x.dtype), long, du.reshape(-1), dw.reshape(-1),
-        db.reshape(-1), dgamma.reshape(-1), dbeta.reshape(-1),
-    )  # fmt: skip
+    upper = flat(z2), g, pixels, *_terms(m, *norm2), c
+    norm = [flat(v) for v in (scale, beta - mean * scale, mean, rstd)]
+    lower = flat(z1), flat(x), m, k, *norm, packed(w.T), widened(None, k, x.dtype)
+    out = [v.reshape(-1) for v in (du, dw, db, dgamma, dbeta)]
+    run(_mix_channels_backward, sums, *upper, *lower, long, *out)
     return du, add_up(dw), *(total(part, x.dtype) for part in (db, dgamma, dbeta))
 
 
@@ -521,9 +507,8 @@ def mix_places_backward(z, g, norm, x, w):
     parts, share, units = groups(x)
     dx = empty_like(x)
     dw, db = empty((parts, k, k, c), x.dtype), np.empty((parts, c), x.dtype)
-    terms = _terms(n * height * width, *norm)
-    run(
-        _mix_places_backward(k), parts, share, flat(z), flat(g), *terms, flat(x), taps, units,
-        height, width, c, bands(height, width, k), dx.reshape(-1), dw.reshape(-1), db.reshape(-1),
-    )  # fmt: skip
+    above = flat(z), flat(g), *_terms(n * height * width, *norm)
+    size = units, height, width, c, bands(height, width, k)
+    out = [v.reshape(-1) for v in (dx, dw, db)]
+    run(_mix_places_backward(k), parts, share, *above, flat(x), taps, *size, *out)
     return dx, add_up(dw), total(db, x.dtype)

@@ -50,9 +50,7 @@ SPLITS = 16  # into how many sums `_matmul_tn` divides a long product, at most
 
 
 @intrinsic
-def tile(typingctx: Any, k: Any, a: Any, ia: Any, rows: Any, a_row: Any, a_step: Any,
-         b: Any, ib: Any, b_step: Any, start: Any, i0: Any, row0: Any,
-         c: Any, ic: Any, c_row: Any) -> Any:  # fmt: skip
+def tile(typingctx, k, a, ia, rows, a_row, a_step, b, ib, b_step, start, i0, row0, c, ic, c_row):
     """c[r, :] = start[r, :] + Σₖ a[r, k] b[k, :] for up to ROWS rows and COLUMNS columns.
 
     a[r, k] is at ia + r a_row + k a_step, b[k, 0] at ib + k b_step, c[r, 0] at ic + r c_row and
@@ -63,9 +61,9 @@ def tile(typingctx: Any, k: Any, a: Any, ia: Any, rows: Any, a_row: Any, a_step:
 
 
 @intrinsic
-def tile_from_zero(typingctx: Any, k: Any, a: Any, ia: Any, rows: Any, a_row: Any, a_step: Any,
-                   b: Any, ib: Any, b_step: Any, start: Any, i0: Any, row0: Any,
-                   c: Any, ic: Any, c_row: Any) -> Any:  # fmt: skip
+def tile_from_zero(
+    typingctx, k, a, ia, rows, a_row, a_step, b, ib, b_step, start, i0, row0, c, ic, c_row
+):
     """As `tile`, but the sum over k begins at zero and is added to start at the end.
 
     A long product is then a sum of sums, which loses fewer digits than one long sum.
@@ -224,26 +222,29 @@ def multiply_rows(a, ia, a_row, rows, k, packed, n, bias, c, ic, edge):
     wide = columns(a)
     panels = 0
     at_once = ROWS if k * n <= SMALL else rows
-    nothing = np.zeros(wide, a.dtype)
+    zero = np.zeros(wide, a.dtype)
     for k0 in range(0, k, DEPTH):
         deep = min(DEPTH, k - k0)
         for r0 in range(0, rows, at_once):
             for j in range(0, n, wide):
-                whole = n - j >= wide
+                whole, ib = n - j >= wide, panels + j * deep
                 for r in range(r0, min(r0 + at_once, rows), ROWS):
+                    left = rows - r
                     at = ia + r * a_row + k0
                     to = ic + r * n + j
                     ask_for(a, at + 2 * ROWS * a_row, a_row, deep if j == 0 else 0, c, to, n)
                     out, o, o_row = (c, to, n) if whole else (edge, 0, wide)
                     if k0 == 0:
-                        tile(deep, a, at, rows - r, a_row, 1, packed, panels + j * deep, wide,
-                             bias, j, 0, out, o, o_row)  # fmt: skip
+                        tile(
+                            deep, a, at, left, a_row, 1, packed, ib, wide, bias, j, 0, out, o, o_row
+                        )
                         if not whole:
-                            copy_tile(edge, o, o_row, rows - r, n - j, c, to, n)
+                            copy_tile(edge, o, o_row, left, n - j, c, to, n)
                     else:  # a sum of its own, added to the one before
-                        tile(deep, a, at, rows - r, a_row, 1, packed, panels + j * deep, wide,
-                             nothing, 0, 0, edge, 0, wide)  # fmt: skip
-                        add_tile(edge, wide, rows - r, n - j, c, to, n)
+                        tile(
+                            deep, a, at, left, a_row, 1, packed, ib, wide, zero, 0, 0, edge, 0, wide
+                        )
+                        add_tile(edge, wide, left, n - j, c, to, n)
         panels += deep * (-(-n // wide) * wide)
 
 

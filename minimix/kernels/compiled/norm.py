@@ -126,27 +126,20 @@ def channel_moments(x):
 
 def normalize(x, mean, rstd, gamma, beta):
     m, c = x.shape
-    y = empty_like(x)
-    run(
-        _normalize, chunks(m), flat(x), m, c, flat(mean), flat(rstd * gamma), flat(beta),
-        y.reshape(-1),
-    )  # fmt: skip
+    scale, y = flat(rstd * gamma), empty_like(x)
+    run(_normalize, chunks(m), flat(x), m, c, flat(mean), scale, flat(beta), y.reshape(-1))
     return y
 
 
 def batch_norm_backward(x, g, mean, rstd, gamma):
     m, c = x.shape
     x, g, mean = flat(x), flat(g), flat(mean)
-    products, betas = np.empty((2, chunks(m), c), x.dtype)
-    run(
-        _batch_norm_sums, len(products), x, g, m, c, mean,
-        products.reshape(-1), betas.reshape(-1),
-    )  # fmt: skip
+    parts = chunks(m)
+    products, betas = np.empty((2, parts, c), x.dtype)
+    run(_batch_norm_sums, parts, x, g, m, c, mean, products.reshape(-1), betas.reshape(-1))
     dgamma, dbeta = total(products, x.dtype) * rstd, total(betas, x.dtype)
     scale = gamma * rstd
     dx = empty_like(x)
-    run(
-        _batch_norm_dx, chunks(m), x, g, m, c, mean, flat(scale), scale * rstd * dgamma / -m,
-        scale * dbeta / -m, dx,
-    )  # fmt: skip
+    slope, offset = scale * rstd * dgamma / -m, scale * dbeta / -m
+    run(_batch_norm_dx, parts, x, g, m, c, mean, flat(scale), slope, offset, dx)
     return dx.reshape(m, c), dgamma, dbeta

@@ -12,6 +12,7 @@ from .activation import gelu, gelu_backward
 from .depthwise import depthwise_conv2d, depthwise_conv2d_dw, depthwise_conv2d_dx
 from .norm import channel_moments, channel_sum
 
+Norm = tuple[Array, ...]  # what batch normalization knows: see above
 Moments = tuple[Array, Array, Array]  # z, and the mean and biased variance of gelu(z)
 
 
@@ -78,9 +79,8 @@ def gelu_norm_backward(
 
 @kernel(z2="N H W C", g="N H W C", norm2="C", z1="N H W K", x="N H W K", norm1="K", w="K C")
 def mix_channels_backward(
-    z2: Array, g: Array, norm2: tuple[Array, ...],
-    z1: Array, x: Array, norm1: tuple[Array, ...], w: Array,
-) -> tuple[Array, Array, Array, Array, Array]:  # fmt: skip
+    z2: Array, g: Array, norm2: Norm, z1: Array, x: Array, norm1: Norm, w: Array
+) -> tuple[Array, Array, Array, Array, Array]:
     """Back through gelu, batch norm and `mix_channels`: du, dw, db, and dγ, dβ of norm1."""
     mean, rstd, gamma, beta = norm1
     dz2 = gelu_norm_backward(z2, g, *norm2)
@@ -93,7 +93,7 @@ def mix_channels_backward(
 
 @kernel(z="N H W C", g="N H W C", norm="C", x="N H W C", w="k k C")
 def mix_places_backward(
-    z: Array, g: Array, norm: tuple[Array, ...], x: Array, w: Array
+    z: Array, g: Array, norm: Norm, x: Array, w: Array
 ) -> tuple[Array, Array, Array]:
     """Back through gelu, batch norm and `mix_places`, and past them by the residual: dx, dw, db."""
     dz = gelu_norm_backward(z, g, *norm)
