@@ -55,13 +55,14 @@ print(json.dumps([before, mx.data.load.__name__, mx.train.__name__, mx.__version
 def test_importing_takes_little_more_than_importing_numpy():
     code = """
 import time
-start = time.perf_counter()
+start = time.process_time()
 import numpy
-middle = time.perf_counter()
+middle = time.process_time()
 import minimix
-print((time.perf_counter() - middle) / (middle - start))
+print((time.process_time() - middle) / (middle - start))
 """
-    assert statistics.median(python(code) for _ in range(5)) < 1.0
+    # About 0.9, of processor time, which other processes disturb least; with Numba it would be 5.
+    assert statistics.median(python(code) for _ in range(5)) < 1.5
 
 
 WITHOUT_NUMBA = """
