@@ -61,7 +61,7 @@ middle = time.process_time()
 import minimix
 print((time.process_time() - middle) / (middle - start))
 """
-    # About 0.9, of processor time, which other processes disturb least; with Numba it would be 5.
+    # About 0.9, of processor time, which other processes disturb least; with Numba it would be 2.7.
     assert statistics.median(python(code) for _ in range(5)) < 1.5
 
 
