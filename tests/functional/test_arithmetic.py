@@ -193,6 +193,12 @@ def test_an_index_that_is_changed_before_backward(wrap):
         assert x.grad[1].tolist() == [0, 0]
 
 
+def test_transpose_takes_axes_counted_from_the_end():
+    x, g = leaf(np.zeros((2, 3, 4))), np.arange(24.0).reshape(4, 2, 3)
+    F.transpose(x, axes=(-1, 0, -2)).backward(g)
+    assert np.array_equal(x.grad, g.transpose(1, 2, 0))
+
+
 @pytest.mark.parametrize("axis", [0, 1, -1])
 def test_concatenate_cuts_where_it_joined(axis):
     shapes = [(2, 3), (1, 3), (2, 3)] if axis == 0 else [(2, 3), (2, 1), (2, 0)]
