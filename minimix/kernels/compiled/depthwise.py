@@ -267,20 +267,22 @@ def cut(x, image, block, top, bottom, height, width, c, left, strip, row):
 
 
 @helper
-def strips(k, x, first, last, height, width, c, before, band, strip):
-    """Every part of the units first … last − 1, of which each is a block of channels of an image.
+def strips(first, last, blocks, height, band):
+    """Each (image, block, top, bottom) of units first … last − 1: rows that one strip is for.
 
-    Yields (image, block, top, bottom): the strip then holds all of x that rows top … bottom − 1 of
-    the result depend on. (Yielding every row would cost a tenth of the time of small kernels: what
-    a generator remembers is counted references, saved and restored at each step.)
+    A unit is a block of channels of an image. Numbers alone go through this generator: Numba never
+    lets go of an array that a generator has held, so that it would not be freed.
     """
-    blocks, row, after = blocks_of(c, x), strip_row(k, width, x), k - 1 - before
     for unit in range(first, last):
-        image, block = unit // blocks, unit % blocks
         for top in range(0, height, band):
-            bottom = min(top + band, height)
-            cut(x, image, block, top - before, bottom + after, height, width, c, before, strip, row)
-            yield image, block, top, bottom
+            yield unit // blocks, unit % blocks, top, min(top + band, height)
+
+
+@helper
+def cut_strip(k, x, image, block, top, bottom, height, width, c, before, strip):
+    """All of x that rows top … bottom − 1 of the result depend on, into a strip for them."""
+    row, after = strip_row(k, width, x), k - 1 - before
+    cut(x, image, block, top - before, bottom + after, height, width, c, before, strip, row)
 
 
 @helper
@@ -356,11 +358,11 @@ def _forward(k):
     def depthwise(queue, share, x, taps, height, width, c, before, band, y):
         half = lanes(x)
         strip, line = strip_for(k, width, band, x), line_for(width, x)
+        blocks = blocks_of(c, x)
         for piece in work(queue):
             first, last = piece * share, (piece + 1) * share
-            for image, block, top, bottom in strips(
-                k, x, first, last, height, width, c, before, band, strip
-            ):
+            for image, block, top, bottom in strips(first, last, blocks, height, band):
+                cut_strip(k, x, image, block, top, bottom, height, width, c, before, strip)
                 channel = block * 2 * half
                 n = c - channel
                 for row in range(top, bottom):
@@ -440,13 +442,12 @@ def _weights(k):
     def depthwise_dw(queue, share, x, g, units, height, width, c, band, parts):
         row = strip_row(k, width, x)
         strip, g_strip = strip_for(k, width, band, x), strip_for(k, width, band, x)
-        sums = sums_for(k, c, x)
+        blocks, sums = blocks_of(c, x), sums_for(k, c, x)
         for piece in work(queue):
             sums[:] = 0
             first, last = piece * share, min((piece + 1) * share, units)
-            for image, block, top, bottom in strips(
-                k, x, first, last, height, width, c, before, band, strip
-            ):
+            for image, block, top, bottom in strips(first, last, blocks, height, band):
+                cut_strip(k, x, image, block, top, bottom, height, width, c, before, strip)
                 cut(g, image, block, top, bottom, height, width, c, after, g_strip, row)
                 correlate_rows(
                     k, count, both, strip, g_strip, top, block, top, bottom, height, width, sums

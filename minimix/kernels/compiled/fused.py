@@ -32,6 +32,7 @@ from .depthwise import (
     blocks_of,
     convolve_row,
     correlate_rows,
+    cut_strip,
     groups,
     line_for,
     shares,
@@ -150,12 +151,12 @@ def _mix_places(k):
     def mix_places(queue, share, x, taps, bias, height, width, c, band, z, means, squares):
         half = lanes(x)
         strip, line = strip_for(k, width, band, x), line_for(width, x)
+        blocks = blocks_of(c, x)
         pivots, sums = np.zeros(2 * half, x.dtype), np.zeros(4 * half, x.dtype)
         for piece in work(queue):
             first, last = piece * share, (piece + 1) * share
-            for image, block, top, bottom in strips(
-                k, x, first, last, height, width, c, before, band, strip
-            ):
+            for image, block, top, bottom in strips(first, last, blocks, height, band):
+                cut_strip(k, x, image, block, top, bottom, height, width, c, before, strip)
                 channel = block * 2 * half
                 if top == 0:
                     sums[:] = 0
@@ -198,11 +199,11 @@ def _infer_places(k):
     def infer_places(queue, share, x, taps, bias, scale, shift, height, width, c, band, u):
         half = lanes(x)
         strip, line = strip_for(k, width, band, x), line_for(width, x)
+        blocks = blocks_of(c, x)
         for piece in work(queue):
             first, last = piece * share, (piece + 1) * share
-            for image, block, top, bottom in strips(
-                k, x, first, last, height, width, c, before, band, strip
-            ):
+            for image, block, top, bottom in strips(first, last, blocks, height, band):
+                cut_strip(k, x, image, block, top, bottom, height, width, c, before, strip)
                 for row in range(top, bottom):
                     convolve_row(k, strip, top, taps, block, row, height, width, before, line)
                     for v in range(2):
@@ -306,7 +307,7 @@ def _mix_channels_backward(queue, z, g, pixels, p, q, o, c, z1, x, m, k, scale, 
 
 @helper
 def cut_backward(z, g, p, q, o, image, block, top, bottom, height, width, c, k, strip, sums):
-    """What `strips` does of x, of dz; and Σ dz over rows top … bottom − 1."""
+    """What `cut_strip` does of x, of dz; and Σ dz over rows top … bottom − 1."""
     half = lanes(z)
     row = strip_row(k, width, z)
     before, after = (k - 1) // 2, k // 2  # on the way back, `after` is the padding in front
@@ -343,16 +344,16 @@ def _mix_places_backward(k):
         """Per group of images: dx, and that group's dw and db."""
         half = lanes(x)
         strip, line = strip_for(k, width, band, x), line_for(width, x)
+        blocks = blocks_of(c, x)
         dz = strip_for(k, width, band, x)
         sums = sums_for(k, c, x)
-        dz_sums = np.zeros(blocks_of(c, x) * 2 * half, x.dtype)
+        dz_sums = np.zeros(blocks * 2 * half, x.dtype)
         for piece in work(queue):
             sums[:] = 0
             dz_sums[:] = 0
             first, last = piece * share, min((piece + 1) * share, units)
-            for image, block, top, bottom in strips(
-                k, x, first, last, height, width, c, before, band, strip
-            ):
+            for image, block, top, bottom in strips(first, last, blocks, height, band):
+                cut_strip(k, x, image, block, top, bottom, height, width, c, before, strip)
                 channel = block * 2 * half
                 cut_backward(
                     z, g, p, q, o, image, block, top, bottom, height, width, c, k, dz, dz_sums

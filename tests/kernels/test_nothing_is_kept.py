@@ -1,0 +1,22 @@
+"""A kernel lets go of its arrays: Numba keeps for good what it believes to be in use."""
+
+import sys
+
+import numpy as np
+from back_ends import compiled
+
+
+def test_depthwise_kernels_let_go_of_their_arrays():
+    x, w, c = np.ones((2, 3, 5, 7), np.float32), np.ones((3, 3, 7), np.float32), np.ones(7, "f")
+    calls = [
+        lambda: compiled.depthwise_conv2d(x, w),
+        lambda: compiled.depthwise_conv2d_dx(x, w),
+        lambda: compiled.depthwise_conv2d_dw(x, x, 3),
+        lambda: compiled.mix_places(x, w, c),
+        lambda: compiled.infer_places(x, w, c, c, c),
+        lambda: compiled.mix_places_backward(x, x, (c,) * 5, x, w),
+    ]
+    for call in calls:
+        before = sys.getrefcount(x)
+        call()
+        assert sys.getrefcount(x) == before
