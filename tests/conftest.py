@@ -1,5 +1,7 @@
 """What all tests share."""
 
+import signal
+
 import hypothesis
 import pytest
 
@@ -8,6 +10,13 @@ from minimix import kernels
 # Chosen now, by the environment that the tests were started in: not by the first test that happens
 # to call a kernel while it has changed that environment for the processes it starts.
 kernels.backend_name()
+
+# Whoever starts the tests may ignore signals (nohup, a job in the background), and what is tested
+# would inherit that, as it should elsewhere.
+for ignored in ("SIGINT", "SIGTERM", "SIGHUP"):
+    number = getattr(signal, ignored, None)
+    if number is not None and signal.getsignal(number) == signal.SIG_IGN:
+        signal.signal(number, signal.default_int_handler if ignored == "SIGINT" else signal.SIG_DFL)
 
 # The same examples each time, however slow the machine: a red test is never a matter of luck.
 hypothesis.settings.register_profile("minimix", derandomize=True, deadline=None)
