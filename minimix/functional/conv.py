@@ -226,7 +226,8 @@ def conv2d(
 
     def split(image: Array) -> Array:
         """(N, H′, W′, channels) -> (groups, N H′ W′, channels a group)"""
-        return image.reshape(-1, groups, image.shape[3] // groups).swapaxes(0, 1)
+        rows = image.reshape(n * out_height * out_width, groups, image.shape[3] // groups)
+        return rows.swapaxes(0, 1)
 
     def joined(rows: Array) -> Array:
         return rows.swapaxes(0, 1).reshape(n, out_height, out_width, groups * rows.shape[2])
