@@ -1,9 +1,26 @@
 """A kernel lets go of its arrays: Numba keeps for good what it believes to be in use."""
 
 import sys
+import tracemalloc
 
 import numpy as np
 from back_ends import compiled
+
+
+def test_a_kernel_lets_go_of_its_queue():
+    x = np.ones(2, np.float32)
+    compiled.gelu(x)
+    tracemalloc.start()  # which knows of the queue: NumPy made it
+    try:
+        for _ in range(50):
+            compiled.gelu(x)
+        before, _ = tracemalloc.get_traced_memory()
+        for _ in range(1000):
+            compiled.gelu(x)
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert after - before < 500 * np.zeros(2, np.int64).nbytes
 
 
 def test_depthwise_kernels_let_go_of_their_arrays():

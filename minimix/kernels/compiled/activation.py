@@ -11,7 +11,7 @@ from ..simd.jit import helper, kernel
 from ..simd.memory import empty_like
 from ..simd.rows import PIECE, flat, pieces
 from ..simd.threads import run
-from ..simd.vectors import clip, exp2, gelu_and_slope, gelu_value, lanes, load, store, work
+from ..simd.vectors import address, clip, exp2, gelu_and_slope, gelu_value, lanes, load, store, work
 
 TWICE = 2 * SQRT_2_OVER_PI
 BINARY = TWICE / math.log(2)  # such that e²ᵘ is a power of 2
@@ -36,7 +36,7 @@ def _value(x, y, i, n):
 @kernel
 def _gelu(queue, x, y):
     step = lanes(x)
-    for piece in work(queue):
+    for piece in work(address(queue)):
         start, whole, stop = _span(piece, x)
         for i in range(start, whole, step):
             _value(x, y, i, step)
@@ -53,7 +53,7 @@ def _slope(x, g, dx, i, n):
 @kernel
 def _gelu_backward(queue, x, g, dx):
     step = lanes(x)
-    for piece in work(queue):
+    for piece in work(address(queue)):
         start, whole, stop = _span(piece, x)
         for i in range(start, whole, step):
             _slope(x, g, dx, i, step)
@@ -88,7 +88,7 @@ def _tanh_value(x, y, i, n):
 @kernel
 def _gelu_tanh(queue, x, y):
     step = lanes(x)
-    for piece in work(queue):
+    for piece in work(address(queue)):
         start, whole, stop = _span(piece, x)
         for i in range(start, whole, step):
             _tanh_value(x, y, i, step)
@@ -107,7 +107,7 @@ def _tanh_slope(x, g, dx, i, n):
 @kernel
 def _gelu_tanh_backward(queue, x, g, dx):
     step = lanes(x)
-    for piece in work(queue):
+    for piece in work(address(queue)):
         start, whole, stop = _span(piece, x)
         for i in range(start, whole, step):
             _tanh_slope(x, g, dx, i, step)

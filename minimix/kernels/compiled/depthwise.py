@@ -33,6 +33,7 @@ from ..simd.vectors import (
     I64,
     VECTOR_BYTES,
     Vector,
+    address,
     call,
     constant,
     intrinsic,
@@ -324,7 +325,7 @@ def _forward_in_place(k, before, both):
         half = lanes(x)
         bands = -(-height // BAND)
         row = width * c
-        for piece in work(queue):
+        for piece in work(address(queue)):
             image, band = piece // bands, piece % bands
             for yy in range(band * BAND, min((band + 1) * BAND, height)):
                 first = max(0, before - yy)
@@ -359,7 +360,7 @@ def _forward(k):
         half = lanes(x)
         strip, line = strip_for(k, width, band, x), line_for(width, x)
         blocks = blocks_of(c, x)
-        for piece in work(queue):
+        for piece in work(address(queue)):
             first, last = piece * share, (piece + 1) * share
             for image, block, top, bottom in strips(first, last, blocks, height, band):
                 cut_strip(k, x, image, block, top, bottom, height, width, c, before, strip)
@@ -443,7 +444,7 @@ def _weights(k):
         row = strip_row(k, width, x)
         strip, g_strip = strip_for(k, width, band, x), strip_for(k, width, band, x)
         blocks, sums = blocks_of(c, x), sums_for(k, c, x)
-        for piece in work(queue):
+        for piece in work(address(queue)):
             sums[:] = 0
             first, last = piece * share, min((piece + 1) * share, units)
             for image, block, top, bottom in strips(first, last, blocks, height, band):

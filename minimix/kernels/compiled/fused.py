@@ -25,7 +25,17 @@ from ..simd.rows import (
     total,
 )
 from ..simd.threads import run
-from ..simd.vectors import gelu_and_slope, gelu_value, lanes, load, prefetch, store, work, zeros
+from ..simd.vectors import (
+    address,
+    gelu_and_slope,
+    gelu_value,
+    lanes,
+    load,
+    prefetch,
+    store,
+    work,
+    zeros,
+)
 from .depthwise import (
     bands,
     blocked,
@@ -75,7 +85,7 @@ def gelu_moments(z, at, rows, c, pivots, sums, means, squares, to):
 def _embed(queue, x, m, k, w, bias, c, z, means, squares):
     edge = np.zeros(ROWS * columns(x), x.dtype)
     pivots, sums = np.zeros(c, x.dtype), np.zeros(2 * c, x.dtype)
-    for piece in work(queue):
+    for piece in work(address(queue)):
         row = piece * CHUNK
         rows = min(CHUNK, m - row)
         multiply_rows(x, row * k, k, rows, k, w, c, bias, z, row * c, edge)
@@ -104,7 +114,7 @@ def _mix_channels(queue, z, x, m, k, scale, shift, w, bias, c, out, means, squar
     ahead = padded(k, x)
     u, a = np.zeros(CHUNK * ahead, x.dtype), np.zeros(CHUNK * ahead, x.dtype)
     pivots, sums = np.zeros(c, x.dtype), np.zeros(2 * c, x.dtype)
-    for piece in work(queue):
+    for piece in work(address(queue)):
         row = piece * CHUNK
         rows = min(CHUNK, m - row)
         load_mixed(z, x, row, rows, k, scale, shift, u, a)
@@ -125,7 +135,7 @@ def gelu_affine_rows(z, at, rows, c, scale, shift, y):
 
 @kernel
 def _gelu_affine(queue, z, m, c, scale, shift, y):
-    for piece in work(queue):
+    for piece in work(address(queue)):
         row = piece * CHUNK
         gelu_affine_rows(z, row * c, min(CHUNK, m - row), c, scale, shift, y)
 
@@ -133,7 +143,7 @@ def _gelu_affine(queue, z, m, c, scale, shift, y):
 @kernel
 def _infer_channels(queue, x, m, k, w, bias, c, scale, shift, y):
     edge = np.zeros(ROWS * columns(x), x.dtype)
-    for piece in work(queue):
+    for piece in work(address(queue)):
         row = piece * CHUNK
         rows = min(CHUNK, m - row)
         multiply_rows(x, row * k, k, rows, k, w, c, bias, y, row * c, edge)
@@ -153,7 +163,7 @@ def _mix_places(k):
         strip, line = strip_for(k, width, band, x), line_for(width, x)
         blocks = blocks_of(c, x)
         pivots, sums = np.zeros(2 * half, x.dtype), np.zeros(4 * half, x.dtype)
-        for piece in work(queue):
+        for piece in work(address(queue)):
             first, last = piece * share, (piece + 1) * share
             for image, block, top, bottom in strips(first, last, blocks, height, band):
                 cut_strip(k, x, image, block, top, bottom, height, width, c, before, strip)
@@ -200,7 +210,7 @@ def _infer_places(k):
         half = lanes(x)
         strip, line = strip_for(k, width, band, x), line_for(width, x)
         blocks = blocks_of(c, x)
-        for piece in work(queue):
+        for piece in work(address(queue)):
             first, last = piece * share, (piece + 1) * share
             for image, block, top, bottom in strips(first, last, blocks, height, band):
                 cut_strip(k, x, image, block, top, bottom, height, width, c, before, strip)
@@ -235,7 +245,7 @@ def _gelu_norm_sums(queue, z, g, pixels, m, c, mean, rstd, gammas, betas):
     """Each chunk's Σ g x̂ and Σ g. A row of g belongs to `pixels` rows of z."""
     step = lanes(z)
     sums = np.empty(2 * c, z.dtype)
-    for piece in work(queue):
+    for piece in work(address(queue)):
         sums[:] = 0
         for row in range(piece * CHUNK, min((piece + 1) * CHUNK, m)):
             g_at = row // pixels * c
@@ -253,7 +263,7 @@ def _gelu_norm_sums(queue, z, g, pixels, m, c, mean, rstd, gammas, betas):
 @kernel
 def _gelu_norm_backward(queue, z, g, pixels, m, c, p, q, o, dz):
     step = lanes(z)
-    for piece in work(queue):
+    for piece in work(address(queue)):
         for row in range(piece * CHUNK, min((piece + 1) * CHUNK, m)):
             g_at = row // pixels * c
             for i in range(0, c, step):
@@ -273,7 +283,7 @@ def _mix_channels_backward(queue, z, g, pixels, p, q, o, c, z1, x, m, k, scale, 
     u, a = np.zeros(CHUNK * u_row, z.dtype), np.zeros(CHUNK * u_row, z.dtype)
     dz = np.zeros(CHUNK * z_row, z.dtype)
     dz_sums, du_sums = np.zeros(c, z.dtype), np.zeros(2 * k, z.dtype)
-    for piece in work(queue):
+    for piece in work(address(queue)):
         dw[piece * k * c : (piece + 1) * k * c] = 0
         dz_sums[:] = 0
         du_sums[:] = 0
@@ -348,7 +358,7 @@ def _mix_places_backward(k):
         dz = strip_for(k, width, band, x)
         sums = sums_for(k, c, x)
         dz_sums = np.zeros(blocks * 2 * half, x.dtype)
-        for piece in work(queue):
+        for piece in work(address(queue)):
             sums[:] = 0
             dz_sums[:] = 0
             first, last = piece * share, min((piece + 1) * share, units)

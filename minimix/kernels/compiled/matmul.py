@@ -26,6 +26,7 @@ from ..simd.vectors import (
     I64,
     VECTOR_BYTES,
     Vector,
+    address,
     call,
     constant,
     intrinsic,
@@ -251,7 +252,7 @@ def multiply_rows(a, ia, a_row, rows, k, packed, n, bias, c, ic, edge):
 @kernel
 def _matmul(queue, a, m, k, packed, n, bias, c):
     edge = np.zeros(ROWS * columns(a), a.dtype)
-    for piece in work(queue):
+    for piece in work(address(queue)):
         row = piece * CHUNK
         multiply_rows(a, row * k, k, min(CHUNK, m - row), k, packed, n, bias, c, row * n, edge)
 
@@ -289,7 +290,7 @@ def _matmul_tn(queue, a, k, b, n, m, long, parts):
     edge = np.zeros(ROWS * columns(a), a.dtype)
     a_block = np.zeros(CHUNK * padded(k, a), a.dtype)
     b_block = np.zeros(CHUNK * padded(n, b), a.dtype)
-    for piece in work(queue):
+    for piece in work(address(queue)):
         at = piece * k * n
         parts[at : at + k * n] = 0
         first, last = piece * long, min((piece + 1) * long, m)

@@ -17,14 +17,14 @@ from ..simd.jit import helper, kernel
 from ..simd.memory import empty_like
 from ..simd.rows import CHUNK, chunks, end_moments, flat, merge_moments, total
 from ..simd.threads import run
-from ..simd.vectors import lanes, load, load_wide, store, widen, work
+from ..simd.vectors import address, lanes, load, load_wide, store, widen, work
 
 
 @kernel
 def _channel_sum(queue, x, m, c, parts):
     step = lanes(x)
     sums = np.empty(c, x.dtype)
-    for piece in work(queue):
+    for piece in work(address(queue)):
         sums[:] = 0
         for row in range(piece * CHUNK, min((piece + 1) * CHUNK, m)):
             for i in range(0, c, step):
@@ -51,7 +51,7 @@ def _moments_in_float64(x, start, stop, c, means, squares, to):
 def _channel_moments(queue, x, m, c, means, squares):
     step = lanes(x)
     sums = np.empty(2 * c, x.dtype)
-    for piece in work(queue):
+    for piece in work(address(queue)):
         start, stop = piece * CHUNK, min((piece + 1) * CHUNK, m)
         sums[:] = 0
         for row in range(start, stop, 2):
@@ -70,7 +70,7 @@ def _channel_moments(queue, x, m, c, means, squares):
 @kernel
 def _normalize(queue, x, m, c, mean, scale, beta, y):
     step = lanes(x)
-    for piece in work(queue):
+    for piece in work(address(queue)):
         piece = queue[1] - 1 - piece  # the last one first
         for row in range(piece * CHUNK, min((piece + 1) * CHUNK, m)):
             for i in range(0, c, step):
@@ -84,7 +84,7 @@ def _batch_norm_sums(queue, x, g, m, c, mean, products, betas):
     """Each chunk's Σ g (x − μ) and Σ g."""
     step = lanes(x)
     sums = np.empty(2 * c, x.dtype)
-    for piece in work(queue):
+    for piece in work(address(queue)):
         sums[:] = 0
         for row in range(piece * CHUNK, min((piece + 1) * CHUNK, m)):
             for i in range(0, c, step):
@@ -101,7 +101,7 @@ def _batch_norm_sums(queue, x, g, m, c, mean, products, betas):
 def _batch_norm_dx(queue, x, g, m, c, mean, p, q, o, dx):
     """dx = p g + q (x − μ) + o."""
     step = lanes(x)
-    for piece in work(queue):
+    for piece in work(address(queue)):
         piece = queue[1] - 1 - piece  # the last one first
         for row in range(piece * CHUNK, min((piece + 1) * CHUNK, m)):
             for i in range(0, c, step):

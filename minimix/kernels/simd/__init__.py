@@ -15,7 +15,7 @@ doubles every number of x:
     @kernel
     def _double(queue, x, y):
         step = lanes(x)
-        for piece in work(queue):
+        for piece in work(address(queue)):
             stop = min((piece + 1) * PIECE, x.size)
             for i in range(piece * PIECE, stop, step):
                 v = load(x, i, stop - i)
@@ -26,9 +26,10 @@ doubles every number of x:
         run(_double, pieces(x.size), flat(x), y.reshape(-1))
         return y
 
-`run` calls the kernel in every thread at once. `work(queue)` gives each of them pieces that nobody
-has taken yet, until none are left. Who computes a piece never changes what is in it, and sums over
-pieces are added in the order of the pieces: so the bits are the same for any number of threads.
+`run` calls the kernel in every thread at once. `work(address(queue))` gives each of them pieces
+that nobody has taken yet, until none are left. Who computes a piece never changes what is in it,
+and sums over pieces are added in the order of the pieces: so the bits are the same for any number
+of threads.
 
 A vector is as many neighboring numbers as fit into one of the machine's registers: 16 float32 with
 AVX-512, 8 with AVX, 4 with SSE or NEON; half as many float64.

@@ -7,7 +7,7 @@ import numpy as np
 from .jit import helper, kernel
 from .memory import empty
 from .threads import run
-from .vectors import any_greater, lanes, load, store, widen, work
+from .vectors import address, any_greater, lanes, load, store, widen, work
 
 CHUNK = 96  # rows a thread takes at a time: 256 channels of them are a fifth of a usual L2
 PIECE = (
@@ -34,7 +34,7 @@ def pieces(size):
 @kernel
 def _add_up(queue, parts, count, size, total):
     step = lanes(parts)
-    for piece in work(queue):
+    for piece in work(address(queue)):
         stop = min((piece + 1) * PIECE, size)
         for i in range(piece * PIECE, stop, step):
             s = load(parts, i, stop - i)

@@ -462,23 +462,36 @@ def gelu_and_slope(typingctx: Any, v: Any) -> Any:
 
 @helper
 def work(queue):
-    """The pieces of work that no thread has taken yet, one by one: `for piece in work(queue)`."""
+    """The pieces of work that no thread has taken yet: `for piece in work(address(queue))`.
+
+    By its address, since Numba never lets go of an array that a generator has held.
+    """
     while True:
-        piece = take(queue)
+        piece = _take(queue)
         if piece < 0:
             break
         yield piece
 
 
 @intrinsic
-def take(typingctx: Any, queue: Any) -> Any:
+def address(typingctx: Any, x: Any) -> Any:
+    """Where the numbers of x lie; nothing is known of how many or of what kind."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.ptrtoint(pointer(context, builder, sig.args[0], args[0], I64(0)), I64)
+
+    return types.int64(x), codegen
+
+
+@intrinsic
+def _take(typingctx: Any, queue: Any) -> Any:
     """The next piece of work that no thread has taken yet, or −1 when there is none."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        p = pointer(context, builder, sig.args[0], args[0], I64(0))
+        p = builder.inttoptr(args[0], I64.as_pointer())
         mine = builder.atomic_rmw("add", p, I64(1), "monotonic")
         pieces = builder.load(builder.gep(p, [I64(1)]))
         there = builder.icmp_signed("<", mine, pieces)
         return builder.select(there, mine, I64(-1))
 
-    return types.int64(queue), codegen
+    return types.int64(types.int64), codegen
