@@ -34,5 +34,6 @@ def run(args: argparse.Namespace) -> int:
             f"than {data.name}"
         )
     images, labels = data.test_images, data.test_labels
-    print_test(evaluate(fuse(model), images, labels, data.n_classes, mirror=args.mirror), data)
+    options = {"mirror": args.mirror, "shuffled": config.shuffle_patches}
+    print_test(evaluate(fuse(model), images, labels, data.n_classes, **options), data)
     return 0

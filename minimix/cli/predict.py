@@ -32,19 +32,20 @@ def add(commands: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     from .. import functional as F
     from ..autograd import Tensor, no_grad
-    from ..data import normalize, pictures
+    from ..data import normalize, pictures, shuffle_patches
     from ..errors import DataError
-    from ..train.trained import load_model
+    from ..train.trained import config_of, load_model
 
     if args.explain and len(args.images) > 1:
         args.parser.error(f"--explain takes one image, but {len(args.images)} are given")
     model, facts = load_model(args.model)
-    names = facts["data"]["class_names"]
+    names, shuffled = facts["data"]["class_names"], config_of(facts).shuffle_patches
     failed = 0
     with kernels.backend("numpy"):  # for a few images compiling is not worth the wait
         for path in args.images:
             try:
                 x = pictures.read(path, facts["data"]["image_size"])
+                x = shuffle_patches(x[None], shuffled)[0]
             except DataError as error:  # the others are still to be seen
                 print(f"minimix: {error}", file=sys.stderr)
                 failed = 1

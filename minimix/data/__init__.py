@@ -11,8 +11,9 @@ from .augment import Augment
 from .dataset import Dataset
 from .loader import Loader, epoch_order, normalize
 from .recognize import describe
+from .shuffle import shuffle_patches
 
-__all__ = ["Augment", "Dataset", "Loader", "epoch_order", "load", "normalize"]
+__all__ = ["Augment", "Dataset", "Loader", "epoch_order", "load", "normalize", "shuffle_patches"]
 
 
 def load(

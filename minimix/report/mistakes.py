@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..autograd import Array, Tensor, no_grad
-from ..data import Dataset, Loader, cifar10, shapes10
+from ..data import Dataset, Loader, cifar10, shapes10, shuffle_patches
 from ..errors import DataError
 from ..fuse import fuse
 from ..models import ConvMixer
@@ -45,13 +45,20 @@ def find_data(config: Config, name: str, sha256: str) -> Dataset:
     return data
 
 
-def worst_mistakes(model: ConvMixer, data: Dataset, count: int = 24) -> list[Mistake]:
-    """The misclassified test images, the most confident predictions first."""
+def worst_mistakes(
+    model: ConvMixer, data: Dataset, count: int = 24, shuffled: int = 0
+) -> list[Mistake]:
+    """The misclassified test images, the most confident predictions first.
+
+    shuffled  side of the patches that change places before the model sees an image; 0: none
+    """
     images, labels = data.test_images, data.test_labels
     net = fuse(model)
     with no_grad():
         batches = Loader(images, labels, 500, shuffle=False)
-        logits = np.concatenate([net(Tensor(x)).array for x, _ in batches])
+        logits = np.concatenate(
+            [net(Tensor(shuffle_patches(x, shuffled))).array for x, _ in batches]
+        )
     probabilities = np.exp(logits - logits.max(axis=1, keepdims=True))
     probabilities /= probabilities.sum(axis=1, keepdims=True)
     predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)

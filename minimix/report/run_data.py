@@ -124,7 +124,7 @@ def _model(folder: Path, say: Callable[[str], None]) -> TrainedModel | None:
         why_none = str(error)
     else:
         say(f"testing the model of {folder} on {len(data.test_images):,} images")
-        mistakes = worst_mistakes(model, data)
+        mistakes = worst_mistakes(model, data, shuffled=config.shuffle_patches)
     return TrainedModel(
         model, config.name, name, sha256, (height, width), class_names, mistakes, why_none
     )

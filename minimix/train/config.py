@@ -65,6 +65,13 @@ class Config:
     erase_mode: str = setting("zero", "what erased boxes show", "zero", "noise")
     mixup: float = setting(0.0, "α of MixUp (0: off)", least=0, most=1000)
     cutmix: float = setting(0.0, "α of CutMix (0: off)", least=0, most=1000)
+    shuffle_patches: int = setting(
+        0,
+        "side in pixels of patches that change places, in the same way in every image, when "
+        "testing too (0: off)",
+        least=0,
+        most=1024,
+    )
 
     # optimization
     epochs: int = setting(10, "passes over the training images", least=1, most=100_000)
@@ -147,6 +154,7 @@ class Config:
             erase_mode=self.erase_mode,
             mixup=self.mixup,
             cutmix=self.cutmix,
+            shuffle_patches=self.shuffle_patches,
             n_classes=n_classes,
         )
 
@@ -191,7 +199,8 @@ class Config:
                 f"`early_size` is {self.early_size}; expected a multiple of `patch_size`, which is "
                 f"{p}, and at most the {min(height, width)} pixels of an image"
             )
-        self.augment(data.n_classes, epoch=0).check_size(height, width)
+        for epoch in (0, self.early_epochs):
+            self.augment(data.n_classes, epoch).check_size(height, width)
         if self.whiten and p * p * channels > MOST_WHITENED:
             raise ValueError(
                 f"`patch_size` is {p}: a patch has {p * p * channels:,} values, and `whiten` takes "

@@ -8,7 +8,7 @@ import numpy as np
 
 from .. import functional as F
 from ..autograd import Array, Tensor, no_grad
-from ..data import Loader
+from ..data import Loader, shuffle_patches
 from ..nn import Module, evaluating
 
 
@@ -47,11 +47,13 @@ def evaluate(
     *,
     batch_size: int = 500,
     mirror: bool = False,
+    shuffled: int = 0,
 ) -> Evaluation:
     """Test `model`, in evaluation mode, on images uint8 (N, H, W, 3) with labels (N,).
 
     batch_size  how many images at a time
     mirror      whether to classify each image's mirror image as well, for `Evaluation.mirrored`
+    shuffled    side of the patches that change places (`minimix.data.shuffle_patches`); 0: none
 
     Afterwards each of the model's modules is in the mode that it was in before. Errors: ValueError
     where there are no images, a label is not in 0 … n_classes − 1, or the logits are not
@@ -61,7 +63,7 @@ def evaluate(
     loss, mirrored = 0.0, 0
     with no_grad(), evaluating(model):
         for x, y in Loader(images, labels, batch_size, shuffle=False, n_classes=n_classes):
-            logits = model(Tensor(x))
+            logits = model(Tensor(shuffle_patches(x, shuffled)))
             if logits.shape != (len(y), n_classes):
                 raise ValueError(
                     f"evaluate: the model gave logits of shape {logits.shape} for {len(y)} images "
@@ -70,7 +72,8 @@ def evaluate(
             loss += F.cross_entropy(logits, y).item() * len(y)
             np.add.at(confusion, (y, logits.array.argmax(axis=1)), 1)
             if mirror:
-                both = logits + model(Tensor(np.ascontiguousarray(x[:, :, ::-1])))
+                other = shuffle_patches(np.ascontiguousarray(x[:, :, ::-1]), shuffled)
+                both = logits + model(Tensor(other))
                 mirrored += int((both.array.argmax(axis=1) == y).sum())
     n = len(images)
     return Evaluation(loss / n, confusion, mirrored / n if mirror else None)

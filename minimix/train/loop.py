@@ -49,9 +49,15 @@ def train(
         run.save(state.step, state.arrays(), state.facts())
 
     def test_now(last: bool) -> Evaluation:
-        mirror = last and config.mirror
         with averaged():
-            return evaluate(fast, data.test_images, data.test_labels, data.n_classes, mirror=mirror)
+            return evaluate(
+                fast,
+                data.test_images,
+                data.test_labels,
+                data.n_classes,
+                mirror=last and config.mirror,
+                shuffled=config.shuffle_patches,
+            )
 
     run.rewind()
     if run.saved is None:  # so that there is always a checkpoint, and a full disk is noticed now

@@ -13,7 +13,7 @@ from typing import Any, Self
 import numpy as np
 
 from ..autograd import Array
-from ..data import Dataset
+from ..data import Dataset, shuffle_patches
 from ..errors import CheckpointError
 from ..models import ConvMixer
 from ..optim import Optimizer, WeightAverage
@@ -75,7 +75,8 @@ class TrainingState:
             _check_same(config, data, checkpoint)
         model = config.model(data.n_classes)
         if config.whiten and checkpoint is None:
-            whiten(model, data.train_images, config.seed)
+            seen = shuffle_patches(data.train_images, config.shuffle_patches)
+            whiten(model, seen, config.seed)
         average = WeightAverage(model, config.ema) if config.ema else None
         state = cls(config, data, model, config.optimizer_of(model), average)
         if checkpoint:

@@ -10,6 +10,7 @@ import numpy as np
 from ..dataset import check_images, check_labels
 from ..draws import Draws
 from ..loader import Batch, normalize
+from ..shuffle import check_patches, shuffle_patches
 from .mixing import boxes, erase, mix, one_hot
 from .operations import Retouch
 from .randaugment import TIMM_FILL, Step, color_jitter, rand_augment, rand_augment_timm
@@ -43,6 +44,7 @@ class Augment:
     erase_mode: str = "zero"  # or "noise"
     mixup: float = 0.0  # α of Beta(α, α); 0: off
     cutmix: float = 0.0
+    shuffle_patches: int = 0  # side of the patches that change places, last of all; 0: off
     n_classes: int = 10
 
     def __post_init__(self) -> None:
@@ -65,6 +67,7 @@ class Augment:
             ("erasing", 1),
             ("mixup", math.inf),
             ("cutmix", math.inf),
+            ("shuffle_patches", math.inf),
         ):
             value = getattr(self, name)
             if not (0 <= value <= most and math.isfinite(value)):
@@ -85,7 +88,8 @@ class Augment:
             )
 
     def check_size(self, height: int, width: int) -> None:
-        """Raise ValueError unless images of this size can be cropped as the settings say."""
+        """Raise ValueError unless images of this size can be augmented as the settings say."""
+        check_patches(self.shuffle_patches, self.size or height, self.size or width)
         if self.crop != "pad":
             return
         if self.padding >= min(height, width):
@@ -122,9 +126,10 @@ class Augment:
         x = normalize(images)
         if self.erasing:
             erase(x, self.erasing, self.erase_mode, draws)
-        if not mixing:
-            return x, labels
-        return mix(x, one_hot(labels, self.n_classes), self.mixup, self.cutmix, draws)
+        targets = labels
+        if mixing:
+            x, targets = mix(x, one_hot(labels, self.n_classes), self.mixup, self.cutmix, draws)
+        return shuffle_patches(x, self.shuffle_patches), targets
 
     def _steps(self, draws: Draws, shape: tuple[int, int], seed: int, epoch: int) -> list[Step]:
         """The steps for `retouch`, in order."""
