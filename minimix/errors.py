@@ -7,7 +7,10 @@ prints that line and exits with 1.
 """
 
 import contextlib
+import math
 import sys
+from collections.abc import Callable
+from typing import Any
 
 
 class MinimixError(Exception):
@@ -28,6 +31,17 @@ class CheckpointError(MinimixError):
 
 class DivergenceError(MinimixError):
     """A loss, gradient or input is no longer finite."""
+
+
+def expect(where: str, fits: Callable[[Any], bool], expected: str, **values: Any) -> None:
+    """Raise ValueError, naming the first of `values` that is not a finite number that fits."""
+    for name, x in values.items():
+        try:
+            fine = math.isfinite(x) and fits(x)
+        except TypeError:
+            fine = False
+        if not fine:
+            raise ValueError(f"{where}: {name} is {x!r}; expected {expected}")
 
 
 _warned: set[str] = set()

@@ -16,6 +16,7 @@ import numpy as np
 
 from .. import functional as F
 from ..autograd import Tensor
+from ..errors import expect
 from .init import Seed, uniform_fan_in
 from .module import Module, Parameter
 
@@ -28,10 +29,7 @@ def positive(layer: str, **values: int) -> None:
 
 
 def _fractions(layer: str, **values: float) -> None:
-    """Raise ValueError, naming the first of `values` that is not a number from 0 to 1."""
-    for name, value in values.items():
-        if not isinstance(value, (int, float, np.integer, np.floating)) or not 0 <= value <= 1:
-            raise ValueError(f"{layer}: {name} is {value!r}; expected a number from 0 to 1")
+    expect(layer, lambda x: 0 <= x <= 1, "a number from 0 to 1", **values)
 
 
 class _Affine(Module):

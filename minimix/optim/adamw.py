@@ -9,6 +9,7 @@ import numpy as np
 
 from .. import kernels
 from ..autograd import Tensor
+from ..errors import expect
 from .optimizer import Moved, Optimizer, State
 
 
@@ -46,8 +47,13 @@ class AdamW(Optimizer):
         if not isinstance(betas, Sequence) or len(betas) != 2:
             raise ValueError(f"{self._kind}: betas are {betas!r}; expected two numbers")
         for name, beta in zip(("β₁", "β₂"), betas, strict=True):
-            self._expect(f"betas are {betas}: {name}", beta, lambda x: 0 <= x < 1, "0 ≤ β < 1")
-        self._expect("eps", group["eps"], lambda x: x > 0, "> 0")
+            expect(
+                f"{self._kind}: betas are {betas}",
+                lambda x: 0 <= x < 1,
+                "0 ≤ β < 1",
+                **{name: beta},
+            )
+        expect(self._kind, lambda x: x > 0, "> 0", eps=group["eps"])
 
     def _fresh(self, p: Tensor, group: Mapping[str, Any]) -> State:
         return {"m": np.zeros_like(p.array), "v": np.zeros_like(p.array), "t": 0}

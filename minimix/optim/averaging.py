@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import numpy as np
 
 from ..autograd import Array
+from ..errors import expect
 from ..nn import Module
 
 
@@ -32,8 +33,7 @@ class WeightAverage:
     """
 
     def __init__(self, model: Module, decay: float) -> None:
-        if not 0 <= decay < 1:
-            raise ValueError(f"WeightAverage: decay is {decay}; expected 0 ≤ decay < 1")
+        expect("WeightAverage", lambda x: 0 <= x < 1, "0 ≤ decay < 1", decay=decay)
         self.model = model
         self.decay = decay
         self.updates = 0

@@ -9,6 +9,7 @@ import numpy as np
 
 from .. import kernels
 from ..autograd import Array, Tensor
+from ..errors import expect
 from .adamw import AdamW
 from .clip import norm
 from .optimizer import Moved, Optimizer, State
@@ -56,7 +57,7 @@ class Muon(AdamW):
 
     def _check(self, group: Mapping[str, Any]) -> None:
         super()._check(group)
-        self._expect("momentum", group["momentum"], lambda x: 0 <= x < 1, "0 ≤ μ < 1")
+        expect(self._kind, lambda x: 0 <= x < 1, "0 ≤ μ < 1", momentum=group["momentum"])
         for p in group["params"] if group["orthogonal"] else ():
             if p.ndim != 2:
                 raise ValueError(

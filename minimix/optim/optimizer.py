@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import itertools
-import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from ..autograd import Array, Tensor
+from ..errors import expect
 
 State: TypeAlias = dict[str, Any]  # of one parameter: arrays like its own ("m", "v"), a count ("t")
 Moved: TypeAlias = tuple[Array, Array, State]  # a parameter's array, its gradient and its state
@@ -47,8 +47,8 @@ class Optimizer:
 
     def _check(self, group: Mapping[str, Any]) -> None:
         """ValueError naming the setting and its value if one makes no sense."""
-        for name in ("lr", "weight_decay"):
-            self._expect(name, group[name], lambda x: x >= 0, "≥ 0")
+        rates = {name: group[name] for name in ("lr", "weight_decay")}
+        expect(self._kind, lambda x: x >= 0, "≥ 0", **rates)
 
     def _fresh(self, p: Tensor, group: Mapping[str, Any]) -> State:
         """What is remembered of a parameter, before the first step."""
@@ -71,7 +71,7 @@ class Optimizer:
 
     @lr.setter
     def lr(self, value: float) -> None:
-        self._expect("lr", value, lambda x: x >= 0, "≥ 0")
+        expect(self._kind, lambda x: x >= 0, "≥ 0", lr=value)
         for group in self.groups:
             group["lr"] = value
 
@@ -158,15 +158,6 @@ class Optimizer:
     @property
     def _kind(self) -> str:
         return type(self).__name__
-
-    def _expect(self, name: str, x: Any, fits: Callable[[Any], bool], expected: str) -> None:
-        """ValueError unless x is a finite number that fits."""
-        try:
-            fine = math.isfinite(x) and fits(x)
-        except TypeError:
-            fine = False
-        if not fine:
-            raise ValueError(f"{self._kind}: {name} is {x!r}; expected {expected}")
 
     def _grouped(self, parameters: Any, settings: dict[str, Any]) -> list[dict[str, Any]]:
         """Groups that each have all settings, from tensors or groups."""

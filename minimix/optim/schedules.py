@@ -13,29 +13,18 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+
+from ..errors import expect
 
 Schedule = Callable[[float], float]
 
 
-def _expect(name: str, argument: str, x: Any, fits: Callable[[Any], bool], expected: str) -> None:
-    """ValueError unless x is a finite number that fits."""
-    try:
-        fine = math.isfinite(x) and fits(x)
-    except TypeError:
-        fine = False
-    if not fine:
-        raise ValueError(f"{name}: {argument} is {x!r}; expected {expected}")
-
-
 def _positive(name: str, **arguments: float) -> None:
-    for argument, x in arguments.items():
-        _expect(name, argument, x, lambda x: x > 0, "more than 0")
+    expect(name, lambda x: x > 0, "more than 0", **arguments)
 
 
 def _not_negative(name: str, **arguments: float) -> None:
-    for argument, x in arguments.items():
-        _expect(name, argument, x, lambda x: x >= 0, "≥ 0")
+    expect(name, lambda x: x >= 0, "≥ 0", **arguments)
 
 
 def piecewise(steps: Sequence[float], rates: Sequence[float]) -> Schedule:
@@ -99,7 +88,7 @@ def one_cycle(
     """
     _positive("one_cycle", lr=lr, total=total)
     _not_negative("one_cycle", start=start, final=final)
-    _expect("one_cycle", "peak_at", peak_at, lambda x: 0 < x < 1, "between 0 and 1")
+    expect("one_cycle", lambda x: 0 < x < 1, "between 0 and 1", peak_at=peak_at)
     return piecewise([0, peak_at * total, total], [start * lr, lr, final * lr])
 
 
