@@ -34,8 +34,15 @@ import numpy as np
 Array = np.ndarray
 Axis = int | tuple[int, ...] | None  # one axis, several, or all
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
-ANSWERS = {"allclose", "array_equal", "array_equiv", "isclose"}  # NumPy's that need no gradient
-operations: dict[str, Callable[..., Tensor]] = {}  # by name; filled by minimix.functional
+ANSWERS = {  # NumPy's functions that need no gradient
+    "allclose", "argmax", "argmin", "argsort", "array_equal", "array_equiv", "isclose"
+}  # fmt: skip
+OPTIONS = {  # NumPy's names of options, where ours are others
+    "a_max": "high", "a_min": "low", "ddof": "correction", "max": "high", "min": "low",
+    "pad_width": "width",
+}  # fmt: skip
+operations: dict[str, Callable[..., Any]] = {}  # by name; filled by minimix.functional
+numpys: dict[str, Callable[..., Any]] = {}  # by NumPy's name, where that is not ours
 
 P = ParamSpec("P")
 F = TypeVar("F", bound=Callable[..., Any])
@@ -311,8 +318,9 @@ class Tensor:
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
         """np.exp(t) and array + t: the operation of that name. Others, and those with options, are
         NumPy's, on arrays; of a tensor that requires a gradient only what answers yes or no."""
-        if method == "__call__" and not options and ufunc.__name__ in operations:
-            return operations[ufunc.__name__](*inputs)
+        operation = _of_numpy(ufunc)
+        if method == "__call__" and not options and operation:
+            return operation(*inputs)
         if any(isinstance(out, Tensor) for out in options.get("out", ())):
             raise TypeError(f"np.{ufunc.__name__} cannot write into a Tensor; use t[...] = …")
         answers = "d" * ufunc.nin + "->?" in ufunc.types  # np.less, np.isnan, …
@@ -324,10 +332,13 @@ class Tensor:
     def __array_function__(self, function: Any, types: Any, args: Any, options: Any) -> Any:
         """np.concatenate([t, u], 1): the operation of that name. Others are NumPy's, on arrays; of
         a tensor that requires a gradient only what answers yes or no."""
-        if function.__name__ in operations:
+        if function is np.einsum:
+            return operations["einsum"](*args, **options)
+        operation = _of_numpy(function)
+        if operation:
             given = inspect.signature(function).bind(*args, **options).arguments
             x = given.pop(next(iter(given)))
-            return operations[function.__name__](x, **given)
+            return operation(x, **{OPTIONS.get(name, name): y for name, y in given.items()})
         if function.__name__ not in ANSWERS:
             return function._implementation(*args, **options)
         with no_grad():
@@ -374,6 +385,9 @@ class Tensor:
     def __neg__(self) -> Tensor:
         return operations["negative"](self)
 
+    def __abs__(self) -> Tensor:
+        return operations["abs"](self)
+
     def __getitem__(self, at: Any) -> Tensor:
         return operations["index"](self, at=at)
 
@@ -405,6 +419,22 @@ class Tensor:
         """Largest value over all axes, one axis or several; `keepdims` keeps them with length 1."""
         return operations["max"](self, axis=axis, keepdims=keepdims)
 
+    def min(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
+        """Smallest value over all axes, one or several; `keepdims` keeps them with length 1."""
+        return operations["min"](self, axis=axis, keepdims=keepdims)
+
+    def var(self, axis: Axis = None, correction: float = 0, keepdims: bool = False) -> Tensor:
+        """Σ (x − μ)² / (n − correction) over all axes, one or several."""
+        return operations["var"](self, axis=axis, correction=correction, keepdims=keepdims)
+
+    def std(self, axis: Axis = None, correction: float = 0, keepdims: bool = False) -> Tensor:
+        """Square root of `var`."""
+        return operations["std"](self, axis=axis, correction=correction, keepdims=keepdims)
+
+    def clip(self, low: Any = None, high: Any = None) -> Tensor:
+        """Confined to the interval from low to high; None: no bound."""
+        return operations["clip"](self, low=low, high=high)
+
     def reshape(self, *shape: Any) -> Tensor:
         """The same numbers in another shape: t.reshape(2, -1) or t.reshape((2, -1))."""
         return operations["reshape"](self, shape=_lengths(shape))
@@ -412,6 +442,48 @@ class Tensor:
     def transpose(self, *axes: Any) -> Tensor:
         """Axes permuted: t.transpose(1, 0) or t.transpose((1, 0)); reversed if none are given."""
         return operations["transpose"](self, axes=_lengths(axes) if axes else None)
+
+    @property
+    def T(self) -> Tensor:
+        """Axes reversed."""
+        return operations["transpose"](self)
+
+    @property
+    def mT(self) -> Tensor:
+        """The last two axes exchanged: each matrix of a stack transposed."""
+        return operations["swapaxes"](self, -1, -2)
+
+    def swapaxes(self, axis1: int, axis2: int) -> Tensor:
+        """Two axes exchanged."""
+        return operations["swapaxes"](self, axis1, axis2)
+
+    def flatten(self, start: int = 0, end: int = -1) -> Tensor:
+        """The axes from start to end, that one included, made into one."""
+        return operations["flatten"](self, start, end)
+
+    def squeeze(self, axis: Axis = None) -> Tensor:
+        """Without an axis of length 1, several, or all of them."""
+        return operations["squeeze"](self, axis)
+
+    def unsqueeze(self, axis: int | tuple[int, ...]) -> Tensor:
+        """With an axis of length 1 put in, or several."""
+        return operations["unsqueeze"](self, axis)
+
+    def expand(self, *shape: Any) -> Tensor:
+        """Repeated along axes of length 1 and new leading ones; −1 keeps a length."""
+        return operations["broadcast_to"](self, shape=_lengths(shape))
+
+    def flip(self, axis: Axis = None) -> Tensor:
+        """Turned around along all axes, one axis or several."""
+        return operations["flip"](self, axis=axis)
+
+    def split(self, n_or_sizes: int | Sequence[int], axis: int = 0) -> tuple[Tensor, ...]:
+        """Cut along an axis into n equal parts, or into parts of given sizes."""
+        return operations["split"](self, n_or_sizes, axis)
+
+    def unbind(self, axis: int = 0) -> tuple[Tensor, ...]:
+        """The parts along an axis, without it."""
+        return operations["unbind"](self, axis)
 
     # ---- comparisons: NumPy arrays of bool
 
@@ -637,7 +709,7 @@ def op(function: Callable[P, tuple[Any, Callable[[Array], Any]]]) -> Operation[P
             inputs = tuple(a if isinstance(a, Tensor) else NO_TENSOR for a in args)
             out.node = Node(name, names_of(args), inputs, out, result[1])
         for watcher in _watchers:
-            watcher(name, args, out)
+            watcher(name, args, options, out)
         return out
 
     vars(lifted)["array"] = function
@@ -676,6 +748,11 @@ def _common_dtype(tensors: Sequence[Tensor], args: Sequence[Any]) -> np.dtype:
         return tensors[0].dtype
     arrays = (a.dtype for a in args if isinstance(a, np.ndarray) and a.dtype in FLOATS)
     return next(arrays, FLOATS[0])
+
+
+def _of_numpy(function: Any) -> Callable[..., Any] | None:
+    """The operation that is a function of NumPy's."""
+    return numpys.get(function.__name__, operations.get(function.__name__))
 
 
 def _plain(other: Any) -> Any:
@@ -764,12 +841,13 @@ def is_recording() -> bool:
     return not _blocks.get()
 
 
-_watchers: list[Callable[[str, tuple[Any, ...], Tensor], None]] = []
+Watcher = Callable[[str, tuple[Any, ...], dict[str, Any], Tensor], None]
+_watchers: list[Watcher] = []
 
 
 @contextmanager
-def watch(watcher: Callable[[str, tuple[Any, ...], Tensor], None]) -> Iterator[None]:
-    """Inside this block `watcher(name, arguments, result)` is called after every operation."""
+def watch(watcher: Watcher) -> Iterator[None]:
+    """Inside this block watcher(name, arguments, options, result) is told of every operation."""
     _watchers.append(watcher)
     try:
         yield

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..autograd import op, unbroadcast
+from ..autograd import Array, op, unbroadcast
 from ..kernels import product
 
 
@@ -154,6 +154,87 @@ def tanh(x):
         return g * (1 - y * y)
 
     return y, backward
+
+
+@op
+def abs(x):
+    """Absolute value.   x (any shape) -> |x|
+
+    dx = g sign x, 0 at the kink x = 0
+    """
+
+    def backward(g):
+        return np.where(x == 0, 0, g) * np.sign(x)
+
+    return np.abs(x), backward
+
+
+@op
+def maximum(x, y):
+    """The larger of two, elementwise.   x, y (broadcastable) -> max(x, y)
+
+    dx = g where x is larger, 0 elsewhere; dy likewise. Where both are equally large (a kink: no
+    gradient exists) they share g evenly. What is not a number counts as larger.
+    """
+
+    z = np.maximum(x, y)
+
+    def backward(g):
+        return lambda: _share(g, x, y, z), lambda: _share(g, y, x, z)
+
+    return z, backward
+
+
+@op
+def minimum(x, y):
+    """The smaller of two, elementwise.   x, y (broadcastable) -> min(x, y)
+
+    dx = g where x is smaller, 0 elsewhere; dy likewise; at a kink and of NaN as for `maximum`.
+    """
+
+    z = np.minimum(x, y)
+
+    def backward(g):
+        return lambda: _share(g, x, y, z), lambda: _share(g, y, x, z)
+
+    return z, backward
+
+
+def _share(g: Array, mine: Array, other: Array, z: Array) -> Array:
+    """g where z is mine, half of it where z is the other as well, 0 elsewhere."""
+    chosen = (z == mine) | np.isnan(mine)
+    both = chosen & ((z == other) | np.isnan(other))
+    return np.where(both, g / 2, np.where(chosen, g, 0))
+
+
+@op
+def clip(x, *, low=None, high=None):
+    """Confine to an interval.   x (any shape) -> min(max(x, low), high)
+
+    dx = g where low ≤ x ≤ high, 0 outside.   low, high: numbers, arrays that broadcast, or None for
+    no bound on that side.
+    """
+    low, high = (None if bound is None else np.asarray(bound, x.dtype) for bound in (low, high))
+
+    def backward(g):
+        outside = (False if low is None else x < low) | (False if high is None else x > high)
+        return np.where(outside, 0, g)
+
+    return np.clip(x, low, high), backward
+
+
+@op
+def where(condition, x, y):
+    """Choose between two.   condition, x, y (broadcastable) -> x where condition is not 0, else y
+
+    dx = g where x was chosen, 0 elsewhere;  dy = g where y was. A condition has no gradient.
+    """
+    chosen = condition != 0
+
+    def backward(g):
+        return None, lambda: np.where(chosen, g, 0), lambda: np.where(chosen, 0, g)
+
+    return np.where(chosen, x, y), backward
 
 
 @op

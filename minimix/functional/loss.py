@@ -1,4 +1,4 @@
-"""The loss, and the pooling in front of it."""
+"""The loss."""
 
 from __future__ import annotations
 
@@ -6,19 +6,6 @@ import numpy as np
 
 from ..autograd import Array, Tensor, op
 from .activation import log_softmax
-from .reduce import mean
-
-
-def global_avg_pool(x: Tensor) -> Tensor:
-    """Mean over the pixels.   x (N, H, W, C) -> (N, C)
-
-    dx = g / (H W), the same for every pixel.   Lin, Chen & Yan 2013, arXiv:1312.4400.
-    Errors: ValueError where x is not (N, H, W, C), or has no pixels.
-    """
-    if x.ndim != 4 or 0 in x.shape[1:3]:
-        expected = "4 axes (N, H, W, C)" if x.ndim != 4 else "at least one pixel"
-        raise ValueError(f"global_avg_pool: x has shape {x.shape}; expected {expected}")
-    return mean(x, axis=(1, 2))
 
 
 def cross_entropy(

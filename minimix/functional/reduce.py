@@ -1,10 +1,12 @@
-"""Reductions: sum, mean, max.
+"""Reductions: sum, mean, variance, largest, smallest.
 
 `axis` is None (all axes), an int or a tuple of ints; `keepdims` keeps reduced axes with length 1.
 A single number has no axes, but 0 and −1 are taken for it, as NumPy and PyTorch take them.
 """
 
 from __future__ import annotations
+
+from math import prod
 
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
@@ -62,6 +64,48 @@ def mean(x, *, axis: Axis = None, keepdims: bool = False):
 
 
 @op
+def var(x, *, axis: Axis = None, correction: float = 0, keepdims: bool = False):
+    """Variance over axes.   x (any shape) -> Σ (x − μ)² / (n − correction), n numbers in each sum
+
+    dx = 2 g (x − μ) / (n − correction).   correction=0, as in NumPy: the variance of these numbers;
+    1, as in PyTorch: an unbiased estimate for where they were drawn from.
+
+    Errors: ValueError where n is not more than the correction.
+    """
+    axis = _axis(x, axis)
+    kept = _kept(x, axis)
+    n = prod(length for length, k in zip(x.shape, kept, strict=True) if k == 1)
+    if n <= correction:
+        raise ValueError(
+            f"var: x of shape {x.shape} has {n} numbers to a variance; with correction "
+            f"{correction} it takes more than {correction}"
+        )
+    deviation = x - x.mean(axis=axis, keepdims=True)
+    deviation -= deviation.mean(axis=axis, keepdims=True)  # what rounding left
+    n = x.dtype.type(n - correction)
+
+    def backward(g):
+        return (2 / n * g).reshape(kept) * deviation
+
+    return np.asarray(np.square(deviation).sum(axis=axis, keepdims=keepdims) / n), backward
+
+
+@op
+def std(x, *, axis: Axis = None, correction: float = 0, keepdims: bool = False):
+    """Standard deviation over axes: the square root of `var`.   x (any shape) -> y = √var x
+
+    dx = g (x − μ) / ((n − correction) y),  0 where all are equal (a kink)
+    """
+    variance, back = var.array(x, axis=axis, correction=correction, keepdims=keepdims)
+    y = np.sqrt(variance)
+
+    def backward(g):
+        return back(np.divide(g, 2 * y, out=np.zeros_like(y), where=y != 0))
+
+    return y, backward
+
+
+@op
 def max(x, *, axis: Axis = None, keepdims: bool = False):
     """Largest value over axes.   x (any shape) -> max x
 
@@ -70,14 +114,24 @@ def max(x, *, axis: Axis = None, keepdims: bool = False):
 
     Errors: ValueError where there is nothing to choose from.
     """
+    return _extreme("max", x, axis, keepdims)
+
+
+@op
+def min(x, *, axis: Axis = None, keepdims: bool = False):
+    """Smallest value over axes.   x (any shape) -> min x;   all else as for `max`"""
+    return _extreme("min", x, axis, keepdims)
+
+
+def _extreme(name: str, x: Array, axis: Axis, keepdims: bool):
     axis = _axis(x, axis)
     kept = _kept(x, axis)
-    _refuse_nothing("max", x, kept)
-    y = np.asarray(x.max(axis=axis, keepdims=keepdims))
+    _refuse_nothing(name, x, kept)
+    y = np.asarray(getattr(x, name)(axis=axis, keepdims=keepdims))
 
     def backward(g):
-        largest = (x == y.reshape(kept)) | np.isnan(x)
-        share = largest / largest.sum(axis=axis, keepdims=True)
+        chosen = (x == y.reshape(kept)) | np.isnan(x)
+        share = chosen / chosen.sum(axis=axis, keepdims=True)
         return (g.reshape(kept) * share).astype(x.dtype)
 
     return y, backward

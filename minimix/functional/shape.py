@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from copy import deepcopy
+from itertools import accumulate, pairwise
+from math import prod
 from typing import Any
 
 import numpy as np
+from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 
-from ..autograd import Tensor, op
+from ..autograd import Axis, Tensor, op
 
 
 @op
@@ -36,6 +39,68 @@ def transpose(x, *, axes: Sequence[int] | None = None):
         return g.transpose(np.argsort([a % x.ndim for a in axes]))
 
     return x.transpose(axes), backward
+
+
+def swapaxes(x: Tensor, axis1: int, axis2: int) -> Tensor:
+    """Exchange two axes: swapaxes(x, -1, -2) transposes each matrix of a stack."""
+    axes = list(range(x.ndim))
+    i, j = (normalize_axis_index(axis, x.ndim, "swapaxes") for axis in (axis1, axis2))
+    axes[i], axes[j] = axes[j], axes[i]
+    return transpose(x, axes=axes)
+
+
+def flatten(x: Tensor, start: int = 0, end: int = -1) -> Tensor:
+    """The axes from `start` to `end`, that one included, made into one."""
+    first, last = (normalize_axis_index(axis, x.ndim or 1, "flatten") for axis in (start, end))
+    joined = prod(x.shape[first : last + 1])
+    return reshape(x, shape=(*x.shape[:first], joined, *x.shape[last + 1 :]))
+
+
+def squeeze(x: Tensor, axis: Axis = None) -> Tensor:
+    """Leave out axes of length 1: those named, or all there are.
+
+    Errors: ValueError where an axis that is named has another length.
+    """
+    ones = {i for i, n in enumerate(x.shape) if n == 1}
+    axes = ones if axis is None else set(normalize_axis_tuple(axis, x.ndim, "squeeze"))
+    if axes - ones:
+        raise ValueError(f"squeeze: axis {axis} of shape {x.shape} is not of length 1")
+    return reshape(x, shape=[n for i, n in enumerate(x.shape) if i not in axes])
+
+
+def unsqueeze(x: Tensor, axis: int | tuple[int, ...]) -> Tensor:
+    """Put in an axis of length 1 (or several), so that the result has it as number `axis`."""
+    axes = normalize_axis_tuple(axis, x.ndim + np.size(axis), "unsqueeze")
+    lengths = iter(x.shape)
+    return reshape(x, shape=[1 if i in axes else next(lengths) for i in range(x.ndim + len(axes))])
+
+
+@op
+def broadcast_to(x, *, shape: Sequence[int]):
+    """Repeat along axes of length 1 and new leading ones, without copying.   x -> (shape)
+
+    A length of −1 stays as it is. dx = g, summed over the axes that were repeated.
+    """
+    new = len(shape) - x.ndim
+    kept = [x.shape[i - new] if n == -1 and i >= new else n for i, n in enumerate(shape)]
+
+    def backward(g):
+        return g
+
+    return np.broadcast_to(x, kept), backward
+
+
+@op
+def flip(x, *, axis: Axis = None):
+    """Turn around the order along axes (all of them: None).   x (any shape) -> y (same)
+
+    dx = g, turned around likewise.
+    """
+
+    def backward(g):
+        return np.flip(g, axis)
+
+    return np.flip(x, axis), backward
 
 
 @op
@@ -81,6 +146,60 @@ def concatenate(xs: Sequence[Tensor], axis: int = 0) -> Tensor:
     The gradient is cut where the arrays were joined.
     """
     return _concatenate(*xs, axis=axis)
+
+
+@op
+def _stack(*xs, axis: int):
+    def backward(g):
+        return tuple(np.moveaxis(g, axis, 0))
+
+    return np.stack(xs, axis=axis), backward
+
+
+def stack(xs: Sequence[Tensor], axis: int = 0) -> Tensor:
+    """Join arrays along a new axis.   xs: K of equal shape (…) -> (…, K, …), K at `axis`
+
+    The gradient is taken apart where the arrays were put together.
+    """
+    return _stack(*xs, axis=axis)
+
+
+def unbind(x: Tensor, axis: int = 0) -> tuple[Tensor, ...]:
+    """The parts along an axis, which they have no more: what `stack` put together."""
+    axis = normalize_axis_index(axis, x.ndim, "unbind")
+    before = (slice(None),) * axis
+    return tuple(index(x, at=(*before, i)) for i in range(x.shape[axis]))
+
+
+def split(x: Tensor, n_or_sizes: int | Sequence[int], axis: int = 0) -> tuple[Tensor, ...]:
+    """Cut along an axis: into n equal parts, or into parts of the given sizes.
+
+    Errors: ValueError where the length is not divisible by n, or is not the sum of the sizes.
+    """
+    axis = normalize_axis_index(axis, x.ndim, "split")
+    length = x.shape[axis]
+    if isinstance(n_or_sizes, (int, np.integer)):
+        if n_or_sizes < 1 or length % n_or_sizes:
+            raise ValueError(
+                f"split: axis {axis} of shape {x.shape} cannot be cut into {n_or_sizes} equal parts"
+            )
+        n_or_sizes = [length // n_or_sizes] * n_or_sizes
+    if sum(n_or_sizes) != length or any(n < 0 for n in n_or_sizes):
+        raise ValueError(
+            f"split: axis {axis} of shape {x.shape} cannot be cut into parts of {n_or_sizes}"
+        )
+    before = (slice(None),) * axis
+    ends = pairwise(accumulate(n_or_sizes, initial=0))
+    return tuple(index(x, at=(*before, slice(*piece))) for piece in ends)
+
+
+def split_at(
+    x: Tensor, indices_or_sections: int | Sequence[int], axis: int = 0
+) -> tuple[Tensor, ...]:
+    """np.split, which takes the places of the cuts where `split` takes sizes."""
+    if isinstance(indices_or_sections, (int, np.integer)):
+        return split(x, indices_or_sections, axis)
+    return split(x, np.diff([0, *indices_or_sections, x.shape[axis]]).tolist(), axis)
 
 
 @op

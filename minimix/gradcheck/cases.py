@@ -155,6 +155,15 @@ CONVOLUTIONS: tuple[tuple[str, int, int, dict[str, Any]], ...] = (
     ("a group a channel, stride 3", 2, 2, {"groups": 2, "stride": 3, "padding": 1}),
 )
 
+EINSUMS: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("nhtd, nhsd -> nhts", {"x": (2, 2, 3, 2), "y": (2, 2, 2, 2)}),
+    ("ji, jk", {"x": (3, 2), "y": (3, 4)}),
+    ("ij, k, jk -> ki", {"x": (2, 3), "y": (4,), "z": (3, 4)}),
+    ("...i, i... -> ...", {"x": (2, 1, 3), "y": (3, 4)}),
+    ("iij -> j", {"x": (3, 3, 2)}),
+    ("ijk -> kj", {"x": (2, 3, 4)}),
+)
+
 CASES: tuple[Case, ...] = (
     # arithmetic
     _op("add", "equal shapes", linear="xy", x=(3, 4), y=(3, 4)),
@@ -185,6 +194,45 @@ CASES: tuple[Case, ...] = (
     _op("matmul", "vector and stack", linear="xy", x=(4,), y=(3, 4, 2)),
     _op("matmul", "stack and vector", linear="xy", x=(3, 2, 4), y=(4,)),
     _op("matmul", "two vectors", linear="xy", x=(4,), y=(4,)),
+    _op("abs", "away from 0", x=apart(3, 4)),
+    _op(
+        "maximum",
+        "broadcast both ways",
+        lambda m, x, y: m(x, y + 0.05),
+        x=apart(2, 1, 3),
+        y=apart(4, 1),
+    ),
+    _op(
+        "minimum",
+        "broadcast both ways",
+        lambda m, x, y: m(x, y + 0.05),
+        x=apart(2, 1, 3),
+        y=apart(4, 1),
+    ),
+    _op("clip", "both bounds", lambda clip, x: clip(x, low=-0.3, high=0.4), x=apart(3, 4)),
+    _op("clip", "one bound", lambda clip, x: clip(x, high=[0.0, 0.1, 0.2, 0.3]), x=apart(3, 4)),
+    _op(
+        "where",
+        "broadcast three ways",
+        lambda where, x, y: where(np.eye(3)[:, None] > 0, x, y),
+        linear="xy",
+        x=(4, 1),
+        y=(3,),
+    ),
+    _op("attention", "", q=(3, 4), k=(5, 4), v=(5, 2)),
+    _op("attention", "images and heads", q=(2, 3, 4, 2), k=(2, 3, 4, 2), v=(2, 3, 4, 2)),
+    _op("attention", "of itself", lambda f, x: f(x, x, x), x=(2, 3, 2)),
+    _op("attention", "large", q=(2, 3, 37, 19), k=(2, 3, 67, 19), v=(2, 3, 67, 23)),
+    *(
+        _op(
+            "einsum",
+            subscripts,
+            lambda einsum, *xs, subscripts=subscripts: einsum(subscripts, *xs),
+            linear=list(shapes),
+            **shapes,
+        )
+        for subscripts, shapes in EINSUMS
+    ),
     # reductions
     _op("sum", "all axes", linear="x", x=(2, 3, 4)),
     _op("sum", "axes 0 and −1", lambda sum, x: sum(x, axis=(0, -1)), linear="x", x=(2, 3, 4)),
@@ -195,11 +243,48 @@ CASES: tuple[Case, ...] = (
     _op("max", "all axes", x=apart(2, 3, 4)),
     _op("max", "axes 0 and −1", lambda max, x: max(x, axis=(0, -1)), x=apart(2, 3, 4)),
     _op("max", "axis kept", lambda max, x: max(x, axis=1, keepdims=True), x=apart(2, 3, 4)),
+    _op("min", "axis kept", lambda min, x: min(x, axis=1, keepdims=True), x=apart(2, 3, 4)),
+    _op("var", "all axes", x=(2, 3, 4)),
+    _op("var", "axes 0 and −1", lambda var, x: var(x, axis=(0, -1), correction=1), x=(2, 3, 4)),
+    _op("std", "all axes", x=(2, 3, 4)),
+    _op("std", "axis kept", lambda s, x: s(x, axis=1, correction=1, keepdims=True), x=(2, 3, 4)),
+    _op("max_pool2d", "", lambda pool, x: pool(x, size=2), x=apart(2, 4, 5, 2)),
+    _op(
+        "max_pool2d",
+        "windows that overlap, padding",
+        lambda pool, x: pool(x, size=3, stride=2, padding=1),
+        x=apart(2, 4, 5, 2),
+    ),
+    _op(
+        "max_pool2d",
+        "large",
+        lambda pool, x: pool(x, size=3, stride=2, padding=1),
+        x=apart(3, 11, 13, 37),
+    ),
+    _op("avg_pool2d", "", lambda pool, x: pool(x, size=2), linear="x", x=(2, 4, 5, 2)),
+    _op(
+        "avg_pool2d",
+        "windows that overlap, padding",
+        lambda pool, x: pool(x, size=3, stride=2, padding=1),
+        linear="x",
+        x=(2, 4, 5, 2),
+    ),
     # shape
     _op("reshape", "", lambda reshape, x: reshape(x, shape=(4, -1)), linear="x", x=(2, 3, 2)),
     _op("transpose", "reversed", linear="x", x=(2, 3, 4)),
     _op("transpose", "cycled", lambda t, x: t(x, axes=(1, -1, 0)), linear="x", x=(2, 3, 4)),
     _op("transpose", "cycled, a cube", lambda t, x: t(x, axes=(1, -1, 0)), linear="x", x=(3, 3, 3)),
+    _op("swapaxes", "", lambda f, x: f(x, 0, -1), linear="x", x=(2, 3, 4)),
+    _op("flatten", "", lambda f, x: f(x, 1, -2), linear="x", x=(2, 3, 2, 2)),
+    _op("squeeze", "", lambda f, x: f(x, 1), linear="x", x=(2, 1, 3)),
+    _op("unsqueeze", "", lambda f, x: f(x, -2), linear="x", x=(2, 3)),
+    _op("broadcast_to", "", lambda f, x: f(x, shape=(4, -1, 3)), linear="x", x=(2, 1)),
+    _op("flip", "all axes", linear="x", x=(3, 4)),
+    _op("flip", "the last axis", lambda flip, x: flip(x, axis=-1), linear="x", x=(2, 3, 4)),
+    _op("stack", "axis −2", lambda f, x, y: f([x, y, x], axis=-2), linear="xy", x=(2, 3), y=(2, 3)),
+    _op("unbind", "", lambda f, x: f(x, 1)[0] * f(x, 1)[2], x=(2, 3, 4)),
+    _op("split", "equal parts", lambda f, x: f(x, 3, -1)[0] * f(x, 3, -1)[2], x=(2, 6)),
+    _op("split", "sizes", lambda f, x: f(x, (1, 3, 2))[1], linear="x", x=(6, 2)),
     _op("index", "slices", lambda i, x: i(x, at=np.s_[1:, ::-2, None]), linear="x", x=(3, 4)),
     _op("index", "one number", lambda i, x: i(x, at=(0, -1)), linear="x", x=(3, 4)),
     _op("index", "some read twice", lambda i, x: i(x, at=[2, 0, 2]), linear="x", x=(3, 4)),

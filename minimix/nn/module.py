@@ -326,8 +326,10 @@ class Module:
         def enter(module: Module) -> None:
             work.append(0)
 
-        def operation(name: str, arguments: tuple[Any, ...], y: Tensor) -> None:
-            count = multiply_adds(name, arguments, y)
+        def operation(
+            name: str, arguments: tuple[Any, ...], options: dict[str, Any], y: Tensor
+        ) -> None:
+            count = multiply_adds(name, arguments, options, y)
             if count is None:
                 uncounted.add(name)
             work[-1] += count or 0

@@ -224,3 +224,141 @@ def test_concatenate_cuts_where_it_joined(axis):
 def test_what_makes_no_sense(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+# ---- choosing
+
+
+def test_choices_by_hand():
+    x, y = leaf([1, 5, 2]), leaf([3, 4, 2])
+    assert F.maximum(x, y).array.tolist() == [3, 5, 2]
+    assert pulled(F.maximum(x, y), [2, 20, 200], x, y) == [[0, 20, 100], [2, 0, 100]]
+    x, y = leaf([1, 5, 2]), leaf([3, 4, 2])
+    assert F.minimum(x, y).array.tolist() == [1, 4, 2]
+    assert pulled(F.minimum(x, y), [2, 20, 200], x, y) == [[2, 0, 100], [0, 20, 100]]
+    x, y = leaf([np.nan, np.nan]), leaf([1, np.nan])
+    assert pulled(F.maximum(x, y), [2, 20], x, y) == [[2, 10], [0, 10]]
+    x = leaf([-3, 0, 2])
+    assert abs(x).array.tolist() == [3, 0, 2]
+    assert pulled(abs(x), [1, 10, 100], x) == [[-1, 0, 100]]
+    x = leaf([-3, 0, 2])
+    assert x.clip(-1, 1).array.tolist() == [-1, 0, 1]
+    assert pulled(x.clip(high=1), [1, 10, 100], x) == [[1, 10, 0]]
+    x = leaf([[1, 2], [3, 4]])
+    assert pulled(x.clip(low=np.array([2, 2])), [[1, 10], [100, 1000]], x) == [
+        [[0, 10], [100, 1000]]
+    ]
+    x, y = leaf([1, 2]), leaf(7)
+    z = F.where(np.array([[True, False], [False, False]]), x, y)
+    assert z.array.tolist() == [[1, 7], [7, 7]]
+    assert pulled(z, [[1, 10], [100, 1000]], x, y) == [[1, 0], 1110]
+
+
+def test_a_condition_has_no_gradient():
+    x = leaf([1, 2])
+    with pytest.raises(RuntimeError, match="where has no gradient for its argument 'condition'"):
+        F.where(x, x, 0).sum().backward()
+
+
+def test_spreads_by_hand():
+    x = leaf([1, 3, 5, 7])
+    assert x.var().item() == 5
+    assert pulled(x.var(), 2, x) == [[-3, -1, 1, 3]]
+    x = leaf([[1, 3], [5, 5]])
+    assert x.std(axis=1, correction=1).array.tolist() == [np.sqrt(2), 0]
+    x = leaf([2, 10])
+    assert pulled(x.std(), 2, x) == [[-1, 1]]
+    for name in ("var", "std"):
+        message = (
+            r"x of shape \(2, 1\) has 1 numbers to a variance; with correction 1 it takes more"
+        )
+        with pytest.raises(ValueError, match=message):
+            getattr(F, name)(np.ones((2, 1)), axis=1, correction=1)
+        with pytest.raises(ValueError, match=r"has 0 numbers"):
+            getattr(F, name)(np.ones((3, 0)), axis=1)
+        assert getattr(F, name)(np.ones((0, 3)), axis=1).shape == (0,)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_equal_numbers_have_no_spread(dtype):
+    x = Tensor(np.full((3, 1000), 3.3, dtype), requires_grad=True)
+    y = x.std(axis=1)
+    y.backward(np.ones(3, dtype))
+    np.testing.assert_allclose(y.array, 0, atol=1e-6)
+
+
+def test_the_smallest_by_hand():
+    x = leaf([[4, 1, 1], [3, 5, 9]])
+    assert x.min(axis=1).array.tolist() == [1, 3]
+    assert pulled(x.min(axis=1), [2, 7], x) == [[[0, 1, 1], [7, 0, 0]]]
+
+
+# ---- more shapes
+
+
+def test_more_shapes_by_hand():
+    values = np.arange(24.0).reshape(2, 3, 4)
+    x = leaf(values)
+    for y, expected in (
+        (x.T, values.T),
+        (x.mT, values.swapaxes(1, 2)),
+        (x.swapaxes(0, -1), values.swapaxes(0, 2)),
+        (x.flatten(), values.ravel()),
+        (x.flatten(1), values.reshape(2, 12)),
+        (x.flatten(0, -2), values.reshape(6, 4)),
+        (x.unsqueeze(-1), values[..., None]),
+        (x.unsqueeze((0, -1)), values[None, ..., None]),
+        (x.unsqueeze(1).squeeze(1), values),
+        (x[:, None, :1].squeeze(), values[:, 0]),
+        (x[:1].expand(5, -1, 4), np.repeat(values[:1], 5, axis=0)),
+        (x.expand(2, -1, -1, -1), np.stack([values, values])),
+        (x.flip(), values[::-1, ::-1, ::-1]),
+        (x.flip((0, -1)), values[::-1, :, ::-1]),
+        (F.stack(list(x), axis=-1), np.stack(list(values), axis=-1)),
+        (F.concatenate(x.split((1, 0, 2), axis=1), axis=1), values),
+        (F.stack(x.unbind(-1), axis=-1), values),
+    ):
+        assert np.array_equal(y.array, expected)
+        x.grad = None
+        y.backward(y.array * 10)
+        counts = np.bincount(y.array.astype(int).ravel(), minlength=24).reshape(x.shape)
+        assert np.array_equal(x.grad, counts * values * 10)
+    assert np.array_equal(x.split(3, axis=1)[1].array, values[:, 1:2])
+    assert [part.shape for part in x.split([2, 0, 2], -1)] == [(2, 3, 2), (2, 3, 0), (2, 3, 2)]
+    assert [part.shape for part in np.split(x, [1, 1], -1)] == [(2, 3, 1), (2, 3, 0), (2, 3, 3)]
+    assert leaf(7).flatten().shape == (1,)
+    assert leaf(7).squeeze().shape == leaf(7).T.shape == ()
+    assert leaf(7).unsqueeze(0).shape == (1,)
+    assert leaf(np.ones((0, 3))).flatten().shape == (0,)
+    assert leaf(np.ones((2, 0))).split(2, axis=1)[1].shape == (2, 0)
+    assert leaf(np.ones((0, 2))).unbind() == ()
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda x: x.split(2), r"split: axis 0 of shape \(3, 1\) cannot be cut into 2 equal parts"),
+        (lambda x: x.split(0), r"split: axis 0 of shape \(3, 1\) cannot be cut into 0 equal parts"),
+        (lambda x: x.split([2, 2]), r"split: axis 0 .* cannot be cut into parts of \[2, 2\]"),
+        (lambda x: x.split([4, -1]), r"split: axis 0 .* cannot be cut into parts of \[4, -1\]"),
+        (lambda x: np.split(x, [2, 1]), r"split: axis 0 .* into parts of \[2, -1, 2\]"),
+        (lambda x: x.split(1, axis=2), "split: axis 2 is out of bounds"),
+        (lambda x: x.unbind(2), "unbind: axis 2 is out of bounds"),
+        (lambda x: x.squeeze(0), r"squeeze: axis 0 of shape \(3, 1\) is not of length 1"),
+        (lambda x: x.squeeze(2), "squeeze: axis 2 is out of bounds"),
+        (lambda x: x.unsqueeze(3), "unsqueeze: axis 3 is out of bounds"),
+        (lambda x: x.flatten(2), "flatten: axis 2 is out of bounds"),
+        (lambda x: x.swapaxes(0, 2), "swapaxes: axis 2 is out of bounds"),
+        (lambda x: x[:, 0].mT, "swapaxes: axis -2 is out of bounds"),
+        (lambda x: x.flip(2), "flip: axis 2 is out of bounds"),
+        (lambda x: x.expand(2, 4), r"broadcast_to: .*x \(3, 1\)"),
+        (lambda x: x.expand(-1, 3, 1), r"broadcast_to: .*x \(3, 1\)"),
+        (lambda x: F.stack([x, x[:2]]), r"stack: .*argument 0 \(3, 1\), argument 1 \(2, 1\)"),
+        (lambda x: F.stack([]), "stack: need at least one array"),
+        (lambda x: x.clip(low=np.ones(2)[:, None]), r"clip: .*x \(3, 1\)"),
+        (lambda x: F.maximum(x, np.ones((2, 1))), r"maximum: .*x \(3, 1\), y \(2, 1\)"),
+    ],
+)
+def test_shapes_that_make_no_sense(call, message):
+    with pytest.raises(ValueError, match=message):
+        call(leaf(np.ones((3, 1))))

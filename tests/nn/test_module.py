@@ -550,15 +550,17 @@ COUNTED = {
 }
 # A sum of products must be above; what is here takes a handful of steps a number.
 NO_PRODUCTS = {
-    "add", "batch_norm", "concatenate", "cross_entropy", "divide", "dropout", "exp", "gelu",
-    "global_avg_pool", "index", "layer_norm", "log", "log_softmax", "max", "mean", "multiply",
-    "negative", "pad", "power", "relu", "reshape", "sigmoid", "softmax", "sqrt", "subtract", "sum",
-    "tanh", "transpose",
+    "abs", "add", "avg_pool2d", "batch_norm", "broadcast_to", "clip", "concatenate",
+    "cross_entropy", "divide", "dropout", "exp", "flatten", "flip", "gelu", "global_avg_pool",
+    "index", "layer_norm", "log", "log_softmax", "max", "max_pool2d", "maximum", "mean", "min",
+    "minimum", "multiply", "negative", "pad", "power", "relu", "reshape", "sigmoid", "softmax",
+    "split", "sqrt", "squeeze", "stack", "std", "subtract", "sum", "swapaxes", "tanh",
+    "transpose", "unbind", "unsqueeze", "var", "where",
 }  # fmt: skip
 
 
 def test_every_operation_is_counted_or_has_no_products():
-    assert set(F.__all__) == COUNTED.keys() | NO_PRODUCTS
+    assert set(F.__all__) == COUNTED.keys() | NO_PRODUCTS | {"attention", "einsum"}
     for operation, x, w, options, products in COUNTED.values():
 
         class Net(Module):
@@ -566,6 +568,27 @@ def test_every_operation_is_counted_or_has_no_products():
                 return operation(x, np.ones(w), **options)
 
         assert Net().summary(x).split()[-1] == f"{products:,}"
+
+
+def test_the_products_of_attention_and_of_sums_over_letters_are_counted():
+    q, k, v = (Tensor(np.ones(shape)) for shape in ((2, 3, 5, 7), (2, 3, 11, 7), (2, 3, 11, 13)))
+
+    class Net(Module):
+        def __init__(self, f):
+            super().__init__()
+            self.f = f
+
+        def forward(self, x):
+            return self.f()
+
+    for f, products in (
+        (lambda: F.attention(q, k, v), 6 * 5 * 11 * (7 + 13)),
+        (lambda: F.einsum("...td, ...sd -> ...ts", q, k), 6 * 5 * 11 * 7),
+        (lambda: F.einsum("nhtd, nhsd", q, k), 6 * 5 * 11 * 7),
+        (lambda: F.einsum("ab..., b -> a...", q, np.ones(3)), 2 * 3 * 5 * 7),
+        (lambda: F.einsum("ijkl -> kl", q), 0),
+    ):
+        assert Net(f).summary((1,)).split()[-1] == f"{products:,}"
 
 
 def test_repr_shows_what_is_inside():

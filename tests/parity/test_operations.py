@@ -82,6 +82,82 @@ pair("sum", "", lambda x: x.sum(axis=(0, -1)), lambda x: x.sum((0, -1)), (2, 3, 
 pair("mean", "", lambda x: x.mean(axis=(0, -1)), lambda x: x.mean((0, -1)), (2, 3, 4))
 pair("max", "", lambda x: x.max(axis=(0, -1)), lambda x: torch.amax(x, (0, -1)), (2, 3, 4))
 pair("max", "ties", lambda x: (x * 0).max(axis=1), lambda x: torch.amax(x * 0, 1), (3, 4))
+pair("abs", "", abs, torch.abs, (3, 4))
+pair("maximum", "", F.maximum, torch.maximum, *BOTH)
+pair("minimum", "", F.minimum, torch.minimum, *BOTH)
+pair("maximum", "ties", lambda x: F.maximum(x, x * 1), lambda x: torch.maximum(x, x * 1), (3, 4))
+pair("clip", "", lambda x: x.clip(-0.5, 0.7), lambda x: x.clip(-0.5, 0.7), (9, 9))
+pair("clip", "at a bound", lambda x: (x * 0).clip(0), lambda x: (x * 0).clip(0), (3, 4))
+pair(
+    "where",
+    "",
+    lambda x, y: F.where(np.eye(4) > 0, x, y),
+    lambda x, y: torch.where(torch.eye(4) > 0, x, y),
+    (1, 4),
+    (4, 1),
+)
+pair("attention", "", F.attention, T.scaled_dot_product_attention, (2, 3, 4), (2, 5, 4), (2, 5, 3))
+for subscripts, *shapes in (
+    ("nhtd,nhsd->nhts", (2, 2, 3, 4), (2, 2, 5, 4)),
+    ("ij,k,jk->ki", (2, 3), (4,), (3, 4)),
+    ("...i,i...->...", (2, 1, 3), (3, 4)),
+    ("iij->j", (3, 3, 2)),
+    ("jk,ij", (3, 2), (4, 3)),
+):
+    ours = lambda *xs, s=subscripts: F.einsum(s, *xs)  # noqa: E731
+    theirs = lambda *xs, s=subscripts: torch.einsum(s, *xs)  # noqa: E731
+    pair("einsum", subscripts, ours, theirs, *shapes)
+for name, theirs in (("var", torch.var), ("std", torch.std)):
+    for correction in (0, 1):
+        pair(
+            name,
+            f"correction {correction}",
+            lambda x, f=name, c=correction: getattr(x, f)((0, -1), c, True),
+            lambda x, f=theirs, c=correction: f(x, (0, -1), correction=c, keepdim=True),
+            (2, 3, 4),
+        )
+pair("std", "of equal numbers", lambda x: (x * 0).std(), lambda x: (x * 0).std(), (3,))
+pair("min", "", lambda x: x.min(axis=(0, -1)), lambda x: torch.amin(x, (0, -1)), (2, 3, 4))
+for about, options in (
+    ("", {"size": 2}),
+    ("overlapping", {"size": 3, "stride": 2, "padding": 1}),
+    ("with gaps", {"size": 2, "stride": 3}),
+):
+    torches = [options["size"], options.get("stride"), options.get("padding", 0)]
+    for name, theirs in (("max_pool2d", T.max_pool2d), ("avg_pool2d", T.avg_pool2d)):
+        pair(
+            name,
+            about,
+            lambda x, f=name, o=options: getattr(F, f)(x, **o),
+            lambda x, f=theirs, o=torches: last(f(first(x), *o)),
+            (2, 7, 8, 5),
+        )
+pair(
+    "max_pool2d",
+    "ties",
+    lambda x: F.max_pool2d(F.relu(x), size=3, stride=2, padding=1),
+    lambda x: last(T.max_pool2d(first(torch.relu(x)), 3, 2, 1)),
+    (2, 7, 8, 5),
+)
+pair("swapaxes", "", lambda x: x.swapaxes(0, -1), lambda x: x.swapaxes(0, -1), (2, 3, 4))
+pair("swapaxes", "mT", lambda x: x.mT, lambda x: x.mT, (2, 3, 4))
+pair("transpose", "T", lambda x: x.T, lambda x: x.T, (2, 3))
+pair("flatten", "", lambda x: x.flatten(1), lambda x: x.flatten(1), (2, 3, 4))
+pair("squeeze", "all", lambda x: x.squeeze(), lambda x: x.squeeze(), (1, 3, 1))
+pair("squeeze", "one", lambda x: x.squeeze(-1), lambda x: x.squeeze(-1), (1, 3, 1))
+pair("unsqueeze", "", lambda x: x.unsqueeze(-2), lambda x: x.unsqueeze(-2), (2, 3))
+pair("broadcast_to", "", lambda x: x.expand(4, -1, 3), lambda x: x.expand(4, -1, 3), (2, 1))
+pair("flip", "", lambda x: x.flip((0, -1)), lambda x: x.flip((0, -1)), (2, 3, 4))
+pair(
+    "stack",
+    "",
+    lambda x, y: F.stack([x, y], -1),
+    lambda x, y: torch.stack([x, y], -1),
+    *[(2, 3)] * 2,
+)
+pair("unbind", "", lambda x: x.unbind(1)[2], lambda x: x.unbind(1)[2], (2, 3, 4))
+pair("split", "", lambda x: x.split((1, 3), -1)[1], lambda x: x.split((1, 3), -1)[1], (2, 4))
+pair("split", "equal", lambda x: x.split(3, 1)[1], lambda x: x.tensor_split(3, 1)[1], (2, 6))
 pair("reshape", "", lambda x: x.reshape(4, -1), lambda x: x.reshape(4, -1), (2, 3, 2))
 pair("transpose", "", lambda x: x.transpose(1, 2, 0), lambda x: x.permute(1, 2, 0), (2, 3, 4))
 pair("index", "slices", lambda x: x[1:, ::2, None], lambda x: x[1:, ::2, None], (3, 4))

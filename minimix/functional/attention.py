@@ -1,0 +1,46 @@
+"""Attention: every token gathers from all tokens what concerns it."""
+
+from __future__ import annotations
+
+from math import sqrt
+
+from ..autograd import op
+from .activation import softmax
+
+
+@op
+def attention(q, k, v):
+    """Scaled dot-product attention.   q (…, T, D), k (…, S, D), v (…, S, E) -> y (…, T, E)
+
+        p = softmax(q kᵀ / √D)          (…, T, S): how much token t takes of token s, in sum 1
+        y = p v
+
+        dv = pᵀ g     dz = p (g vᵀ − Σ g y)     dq = dz k / √D     dk = dzᵀ q / √D
+
+    with z = q kᵀ/√D, and Σ over the E numbers of a token: Σₛ p (g vᵀ), as softmax has it, is Σ g y.
+
+    Leading axes are equal: images, or images and heads. Nothing is masked. D = 0 counts as 1, and
+    without tokens to take from (S = 0) y is 0.
+
+    Errors: ValueError, naming the shapes, where they do not fit together.
+    Vaswani et al. 2017, arXiv:1706.03762.
+    """
+    if not (
+        q.ndim >= 2
+        and q.shape[:-2] == k.shape[:-2] == v.shape[:-2]
+        and q.shape[-1:] == k.shape[-1:]
+        and k.shape[-2:-1] == v.shape[-2:-1]
+    ):
+        raise ValueError(
+            f"attention: shapes {q.shape}, {k.shape} and {v.shape} do not fit together; expected "
+            "q (…, T, D), k (…, S, D) and v (…, S, E)"
+        )
+    scale = q.dtype.type(1 / sqrt(max(q.shape[-1], 1)))
+    p, _ = softmax.array(q @ k.swapaxes(-1, -2) * scale)
+    y = p @ v
+
+    def backward(g):
+        dz = p * (g @ v.swapaxes(-1, -2) - (g * y).sum(axis=-1, keepdims=True)) * scale
+        return lambda: dz @ k, lambda: dz.swapaxes(-1, -2) @ q, lambda: p.swapaxes(-1, -2) @ g
+
+    return y, backward

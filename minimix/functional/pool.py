@@ -1,0 +1,103 @@
+"""Pooling: one number for each window of an image, or for the whole of it."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+
+from ..autograd import Array, Tensor, op
+from .reduce import mean
+
+
+@op
+def max_pool2d(x, *, size: int, stride: int | None = None, padding: int = 0):
+    """Largest number of each window.   x (N, H, W, C) -> y (N, H′, W′, C)
+
+        y[n,h,v,c] = max of x̄[n, sh+i, sv+j, c] over i, j < size       x̄: x with −∞ around it
+
+    dx = g, added where the largest stood: the first, row by row, where several are equally large (a
+    kink: no gradient exists). What is not a number counts as largest.
+
+    stride   s, from one window to the next; None: the size, so that no pixel is read twice
+    padding  pixels of −∞ on every side, at most half the size
+    H′ = (H + 2 padding − size)//s + 1
+
+    Errors: ValueError where x is not an image, a window does not fit into it, or an option is not a
+    whole number in its range.
+    """
+    padded, stride = _padded("max_pool2d", x, size, stride, padding, -np.inf)
+    windows = _windows(padded, size, stride)
+    choices = windows.reshape(*windows.shape[:4], size * size)
+    chosen = choices.argmax(axis=-1)
+
+    def backward(g):
+        dx = np.zeros_like(padded)
+        places = _windows(dx, size, stride)
+        for place, (i, j) in enumerate(np.ndindex(size, size)):
+            places[..., i, j] += np.where(chosen == place, g, 0)
+        return _inside(dx, padding)
+
+    return np.take_along_axis(choices, chosen[..., None], axis=-1)[..., 0], backward
+
+
+@op
+def avg_pool2d(x, *, size: int, stride: int | None = None, padding: int = 0):
+    """Mean of each window.   x (N, H, W, C) -> y (N, H′, W′, C)
+
+        y[n,h,v,c] = Σ x̄[n, sh+i, sv+j, c] / size²  over i, j < size       x̄: x with zeros around it
+
+    dx̄[n, sh+i, sv+j, c] += g / size².   Options, sizes and errors are those of `max_pool2d`; the
+    zeros around the image are averaged too.
+    """
+    padded, stride = _padded("avg_pool2d", x, size, stride, padding, 0)
+
+    def backward(g):
+        dx = np.zeros_like(padded)
+        places = _windows(dx, size, stride)
+        for i, j in np.ndindex(size, size):
+            places[..., i, j] += g / size**2
+        return _inside(dx, padding)
+
+    return _windows(padded, size, stride).mean(axis=(-2, -1)), backward
+
+
+def _padded(
+    name: str, x: Array, size: int, stride: int | None, padding: int, border: float
+) -> tuple[Array, int]:
+    """x with a border, and the stride, once everything is known to fit together."""
+    if x.ndim != 4:
+        raise ValueError(f"{name}: x has shape {x.shape}; expected 4 axes (N, H, W, C)")
+    stride = size if stride is None else stride
+    for option, value, least in (("size", size, 1), ("stride", stride, 1), ("padding", padding, 0)):
+        if not isinstance(value, (int, np.integer)) or value < least:
+            raise ValueError(f"{name}: {option} is {value!r}; expected {least}, {least + 1}, …")
+    if 2 * padding > size or size > 2 * padding + min(x.shape[1:3]):
+        raise ValueError(
+            f"{name}: a window of {size}×{size} does not fit an image of {x.shape[1]}×{x.shape[2]} "
+            f"with padding {padding}, which may be half the window at most"
+        )
+    sides = (padding, padding)
+    return np.pad(x, ((0, 0), sides, sides, (0, 0)), constant_values=border), stride
+
+
+def _windows(image: Array, size: int, stride: int) -> Array:
+    """A view of every window, (N, H′, W′, C, size, size)."""
+    windows = sliding_window_view(image, (size, size), (1, 2), writeable=True)
+    return windows[:, ::stride, ::stride]
+
+
+def _inside(image: Array, padding: int) -> Array:
+    """The image without its border."""
+    return image[:, padding : image.shape[1] - padding, padding : image.shape[2] - padding]
+
+
+def global_avg_pool(x: Tensor) -> Tensor:
+    """Mean over the pixels.   x (N, H, W, C) -> (N, C)
+
+    dx = g / (H W), the same for every pixel.   Lin, Chen & Yan 2013, arXiv:1312.4400.
+    Errors: ValueError where x is not (N, H, W, C), or has no pixels.
+    """
+    if x.ndim != 4 or 0 in x.shape[1:3]:
+        expected = "4 axes (N, H, W, C)" if x.ndim != 4 else "at least one pixel"
+        raise ValueError(f"global_avg_pool: x has shape {x.shape}; expected {expected}")
+    return mean(x, axis=(1, 2))
