@@ -21,8 +21,7 @@ def add(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from ..data import load
-    from ..fuse import fuse
-    from ..train import evaluate
+    from ..train.evaluation import evaluate, fastest
     from ..train.trained import config_of, load_model
 
     model, facts = load_model(args.model)
@@ -33,7 +32,8 @@ def run(args: argparse.Namespace) -> int:
             f"{args.model} was trained on {facts['data']['name']}, which has other classes "
             f"than {data.name}"
         )
+    print(f"model  {config.name}, {model.n_parameters():,} parameters")
     images, labels = data.test_images, data.test_labels
     options = {"mirror": args.mirror, "shuffled": config.shuffle_patches}
-    print_test(evaluate(fuse(model), images, labels, data.n_classes, **options), data)
+    print_test(evaluate(fastest(model), images, labels, data.n_classes, **options), data)
     return 0

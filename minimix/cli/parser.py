@@ -7,16 +7,16 @@ import difflib
 import math
 import re
 import sys
-from collections.abc import Callable
-from dataclasses import fields
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 from .. import files
 from ..errors import MinimixError
-from ..train.config import Config, option
+from ..train.config import SETTINGS, option
 
-SETTINGS = {f.name for f in fields(Config)}
+# What has an option by its name: the settings of training, and those of the network in question.
+OPTIONS = set(SETTINGS)
 
 
 class Parser(argparse.ArgumentParser):
@@ -26,6 +26,13 @@ class Parser(argparse.ArgumentParser):
         super().__init__(
             **options, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter
         )
+        self.about_options = ""  # what to add where an option is not known
+        self.prepare: Callable[[Sequence[str]], None] | None = None  # called before parsing
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        if self.prepare:
+            self.prepare(args)
+        return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {translated(message)} (see {self.prog} --help)\n")
@@ -40,9 +47,9 @@ class Parser(argparse.ArgumentParser):
 
 def translated(message: str) -> str:
     """The library's words in those of the command line: `batch_size` becomes --batch-size."""
-    return re.sub(
-        r"`(\w+)`", lambda m: option(m[1]) if m[1] in SETTINGS else m[0], message
-    ).replace("\n", " ")
+    return re.sub(r"`(\w+)`", lambda m: option(m[1]) if m[1] in OPTIONS else m[0], message).replace(
+        "\n", " "
+    )
 
 
 def refuse(parser: Parser, argument: str) -> NoReturn:
@@ -51,7 +58,8 @@ def refuse(parser: Parser, argument: str) -> NoReturn:
         parser.error(f"unexpected argument {argument!r}")
     known = [name for action in parser._actions for name in action.option_strings]
     meant = difflib.get_close_matches(argument.split("=")[0], known, n=1)
-    parser.error(f"unknown option {argument}" + (f"; did you mean {meant[0]}?" if meant else ""))
+    hint = f"; did you mean {meant[0]}?" if meant else ""
+    parser.error(f"unknown option {argument}{hint}{parser.about_options}")
 
 
 def command(

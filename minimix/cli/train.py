@@ -4,21 +4,33 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import json
 import os
 import platform
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import files, kernels
 from ..errors import DiskError, MinimixError
-from ..train.config import PRESETS, Config, option
+from ..train.architecture import REQUIRED, Setting, absolute, settings_of
+from ..train.config import (
+    PRESETS,
+    RECIPES,
+    SETTINGS,
+    Config,
+    changed,
+    config_of,
+    option,
+    recipe,
+)
 from ..version import __version__
-from .parser import command, number, path, print_line, seconds, translated, whole
+from .parser import OPTIONS, Parser, command, number, path, print_line, seconds, translated, whole
 from .results import print_test
 
 if TYPE_CHECKING:
@@ -26,7 +38,7 @@ if TYPE_CHECKING:
 
 SECTIONS = {  # by the first setting of each
     "data": "Data",
-    "hidden_dim": "Network",
+    "model": "Network",
     "crop": "Augmentation of the training images",
     "epochs": "Optimization",
 }
@@ -37,16 +49,19 @@ def add(commands: Any) -> None:
         commands,
         run,
         "train",
-        "Train a ConvMixer, by default on CIFAR-10 (seven minutes on two cores).",
+        "Train a network, by default a ConvMixer on CIFAR-10 (seven minutes on two cores).",
         epilog="Defaults are in parentheses: that of the preset laptop, then those of other "
-        "presets\nwhere they differ.",
+        "presets\nand families where they differ. Each family has options of its own: "
+        "minimix train --model vit --help.",
     )
     group: Any = parser.add_argument_group("Run")
     group.add_argument(
-        "--preset", choices=PRESETS, help="the recipe to start from; options change it (laptop)"
+        "--preset",
+        choices=PRESETS,
+        help="the recipe to start from; options change it (that of the model's family)",
     )
     group.add_argument(
-        "--out", type=path, metavar="RUN", help="the run folder to write to (runs/PRESET-NUMBER)"
+        "--out", type=path, metavar="RUN", help="the run folder to write to (runs/NAME-NUMBER)"
     )
     group.add_argument(
         "--resume",
@@ -64,9 +79,11 @@ def add(commands: Any) -> None:
         help="time between checkpoints within an epoch; one always follows an epoch (60)",
     )
     group.add_argument("--quiet", action="store_true", help="print the final result only")
-    for f in fields(Config):
+    for f in SETTINGS.values():
         if f.name in SECTIONS:
             group = parser.add_argument_group(SECTIONS[f.name])
+        if f.name == "model":
+            parser.prepare = partial(_add_settings, parser, group)
         form: dict[str, Any] = {"default": argparse.SUPPRESS, "help": _help(f.name)}
         if f.type == "bool":
             form["action"] = argparse.BooleanOptionalAction
@@ -78,15 +95,82 @@ def add(commands: Any) -> None:
         group.add_argument(option(f.name), **form)
 
 
+def _add_settings(parser: Parser, group: Any, args: Sequence[str]) -> None:
+    """Add an option for each setting of the network that the arguments name."""
+    first = Parser(prog=parser.prog, add_help=False)
+    for name in ("--model", "--resume", "--out"):
+        first.add_argument(name, nargs="?")
+    known, _ = first.parse_known_args(args)
+    model = known.model or _model_of(known.resume or known.out) or "convmixer"
+    try:
+        settings = settings_of(model)
+    except ValueError as error:
+        parser.error(str(error))
+    for setting in settings.values():
+        if option(setting.name) in parser._option_string_actions:
+            parser.error(
+                f"{model} has a setting {setting.name!r}, which is the name of an option of "
+                "training; give it another"
+            )
+        presets = {
+            preset: config.model_settings[setting.name]
+            for preset, config in PRESETS.items()
+            if config.model == model and config.model_settings[setting.name] != setting.default
+        }
+        group.add_argument(option(setting.name), **_form(setting, presets))
+    listed = ", ".join(map(option, settings)) or "none"
+    parser.about_options = f" (the network {model} has {listed})"
+    OPTIONS.update(settings)
+
+
+def _model_of(folder: str | None) -> str | None:
+    """The network of the run in this folder, if there is one that says so."""
+    if not folder:
+        return None
+    try:
+        settings = json.loads((files.expand(folder) / "run.json").read_bytes())["settings"]
+        return str(settings["model"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, MinimixError):
+        return None
+
+
+def _form(setting: Setting, presets: dict[str, Any]) -> dict[str, Any]:
+    """How the command line takes a setting of the network; presets: its value where it differs."""
+    words = ["required" if setting.default is REQUIRED else _word(setting.default)]
+    words += [f"{preset}: {_word(value)}" for preset, value in presets.items()]
+    help = " ".join(filter(None, [setting.help, f"({'; '.join(words)})"])).replace("%", "%%")
+    form: dict[str, Any] = {"default": argparse.SUPPRESS, "dest": setting.name, "help": help}
+    if setting.kind is bool:
+        return form | {"action": argparse.BooleanOptionalAction}
+    types: dict[type, Callable[[str], Any]] = {int: whole, float: number, str: str}
+    one = types[setting.kind]
+    metavar = {int: "N", float: "X", str: "TEXT"}[setting.kind]
+    if setting.choices:
+        metavar = "{" + ",".join(map(str, setting.choices)) + "}"
+
+    def read(text: str) -> Any:
+        if setting.optional and text == "none":
+            return None
+        return tuple(map(one, text.split(","))) if setting.many else one(text)
+
+    return form | {"type": read, "metavar": f"{metavar},…" if setting.many else metavar}
+
+
+def _word(value: Any) -> str:
+    """A value as it is typed."""
+    if isinstance(value, tuple):
+        return ",".join(map(_word, value))
+    return {True: "on", False: "off"}[value] if isinstance(value, bool) else str(value).lower()
+
+
 def _help(name: str) -> str:
-    """What a setting means, and its value in each preset."""
-    shown = {True: "on", False: "off"}
+    """What a setting means, its value in each preset, and in the recipe of each family."""
     values = {preset: getattr(config, name) for preset, config in PRESETS.items()}
-    words = {k: shown[v] if isinstance(v, bool) else str(v) for k, v in values.items()}
+    values |= {family: recipe[name] for family, recipe in RECIPES.items() if name in recipe}
+    words = {key: _word(value) for key, value in values.items()}
     default = words.pop("laptop")
-    others = "".join(f"; {preset}: {word}" for preset, word in words.items() if word != default)
-    help = next(f.metadata["help"] for f in fields(Config) if f.name == name)
-    return translated(f"{help} ({default}{others})").replace("%", "%%")
+    others = "".join(f"; {key}: {word}" for key, word in words.items() if word != default)
+    return translated(f"{SETTINGS[name].metadata['help']} ({default}{others})").replace("%", "%%")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -96,10 +180,10 @@ def run(args: argparse.Namespace) -> int:
     from ..train import TrainingState, loop
     from ..train.interrupt import Interrupted
     from ..train.progress import clock
-    from ..train.trained import config_of
 
-    given = {f.name: getattr(args, f.name) for f in fields(Config) if hasattr(args, f.name)}
-    config = _checked(args, lambda: replace(PRESETS[args.preset or "laptop"], **given))
+    given = {name: getattr(args, name) for name in OPTIONS if hasattr(args, name)}
+    model = given.pop("model", "convmixer")
+    config = _checked(args, lambda: recipe(model, args.preset, **given).complete())
     say: Callable[[str], None] = (lambda line: None) if args.quiet else print_line
 
     with RunFolder(_run_folder(args), say) as folder:
@@ -112,18 +196,23 @@ def run(args: argparse.Namespace) -> int:
                 say(f"{folder.path} has been trained to the end: minimix evaluate {folder.path}")
                 return 0
             began = config_of(folder.checkpoint.facts)
-            config = _checked(args, lambda: replace(began, **given))
+            model = getattr(args, "model", began.model)
+            if absolute(model) != began.model:
+                args.parser.error(
+                    f"`model` is {model}, but this run was begun with {began.model}; "
+                    "leave it out, or start another run"
+                )
+            config = _checked(args, lambda: changed(began, **given))
         elif folder.begun:
             way = f"continue it with {resume}, or " if folder.checkpoint else ""
             raise MinimixError(f"{folder.path} holds a run already; {way}choose another --out")
         data = load(config.data, say=say)
-        _checked(args, lambda: config.check_data(config.limited(data)))
         config = replace(
             config,
             data=_where(config.data, data),  # so that a resumed run does not look elsewhere
             threads=config.threads or get_num_threads(),
         )
-        state = TrainingState.build(config, data, folder.checkpoint)
+        state = _checked(args, lambda: TrainingState.build(config, data, folder.checkpoint))
         say(f"data   {data.name}, {data.source}")
         say(f"model  {config.name}, {state.model.n_parameters():,} parameters")
         say(f"run    {folder.path}, seed {config.seed}, {config.threads} threads")
@@ -154,11 +243,13 @@ def _checked(args: argparse.Namespace, make: Callable[[], Any]) -> Any:
 
 
 def _run_folder(args: argparse.Namespace) -> Path:
-    """The folder that --resume or --out names, or the next free runs/PRESET-NUMBER."""
+    """The folder that --resume or --out names, or the next free runs/NAME-NUMBER."""
     if args.resume is None:
         if args.out is not None:
             return args.out
-        numbered = (Path("runs", f"{args.preset or 'laptop'}-{n}") for n in itertools.count(1))
+        model = getattr(args, "model", "convmixer")
+        name = args.preset or ("laptop" if model == "convmixer" else model.rpartition(":")[2])
+        numbered = (Path("runs", f"{name}-{n}") for n in itertools.count(1))
         return next(folder for folder in numbered if not os.path.lexists(folder))
     folder = args.out if args.resume is True else args.resume
     if folder is None or args.out not in (None, folder):

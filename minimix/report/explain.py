@@ -19,8 +19,7 @@ from .. import functional as F
 from ..autograd import Array, Tensor, no_grad
 from ..data import normalize
 from ..errors import MinimixError
-from ..models import ConvMixer
-from ..nn import DepthwiseConv2d, GlobalAvgPool, Module, Patchify, evaluating, observe
+from ..nn import DepthwiseConv2d, GlobalAvgPool, Linear, Module, Patchify, evaluating, observe
 from .charts import style
 from .formatting import printable
 from .images import NEGATIVE, POSITIVE
@@ -30,7 +29,7 @@ SIGNED = LinearSegmentedColormap.from_list("", [NEGATIVE, "white", POSITIVE])
 
 
 @style({})
-def explain(model: ConvMixer, image: Array, class_names: Sequence[str] | None = None) -> Figure:
+def explain(model: Module, image: Array, class_names: Sequence[str] | None = None) -> Figure:
     """Draw what `model` computes for an image: the evidence for its prediction, then each layer.
 
     image        uint8 (H, W, 3); H and W divisible by the patch size
@@ -110,7 +109,7 @@ def save(figure: Figure, path: Path) -> None:
         files.write(path, file.getvalue())
 
 
-def _forward(model: ConvMixer, image: Array) -> tuple[list[tuple[str, Array, Array]], Array]:
+def _forward(model: Module, image: Array) -> tuple[list[tuple[str, Array, Array]], Array]:
     """What a model computes for one image: its layers, and the logits of each location.
 
     layers  (title, filters (k, k, 1 or 3, C), output (H/p, W/p, C)) of the patch embedding and of
@@ -132,5 +131,11 @@ def _forward(model: ConvMixer, image: Array) -> tuple[list[tuple[str, Array, Arr
 
     with no_grad(), observe(note), evaluating(model):
         model(Tensor(normalize(image[None])))
+    head = model._modules.get("head")
+    if not (features and isinstance(head, Linear)):
+        raise MinimixError(
+            f"a {type(model).__name__} does not classify by the mean over all places, so there is "
+            "no evidence of single places to draw"
+        )
     with no_grad():
-        return layers, model.head(Tensor(features[0])).array
+        return layers, head(Tensor(features[0])).array

@@ -9,9 +9,9 @@ import numpy as np
 from ..autograd import Array, Tensor, no_grad
 from ..data import Dataset, Loader, cifar10, shapes10, shuffle_patches
 from ..errors import DataError
-from ..fuse import fuse
-from ..models import ConvMixer
+from ..nn import Module
 from ..train.config import Config
+from ..train.evaluation import fastest
 
 
 @dataclass(frozen=True)
@@ -46,14 +46,14 @@ def find_data(config: Config, name: str, sha256: str) -> Dataset:
 
 
 def worst_mistakes(
-    model: ConvMixer, data: Dataset, count: int = 24, shuffled: int = 0
+    model: Module, data: Dataset, count: int = 24, shuffled: int = 0
 ) -> list[Mistake]:
     """The misclassified test images, the most confident predictions first.
 
     shuffled  side of the patches that change places before the model sees an image; 0: none
     """
     images, labels = data.test_images, data.test_labels
-    net = fuse(model)
+    net = fastest(model)
     with no_grad():
         batches = Loader(images, labels, 500, shuffle=False)
         logits = np.concatenate(

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..autograd import Array
 from ..errors import CheckpointError, DataError
-from ..models import ConvMixer
+from ..nn import Module
 from ..runs import RunLog, read_log
 from ..train.trained import config_of, load_model
 from .mistakes import Mistake, find_data, worst_mistakes
@@ -23,7 +23,7 @@ NO_WEIGHTS = "No weights have been saved in this run folder yet."
 class TrainedModel:
     """A run's model, what was recorded about it, and its mistakes, or why there are none."""
 
-    model: ConvMixer
+    model: Module
     name: str
     data: str  # the data set's name
     sha256: str  # and fingerprint

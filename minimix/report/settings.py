@@ -6,18 +6,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from ..train.config import PRESETS, option
+from ..train.config import PRESETS, RECIPES, flat, option, recipe
 from .markup import Html, details, el, join, note, pairs, table
 from .run_data import RunData
 
 
 def settings(run: RunData) -> Html:
-    about, chosen = run.log.about, run.log.settings
-    preset = asdict(PRESETS["laptop"])
+    about, chosen = run.log.about, flat(run.log.settings)
+    family = str(chosen.get("model"))
+    known = family in RECIPES
+    usual = flat(asdict(recipe(family) if known else PRESETS["laptop"]))
+    base = family if known else "laptop"
     unlike = {
-        option(name): f"{_shown(value)} (laptop: {_shown(preset.get(name, '–'))})"
+        option(name): f"{_shown(value)} ({base}: {_shown(usual.get(name, '–'))})"
         for name, value in chosen.items()
-        if value != preset.get(name)
+        if _shown(value) != _shown(usual.get(name))
     }
     origin: dict[str, Any] = {}
     if run.model:
@@ -25,12 +28,13 @@ def settings(run: RunData) -> Html:
     if isinstance(versions := about.get("versions"), dict):
         origin |= versions
     origin |= {key: about[key] for key in ("backend", "machine") if key in about}
+    title = f"the recipe of {family}" if known else "the laptop preset"
     return join(
         note("Command:"),
         el("pre", about.get("command", "not recorded"), class_="command"),
         el(
             "div",
-            _list("Settings that differ from the laptop preset", unlike),
+            _list(f"Settings that differ from {title}", unlike),
             _list("Data, versions, machine", origin),
             class_="grid",
         ),
@@ -44,7 +48,7 @@ def _list(title: str, values: Mapping[str, Any]) -> Html:
 
 
 def differences(runs: Sequence[RunData]) -> Html:
-    each = [run.log.settings for run in runs]
+    each = [flat(run.log.settings) for run in runs]
     rows = [
         (option(name), *(_shown(settings.get(name, "–")) for settings in each))
         for name in dict.fromkeys(name for settings in each for name in settings)
@@ -56,4 +60,6 @@ def differences(runs: Sequence[RunData]) -> Html:
 
 
 def _shown(value: Any) -> str:
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(_shown, value))
     return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)

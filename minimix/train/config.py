@@ -1,23 +1,26 @@
-"""The settings of a training run, and the presets: what the command line offers.
+"""The settings of a training run, the presets and recipes: what the command line offers.
 
 Each field has its default, which is that of the preset `laptop`, a line of help, and the values it
-may take. `minimix train` makes an option of each: `hidden_dim` is `--hidden-dim`.
+may take. `minimix train` makes an option of each: `batch_size` is `--batch-size`.
 """
 
 from __future__ import annotations
 
 import math
-import os
-from dataclasses import Field, dataclass, field, fields, replace
+from collections.abc import Mapping
+from dataclasses import Field, asdict, dataclass, field, fields, replace
 from typing import Any
 
+import numpy as np
+
 from ..data import Augment, Dataset
-from ..models import ConvMixer
-from ..nn import PointwiseConv2d
+from ..errors import CheckpointError
+from ..nn import Linear, Module, PointwiseConv2d
 from ..optim import AdamW, Muon, schedules
+from . import architecture
+from .architecture import is_own
 
 MOST_SEED = 2**63 - 1
-MOST_WHITENED = 1024  # values of a patch; the eigenvectors of more take minutes
 
 
 def setting(default: Any, help: str, *choices: str, **limits: float) -> Any:
@@ -35,13 +38,14 @@ class Config:
     limit_test: int = setting(0, "test on the first N images only (0: all)", least=0)
 
     # network
-    hidden_dim: int = setting(128, "number of channels", least=1, most=65_536)
-    depth: int = setting(8, "number of blocks", least=0, most=1000)
-    kernel_size: int = setting(5, "side of the depthwise kernels, in patches", least=1, most=255)
-    patch_size: int = setting(
-        4, "side of a patch in pixels; it must divide the image", least=1, most=1024
+    model: str = setting("convmixer", "a family of networks, or a class of yours: my_net.py:Net")
+    model_settings: Mapping[str, Any] = field(  # of these, each has an option of its own
+        default_factory=dict,
+        metadata={"help": "the network's settings, by name", "choices": (), "limits": {}},
     )
-    whiten: bool = setting(True, "initialize the patch embedding to whiten the patches")
+    whiten: bool = setting(
+        True, "initialize the patch embedding, where there is one, to whiten the patches"
+    )
 
     # augmentation
     crop: str = setting(
@@ -77,7 +81,7 @@ class Config:
     epochs: int = setting(10, "passes over the training images", least=1, most=100_000)
     batch_size: int = setting(128, "images per step", least=1, most=1_000_000)
     optimizer: str = setting(
-        "adamw", "muon: orthogonalized momentum for the pointwise weights", "adamw", "muon"
+        "adamw", "muon: orthogonalized momentum for the matrices inside", "adamw", "muon"
     )
     lr: float = setting(0.01, "peak learning rate", above=0)
     schedule: str = setting(
@@ -87,6 +91,12 @@ class Config:
         0.25, "fraction of the steps spent warming up (one-cycle, cosine)", above=0, below=1
     )
     weight_decay: float = setting(0.005, "weight decay", least=0)
+    decay: str = setting(
+        "all",
+        "what decays: all parameters, or only weights (no biases, norms, tokens, positions)",
+        "all",
+        "weights",
+    )
     label_smoothing: float = setting(0.1, "label smoothing", least=0, most=1)
     clip_norm: float = setting(1.0, "clip the gradient norm to this value (0: off)", least=0)
     ema: float = setting(
@@ -100,6 +110,8 @@ class Config:
     def __post_init__(self) -> None:
         for f in fields(self):
             check(f, getattr(self, f.name))
+        if not is_own(self.model):  # whose file is not run before it is needed
+            object.__setattr__(self, "model_settings", dict(self._model_settings()))
         if self.early_epochs and self.crop != "pad":
             raise ValueError(
                 f"`early_epochs` is {self.early_epochs} but `crop` is {self.crop}; "
@@ -109,35 +121,64 @@ class Config:
 
     @property
     def name(self) -> str:
-        """The network's name, as in the paper."""
-        return (
-            f"ConvMixer-{self.hidden_dim}/{self.depth}, kernel {self.kernel_size}, "
-            f"patch {self.patch_size}"
+        """The network in words."""
+        return architecture.described(self.model, self.model_settings)
+
+    def complete(self) -> Config:
+        """These settings, with every setting of the network and the file of an own one in full.
+
+        Errors: MinimixError where a class of the user's cannot be had; ValueError where a setting
+        is not one of the network's.
+        """
+        return replace(
+            self, model=architecture.absolute(self.model), model_settings=self._model_settings()
         )
 
-    def model(self, n_classes: int) -> ConvMixer:
-        """The network before training."""
-        return ConvMixer(
-            self.hidden_dim,
-            self.depth,
-            self.kernel_size,
-            self.patch_size,
-            n_classes,
-            rng=self.seed,
+    def _model_settings(self) -> dict[str, Any]:
+        return architecture.completed(self.model, self.model_settings)
+
+    def build(
+        self, n_classes: int, image_size: tuple[int, int], rng: np.random.Generator | None = None
+    ) -> Module:
+        """The network before training.   Errors: as `architecture.build`."""
+        return architecture.build(
+            self.model,
+            self.model_settings,
+            n_classes=n_classes,
+            image_size=image_size,
+            rng=self.seed if rng is None else rng,
         )
 
-    def optimizer_of(self, model: ConvMixer) -> AdamW:
-        """The optimizer of every parameter of `model`."""
-        parameters = list(model.parameters())
-        if self.optimizer == "adamw":
-            return AdamW(parameters, lr=self.lr, weight_decay=self.weight_decay)
-        layers = [m for _, m in model.named_modules() if isinstance(m, PointwiseConv2d)]
-        inside = {layer.weight for layer in layers}
+    def optimizer_of(self, model: Module, n_classes: int) -> AdamW:
+        """The optimizer of every parameter of `model`.
+
+        Muon orthogonalizes the weights of the linear and pointwise layers inside: not the patch
+        embedding, nor the head, which is what gives n_classes numbers.
+        """
+        kept = set() if self.decay == "all" else _without_decay(model)
+        inside: set[Any] = set()
+        if self.optimizer == "muon":
+            inside = {
+                m.weight
+                for _, m in model.named_modules()
+                if isinstance(m, PointwiseConv2d)
+                or (isinstance(m, Linear) and m.weight.shape[1] != n_classes)
+            }
+            if not inside:
+                raise ValueError(
+                    f"`optimizer` is muon, but {self.name} has no linear or pointwise layers "
+                    "inside whose weights it could orthogonalize; choose another"
+                )
         groups: list[dict[str, Any]] = [
-            {"params": [p for p in parameters if p in inside], "orthogonal": True},
-            {"params": [p for p in parameters if p not in inside]},
+            {"params": [], "orthogonal": True},
+            {"params": []},
+            {"params": [], "weight_decay": 0.0},
         ]
-        return Muon(groups, lr=self.lr, weight_decay=self.weight_decay)
+        for p in model.parameters():
+            groups[0 if p in inside else 2 if p in kept else 1]["params"].append(p)
+        groups = [group for group in groups if group["params"]]
+        kind = Muon if self.optimizer == "muon" else AdamW
+        return kind(groups, lr=self.lr, weight_decay=self.weight_decay)
 
     def augment(self, n_classes: int, epoch: int) -> Augment:
         """The transform of the training images in epoch 0, 1, …"""
@@ -180,59 +221,35 @@ class Config:
         )
 
     def check_data(self, data: Dataset) -> None:
-        """Raise ValueError where the network cannot be trained on these images, or not here."""
+        """Raise ValueError where the data set does not have what these settings ask for."""
         for part, images in (("train", data.train_images), ("test", data.test_images)):
             limit = getattr(self, f"limit_{part}")
             if limit > len(images):
                 raise ValueError(
                     f"`limit_{part}` is {limit:,}; {data.name} has {len(images):,} images there"
                 )
-        n, height, width, channels = data.train_images.shape
-        p = self.patch_size
-        if height % p or width % p:
+        _, height, width, _ = data.train_images.shape
+        if self.early_epochs and self.early_size > min(height, width):
             raise ValueError(
-                f"`patch_size` is {p}, which does not divide "
-                f"the {height}×{width} pixels of {data.name}'s images"
-            )
-        if self.early_epochs and (self.early_size > min(height, width) or self.early_size % p):
-            raise ValueError(
-                f"`early_size` is {self.early_size}; expected a multiple of `patch_size`, which is "
-                f"{p}, and at most the {min(height, width)} pixels of an image"
+                f"`early_size` is {self.early_size}; expected at most the {min(height, width)} "
+                "pixels of an image"
             )
         for epoch in (0, self.early_epochs):
             self.augment(data.n_classes, epoch).check_size(height, width)
-        if self.whiten and p * p * channels > MOST_WHITENED:
-            raise ValueError(
-                f"`patch_size` is {p}: a patch has {p * p * channels:,} values, and `whiten` takes "
-                f"at most {MOST_WHITENED:,}; choose smaller patches, or do without"
-            )
-        last = n % self.batch_size or min(n, self.batch_size)
-        if last == 1 and p in (max(height, width), self.early_epochs and self.early_size):
-            raise ValueError(
-                f"`batch_size` is {self.batch_size}: the last batch of {n:,} images has one image, "
-                f"which is one patch, too little for batch normalization; choose another"
-            )
-        needed, memory = self.memory(n, height // p * (width // p), channels), physical_memory()
-        if memory and needed > memory:
-            raise ValueError(
-                f"this network needs at least {needed / 1e9:,.0f} GB of memory, this machine has "
-                f"{memory / 1e9:,.0f}; choose a smaller `hidden_dim`, `depth` or `batch_size`"
-            )
-
-    def memory(self, n: int, places: int, channels: int) -> float:
-        """Bytes that training on n images of so many patches takes at least."""
-        h, d, k, p = self.hidden_dim, self.depth, self.kernel_size, self.patch_size
-        parameters = h * (p * p * channels + 3 + d * (k * k + h + 6))
-        activations = min(n, self.batch_size) * places * h * (2 * d + 2)
-        return 4.0 * (4 * parameters + activations)  # weights, gradients, AdamW's two moments
 
 
-def physical_memory() -> int:
-    """Bytes of memory in this machine; 0 where the system does not say."""
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):
-        return 0
+# All but the network's own, which go by the names that its constructor has for them.
+SETTINGS = {f.name: f for f in fields(Config) if f.name != "model_settings"}
+
+
+def _without_decay(model: Module) -> set[Any]:
+    """The parameters that are no weights: biases, norms' factors, tokens, positions."""
+    return {
+        p
+        for _, module in model.named_modules()
+        for name, p in module._parameters.items()
+        if name != "weight" or p.ndim < 2
+    }
 
 
 def option(name: str) -> str:
@@ -241,6 +258,7 @@ def option(name: str) -> str:
 
 
 KINDS: dict[str, Any] = {"int": int, "float": (int, float), "bool": bool, "str": str}
+KINDS["Mapping[str, Any]"] = Mapping
 LIMITS = {"least": "at least", "above": "more than", "most": "at most", "below": "less than"}
 
 
@@ -282,8 +300,7 @@ PRESETS = {
     # The authors' CIFAR-10 recipe, to the letter (github.com/locuslab/convmixer-cifar10), whose
     # crop is one of the whole image.
     "official": Config(
-        hidden_dim=256,
-        patch_size=2,
+        model_settings={"hidden_dim": 256, "patch_size": 2},
         whiten=False,
         crop="none",
         flip="random",
@@ -297,5 +314,83 @@ PRESETS = {
         ema=0.0,
     ),
     # The fastest way to 90 %.
-    "fast90": Config(patch_size=2, early_epochs=6, epochs=16, optimizer="muon", mirror=True),
+    "fast90": Config(
+        model_settings={"patch_size": 2},
+        early_epochs=6,
+        epochs=16,
+        optimizer="muon",
+        mirror=True,
+    ),
 }
+
+# How each family is trained unless settings are given: what differs from `laptop`, which is the
+# recipe of ConvMixer and of classes of your own.
+TRANSFORMER = {
+    # omihub777/ViT-CIFAR and MLP-Mixer-CIFAR: AdamW at 1e-3 with batches of 128, cosine after a
+    # linear warm-up, label smoothing 0.1. DeiT (arXiv:2012.12877): decay 0.05, none for biases,
+    # norms, tokens and positions.
+    "lr": 0.001,
+    "schedule": "cosine",
+    "peak": 0.1,
+    "weight_decay": 0.05,
+    "decay": "weights",
+    "whiten": False,
+}
+RECIPES: dict[str, dict[str, Any]] = {
+    "convmixer": {},
+    "vit": TRANSFORMER,
+    "resmlp": TRANSFORMER,
+    "mlp_mixer": TRANSFORMER,
+    "resnet": {},
+}
+
+
+def recipe(model: str = "convmixer", preset: str | None = None, **settings: Any) -> Config:
+    """The settings for training a network: its family's recipe, and what is given besides.
+
+    model     a family, or a class in a file, as my_net.py:Net
+    preset    take the training settings of this preset instead of the family's
+    settings  of training or of the network, each by its name
+
+        recipe("vit", depth=6, epochs=20)
+
+    Errors: ValueError for a name that is neither, or a value that makes no sense.
+    """
+    base = PRESETS[preset or "laptop"]
+    if model != base.model:
+        begun = {} if preset else RECIPES.get(model, {})
+        base = replace(base, model=model, model_settings={}, **begun)
+    return changed(base, **settings)
+
+
+def changed(config: Config, **settings: Any) -> Config:
+    """`config` with some settings, of training or of its network, changed.   Errors: ValueError"""
+    mine = {key: value for key, value in settings.items() if key in SETTINGS}
+    rest = {key: value for key, value in settings.items() if key not in SETTINGS}
+    return replace(config, model_settings={**config.model_settings, **rest}, **mine)
+
+
+def config_of(facts: dict[str, Any]) -> Config:
+    """The settings that were saved. Errors: CheckpointError where this version has others."""
+    try:
+        return Config(**facts["config"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"the settings are those of minimix {facts.get('version', '(unknown)')}, "
+            f"which this version does not understand: {error}"
+        ) from error
+
+
+def differences(mine: Config, other: Config) -> list[tuple[str, Any, Any]]:
+    """Each setting that differs, with its two values; those of the network by their own names."""
+    a, b = flat(asdict(mine)), flat(asdict(other))
+    return [(key, a.get(key), b.get(key)) for key in {**a, **b} if a.get(key) != b.get(key)]
+
+
+def flat(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings as a run keeps them, with those of its network among the others, by their names."""
+    inside = settings.get("model_settings")
+    rest = {key: value for key, value in settings.items() if key != "model_settings"}
+    at = list(rest).index("model") + 1 if "model" in rest else 0
+    own = list(inside.items()) if isinstance(inside, Mapping) else []
+    return dict([*list(rest.items())[:at], *own, *list(rest.items())[at:]])

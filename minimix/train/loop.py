@@ -10,12 +10,11 @@ import numpy as np
 from .. import functional as F
 from ..autograd import Tensor
 from ..data import Loader
-from ..fuse import fuse
 from ..kernels import set_num_threads
 from ..optim import clip_grad_norm
 from ..runs import RunFolder
 from .divergence import divergence, first_not_finite
-from .evaluation import Evaluation, evaluate
+from .evaluation import Evaluation, evaluate, fastest
 from .interrupt import Interrupt
 from .metrics import TrainingLog
 from .progress import Progress
@@ -40,7 +39,7 @@ def train(
     images, labels, average = data.train_images, data.train_labels, state.average
     if config.threads:
         set_num_threads(config.threads)
-    fast = fuse(model)  # the same parameters, fewer passes over memory
+    fast = fastest(model)  # the same parameters, fewer passes over memory
     learning_rate = config.learning_rate(config.epochs * state.n_steps)
     averaged = average.applied if average else nullcontext
 

@@ -15,12 +15,13 @@ import numpy as np
 from ..autograd import Array
 from ..data import Dataset, shuffle_patches
 from ..errors import CheckpointError
-from ..models import ConvMixer
+from ..nn import Module
 from ..optim import Optimizer, WeightAverage
 from ..runs import Checkpoint
 from ..version import __version__
-from .config import Config
+from .config import Config, config_of, differences
 from .divergence import divergence
+from .probe import network
 from .whitening import whiten
 
 MAY_CHANGE = ("data", "threads")  # settings that say where, not what
@@ -55,7 +56,7 @@ class TrainingState:
 
     config: Config
     data: Dataset
-    model: ConvMixer
+    model: Module
     optimizer: Optimizer
     average: WeightAverage | None
     tally: Tally = field(default_factory=Tally)
@@ -66,19 +67,20 @@ class TrainingState:
 
         data  the whole data set; of it is used what `config` says
 
-        Errors: ValueError where the network cannot be trained on these images (`check_data`),
+        Errors: ValueError where the network cannot be trained on these images (`probe.network`),
         CheckpointError where the checkpoint is of other settings, another data set or model.
         """
+        config = config.complete()
         data = config.limited(data)
         config.check_data(data)
         if checkpoint:
             _check_same(config, data, checkpoint)
-        model = config.model(data.n_classes)
+        model = network(config, data)
         if config.whiten and checkpoint is None:
             seen = shuffle_patches(data.train_images, config.shuffle_patches)
             whiten(model, seen, config.seed)
         average = WeightAverage(model, config.ema) if config.ema else None
-        state = cls(config, data, model, config.optimizer_of(model), average)
+        state = cls(config, data, model, config.optimizer_of(model, data.n_classes), average)
         if checkpoint:
             state._restore(checkpoint)
         return state
@@ -153,18 +155,18 @@ class TrainingState:
 def _check_same(config: Config, data: Dataset, checkpoint: Checkpoint) -> None:
     """Raise CheckpointError where a checkpoint was made with other settings or another data set."""
     try:
-        began, learned = checkpoint.facts["config"], checkpoint.facts["data"]
+        began, learned = config_of(checkpoint.facts), checkpoint.facts["data"]
         name, digest = learned["name"], learned["sha256"]
-        for key, mine in asdict(config).items():
-            if key not in MAY_CHANGE and mine != began.get(key):
-                raise CheckpointError(
-                    f"`{key}` is {mine}, but this run was begun with {began.get(key)}; "
-                    "leave it out, or start another run"
-                )
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError) as error:
         raise CheckpointError(
             f"{checkpoint.path} lacks its settings or its data set ({error}); start another run"
         ) from error
+    for key, mine, other in differences(config, began):
+        if key not in MAY_CHANGE:
+            raise CheckpointError(
+                f"`{key}` is {mine}, but this run was begun with {other}; "
+                "leave it out, or start another run"
+            )
     if data.fingerprint != digest:
         raise CheckpointError(
             f"the data set {data.name} ({data.source}) has sha256 {data.fingerprint[:12]}…, this "

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
 from ..errors import CheckpointError
-from ..models import ConvMixer
+from ..nn import Module
 from ..runs import read_weights
-from .config import Config
+from .config import config_of
+from .probe import Metered
 
 BUNDLED = Path(__file__).parent.parent / "models" / "weights"  # what minimix comes with
 
 
-def load_model(path: Path | str | None = None) -> tuple[ConvMixer, dict[str, Any]]:
+def load_model(path: Path | str | None = None) -> tuple[Module, dict[str, Any]]:
     """The model in a run folder or a file, and the facts that were saved with it.
 
     path  a model file or a checkpoint; a run folder, of which the trained weights are taken, or
@@ -34,24 +36,16 @@ def load_model(path: Path | str | None = None) -> tuple[ConvMixer, dict[str, Any
     config = config_of(found.facts)
     try:
         data = found.facts["data"]
-        model = config.model(len(data["class_names"]))
-        model.load_state_dict(found.weights)
         size, texts = data["image_size"], [data["name"], data["sha256"], *data["class_names"]]
         if len(size) != 2 or not all(isinstance(n, int) and n > 0 for n in size):
             raise ValueError(f"its images have the size {size}")
+        # A network that its settings make far larger than its weights must not fill memory first.
+        rng = Metered(config.seed, 1000 + 4 * sum(a.size for a in found.weights.values()))
+        model = config.build(len(data["class_names"]), tuple(size), rng)
+        rng.left = math.inf
+        model.load_state_dict(found.weights)
         if not all(isinstance(text, str) for text in texts):
             raise ValueError("its data set has no name, or its classes have none")
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, MemoryError) as error:
         raise CheckpointError(f"{found.path} holds no model of its settings: {error}") from error
     return model.eval(), found.facts
-
-
-def config_of(facts: dict[str, Any]) -> Config:
-    """The settings that were saved. Errors: CheckpointError where this version has others."""
-    try:
-        return Config(**facts["config"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(
-            f"the settings are those of minimix {facts.get('version', '(unknown)')}, "
-            f"which this version does not understand: {error}"
-        ) from error

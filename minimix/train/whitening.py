@@ -7,17 +7,25 @@ import numpy as np
 from ..autograd import Array
 from ..data import normalize
 from ..kernels import cut_patches, product
-from ..models import ConvMixer
-from ..nn import Patchify
+from ..nn import Module, Patchify
 
 
-def whiten(model: ConvMixer, images: Array, seed: int, most: int = 5000) -> None:
+def embedding_of(model: Module) -> Patchify | None:
+    """The patch embedding with which a model begins; None where it begins with something else."""
+    layers = (m for _, m in model.named_modules() if not m._modules and m._parameters)
+    first = next(layers, None)
+    return first if isinstance(first, Patchify) else None
+
+
+def whiten(model: Module, images: Array, seed: int, most: int = 5000) -> None:
     """Let the patch embedding of `model` begin as whitening filters, with no bias.
 
-    images uint8 (N, H, W, C), of which the first `most` are looked at
+    images uint8 (N, H, W, C), of which the first `most` are looked at. A model without a patch
+    embedding stays as it is.
     """
-    embedding = model.stem[0]
-    assert isinstance(embedding, Patchify)
+    embedding = embedding_of(model)
+    if embedding is None:
+        return
     p, _, _, h = embedding.weight.shape
     rng = np.random.default_rng(seed)
     embedding.weight.array = whitening_filters(normalize(images[:most]), p, h, rng)

@@ -56,7 +56,9 @@ def test_options_override_the_preset(minimix, tmp_path):
     about = json.loads((tmp_path / "r" / "run.json").read_text())
     settings = about["settings"]
     assert settings["lr"] == 0.02
-    assert settings["hidden_dim"] == 8
+    assert settings["model"] == "convmixer"
+    assert settings["model_settings"]["hidden_dim"] == 8
+    assert settings["model_settings"]["patch_size"] == 8
     assert settings["schedule"] == "official"
     assert settings["randaugment"] == "2,12"
     assert settings["data"] == "shapes10"
@@ -178,8 +180,10 @@ def test_evaluate_says_what_training_said(minimix, trained):
     for model in (trained, trained / "model.safetensors", "again"):
         code, out, err = minimix("evaluate", model, "--mirror")
         assert (code, err) == (0, "")
-        assert out.splitlines()[:11] == again.splitlines()[:11]
-        assert out.splitlines()[11].startswith("with mirrored images ")
+        title, *lines = out.splitlines()
+        assert title.startswith("model  ConvMixer, hidden dim 8, depth 1, kernel size 3, patch")
+        assert lines[:11] == again.splitlines()[:11]
+        assert lines[11].startswith("with mirrored images ")
 
 
 def test_evaluate_refuses(minimix, trained, tmp_path, monkeypatch):

@@ -8,6 +8,7 @@ import pytest
 
 import minimix as mx
 from minimix.cli.parser import translated
+from minimix.train.architecture import settings_of
 from minimix.train.config import Config, option
 
 NUMBERS = ["nan", "inf", "-inf", "-1", "-1e300", "1e400", "-99999999999999999999", "x", "", "²"]
@@ -36,10 +37,18 @@ def test_every_number_has_limits(minimix, tmp_path, f):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("name", ["hidden_dim", "depth", "kernel_size", "patch_size"])
+def test_every_size_of_a_network_has_limits(minimix, tmp_path, name):
+    assert settings_of("convmixer")[name].kind is int
+    for text in [*NUMBERS, "9" * 5000, "65537"]:
+        refused(minimix(*TRAIN, f"{option(name)}={text}"), option(name))
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--depth=10000000"], ["--depth is 10000000; expected at least 0 and at most 1,000"]),
+        (["--depth=10000000"], ["--depth is 10000000; expected at most 1,000"]),
         (["--epochs=1000000000000000000"], ["--epochs is 1", "at most 100,000"]),
         (["--seed=9223372036854775808"], ["--seed", "at most 9,223,372,036,854,775,807"]),
         (["--threads=100000"], ["--threads is 100000; expected at least 0 and at most 1,024"]),

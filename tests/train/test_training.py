@@ -54,6 +54,7 @@ def test_the_same_settings_make_none(tmp_path, plain_metrics):
         {"optimizer": "muon"},
         {"early_epochs": 1},
         {"weight_decay": 0.5},
+        {"weight_decay": 0.5, "decay": "weights"},
         {"clip_norm": 0.01},
         {"label_smoothing": 0.3},
         {"whiten": True},
@@ -112,7 +113,7 @@ def test_senseless_settings_are_named():
             with pytest.raises(ValueError, match=f"`{f.name}` is .*; expected a value of type"):
                 Config(**{f.name: value})
     with pytest.raises(ValueError, match=r"`depth` is 2.5; expected a value of type int"):
-        Config(depth=2.5)
+        Config(model_settings={"depth": 2.5})
     for text in ("3", "2,12,4", "two,three", "2,-1", "2,", "", "9" * 5000 + ",5"):
         with pytest.raises(ValueError, match=r"`randaugment` is .*; expected none, timm, or two"):
             Config(randaugment=text)

@@ -19,10 +19,7 @@ from minimix.runs import RunFolder
 from minimix.train import Config, Evaluation, TrainingState, train
 
 CONFIG = Config(
-    hidden_dim=8,
-    depth=1,
-    kernel_size=3,
-    patch_size=2,
+    model_settings={"hidden_dim": 8, "depth": 1, "kernel_size": 3, "patch_size": 2},
     whiten=False,
     early_epochs=1,
     early_size=4,
