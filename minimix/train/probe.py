@@ -131,9 +131,9 @@ def _try(config: Config, data: Dataset, model: Module, image: Array, what: str) 
     """
     kept = 0
 
-    def count(operation: str, arguments: tuple[Any, ...], y: Tensor) -> None:
+    def count(name: str, arguments: tuple[Any, ...], options: dict[str, Any], y: Tensor) -> None:
         nonlocal kept
-        kept += y.size if multiply_adds(operation, arguments, y) else 0
+        kept += y.size if multiply_adds(name, arguments, options, y) else 0
 
     # In NumPy, so that nothing is compiled for it.
     with kernels.backend("numpy"), no_grad(), evaluating(model), watch(count):
