@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import functional, kernels, models, nn, optim
 from .autograd import Tensor, no_grad, op
+from .cost import summary
 from .fuse import fuse
 from .gradcheck import gradcheck
 from .interop import from_torch, to_torch
@@ -51,6 +52,7 @@ __all__ = [
     "no_grad",
     "op",
     "optim",
+    "summary",
     "to_torch",
     "train",
 ]

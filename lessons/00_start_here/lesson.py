@@ -48,7 +48,7 @@ fig
 # **ConvMixer** with 18,106 parameters, and this is its whole architecture:
 
 # %%
-print(model.summary((1, 32, 32, 3)))
+print(mx.summary(model, (1, 32, 32, 3)))
 
 # %% [markdown]
 # You will write every kind of layer in this table yourself.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from minimix import ConvMixer, from_torch, nn, to_torch
+from minimix import ConvMixer, from_torch, nn, summary, to_torch
 
 from ..check import Exercise
 from ..networks import OUTPUTS, tried
@@ -225,7 +225,7 @@ def worked(
 
 
 def of_summary(h, d, k, p, n, size=32):
-    table = ConvMixer(h, d, k, p, n).summary((1, size, size, 3))
+    table = summary(ConvMixer(h, d, k, p, n), (1, size, size, 3))
     return int(table.split()[-1].replace(",", ""))
 
 

@@ -122,7 +122,7 @@ check("09.conv_mixer", conv_mixer)
 
 # %%
 net = conv_mixer(h=64, d=2, k=5, p=4, n=10, rng=np.random.default_rng(0))
-print(net.summary((1, 32, 32, 3)))
+print(mx.summary(net, (1, 32, 32, 3)))
 
 # %% [markdown]
 # Look down the column of outputs. Between the stem and the pool **nothing changes shape**. Most
@@ -384,7 +384,7 @@ difference = mine.eval()(images).array - library.eval()(images).array
 print("largest difference of a score:", np.abs(difference).max())
 
 print("parameters:", library.n_parameters(), "=", count_parameters(64, 4, 5, 4, 10))
-total = library.summary((1, 32, 32, 3)).split()[-1]
+total = mx.summary(library, (1, 32, 32, 3)).split()[-1]
 print("multiply-adds:", total, "=", f"{count_multiply_adds(64, 4, 5, 4, 10):,}")
 
 # %% [markdown]

@@ -19,8 +19,8 @@ def layers_of(widths, rng):
     layers = []
     for k, c in itertools.pairwise(widths):
         linear = nn.Linear(k, c, rng=0).astype(np.float64)
-        linear.weight.array = rng.normal(size=(k, c))
-        linear.bias.array = rng.normal(size=c)
+        for parameter in linear.parameters():
+            parameter.array = rng.normal(size=parameter.shape)
         layers.append(nn.Sequential(linear, nn.GELU()))
     return layers
 

@@ -10,8 +10,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from ..autograd import FLOATS, Array, Tensor, no_grad, watch
-from .summary import multiply_adds, table
+from ..autograd import FLOATS, Array, Tensor
 
 MAPPINGS = (dict, UserDict, MappingProxyType)
 CONTAINERS = (
@@ -303,59 +302,6 @@ class Module:
             return f"{type(self).__name__}({self.extra_repr()})"
         body = "\n".join(inside).replace("\n", "\n  ")
         return f"{type(self).__name__}({self.extra_repr()}\n  {body}\n)"
-
-    def summary(self, input_shape: tuple[int, ...]) -> str:
-        """A table of every layer: name, kind, output shape, parameters, multiply-adds.
-
-        input_shape  that of a batch, (N, H, W, C)
-
-        A row counts what its module does itself, not what modules inside it do; a module that is
-        called twice has two rows. Multiply-adds are those of matrix products and convolutions, for
-        the whole batch, wherever they are called; additions and elementwise functions count as
-        nothing. Operations of your own cannot be counted, and are named below the table. The model
-        is run once on zeros, in evaluation mode.
-        """
-        names: dict[int, str] = {}
-        for name, module in self.named_modules():
-            names.setdefault(id(module), name)
-        rows: list[tuple[str, str, str, int, int]] = []
-        work: list[int] = []  # of the modules that are running, the innermost last
-        uncounted: set[str] = set()
-        counted: set[int] = set()
-
-        def enter(module: Module) -> None:
-            work.append(0)
-
-        def operation(
-            name: str, arguments: tuple[Any, ...], options: dict[str, Any], y: Tensor
-        ) -> None:
-            count = multiply_adds(name, arguments, options, y)
-            if count is None:
-                uncounted.add(name)
-            work[-1] += count or 0
-
-        def leave(module: Module, inputs: tuple[Any, ...], y: Any) -> None:
-            own = {id(p): p.size for p in module._parameters.values() if id(p) not in counted}
-            counted.update(own)
-            done = work.pop()
-            if module._parameters or done or not module._modules:
-                kind = f"{type(module).__name__}({module.extra_repr()})"
-                row = (names.get(id(module), "?"), kind, _shape(y), sum(own.values()), done)
-                rows.append(row)
-
-        dtype = next((p.dtype for p in self.parameters()), np.dtype(np.float32))
-        with no_grad(), evaluating(self), observe(leave, enter), watch(operation):
-            self(Tensor(np.zeros(input_shape, dtype)))
-        total = ("", "", "", self.n_parameters(), sum(row[4] for row in rows))
-        text = table([*rows, total], f"{type(self).__name__}, input {input_shape}")
-        return text + "".join(f"\nnot counted: {name}" for name in sorted(uncounted))
-
-
-def _shape(y: Any) -> str:
-    """The shape of an output; of several, in a tuple or a list, each."""
-    if isinstance(y, (tuple, list)):
-        return " ".join(_shape(part) for part in y)
-    return str(getattr(y, "shape", type(y).__name__))
 
 
 def _refuse_hidden(name: str, value: Any) -> None:

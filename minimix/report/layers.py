@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..cost import summary
 from ..nn import DepthwiseConv2d, Patchify
 from .charts import heat_map
 from .formatting import number
@@ -64,8 +65,8 @@ def filters(run: RunData) -> Html:
 def model_summary(run: RunData) -> Html:
     if run.model is None:
         return el("p", NO_WEIGHTS)
-    summary = run.model.model.summary((1, *run.model.image_size, 3))
-    return el("pre", summary, class_="scroll", tabindex="0", aria_label="Model summary")
+    text = summary(run.model.model, (1, *run.model.image_size, 3))
+    return el("pre", text, class_="scroll", tabindex="0", aria_label="Model summary")
 
 
 def _layer(name: str) -> str:

@@ -13,9 +13,9 @@ import numpy as np
 
 from .. import kernels
 from ..autograd import Array, Tensor, no_grad, watch
+from ..cost import multiply_adds
 from ..data import Dataset, normalize
 from ..nn import Module, evaluating
-from ..nn.summary import multiply_adds
 from .architecture import blaming
 from .config import Config
 from .whitening import embedding_of
