@@ -14,14 +14,13 @@ are height and width.
 
 from __future__ import annotations
 
-from functools import reduce
 from math import prod
 
 import numpy as np
 
 from .. import kernels
 from ..autograd import Array, op
-from ..kernels import product
+from ..kernels.reference.conv import result_size
 
 
 def _check_image(name: str, x: Array) -> None:
@@ -178,8 +177,7 @@ def conv2d(
 
         y[n,h,v] = Σᵢⱼ x̄[n, sh+di, sv+dj] w[i,j] + b       x̄: x with zeros around it
 
-    with stride s and dilation d: for each place (i, j) of the kernel, one strided view of x̄ times
-    one matrix. Backward walks over the same views:
+    with stride s and dilation d. Whatever an x was multiplied with, its gradient is:
 
         dx̄[n, sh+di, sv+dj] += g wᵢⱼᵀ       dwᵢⱼ = Σₙₕᵥ x̄ᵀ g       db = Σ g
 
@@ -199,81 +197,50 @@ def conv2d(
         raise ValueError(
             f"conv2d: w has shape {w.shape}; expected (k, l, C/groups, D), k and l ≥ 1"
         )
-    (n, height, width, c), (k, l, _, d) = x.shape, w.shape
+    (_, height, width, c), (k, l, _, d) = x.shape, w.shape
     if c % groups or d % groups or w.shape[2] != c // groups:
         raise ValueError(
             f"conv2d: x has {c} channels in {groups} groups, but w of shape {w.shape} takes "
             f"{w.shape[2]} channels a group and gives {d}"
         )
     _check_bias("conv2d", b, d)
-    before, after = _padding(padding, (k, l), stride, dilation)
-    border = ((0, 0), (before[0], after[0]), (before[1], after[1]), (0, 0))
-    padded = np.pad(x, border)
-    out_height = (padded.shape[1] - dilation * (k - 1) - 1) // stride + 1
-    out_width = (padded.shape[2] - dilation * (l - 1) - 1) // stride + 1
-    if out_height < 1 or out_width < 1:
+    zeros = _padding(padding, (k, l), stride, dilation)
+    options = int(stride), int(dilation), zeros
+    if min(result_size((height, width), (k, l), *options)) < 1:
         raise ValueError(
             f"conv2d: a kernel of {k}×{l} with dilation {dilation} is larger than the padded "
-            f"image of {padded.shape[1]}×{padded.shape[2]}"
+            f"image of {height + sum(zeros[:2])}×{width + sum(zeros[2:])}"
         )
 
-    def view(image: Array, i: int, j: int) -> Array:
-        """What place (i, j) of the kernel sees, (N, H′, W′, C)."""
-        i, j = i * dilation, j * dilation
-        rows = slice(i, i + stride * (out_height - 1) + 1, stride)
-        columns = slice(j, j + stride * (out_width - 1) + 1, stride)
-        return image[:, rows, columns]
+    def grouped(a: Array) -> Array:
+        """(…, channels) -> (…, groups, channels a group)"""
+        return a.reshape(*a.shape[:-1], groups, a.shape[-1] // groups)
 
-    def split(image: Array) -> Array:
-        """(N, H′, W′, channels) -> (groups, N H′ W′, channels a group)"""
-        rows = image.reshape(n * out_height * out_width, groups, image.shape[3] // groups)
-        return rows.swapaxes(0, 1)
-
-    def joined(rows: Array) -> Array:
-        return rows.swapaxes(0, 1).reshape(n, out_height, out_width, groups * rows.shape[2])
-
-    # D is laid out group by group: (…, C/groups, D) is (…, C/groups, groups, D/groups).
-    matrices = w.reshape(k, l, c // groups, groups, d // groups).swapaxes(2, 3)
-    places = np.ndindex(k, l)
-    y = joined(
-        reduce(np.add, (product(split(view(padded, i, j)), matrices[i, j]) for i, j in places))
-    )
-    if b is not None:
-        y += b
-
-    def dx(g):
-        dpadded, rows = np.zeros_like(padded), split(g)
-        for i, j in np.ndindex(k, l):
-            view(dpadded, i, j)[...] += joined(product(rows, matrices[i, j].swapaxes(1, 2)))
-        return dpadded[:, before[0] : before[0] + height, before[1] : before[1] + width]
-
-    def dw(g):
-        dmatrices, rows = np.empty_like(matrices), split(g)
-        for i, j in np.ndindex(k, l):
-            dmatrices[i, j] = product(split(view(padded, i, j)).swapaxes(1, 2), rows)
-        return dmatrices.swapaxes(2, 3).reshape(w.shape)
+    xs, ws, bs = grouped(x), grouped(w), None if b is None else grouped(b)
+    y = kernels.conv2d(xs, ws, *options, bs)
 
     def backward(g):
+        gs = grouped(g)
         return (
-            lambda: dx(g),
-            lambda: dw(g),
-            None if b is None else lambda: g.sum(axis=(0, 1, 2)),
+            lambda: kernels.conv2d_dx(gs, ws, (height, width), *options).reshape(x.shape),
+            lambda: kernels.conv2d_dw(xs, gs, (k, l), *options).reshape(w.shape),
+            None if b is None else lambda: kernels.channel_sum(_rows(g)),
         )
 
-    return y, backward
+    return y.reshape(*y.shape[:3], d), backward
 
 
 def _padding(
     padding: int | str, kernel: tuple[int, int], stride: int, dilation: int
-) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Zeros before and after, for both axes."""
+) -> tuple[int, int, int, int]:
+    """Zeros above, below, left and right."""
     if padding == "valid":
         padding = 0
     if padding == "same":
         if stride != 1:
             raise ValueError(f"conv2d: padding 'same' needs stride 1, not {stride}")
-        total = [dilation * (k - 1) for k in kernel]
-        return (total[0] // 2, total[1] // 2), (total[0] - total[0] // 2, total[1] - total[1] // 2)
+        down, across = (int(dilation) * (k - 1) for k in kernel)
+        return down // 2, down - down // 2, across // 2, across - across // 2
     if not isinstance(padding, (int, np.integer)) or padding < 0:
         raise ValueError(f"conv2d: padding is {padding!r}; it can be 'same', 'valid' or 0, 1, 2, …")
-    return (padding, padding), (padding, padding)
+    return (int(padding),) * 4

@@ -16,6 +16,9 @@ from .reference.activation import gelu_backward as gelu_backward
 from .reference.activation import gelu_tanh as gelu_tanh
 from .reference.activation import gelu_tanh_backward as gelu_tanh_backward
 from .reference.adamw import adamw_update as adamw_update
+from .reference.conv import conv2d as conv2d
+from .reference.conv import conv2d_dw as conv2d_dw
+from .reference.conv import conv2d_dx as conv2d_dx
 from .reference.depthwise import depthwise_conv2d as depthwise_conv2d
 from .reference.depthwise import depthwise_conv2d_dw as depthwise_conv2d_dw
 from .reference.depthwise import depthwise_conv2d_dx as depthwise_conv2d_dx

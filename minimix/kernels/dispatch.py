@@ -89,13 +89,14 @@ class Kernel(Protocol[P, R_co]):
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co: ...
 
 
-def kernel(**arguments: str | type[int]) -> Callable[[Callable[P, R]], Kernel[P, R]]:
+def kernel(**arguments: str | type[int] | int) -> Callable[[Callable[P, R]], Kernel[P, R]]:
     """Decorate a reference kernel. `arguments`: what the compiled one takes, by parameter.
 
         "N H W C"       an array with these axes; a letter is the same length wherever it stands
         "... C"         with any axes before the last, the same wherever "..." stands
         "uint8: n 3"    of this dtype. Without one: float32 or float64, the same throughout
         int             a whole number of at least 1
+        0               a whole number of at least 0
 
     An argument may also be a tuple of such arrays, or None where that is the default. Parameters
     that are not named here are not checked.
@@ -145,9 +146,9 @@ class _Array(NamedTuple):
     axes: tuple[str, ...]
 
 
-def _expected(argument: str | type[int] | None) -> _Array | type[int] | None:
+def _expected(argument: str | type[int] | int | None) -> _Array | int | None:
     if not isinstance(argument, str):
-        return argument
+        return 1 if isinstance(argument, type) else argument
     dtype, _, axes = argument.rpartition(":")
     leading, *rest = axes.split()
     any_before = leading == "..."
@@ -155,12 +156,12 @@ def _expected(argument: str | type[int] | None) -> _Array | type[int] | None:
     return _Array(np.dtype(dtype) if dtype else None, any_before, names)
 
 
-def _fits(value: Any, what: _Array | type[int], lengths: dict[str, Any]) -> bool:
+def _fits(value: Any, what: _Array | int, lengths: dict[str, Any]) -> bool:
     """Whether the value is what it must be, given the lengths of the axes of those before it."""
     if type(value) is tuple:
         return all(_fits(v, what, lengths) for v in value)
     if not isinstance(what, _Array):
-        return type(value) is int and value >= 1
+        return type(value) is int and value >= what
     if type(value) is not Array or not value.size:
         return False
     if value.dtype != (what.dtype or lengths.setdefault("dtype", value.dtype)):

@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from minimix import kernels
+from minimix.kernels.reference.conv import result_size
 
 DTYPES = [np.float32, np.float64]
 TOLERANCE = {np.float32: 1e-5, np.float64: 1e-12}
@@ -230,6 +231,63 @@ def test_matmul_of_whole_numbers_is_exact():
     a, b = rng.integers(-9, 9, (123, 77)), rng.integers(-9, 9, (77, 45))
     product = compiled.matmul(a.astype(np.float32), b.astype(np.float32))
     np.testing.assert_array_equal(product, a @ b)
+
+
+# ---- convolution
+
+PLACES = [
+    # x, kernel, results a group; stride, dilation, zeros above, below, left, right
+    ((1, 1, 1, 1, 1), (1, 1), 1, 1, 1, (0, 0, 0, 0)),
+    ((3, 9, 10, 1, 3), (3, 3), 5, 1, 1, (1, 1, 1, 1)),
+    ((2, 9, 11, 1, 20), (3, 3), 48, 2, 1, (1, 1, 1, 1)),
+    ((2, 7, 6, 1, 140), (2, 3), 33, 1, 1, (0, 1, 2, 3)),
+    ((2, 13, 12, 1, 16), (3, 2), 16, 3, 2, (4, 0, 1, 2)),
+    ((5, 5, 4, 1, 40), (1, 1), 17, 1, 1, (0, 0, 0, 0)),
+    ((5, 8, 8, 1, 40), (1, 1), 17, 2, 1, (0, 0, 0, 0)),
+    ((3, 16, 16, 1, 3), (7, 7), 24, 4, 1, (3, 3, 3, 3)),
+    ((2, 8, 7, 3, 4), (3, 3), 6, 2, 1, (1, 1, 1, 1)),
+    ((2, 8, 7, 19, 1), (3, 3), 1, 2, 1, (1, 1, 1, 1)),
+    ((2, 8, 7, 19, 1), (3, 3), 1, 1, 1, (1, 1, 1, 1)),
+    ((2, 8, 7, 35, 1), (2, 5), 1, 1, 2, (1, 0, 3, 1)),
+    ((2, 8, 7, 9, 1), (3, 3), 2, 1, 1, (1, 1, 1, 1)),
+    ((2, 8, 7, 9, 1), (3, 3), 4, 3, 1, (1, 1, 1, 1)),
+    ((2, 2, 3, 1, 5), (1, 1), 4, 5, 1, (3, 0, 0, 4)),  # a result that sees only zeros
+    ((70, 4, 4, 1, 8), (3, 3), 9, 1, 1, (1, 1, 1, 1)),
+]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("shape", "size", "d", "stride", "dilation", "padding"), PLACES)
+def test_convolution(shape, size, d, stride, dilation, padding, dtype):
+    """Whole numbers, whose products and sums are exact."""
+    rng, options = np.random.default_rng(0), (stride, dilation, padding)
+
+    def whole(*shape):
+        return rng.integers(-5, 6, shape).astype(dtype)
+
+    n, height, width, groups, c = shape
+    x, w, bias = whole(*shape), whole(*size, c, groups, d), whole(groups, d)
+    g = whole(n, *result_size((height, width), size, *options), groups, d)
+    for name, *arguments in (
+        ("conv2d", x, w, *options),
+        ("conv2d", x, w, *options, bias),
+        ("conv2d_dx", g, w, (height, width), *options),
+        ("conv2d_dw", x, g, size, *options),
+    ):
+        mine = getattr(compiled, name)(*arguments)
+        assert mine.dtype == dtype
+        np.testing.assert_array_equal(mine, reference(name, *arguments))
+
+
+def test_places_that_do_not_fit_are_refused():
+    x, w, g = (np.ones(s, np.float32) for s in ((1, 4, 4, 1, 2), (3, 3, 2, 1, 3), (1, 3, 2, 1, 3)))
+    options = 1, 1, (0, 0, 0, 0)
+    with pytest.raises(ValueError, match="3×3 is larger than the padded image"):
+        compiled.conv2d(x[:, :2], w, *options)
+    with pytest.raises(ValueError, match=r"g is of \(3, 2\) places; expected \(2, 2\)"):
+        compiled.conv2d_dx(g, w, (4, 4), *options)
+    with pytest.raises(ValueError, match=r"g is of \(3, 2\) places; expected \(2, 2\)"):
+        compiled.conv2d_dw(x, g, (3, 3), *options)
 
 
 # ---- depthwise convolution: 1-pixel images, kernels larger than the image, odd and even, bands

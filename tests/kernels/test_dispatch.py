@@ -83,6 +83,8 @@ FIT = [
     ("uint8: N 3", np.ones((2, 3), np.uint8)),
     ("N", (np.ones(2, f32), np.ones(2, f32))),
     (int, 4),
+    (0, 0),
+    (0, (1, 0)),
 ]
 UNFIT = [
     ("N C", np.ones((2, 3), np.int64)),
@@ -105,6 +107,8 @@ UNFIT = [
     (int, 0),
     (int, True),
     (int, 2.0),
+    (0, -1),
+    (int, (1, 0)),
 ]
 
 
@@ -139,6 +143,9 @@ ARGUMENTS = {  # of every kernel: valid arguments, to be spoiled one by one
     "depthwise_conv2d": [(2, 4, 4, 5), (3, 3, 5)],
     "depthwise_conv2d_dx": [(2, 4, 4, 5), (3, 3, 5)],
     "depthwise_conv2d_dw": [(2, 4, 4, 5), (2, 4, 4, 5), 3],
+    "conv2d": [(2, 5, 6, 2, 3), (3, 2, 3, 2, 4), 2, 1, [1, 1, 1, 0], (2, 4)],
+    "conv2d_dx": [(2, 3, 3, 2, 4), (3, 2, 3, 2, 4), [5, 6], 2, 1, [1, 1, 1, 0]],
+    "conv2d_dw": [(2, 5, 6, 2, 3), (2, 3, 3, 2, 4), [3, 2], 2, 1, [1, 1, 1, 0]],
     "channel_sum": [(6, 5)],
     "channel_moments": [(6, 5)],
     "normalize": [(6, 5), (5,), (5,), (5,), (5,)],

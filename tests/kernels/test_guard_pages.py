@@ -4,6 +4,7 @@ Every kernel gets arrays that end, or begin, at a page which must not be touched
 results into such arrays. It runs in a process of its own: a touch ends that process by a signal.
 """
 
+import functools
 import importlib
 import mmap
 import os
@@ -18,6 +19,7 @@ import pytest
 import minimix
 from minimix.kernels import set_num_threads
 from minimix.kernels.dispatch import sibling
+from minimix.kernels.reference.conv import result_size
 
 PAGE = mmap.PAGESIZE
 
@@ -133,10 +135,38 @@ def calls_of_retouch(dtype, rng):
             yield [images, np.full((1, n), int(operation)), parameters, np.ones(3, np.uint8)]
 
 
+def calls_of_conv2d(name, dtype, rng):
+    cases = [
+        ((1, 1, 1, 1, 1), (1, 1), 1, 1, 1, (0, 0, 0, 0)),
+        ((2, 7, 9, 1, 3), (3, 3), 5, 1, 1, (1, 1, 1, 1)),
+        ((3, 6, 5, 2, 17), (2, 3), 19, 2, 1, (0, 1, 3, 0)),
+        ((2, 9, 8, 1, 33), (3, 2), 40, 2, 2, (2, 2, 1, 1)),
+        ((1, 12, 11, 1, 16), (1, 1), 16, 3, 1, (0, 0, 0, 0)),
+        ((2, 8, 8, 1, 130), (3, 3), 32, 1, 1, (1, 1, 1, 1)),
+        ((3, 7, 6, 21, 1), (3, 3), 1, 2, 1, (1, 1, 1, 1)),
+        ((2, 5, 5, 5, 1), (3, 2), 3, 1, 2, (4, 0, 0, 4)),
+        ((2, 5, 5, 16, 1), (3, 3), 1, 1, 1, (1, 1, 1, 1)),
+    ]
+    for shape, kernel, d, *options in cases:
+        size = result_size(shape[1:3], kernel, *options)
+        x = rng.uniform(0.5, 1.5, shape).astype(dtype)
+        w = rng.uniform(0.5, 1.5, (*kernel, shape[4], shape[3], d)).astype(dtype)
+        g = rng.uniform(0.5, 1.5, (shape[0], *size, shape[3], d)).astype(dtype)
+        yield {
+            "conv2d": [x, w, *options, g[0, 0, 0]],
+            "conv2d_dx": [g, w, shape[1:3], *options],
+            "conv2d_dw": [x, g, kernel, *options],
+        }[name]
+
+
 OTHERS = {
     "adamw_update": calls_of_adamw,
     "pad_crop": calls_of_pad_crop,
     "retouch": calls_of_retouch,
+    **{
+        name: functools.partial(calls_of_conv2d, name)
+        for name in ("conv2d", "conv2d_dx", "conv2d_dw")
+    },
 }
 
 

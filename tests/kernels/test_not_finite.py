@@ -26,6 +26,7 @@ def test_what_is_not_finite_stays_so(bad, dtype):
     rows, good, c = image.reshape(-1, 20), np.ones((50, 20), dtype), np.ones(20, dtype)
     moments = 1 if bad == -np.inf else 2  # gelu(−∞) is 0: z shows it, the mean of gelu(z) not
     w, k3 = np.ones((20, 20), dtype), np.ones((3, 3, 20), dtype)
+    conv = np.ones((3, 3, 20, 1, 20), dtype)
     assert not lost(
         compiled.matmul(rows, w),
         compiled.matmul(rows.T, good),
@@ -33,6 +34,11 @@ def test_what_is_not_finite_stays_so(bad, dtype):
         *compiled.channel_moments(rows),
         compiled.normalize(rows, c, c, c, c),
         *compiled.batch_norm_backward(good, rows, c, c, c)[::2],
+        compiled.conv2d(image[:, :, :, None], conv, 1, 1, (1, 1, 1, 1)),
+        compiled.conv2d_dx(image[:, :, :, None], conv, (5, 5), 1, 1, (1, 1, 1, 1)),
+        compiled.conv2d_dw(
+            np.ones_like(image)[:, :, :, None], image[:, :, :, None], (3, 3), 1, 1, (1, 1, 1, 1)
+        ),
         compiled.depthwise_conv2d(image, k3),
         compiled.depthwise_conv2d_dw(image, np.ones_like(image), 3),
         *compiled.mix_places(image, k3, c)[:moments],

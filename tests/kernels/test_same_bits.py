@@ -66,6 +66,14 @@ CASES = {
     "matrix and vector": lambda: with_gradients(F.matmul, draw(17, 3000), draw(3000)),
     "linear": lambda: with_gradients(F.linear, draw(1000, 700), draw(700, 10), draw(10)),
     "conv2d": lambda: with_gradients(F.conv2d, draw(9, 17, 16, 20), draw(3, 3, 20, 33), draw(33)),
+    "conv2d, strided": lambda: with_gradients(
+        lambda x, w: F.conv2d(x, w, stride=2, padding=1), draw(33, 8, 9, 20), draw(3, 3, 20, 33)
+    ),
+    "conv2d, a group a channel": lambda: with_gradients(
+        lambda x, w: F.conv2d(x, w, stride=2, padding=1, groups=40),
+        draw(33, 8, 9, 40),
+        draw(3, 3, 1, 40),
+    ),
     "depthwise": lambda: with_gradients(F.depthwise_conv2d, draw(9, 17, 16, 40), draw(5, 5, 40)),
     "batch norm": lambda: with_gradients(F.batch_norm, draw(9, 17, 16, 40), draw(40), draw(40)),
     "whitening": lambda: [whitening_filters(draw(500, 16, 16, 3), 4, 96, np.random.default_rng(0))],

@@ -61,22 +61,24 @@ def tile(typingctx, k, a, ia, rows, a_row, a_step, b, ib, b_step, start, i0, row
     return _tile(k, a, b, start, c, from_zero=False)
 
 
-@intrinsic
+@intrinsic(prefer_literal=True)
 def tile_from_zero(
-    typingctx, k, a, ia, rows, a_row, a_step, b, ib, b_step, start, i0, row0, c, ic, c_row
+    typingctx, vectors, k, a, ia, rows, a_row, a_step, b, ib, b_step, start, i0, row0, c, ic, c_row
 ):
     """As `tile`, but the sum over k begins at zero and is added to start at the end.
 
-    A long product is then a sum of sums, which loses fewer digits than one long sum.
+    A long product is then a sum of sums, which loses fewer digits than one long sum. It is as wide
+    as `vectors`, 1 or 2, of which two are COLUMNS.
     """
-    return _tile(k, a, b, start, c, from_zero=True)
+    return _tile(k, a, b, start, c, from_zero=True, literal=vectors)
 
 
-def _tile(k: Any, a: Any, b: Any, start: Any, c: Any, from_zero: bool) -> Any:
+def _tile(k: Any, a: Any, b: Any, start: Any, c: Any, from_zero: bool, literal: Any = None) -> Any:
     kind = Vector(a.dtype)
+    vectors = literal.literal_value if literal else 2
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        k, _, ia, rows, a_row, a_step, _, ib, b_step, _, i0, row0, _, ic, c_row = args
+        k, _, ia, rows, a_row, a_step, _, ib, b_step, _, i0, row0, _, ic, c_row = args[-15:]
         vector, wide = vector_type(kind), kind.lanes
         size = kind.dtype.bitwidth // 8
         last = builder.sub(rows, I64(1))
@@ -87,22 +89,22 @@ def _tile(k: Any, a: Any, b: Any, start: Any, c: Any, from_zero: bool) -> Any:
 
         def row_starts(argument: int, first: Any, stride: Any) -> list[Any]:
             places = [builder.add(first, builder.mul(r, stride)) for r in row]
-            kind_of = sig.args[argument]
-            return [pointer(context, builder, kind_of, args[argument], at) for at in places]
+            kind_of, array = sig.args[argument], args[argument]
+            return [pointer(context, builder, kind_of, array, at) for at in places]
 
-        def both(p: Any) -> list[Any]:
-            ahead = builder.gep(p, [I64(wide)])
-            return [builder.bitcast(q, vector.as_pointer()) for q in (p, ahead)]
+        def across(p: Any) -> list[Any]:
+            starts = [builder.gep(p, [I64(v * wide)]) for v in range(vectors)]
+            return [builder.bitcast(q, vector.as_pointer()) for q in starts]
 
-        a_rows = row_starts(1, ia, a_row)
-        c_rows = row_starts(12, ic, c_row)
-        first_b = pointer(context, builder, b, args[6], ib)
-        start_rows = row_starts(9, i0, row0)
+        a_rows = row_starts(-14, ia, a_row)
+        c_rows = row_starts(-3, ic, c_row)
+        first_b = pointer(context, builder, b, args[-9], ib)
+        start_rows = row_starts(-6, i0, row0)
 
         def load_start() -> list[Any]:
-            return [builder.load(p, align=size) for p0 in start_rows for p in both(p0)]
+            return [builder.load(p, align=size) for p0 in start_rows for p in across(p0)]
 
-        initial = [constant(vector, 0.0)] * 2 * ROWS if from_zero else load_start()
+        initial = [constant(vector, 0.0)] * vectors * ROWS if from_zero else load_start()
         entry = builder.block
         loop, after = builder.append_basic_block("step"), builder.append_basic_block("done")
         builder.branch(loop)
@@ -111,12 +113,12 @@ def _tile(k: Any, a: Any, b: Any, start: Any, c: Any, from_zero: bool) -> Any:
         step, offset = builder.phi(I64), builder.phi(I64)
         now_b = builder.phi(first_b.type)
         sums = [builder.phi(vector) for _ in initial]
-        b_vectors = [builder.load(p, align=size) for p in both(now_b)]
+        b_vectors = [builder.load(p, align=size) for p in across(now_b)]
         results = []
         for r in range(ROWS):
             one = splat(builder, builder.load(builder.gep(a_rows[r], [offset])), wide)
-            for v in range(2):
-                results.append(call(builder, "fmuladd", one, b_vectors[v], sums[2 * r + v]))
+            for v in range(vectors):
+                results.append(call(builder, "fmuladd", one, b_vectors[v], sums[vectors * r + v]))
         ahead = builder.add(step, I64(1))
         for phi, old, new in (
             (step, I64(0), ahead),
@@ -133,13 +135,14 @@ def _tile(k: Any, a: Any, b: Any, start: Any, c: Any, from_zero: bool) -> Any:
             results = [
                 builder.fadd(old, new) for old, new in zip(load_start(), results, strict=True)
             ]
-        targets = [p for c0 in c_rows for p in both(c0)]
+        targets = [p for c0 in c_rows for p in across(c0)]
         for result, p in zip(results, targets, strict=True):
             builder.store(result, p, align=size)
         return context.get_dummy_value()
 
     i = types.int64
-    return types.void(i, a, i, i, i, i, b, i, i, start, i, i, c, i, i), codegen
+    first = (literal,) if literal else ()
+    return types.void(*first, i, a, i, i, i, i, b, i, i, start, i, i, c, i, i), codegen
 
 
 @helper
@@ -270,16 +273,23 @@ def copy_block(x, start, rows, c, block):
 @helper
 def multiply_blocks(a, k, b, n, rows, c, ic, edge):
     """c[k, n] += aᵀ b over a block of rows, `padded` apart in a and b."""
-    wide = columns(a)
+    wide, half = columns(a), lanes(a)
     a_row, b_row = padded(k, a), padded(n, b)
     for j in range(0, n, wide):
-        whole = n - j >= wide
+        whole = n - j >= wide or n - j == half
         for i in range(0, k, ROWS):
             to = ic + i * n + j
             out, o, o_row = (c, to, n) if whole else (edge, 0, wide)
             if not whole:
                 copy_tile(c, to, n, k - i, n - j, edge, o, o_row)
-            tile_from_zero(rows, a, i, k - i, 1, a_row, b, j, b_row, out, o, o_row, out, o, o_row)
+            if n - j > half:
+                tile_from_zero(
+                    2, rows, a, i, k - i, 1, a_row, b, j, b_row, out, o, o_row, out, o, o_row
+                )
+            else:
+                tile_from_zero(
+                    1, rows, a, i, k - i, 1, a_row, b, j, b_row, out, o, o_row, out, o, o_row
+                )
             if not whole:
                 copy_tile(edge, o, o_row, k - i, n - j, c, to, n)
 

@@ -1,0 +1,385 @@
+"""Convolution as matrix products, of which the left factor is never in memory as a whole.
+
+A row of that factor is what one place of the result sees: for each tap the channels of one pixel,
+or zeros outside the image. A thread gathers a chunk of such rows into a block of its own, which
+stays in cache, and multiplies it with the packed weights.
+
+The gradient for x is the same with other taps. A pixel h of x has gone into the results
+(h + top − δi)/s, where that is whole: which taps i those are depends on h mod s alone, its phase,
+and within a phase one step of h is one step of the result. So for each of the s × s phases it is a
+convolution of g with stride 1, by some of the taps.
+
+With one channel a group there is nothing to multiply matrices of: channels are then side by side in
+a vector, and every tap is a product and a sum.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..reference.conv import result_size
+from ..simd.jit import helper, kernel
+from ..simd.memory import empty
+from ..simd.rows import CHUNK, add_up, flat
+from ..simd.threads import run
+from ..simd.vectors import address, lanes, load, store, work, zeros
+from .depthwise import depthwise_conv2d, depthwise_conv2d_dw, depthwise_conv2d_dx
+from .matmul import (
+    DEPTH,
+    ROWS,
+    columns,
+    matmul,
+    multiply_blocks,
+    packed,
+    padded,
+    tile_from_zero,
+    widened,
+)
+
+PIECES = (
+    16  # into how many pieces of work a convolution is divided, at least, if it is large enough
+)
+SUMS = 1 << 20  # numbers in all partial sums of the weights' gradient, at most
+CHANNELS = 128  # of a tap, of whose weights a thread computes the gradient at a time
+
+
+@helper
+def gather(x, height, width, pitch, channel, c, row_taps, column_taps, step, rows, columns,
+           start, count, block):  # fmt: skip
+    """Rows start … start + count − 1 of the left factor into `block`, `padded` apart.
+
+    Place (q, u) of rows × columns places sees, for each pair of taps (a, b), c channels of pixel
+    (step q + a, step u + b) of x, from `channel` of its `pitch` on.
+    """
+    wide = lanes(x)
+    taps = len(column_taps)
+    ahead = padded(len(row_taps) * taps * c, x)
+    whole = c == pitch and column_taps[taps - 1] - column_taps[0] == taps - 1  # one run of numbers
+    runs, length = (1, taps) if whole else (taps, 1)
+    for r in range(count):
+        u = (start + r) % columns
+        image, q = (start + r) // columns // rows, (start + r) // columns % rows
+        to = r * ahead
+        for a in row_taps:
+            y = q * step + a
+            inside = 0 <= y < height
+            line = (image * height + y) * width
+            for j in range(runs):
+                v = u * step + column_taps[j]
+                first = min(max(-v, 0), length) if inside else length
+                last = max(min(width - v, length), first) if inside else length
+                for i in range(0, first * c, wide):
+                    store(block, to + i, wide, zeros(x))
+                at, n = (line + v + first) * pitch + channel, (last - first) * c
+                for i in range(0, n, wide):  # beyond n come zeros, which what follows overwrites
+                    store(block, to + first * c + i, wide, load(x, at + i, n - i))
+                for i in range(last * c, length * c, wide):
+                    store(block, to + i, wide, zeros(x))
+                to += length * c
+
+
+@helper
+def multiply_gathered(a, rows, k, b, from_b, bias, from_bias, n, c):
+    """c = a b + bias for a block of rows; a and c `padded` apart, b packed, from from_b on."""
+    wide = columns(a)
+    a_row, c_row = padded(k, a), padded(n, a)
+    for k0 in range(0, k, DEPTH):
+        deep = min(DEPTH, k - k0)
+        for j in range(0, n, wide):
+            for r in range(0, rows, ROWS):
+                at, to = r * a_row + k0, r * c_row + j
+                start, i0, row0 = (bias, from_bias + j, 0) if k0 == 0 else (c, to, c_row)
+                if n - j > lanes(a):
+                    tile_from_zero(2, deep, a, at, rows - r, a_row, 1, b, from_b, wide,
+                                   start, i0, row0, c, to, c_row)  # fmt: skip
+                else:
+                    tile_from_zero(1, deep, a, at, rows - r, a_row, 1, b, from_b, wide,
+                                   start, i0, row0, c, to, c_row)  # fmt: skip
+            from_b += deep * wide
+
+
+@kernel
+def _conv2d(queue, m, chunk, x, height, width, groups, c, row_taps, column_taps, step, rows,
+            columns_, weights, bias, d, y, y_height, y_width, y_step, y_row, y_column):  # fmt: skip
+    """Places (q, u) of rows × columns, to (q y_step + y_row, u y_step + y_column) of y."""
+    wide = lanes(x)
+    k = len(row_taps) * len(column_taps) * c
+    panels = -(-d // columns(x)) * columns(x)
+    d_row = padded(d, x)
+    block = np.zeros(chunk * padded(k, x), x.dtype)
+    out = np.zeros(chunk * d_row, x.dtype)
+    for piece in work(address(queue)):
+        start = piece * chunk
+        count = min(chunk, m - start)
+        for group in range(groups):
+            gather(x, height, width, groups * c, group * c, c, row_taps, column_taps, step,
+                   rows, columns_, start, count, block)  # fmt: skip
+            multiply_gathered(
+                block, count, k, weights, group * k * panels, bias, group * panels, d, out
+            )
+            for r in range(count):
+                line = (start + r) // columns_
+                image, row = line // rows, line % rows * y_step + y_row
+                column = (start + r) % columns_ * y_step + y_column
+                to = (((image * y_height + row) * y_width + column) * groups + group) * d
+                for i in range(0, d, wide):
+                    store(y, to + i, d - i, load(out, r * d_row + i, wide))
+
+
+@kernel
+def _conv2d_dw(queue, long, slices, share, m, x, height, width, groups, c, row_taps, column_taps,
+               step, rows, columns_, g, d, parts):  # fmt: skip
+    """parts[s] = dw over the s-th `long` places; a piece is one row of taps, `share` channels."""
+    taps, wide = len(column_taps), lanes(x)
+    k, most = len(row_taps), taps * share
+    edge = np.zeros(ROWS * columns(x), x.dtype)
+    block = np.zeros(CHUNK * padded(most, x), x.dtype)
+    g_block = np.zeros(CHUNK * padded(d, x), x.dtype)
+    sums = np.zeros(most * d, x.dtype)
+    for piece in work(address(queue)):
+        part, row = piece // (slices * k * groups), piece // (slices * groups) % k
+        group, channel = piece // slices % groups, piece % slices * share
+        n = min(share, c - channel)
+        first, last = part * long, min((part + 1) * long, m)
+        sums[: taps * n * d] = 0
+        for start in range(first, last, CHUNK):
+            count = min(CHUNK, last - start)
+            gather(x, height, width, groups * c, group * c + channel, n,
+                   row_taps[row : row + 1], column_taps, step, rows, columns_,
+                   start, count, block)  # fmt: skip
+            for r in range(count):
+                for i in range(0, d, wide):
+                    at = ((start + r) * groups + group) * d + i
+                    store(g_block, r * padded(d, x) + i, wide, load(g, at, d - i))
+            multiply_blocks(block, taps * n, g_block, d, count, sums, 0, edge)
+        for j in range(taps):
+            for i in range(n):
+                to = ((((part * k + row) * taps + j) * c + channel + i) * groups + group) * d
+                for at in range(0, d, wide):
+                    value = load(sums, (j * n + i) * d + at, d - at)
+                    store(parts, to + at, d - at, value)
+
+
+# ---- one channel a group
+
+
+@kernel
+def _depthwise(queue, x, height, width, c, taps, row_taps, column_taps, step, rows, columns_, bias,
+               y, y_height, y_width, y_step, y_row, y_column):  # fmt: skip
+    """As `_conv2d`; a piece is a row of places."""
+    wide, across = lanes(x), len(column_taps)
+    for piece in work(address(queue)):
+        image, q = piece // rows, piece % rows
+        line = (image * y_height + q * y_step + y_row) * y_width
+        for u in range(columns_):
+            to = (line + u * y_step + y_column) * c
+            v = u * step
+            for i in range(0, c, wide):
+                n = c - i
+                s = load(bias, i, n)
+                for a in range(len(row_taps)):
+                    h = q * step + row_taps[a]
+                    if 0 <= h < height:
+                        for b in range(across):
+                            at = v + column_taps[b]
+                            if 0 <= at < width:
+                                at = ((image * height + h) * width + at) * c + i
+                                s = s + load(x, at, n) * load(taps, (a * across + b) * c + i, n)
+                store(y, to + i, n, s)
+
+
+@kernel
+def _depthwise_dw(queue, share, images, x, height, width, c, row_taps, column_taps, step, rows,
+                  columns_, g, parts):  # fmt: skip
+    """parts[s] = dw over the s-th `share` images."""
+    wide, across = lanes(x), len(column_taps)
+    k = len(row_taps) * across
+    for piece in work(address(queue)):
+        parts[piece * k * c : (piece + 1) * k * c] = 0
+        for image in range(piece * share, min((piece + 1) * share, images)):
+            for q in range(rows):
+                for a in range(len(row_taps)):
+                    h = q * step + row_taps[a]
+                    if not 0 <= h < height:
+                        continue
+                    for b in range(across):
+                        # the places whose pixel is inside the image
+                        first = min(max(-(column_taps[b] // step), 0), columns_)
+                        last = min(max((width - 1 - column_taps[b]) // step + 1, first), columns_)
+                        near = ((image * height + h) * width + column_taps[b]) * c
+                        g_near = (image * rows + q) * columns_ * c
+                        for i in range(0, c, wide):
+                            n = c - i
+                            to = (piece * k + a * across + b) * c + i
+                            s, t = load(parts, to, n), zeros(x)
+                            for u in range(first, last - 1, 2):
+                                at, g_at = near + u * step * c + i, g_near + u * c + i
+                                s = s + load(x, at, n) * load(g, g_at, n)
+                                t = t + load(x, at + step * c, n) * load(g, g_at + c, n)
+                            if (last - first) % 2:
+                                at, g_at = near + (last - 1) * step * c + i, g_near + (last - 1) * c
+                                s = s + load(x, at, n) * load(g, g_at + i, n)
+                            store(parts, to, n, s + t)
+
+
+# ---- what is called
+
+
+def _taps(count, dilation, before):
+    """Where the taps of an axis lie, from the place that has the same number."""
+    return np.arange(count, dtype=np.int64) * dilation - before
+
+
+def _phases(count, size, stride, dilation, before):
+    """For each phase of an axis of x that has pixels: its first pixel, how many, and its taps."""
+    for phase in range(min(stride, size)):
+        distance = phase - _taps(count, dilation, before)
+        which = np.flatnonzero(distance % stride == 0)[::-1]  # so that the distances rise
+        yield phase, len(range(phase, size, stride)), which, distance[which] // stride
+
+
+def _panels(w):
+    """The weights (k, l, c, G, d) packed for `multiply_gathered`, group after group."""
+    k, l, c, groups, d = w.shape
+    matrices = w.transpose(3, 0, 1, 2, 4).reshape(groups, k * l * c, d)
+    return np.concatenate([packed(matrix) for matrix in matrices])
+
+
+def _convolve(x, w, bias, row_taps, column_taps, step, grid, y, phase=(1, 0, 0)):
+    """Convolution by these taps, at grid (rows, columns) of places."""
+    n, height, width, groups, c = x.shape
+    d, m = w.shape[4], n * grid[0] * grid[1]
+    size = height, width, groups, c, row_taps, column_taps, step, *grid
+    target = y.reshape(-1), *y.shape[1:3], *phase
+    if c == d == 1:
+        size = height, width, groups, row_taps, column_taps, step, *grid
+        run(_depthwise, n * grid[0], flat(x), *size[:3], flat(w), *size[3:], bias, *target)
+        return
+    chunk = min(CHUNK, max(1, -(-m // (PIECES * ROWS))) * ROWS)
+    run(_conv2d, -(-m // chunk), m, chunk, flat(x), *size, _panels(w), bias, d, *target)
+
+
+def _like_depthwise(w_shape, stride, dilation, padding):
+    """Whether this is what the kernels of depthwise convolution compute."""
+    k, l, c, _, d = w_shape
+    same = (k - 1) // 2, k // 2, (k - 1) // 2, k // 2
+    return c == d == stride == dilation == 1 and k == l and padding == same
+
+
+def _is_matmul(w_shape, stride, padding):
+    k, l, _, groups, _ = w_shape
+    return k == l == stride == groups == 1 and not any(padding)
+
+
+def _single(g):
+    """g (…, G, d) with every channel in a group of its own, (…, G d, 1)."""
+    return g.reshape(*g.shape[:3], g.shape[3] * g.shape[4], 1)
+
+
+def _check(g, size, kernel, stride, dilation, padding):
+    expected = result_size(size, kernel, stride, dilation, padding)
+    if g.shape[1:3] != expected:
+        raise ValueError(f"conv2d: g is of {g.shape[1:3]} places; expected {expected}")
+
+
+def conv2d(x, w, stride, dilation, padding, bias=None):
+    n, height, width, groups, c = x.shape
+    k, l, _, _, d = w.shape
+    grid = result_size((height, width), (k, l), stride, dilation, padding)
+    if min(grid) < 1:
+        raise ValueError(f"conv2d: a kernel of {k}×{l} is larger than the padded image")
+    if _is_matmul(w.shape, stride, padding):
+        out = matmul(x.reshape(-1, c), w.reshape(c, d), None if bias is None else bias[0])
+        return out.reshape(n, *grid, 1, d)
+    y = empty((n, *grid, groups, d), x.dtype)
+    if c == 1 and d > 1:  # a group's channels are side by side in a vector
+        x, w = np.repeat(x, d, axis=3), w.reshape(k, l, 1, groups * d, 1)
+    if _like_depthwise(w.shape, stride, dilation, padding):
+        out = depthwise_conv2d(x[..., 0], w[:, :, 0, :, 0]).reshape(y.shape)
+        return out if bias is None else out + bias
+    taps = _taps(k, dilation, padding[0]), _taps(l, dilation, padding[2])
+    _convolve(x, w, _bias(bias, w), *taps, stride, grid, y)
+    return y
+
+
+def _bias(bias, w):
+    """A bias (G, d), or None for zeros, as wide as each group's panels."""
+    groups, d = w.shape[3:]
+    if w.shape[2] == d == 1:
+        return widened(bias if bias is None else bias.reshape(-1), groups, w.dtype)
+    each = [None] * groups if bias is None else bias
+    return np.concatenate([widened(b, d, w.dtype) for b in each])
+
+
+def conv2d_dx(g, w, size, stride, dilation, padding):
+    _check(g, size, w.shape[:2], stride, dilation, padding)
+    k, l, c, groups, d = w.shape
+    if _is_matmul(w.shape, stride, padding):
+        return matmul(g.reshape(-1, d), w.reshape(c, d).T).reshape(*g.shape[:3], 1, c)
+    if c == 1 and d > 1:
+        w = w.reshape(k, l, 1, groups * d, 1)
+        dx = conv2d_dx(_single(g), w, size, stride, dilation, padding)
+        return dx.reshape(len(g), *size, groups, d).sum(axis=4, keepdims=True)
+    if _like_depthwise(w.shape, stride, dilation, padding):
+        return depthwise_conv2d_dx(g[..., 0], w[:, :, 0, :, 0])[..., None]
+    dx = empty((len(g), *size, groups, c), g.dtype)
+    for row, rows, i, row_taps in _phases(k, size[0], stride, dilation, padding[0]):
+        for column, columns_, j, column_taps in _phases(l, size[1], stride, dilation, padding[2]):
+            if not len(i) or not len(j):
+                dx[:, row::stride, column::stride] = 0
+                continue
+            turned = w[i][:, j].swapaxes(2, 4)
+            _convolve(
+                g,
+                turned,
+                _bias(None, turned),
+                row_taps,
+                column_taps,
+                1,
+                (rows, columns_),
+                dx,
+                (stride, row, column),
+            )
+    return dx
+
+
+def conv2d_dw(x, g, size, stride, dilation, padding):
+    n, height, width, groups, c = x.shape
+    d, (k, l) = g.shape[4], size
+    _check(g, (height, width), size, stride, dilation, padding)
+    rows, columns_ = g.shape[1:3]
+    m = n * rows * columns_
+    if _is_matmul((k, l, c, groups, d), stride, padding):
+        return matmul(x.reshape(m, c).T, g.reshape(m, d)).reshape(1, 1, c, 1, d)
+    if c == 1 and d > 1:
+        dw = conv2d_dw(np.repeat(x, d, axis=3), _single(g), size, stride, dilation, padding)
+        return dw.reshape(k, l, 1, groups, d)
+    if _like_depthwise((k, l, c, groups, d), stride, dilation, padding):
+        return depthwise_conv2d_dw(x[..., 0], g[..., 0], k)[:, :, None, :, None]
+    taps = _taps(k, dilation, padding[0]), _taps(l, dilation, padding[2])
+    size = height, width, groups, c, *taps, stride, rows, columns_
+    if c == d == 1:
+        share = -(-n // PIECES)
+        parts = empty((-(-n // share), k, l, c, groups, d), x.dtype)
+        size = height, width, groups, *taps, stride, rows, columns_
+        run(_depthwise_dw, len(parts), share, n, flat(x), *size, flat(g), parts.reshape(-1))
+        return add_up(parts)
+    share = min(c, CHANNELS)
+    slices = -(-c // share)
+    sums = max(1, min(PIECES, SUMS // (k * l * c * groups * d)))
+    long = -(-m // (CHUNK * sums)) * CHUNK
+    parts = empty((-(-m // long), k, l, c, groups, d), x.dtype)
+    run(
+        _conv2d_dw,
+        len(parts) * slices * k * groups,
+        long,
+        slices,
+        share,
+        m,
+        flat(x),
+        *size,
+        flat(g),
+        d,
+        parts.reshape(-1),
+    )
+    return add_up(parts)
