@@ -29,10 +29,7 @@ def gelu(x, *, approximate: Literal["none", "tanh"] = "none"):
         else (kernels.gelu_tanh, kernels.gelu_tanh_backward)
     )
 
-    def backward(g):
-        return back(x, g)
-
-    return forward(x), backward
+    return forward(x), lambda g: back(x, g)
 
 
 @op
@@ -41,11 +38,7 @@ def relu(x):
 
     dx = 0 where x ≤ 0 (at the kink x = 0 too), else g.   Nair & Hinton 2010.
     """
-
-    def backward(g):
-        return np.where(x <= 0, 0, g)
-
-    return np.maximum(x, 0), backward
+    return np.maximum(x, 0), lambda g: np.where(x <= 0, 0, g)
 
 
 @op
@@ -55,11 +48,7 @@ def sigmoid(x):
     dx = g y (1 − y).   Computed from e^−|x|, which neither overflows nor loses what is small.
     """
     e = np.exp(-np.abs(x))
-
-    def backward(g):
-        return g * e / np.square(1 + e)
-
-    return np.where(x >= 0, 1, e) / (1 + e), backward
+    return np.where(x >= 0, 1, e) / (1 + e), lambda g: g * e / np.square(1 + e)
 
 
 @op
@@ -71,10 +60,7 @@ def softmax(x, *, axis: int = -1):
     e = np.exp(_below_largest(x, axis))
     y = e / e.sum(axis=axis, keepdims=True)
 
-    def backward(g):
-        return y * (g - (g * y).sum(axis=axis, keepdims=True))
-
-    return y, backward
+    return y, lambda g: y * (g - (g * y).sum(axis=axis, keepdims=True))
 
 
 @op
@@ -87,10 +73,7 @@ def log_softmax(x, *, axis: int = -1):
     with np.errstate(divide="ignore"):  # ln 0, where the axis has length 0
         y = shifted - np.log(np.exp(shifted).sum(axis=axis, keepdims=True))
 
-    def backward(g):
-        return g - np.exp(y) * g.sum(axis=axis, keepdims=True)
-
-    return y, backward
+    return y, lambda g: g - np.exp(y) * g.sum(axis=axis, keepdims=True)
 
 
 def _below_largest(x: Array, axis: int) -> Array:
@@ -111,7 +94,4 @@ def dropout(x, *, p: float, rng: np.random.Generator):
         raise ValueError(f"dropout: p is {p}; it must be at least 0 and less than 1")
     mask = (rng.random(x.shape) >= p).astype(x.dtype) / x.dtype.type(1 - p)
 
-    def backward(g):
-        return g * mask
-
-    return x * mask, backward
+    return x * mask, lambda g: g * mask

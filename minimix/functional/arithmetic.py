@@ -18,11 +18,7 @@ def add(x, y):
 
     dx = g,  dy = g
     """
-
-    def backward(g):
-        return g, g
-
-    return x + y, backward
+    return x + y, lambda g: (g, g)
 
 
 @op
@@ -31,11 +27,7 @@ def subtract(x, y):
 
     dx = g,  dy = −g
     """
-
-    def backward(g):
-        return g, lambda: -g
-
-    return x - y, backward
+    return x - y, lambda g: (g, lambda: -g)
 
 
 @op
@@ -44,11 +36,7 @@ def multiply(x, y):
 
     dx = g y,  dy = g x
     """
-
-    def backward(g):
-        return lambda: g * y, lambda: g * x
-
-    return x * y, backward
+    return x * y, lambda g: (lambda: g * y, lambda: g * x)
 
 
 @op
@@ -59,10 +47,7 @@ def divide(x, y):
     """
     z = x / y
 
-    def backward(g):
-        return lambda: g / y, lambda: -g * z / y
-
-    return z, backward
+    return z, lambda g: (lambda: g / y, lambda: -g * z / y)
 
 
 @op
@@ -82,10 +67,7 @@ def power(x, y):
         constant = (x == 0) & (y >= 0)
         return np.where(constant, 0, g) * z * np.log(np.where(constant, 1, x))
 
-    def backward(g):
-        return lambda: dx(g), lambda: dy(g)
-
-    return z, backward
+    return z, lambda g: (lambda: dx(g), lambda: dy(g))
 
 
 @op
@@ -94,11 +76,7 @@ def negative(x):
 
     dx = −g
     """
-
-    def backward(g):
-        return -g
-
-    return -x, backward
+    return -x, lambda g: -g
 
 
 @op
@@ -109,10 +87,7 @@ def exp(x):
     """
     y = np.exp(x)
 
-    def backward(g):
-        return g * y
-
-    return y, backward
+    return y, lambda g: g * y
 
 
 @op
@@ -121,11 +96,7 @@ def log(x):
 
     dx = g / x
     """
-
-    def backward(g):
-        return g / x
-
-    return np.log(x), backward
+    return np.log(x), lambda g: g / x
 
 
 @op
@@ -136,10 +107,7 @@ def sqrt(x):
     """
     y = np.sqrt(x)
 
-    def backward(g):
-        return g / (2 * y)
-
-    return y, backward
+    return y, lambda g: g / (2 * y)
 
 
 @op
@@ -150,10 +118,7 @@ def tanh(x):
     """
     y = np.tanh(x)
 
-    def backward(g):
-        return g * (1 - y * y)
-
-    return y, backward
+    return y, lambda g: g * (1 - y * y)
 
 
 @op
@@ -162,11 +127,7 @@ def abs(x):
 
     dx = g sign x, 0 at the kink x = 0
     """
-
-    def backward(g):
-        return np.where(x == 0, 0, g) * np.sign(x)
-
-    return np.abs(x), backward
+    return np.abs(x), lambda g: np.where(x == 0, 0, g) * np.sign(x)
 
 
 @op
@@ -179,10 +140,7 @@ def maximum(x, y):
 
     z = np.maximum(x, y)
 
-    def backward(g):
-        return lambda: _share(g, x, y, z), lambda: _share(g, y, x, z)
-
-    return z, backward
+    return z, lambda g: (lambda: _share(g, x, y, z), lambda: _share(g, y, x, z))
 
 
 @op
@@ -194,10 +152,7 @@ def minimum(x, y):
 
     z = np.minimum(x, y)
 
-    def backward(g):
-        return lambda: _share(g, x, y, z), lambda: _share(g, y, x, z)
-
-    return z, backward
+    return z, lambda g: (lambda: _share(g, x, y, z), lambda: _share(g, y, x, z))
 
 
 def _share(g: Array, mine: Array, other: Array, z: Array) -> Array:
@@ -230,6 +185,7 @@ def where(condition, x, y):
     dx = g where x was chosen, 0 elsewhere;  dy = g where y was. A condition has no gradient.
     """
     chosen = condition != 0
+
 
     def backward(g):
         return None, lambda: np.where(chosen, g, 0), lambda: np.where(chosen, 0, g)

@@ -41,10 +41,7 @@ def _einsum(*xs, subscripts: str):
         read[...] = unbroadcast(part[(..., *(None for _ in alone))], read.shape)
         return dx
 
-    def backward(g):
-        return tuple(lambda i=i: dx(g, i) for i in range(len(xs)))
-
-    return y, backward
+    return y, lambda g: tuple(lambda i=i: dx(g, i) for i in range(len(xs)))
 
 
 def explicit(subscripts: str) -> tuple[list[str], str]:

@@ -37,6 +37,7 @@ def sum(x, *, axis: Axis = None, keepdims: bool = False):
     """
     axis = _axis(x, axis)
 
+
     def backward(g):
         return np.broadcast_to(g.reshape(_kept(x, axis)), x.shape)
 
@@ -57,10 +58,7 @@ def mean(x, *, axis: Axis = None, keepdims: bool = False):
     y = np.asarray(x.mean(axis=axis, keepdims=keepdims))
     n = x.dtype.type(x.size // (y.size or 1))
 
-    def backward(g):
-        return np.broadcast_to((g / n).reshape(kept), x.shape)
-
-    return y, backward
+    return y, lambda g: np.broadcast_to((g / n).reshape(kept), x.shape)
 
 
 @op
@@ -84,6 +82,7 @@ def var(x, *, axis: Axis = None, correction: float = 0, keepdims: bool = False):
     deviation -= deviation.mean(axis=axis, keepdims=True)  # what rounding left
     n = x.dtype.type(n - correction)
 
+
     def backward(g):
         return (2 / n * g).reshape(kept) * deviation
 
@@ -99,10 +98,7 @@ def std(x, *, axis: Axis = None, correction: float = 0, keepdims: bool = False):
     variance, back = var.array(x, axis=axis, correction=correction, keepdims=keepdims)
     y = np.sqrt(variance)
 
-    def backward(g):
-        return back(np.divide(g, 2 * y, out=np.zeros_like(y), where=y != 0))
-
-    return y, backward
+    return y, lambda g: back(np.divide(g, 2 * y, out=np.zeros_like(y), where=y != 0))
 
 
 @op

@@ -20,11 +20,7 @@ def reshape(x, *, shape: Sequence[int]):
 
     dx = g in the shape of x.
     """
-
-    def backward(g):
-        return g.reshape(x.shape)
-
-    return x.reshape(shape), backward
+    return x.reshape(shape), lambda g: g.reshape(x.shape)
 
 
 @op
@@ -35,10 +31,7 @@ def transpose(x, *, axes: Sequence[int] | None = None):
     """
     axes = tuple(range(x.ndim))[::-1] if axes is None else tuple(axes)
 
-    def backward(g):
-        return g.transpose(np.argsort([a % x.ndim for a in axes]))
-
-    return x.transpose(axes), backward
+    return x.transpose(axes), lambda g: g.transpose(np.argsort([a % x.ndim for a in axes]))
 
 
 def swapaxes(x: Tensor, axis1: int, axis2: int) -> Tensor:
@@ -84,10 +77,7 @@ def broadcast_to(x, *, shape: Sequence[int]):
     new = len(shape) - x.ndim
     kept = [x.shape[i - new] if n == -1 and i >= new else n for i, n in enumerate(shape)]
 
-    def backward(g):
-        return g
-
-    return np.broadcast_to(x, kept), backward
+    return np.broadcast_to(x, kept), lambda g: g
 
 
 @op
@@ -96,11 +86,7 @@ def flip(x, *, axis: Axis = None):
 
     dx = g, turned around likewise.
     """
-
-    def backward(g):
-        return np.flip(g, axis)
-
-    return np.flip(x, axis), backward
+    return np.flip(x, axis), lambda g: np.flip(g, axis)
 
 
 @op
@@ -150,10 +136,7 @@ def concatenate(xs: Sequence[Tensor], axis: int = 0) -> Tensor:
 
 @op
 def _stack(*xs, axis: int):
-    def backward(g):
-        return tuple(np.moveaxis(g, axis, 0))
-
-    return np.stack(xs, axis=axis), backward
+    return np.stack(xs, axis=axis), lambda g: tuple(np.moveaxis(g, axis, 0))
 
 
 def stack(xs: Sequence[Tensor], axis: int = 0) -> Tensor:
@@ -214,7 +197,4 @@ def pad(x, *, width: Sequence[tuple[int, int]]):
         raise ValueError(f"pad: {len(width)} pairs of widths for an array of {x.ndim} axes")
     inside = tuple(slice(before, before + n) for (before, _), n in zip(width, x.shape, strict=True))
 
-    def backward(g):
-        return g[inside]
-
-    return np.pad(x, width), backward
+    return np.pad(x, width), lambda g: g[inside]
