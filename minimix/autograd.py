@@ -32,15 +32,13 @@ from typing import Any, ParamSpec, Protocol, Self, TypeVar, cast, overload
 import numpy as np
 
 Array = np.ndarray
+Backward = Callable[[Array], Any]  # from the gradient of a result to those of the arguments
 Axis = int | tuple[int, ...] | None  # one axis, several, or all
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
-ANSWERS = {  # NumPy's functions that need no gradient
-    "allclose", "argmax", "argmin", "argsort", "array_equal", "array_equiv", "isclose"
-}  # fmt: skip
-OPTIONS = {  # NumPy's names of options, where ours are others
-    "a_max": "high", "a_min": "low", "ddof": "correction", "max": "high", "min": "low",
-    "pad_width": "width",
-}  # fmt: skip
+# NumPy's functions that need no gradient, and its names of options where ours are others.
+ANSWERS = {"allclose", "argmax", "argmin", "argsort", "array_equal", "array_equiv", "isclose"}
+BOUNDS = {"a_min": "low", "a_max": "high", "min": "low", "max": "high"}
+OPTIONS = {**BOUNDS, "ddof": "correction", "pad_width": "width"}
 operations: dict[str, Callable[..., Any]] = {}  # by name; filled by minimix.functional
 numpys: dict[str, Callable[..., Any]] = {}  # by NumPy's name, where that is not ours
 
@@ -61,19 +59,12 @@ class Node:
     __slots__ = ("backward", "inputs", "names", "op", "serial", "shape", "version", "versions")
 
     def __init__(
-        self,
-        op: str,
-        names: Sequence[str],
-        inputs: tuple[Tensor, ...],
-        output: Tensor,
-        backward: Callable[[Array], Any],
+        self, op: str, names: Sequence[str], inputs: tuple[Tensor, ...], y: Tensor, back: Backward
     ) -> None:
-        self.op = op
-        self.names = names
-        self.inputs = inputs
+        self.op, self.names, self.inputs = op, names, inputs
         self.versions = tuple(t.version for t in inputs)
-        self.shape, self.version = output.shape, output.version
-        self.backward: Callable[[Array], Any] | None = backward
+        self.shape, self.version = y.shape, y.version
+        self.backward: Backward | None = back
         self.serial = next(_serial)
 
     def pull(self, version: int, g: Array) -> list[tuple[Tensor, Array]]:
@@ -101,8 +92,7 @@ class Node:
         backward, inputs, self.backward = self.backward, self.inputs, None
         self.inputs, self.versions = (), ()
         shares = backward(g)
-        if not isinstance(shares, tuple):
-            shares = (shares,)
+        shares = shares if isinstance(shares, tuple) else (shares,)
         if len(shares) != len(inputs):
             raise RuntimeError(
                 f"{self.op}: backward returned {len(shares)} gradients for {len(inputs)} arguments"
@@ -719,22 +709,21 @@ def op(function: Callable[P, tuple[Any, Callable[[Array], Any]]]) -> Operation[P
 def _floats(value: Any) -> Array:
     """value as an array of float32 or float64: float arrays as they are, all else as float32."""
     kept = isinstance(value, (np.ndarray, np.generic)) and value.dtype in FLOATS
+    return _numbers(value) if kept else _numbers(value).astype(np.float32)
+
+
+def _numbers(value: Any) -> Array:
     array = np.asarray(value)
     if array.dtype.kind not in "biuf":
         raise TypeError(f"a Tensor holds float32 or float64, not {array.dtype}")
-    return array if kept else array.astype(np.float32)
+    return array
 
 
 def _operand(value: Any, dtype: np.dtype) -> Array | None:
     """What an operation sees of an argument that is no tensor: an array of the tensors' dtype."""
-    if value is None:
-        return None
-    if isinstance(value, (int, float)):
-        return np.asarray(value, dtype)
-    array = np.asarray(value)
-    if array.dtype.kind not in "biuf":
-        raise TypeError(f"a Tensor holds float32 or float64, not {array.dtype}")
-    return array.astype(dtype, copy=False)
+    if value is None or isinstance(value, (int, float)):
+        return None if value is None else np.asarray(value, dtype)
+    return _numbers(value).astype(dtype, copy=False)
 
 
 def _common_dtype(tensors: Sequence[Tensor], args: Sequence[Any]) -> np.dtype:
@@ -798,7 +787,7 @@ class _Block:
     def __call__(self, function: F) -> F:
         def generator(*args: Any, **options: Any) -> Any:
             inner = function(*args, **options)
-            resume = functools.partial(next, inner)
+            resume = functools.partial(inner.send, None)
             while True:
                 try:
                     with no_grad():
@@ -807,10 +796,6 @@ class _Block:
                     return end.value
                 try:
                     resume = functools.partial(inner.send, (yield value))
-                except GeneratorExit:
-                    with no_grad():
-                        inner.close()
-                    raise
                 except BaseException as error:
                     resume = functools.partial(inner.throw, error)
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from . import functional
 from .autograd import Tensor, no_grad, watch
-from .functional.einsum import explicit
+from .functional.arithmetic import explicit
 from .nn import Module
 from .nn.module import evaluating, observe
 

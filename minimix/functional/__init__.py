@@ -55,6 +55,7 @@ from .arithmetic import abs as abs
 from .arithmetic import add as add
 from .arithmetic import clip as clip
 from .arithmetic import divide as divide
+from .arithmetic import einsum as einsum
 from .arithmetic import exp as exp
 from .arithmetic import log as log
 from .arithmetic import matmul as matmul
@@ -73,7 +74,6 @@ from .conv import depthwise_conv2d as depthwise_conv2d
 from .conv import linear as linear
 from .conv import patchify as patchify
 from .conv import pointwise_conv2d as pointwise_conv2d
-from .einsum import einsum as einsum
 from .loss import cross_entropy as cross_entropy
 from .norm import batch_norm as batch_norm
 from .norm import layer_norm as layer_norm
@@ -106,12 +106,5 @@ operations.update({name: f for name, f in globals().items() if callable(f)})
 __all__ = list(operations)
 
 # NumPy's functions that are operations of ours by another name.
-numpys.update(
-    absolute=abs,
-    amax=max,
-    amin=min,
-    expand_dims=unsqueeze,
-    ravel=flatten,
-    split=shape.split_at,
-    unstack=unbind,
-)
+numpys.update(absolute=abs, amax=max, amin=min, expand_dims=unsqueeze, ravel=flatten)
+numpys.update(split=shape.split_at, unstack=unbind)

@@ -135,7 +135,6 @@ def layer_norm(x, gamma, beta, *, eps: float = 1e-5):
             h - h.mean(axis=-1, keepdims=True) - normal * (h * normal).mean(axis=-1, keepdims=True)
         )
 
-
     def backward(g):
         return lambda: dx(g), lambda: (g * normal).sum(axis=leading), lambda: g.sum(axis=leading)
 

@@ -36,12 +36,8 @@ def sum(x, *, axis: Axis = None, keepdims: bool = False):
     dx = g, copied back along the axes that were summed.
     """
     axis = _axis(x, axis)
-
-
-    def backward(g):
-        return np.broadcast_to(g.reshape(_kept(x, axis)), x.shape)
-
-    return np.asarray(x.sum(axis=axis, keepdims=keepdims)), backward
+    y, kept = np.asarray(x.sum(axis=axis, keepdims=keepdims)), _kept(x, axis)
+    return y, lambda g: np.broadcast_to(g.reshape(kept), x.shape)
 
 
 @op
@@ -81,7 +77,6 @@ def var(x, *, axis: Axis = None, correction: float = 0, keepdims: bool = False):
     deviation = x - x.mean(axis=axis, keepdims=True)
     deviation -= deviation.mean(axis=axis, keepdims=True)  # what rounding left
     n = x.dtype.type(n - correction)
-
 
     def backward(g):
         return (2 / n * g).reshape(kept) * deviation

@@ -160,29 +160,24 @@ def split(x: Tensor, n_or_sizes: int | Sequence[int], axis: int = 0) -> tuple[Te
     Errors: ValueError where the length is not divisible by n, or is not the sum of the sizes.
     """
     axis = normalize_axis_index(axis, x.ndim, "split")
-    length = x.shape[axis]
-    if isinstance(n_or_sizes, (int, np.integer)):
-        if n_or_sizes < 1 or length % n_or_sizes:
-            raise ValueError(
-                f"split: axis {axis} of shape {x.shape} cannot be cut into {n_or_sizes} equal parts"
-            )
-        n_or_sizes = [length // n_or_sizes] * n_or_sizes
-    if sum(n_or_sizes) != length or any(n < 0 for n in n_or_sizes):
-        raise ValueError(
-            f"split: axis {axis} of shape {x.shape} cannot be cut into parts of {n_or_sizes}"
-        )
+    sizes = n_or_sizes
+    if isinstance(sizes, (int, np.integer)):
+        sizes = [x.shape[axis] // max(sizes, 1)] * sizes
+    if sum(sizes) != x.shape[axis] or any(n < 0 for n in sizes):
+        into = f"parts of {sizes}" if sizes is n_or_sizes else f"{n_or_sizes} equal parts"
+        raise ValueError(f"split: axis {axis} of shape {x.shape} cannot be cut into {into}")
     before = (slice(None),) * axis
-    ends = pairwise(accumulate(n_or_sizes, initial=0))
-    return tuple(index(x, at=(*before, slice(*piece))) for piece in ends)
+    cuts = pairwise(accumulate(sizes, initial=0))
+    return tuple(index(x, at=(*before, slice(*cut))) for cut in cuts)
 
 
 def split_at(
     x: Tensor, indices_or_sections: int | Sequence[int], axis: int = 0
 ) -> tuple[Tensor, ...]:
     """np.split, which takes the places of the cuts where `split` takes sizes."""
-    if isinstance(indices_or_sections, (int, np.integer)):
-        return split(x, indices_or_sections, axis)
-    return split(x, np.diff([0, *indices_or_sections, x.shape[axis]]).tolist(), axis)
+    if not isinstance(indices_or_sections, int):
+        indices_or_sections = np.diff([0, *indices_or_sections, x.shape[axis]]).tolist()
+    return split(x, indices_or_sections, axis)
 
 
 @op

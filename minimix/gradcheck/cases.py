@@ -281,7 +281,7 @@ CASES: tuple[Case, ...] = (
     _op("broadcast_to", "", lambda f, x: f(x, shape=(4, -1, 3)), linear="x", x=(2, 1)),
     _op("flip", "all axes", linear="x", x=(3, 4)),
     _op("flip", "the last axis", lambda flip, x: flip(x, axis=-1), linear="x", x=(2, 3, 4)),
-    _op("stack", "axis −2", lambda f, x, y: f([x, y, x], axis=-2), linear="xy", x=(2, 3), y=(2, 3)),
+    _op("stack", "axis −2", lambda f, x, y: f([x, x, y], axis=-2), linear="xy", x=(2, 3), y=(2, 3)),
     _op("unbind", "", lambda f, x: f(x, 1)[0] * f(x, 1)[2], x=(2, 3, 4)),
     _op("split", "equal parts", lambda f, x: f(x, 3, -1)[0] * f(x, 3, -1)[2], x=(2, 6)),
     _op("split", "sizes", lambda f, x: f(x, (1, 3, 2))[1], linear="x", x=(6, 2)),

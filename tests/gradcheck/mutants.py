@@ -8,7 +8,7 @@ import numpy as np
 
 from minimix import autograd, kernels
 from minimix import functional as F
-from minimix.functional import loss, shape
+from minimix.functional import arithmetic, loss, pool, shape
 from minimix.kernels.reference import activation, depthwise, fused, norm
 
 MUTANTS = {}  # name: (the operation whose cases must catch it, what puts it in place)
@@ -44,6 +44,139 @@ def mutant_of(operation, about, where, attribute):
 REAL = {name: getattr(F, name).array for name in F.__all__ if hasattr(getattr(F, name), "array")}
 BUFFERS = {}
 CROSS_ENTROPY, CONCATENATE = loss._cross_entropy.array, shape._concatenate.array
+EINSUM = arithmetic._einsum.array
+
+
+# ---- choosing, spreads, pooling and attention
+
+
+@mutant("abs", "the sign is missing")
+def _(x):
+    return np.abs(x), lambda g: g
+
+
+@mutant("maximum", "the gradient goes to the smaller")
+def _(x, y):
+    return np.maximum(x, y), lambda g: (np.where(x < y, g, 0), np.where(x > y, g, 0))
+
+
+@mutant("minimum", "both have the gradient")
+def _(x, y):
+    return np.minimum(x, y), lambda g: (g, g)
+
+
+@mutant("clip", "it flows past the upper bound")
+def _(x, *, low=None, high=None):
+    y = np.clip(x, low, high)
+    return y, lambda g: np.where(x < (-np.inf if low is None else low), 0, g)
+
+
+@mutant("where", "x and y exchanged")
+def _(condition, x, y):
+    chosen = condition != 0
+    return np.where(chosen, x, y), lambda g: (None, np.where(chosen, 0, g), np.where(chosen, g, 0))
+
+
+@mutant("var", "the ½ of x² is taken off")
+def _(x, **options):
+    y, backward = REAL["var"](x, **options)
+    return y, lambda g: backward(g) / 2
+
+
+@mutant("var", "divided by n for n − correction")
+def _(x, *, axis=None, correction=0, keepdims=False):
+    y, _ = REAL["var"](x, axis=axis, correction=correction, keepdims=keepdims)
+    _, backward = REAL["var"](x, axis=axis, keepdims=keepdims)
+    return y, backward
+
+
+@mutant("std", "y is missing")
+def _(x, **options):
+    _, backward = REAL["var"](x, **options)
+    return REAL["std"](x, **options)[0], lambda g: backward(g / 2)
+
+
+@mutant("max_pool2d", "where windows overlap the last one wins")
+def _(x, *, size, stride=None, padding=0):
+    y, backward = REAL["max_pool2d"](x, size=size, stride=stride, padding=padding)
+
+    def last(g):
+        dx = np.zeros_like(x)
+        for place in np.ndindex(g.shape):
+            one = np.zeros_like(g)
+            one[place] = g[place]
+            share = backward(one)
+            dx[share != 0] = share[share != 0]
+        return dx
+
+    return y, last
+
+
+@mutant("avg_pool2d", "size for size²")
+def _(x, *, size, **options):
+    y, backward = REAL["avg_pool2d"](x, size=size, **options)
+    return y, lambda g: backward(g) * size
+
+
+@mutant("broadcast_to", "the first of the copies has it all")
+def _(x, *, shape):
+    y, _ = REAL["broadcast_to"](x, shape=shape)
+    return y, lambda g: g.reshape(-1, *g.shape[1:])[:1].mean(0)[:, :1] * np.ones_like(x)
+
+
+@mutant("stack", "the gradients in reverse", shape, "_stack")
+def _(*xs, axis):
+    y = np.stack(xs, axis=axis)
+    return y, lambda g: tuple(np.moveaxis(g, axis, 0)[::-1])
+
+
+@mutant("flip", "not turned back")
+def _(x, *, axis=None):
+    return np.flip(x, axis), lambda g: g
+
+
+@mutant("einsum", "the axes of dx in the order of the result", arithmetic, "_einsum")
+def _(*xs, subscripts):
+    y, backward = EINSUM(*xs, subscripts=subscripts)
+    return y, lambda g: tuple(dx().T.reshape(dx().shape) for dx in backward(g))
+
+
+def attended(q, k, v):
+    """p, y, the scale, and dz for g."""
+    scale = 1 / np.sqrt(q.shape[-1])
+    z = np.exp(q @ k.mT * scale)
+    p = z / z.sum(axis=-1, keepdims=True)
+    y = p @ v
+    return p, y, scale, lambda g: p * (g @ v.mT - (g * y).sum(axis=-1, keepdims=True))
+
+
+@mutant("attention", "the scale is missing in dq")
+def _(q, k, v):
+    p, y, scale, dz = attended(q, k, v)
+    return y, lambda g: (dz(g) @ k, scale * dz(g).mT @ q, p.mT @ g)
+
+
+@mutant("attention", "the scale is missing in dk")
+def _(q, k, v):
+    p, y, scale, dz = attended(q, k, v)
+    return y, lambda g: (scale * dz(g) @ k, dz(g).mT @ q, p.mT @ g)
+
+
+@mutant("attention", "Σ g y is missing: as if softmax were exp")
+def _(q, k, v):
+    p, y, scale, _ = attended(q, k, v)
+
+    def backward(g):
+        dz = scale * p * (g @ v.mT)
+        return dz @ k, dz.mT @ q, p.mT @ g
+
+    return y, backward
+
+
+@mutant("attention", "the logarithm of p for p in dv")
+def _(q, k, v):
+    p, y, scale, dz = attended(q, k, v)
+    return y, lambda g: (scale * dz(g) @ k, scale * dz(g).mT @ q, np.log(p).mT @ g)
 
 
 # ---- arithmetic
@@ -453,7 +586,7 @@ def _(y, w, b, scale, shift):
 # ---- pooling and loss
 
 
-@mutant("global_avg_pool", "1/H for 1/(H W)", loss, "mean")
+@mutant("global_avg_pool", "1/H for 1/(H W)", pool, "mean")
 def _(x, *, axis):
     y, back = REAL["mean"](x, axis=axis)
     return y, lambda g: back(g) * x.shape[2]
