@@ -35,6 +35,7 @@ from .functional import concatenate
 from .functional.norm import move_statistics
 from .models import ConvMixer
 from .nn.module import is_observed
+from .parallel.moments import whole_moments, whole_sums
 
 # In inference, as many images at a time as make about this many bytes a stage: what one stage
 # writes is then still in cache when the next one reads it.
@@ -177,14 +178,13 @@ def _fusible(model: ConvMixer, x: Tensor) -> list[Stage]:
 def _train(x: Tensor, stages: list[Stage]) -> Tensor:
     """Embedding and blocks in training; running statistics move after all has been computed."""
     stem, *rest = stages
-    moments: list[tuple[Array, Array]] = []
+    moments: list[Moments] = []
     y = fused_embedding(x, *stem.parameters(), eps=stem.norm.eps, moments=moments)
     parameters = [p for stage in rest for p in stage.parameters()]
     y = fused_blocks(y, *parameters, eps=[stage.norm.eps for stage in rest], moments=moments)
-    m = y.size // y.shape[-1]
-    for stage, (mean, var) in zip(stages, moments, strict=True):
+    for stage, of_batch in zip(stages, moments, strict=True):
         norm = stage.norm
-        move_statistics(norm.running_mean, norm.running_var, mean, var, m, norm.momentum)
+        move_statistics(norm.running_mean, norm.running_var, *of_batch, norm.momentum)
     return y
 
 
@@ -204,28 +204,33 @@ def _infer(x: Array, stages: list[Stage]) -> Array:
     return y
 
 
+Moments = tuple[Array, Array, int]  # μ and σ², each (C,), and how many numbers a channel has
+
+
 @op
-def fused_embedding(x, w, b, gamma, beta, *, eps: float, moments: list[tuple[Array, Array]]):
+def fused_embedding(x, w, b, gamma, beta, *, eps: float, moments: list[Moments]):
     """Patch embedding, GELU, batch norm.   x (N, H, W, C), w (p, p, C, D) -> (N, H/p, W/p, D)
 
         z = patches(x) w + b     y = s gelu(z) + t
 
         dx = patches⁻¹(dz wᵀ)     dw = patches(x)ᵀ dz     db = Σ dz
 
-    b, γ, β (D,). μ and σ² of gelu(z), each (D,), are appended to `moments`.
+    b, γ, β (D,). What the norm knows of gelu(z) is appended to `moments`.
     """
     p, _, c, d = w.shape
     patches, matrix = kernels.cut_patches(x, p), w.reshape(p * p * c, d)
     rows = patches.reshape(-1, p * p * c)
     z, mean, var = kernels.embed(rows, matrix, b)
     z = z.reshape(*patches.shape[:3], d)
-    moments.append((mean, var))
+    mean, var, whole = whole_moments(mean, var, len(rows))
+    moments.append((mean, var, whole))
     rstd = _rstd(var, eps)
     scale = gamma * rstd
 
     def backward(g):
         dgamma, dbeta = kernels.gelu_norm_sums(z, g, mean, rstd)
-        dz = kernels.gelu_norm_backward(z, g, mean, rstd, gamma, dgamma, dbeta).reshape(-1, d)
+        sums = whole_sums(dgamma, dbeta, len(rows))
+        dz = kernels.gelu_norm_backward(z, g, mean, rstd, gamma, *sums).reshape(-1, d)
 
         def dx():
             return kernels.join_patches(kernels.matmul(dz, matrix.T).reshape(patches.shape), p)
@@ -237,12 +242,12 @@ def fused_embedding(x, w, b, gamma, beta, *, eps: float, moments: list[tuple[Arr
 
 
 @op
-def fused_blocks(x, *parameters, eps: Sequence[float], moments: list[tuple[Array, Array]]):
+def fused_blocks(x, *parameters, eps: Sequence[float], moments: list[Moments]):
     """The blocks of a ConvMixer, one after the other.   x (N, H, W, C) -> as x
 
     parameters  of each block: w₁ (k, k, C), b₁, γ₁, β₁, w₂ (C, C), b₂, γ₂, β₂, the others (C,)
     eps         ε₁ and ε₂ of each block
-    moments     μ and σ² of each norm's input, each (C,), are appended to it
+    moments     what each norm knows of its input is appended to it
 
     A block has three arrays of the size of x: z₁, z₂ and its input. The input is not saved: it is
     one pass over the z₂ of the block before, and computed again on the way back (Chen et al. 2016,
@@ -270,7 +275,7 @@ def _block(
     x: Array,
     parameters: Sequence[Array],
     eps: Sequence[float],
-    moments: list[tuple[Array, Array]],
+    moments: list[Moments],
 ) -> tuple[Callable[[], Array], Callable[[Array, Array], tuple[Array, ...]]]:
     """One block: a function that computes y, as often as it is called, and its backward.
 
@@ -285,13 +290,16 @@ def _block(
     The sums that the first norm needs are taken from du while it is still in cache.
     """
     w1, b1, gamma1, beta1, w2, b2, gamma2, beta2 = parameters
+    m = x.size // x.shape[-1]
     z1, mean1, var1 = kernels.mix_places(x, w1, b1)
+    mean1, var1, whole = whole_moments(mean1, var1, m)
     rstd1 = _rstd(var1, eps[0])
     scale1 = gamma1 * rstd1
     z2, mean2, var2 = kernels.mix_channels(z1, x, scale1, beta1 - mean1 * scale1, w2, b2)
+    mean2, var2, whole = whole_moments(mean2, var2, m)
     rstd2 = _rstd(var2, eps[1])
     scale2 = gamma2 * rstd2
-    moments += [(mean1, var1), (mean2, var2)]
+    moments += [(mean1, var1, whole), (mean2, var2, whole)]
     saved = [z2]  # from where backward takes it, so that dx can have its memory
 
     def output():
@@ -300,13 +308,13 @@ def _block(
     def backward(g, x):
         z2 = saved.pop()
         dgamma2, dbeta2 = kernels.gelu_norm_sums(z2, g, mean2, rstd2)
+        norm2 = mean2, rstd2, gamma2, *whole_sums(dgamma2, dbeta2, m)
         du, dw2, db2, dgamma1, dbeta1 = kernels.mix_channels_backward(
-            z2, g, (mean2, rstd2, gamma2, dgamma2, dbeta2), z1, x, (mean1, rstd1, gamma1, beta1), w2
+            z2, g, norm2, z1, x, (mean1, rstd1, gamma1, beta1), w2
         )
         del z2
-        dx, dw1, db1 = kernels.mix_places_backward(
-            z1, du, (mean1, rstd1, gamma1, dgamma1, dbeta1), x, w1
-        )
+        norm1 = mean1, rstd1, gamma1, *whole_sums(dgamma1, dbeta1, m)
+        dx, dw1, db1 = kernels.mix_places_backward(z1, du, norm1, x, w1)
         return dx, dw1, db1, dgamma1, dbeta1, dw2, db2, dgamma2, dbeta2
 
     return output, backward

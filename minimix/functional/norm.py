@@ -8,6 +8,7 @@ import numpy as np
 
 from .. import kernels
 from ..autograd import Array, op
+from ..parallel.moments import synchronizing, whole_moments, whole_sums
 
 
 @op
@@ -27,7 +28,8 @@ def batch_norm(
         y = γ x̂ + β,   x̂ = (x − μ) / √(σ² + ε)
 
     In training μ and σ² are the mean and the biased variance of each channel over the M numbers
-    that it has in this batch, so every x has a part in them:
+    that it has in this batch, all ranks' parts of it (`minimix.parallel`), so every x has a part in
+    them:
 
         dβ = Σ g     dγ = Σ g x̂     dx = γ/√(σ²+ε) (g − dβ/M − x̂ dγ/M)
 
@@ -58,14 +60,14 @@ def batch_norm(
     m = prod(x.shape[:-1])
     rows = x.reshape(m, channels)
     if training:
-        if m < 2:
+        if m < (1 if synchronizing() else 2):
             raise ValueError(
                 f"batch_norm: {m} value a channel in x of shape {x.shape}; training needs at least "
                 "2: give a larger batch or image, or evaluate with .eval()"
             )
-        mean, var = kernels.channel_moments(rows)
+        mean, var, whole = whole_moments(*kernels.channel_moments(rows), m)
         if running_mean is not None and running_var is not None:
-            move_statistics(running_mean, running_var, mean, var, m, momentum)
+            move_statistics(running_mean, running_var, mean, var, whole, momentum)
     else:
         if running_mean is None or running_var is None:
             raise ValueError("batch_norm: evaluation needs running_mean and running_var")
@@ -77,6 +79,11 @@ def batch_norm(
         flat = g.reshape(rows.shape)
         if training:
             dx, dgamma, dbeta = kernels.batch_norm_backward(rows, flat, mean, rstd, gamma)
+            if synchronizing():  # from this rank's sums to those of all
+                gammas, betas = whole_sums(dgamma, dbeta, m)
+                scale = gamma * rstd / m
+                gammas, betas = scale * (dgamma - gammas), scale * (dbeta - betas)
+                dx += kernels.normalize(rows, mean, rstd, gammas, betas)
             return dx.reshape(x.shape), dgamma, dbeta
         return (
             lambda: g * (gamma * rstd),
