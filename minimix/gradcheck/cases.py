@@ -12,6 +12,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from .. import functional as F
 from .. import models, nn
 from ..autograd import Array, Tensor
 from ..fuse import fuse
+from ..models.resnet import Bottleneck, ConvShortcut
 from .check import Report, gradcheck
 
 Draw = Callable[[np.random.Generator], Array]
@@ -111,9 +113,12 @@ def _module(
     make: Callable[[], nn.Module],
     call: Callable[..., Tensor] | None = None,
     evaluation: bool = False,
+    zero: Sequence[str] = (),
     **draws: Draws,
 ) -> Case:
     """A case of make()(*inputs), or of call(make(), *inputs), its parameters included.
+
+    zero  the parameters whose gradient is 0
 
     These are not what the module begins with: where γ is 1 and β is 0, a batch norm that forgets
     either is right.
@@ -134,7 +139,7 @@ def _module(
         f.__name__ = type(module).__name__
         return f, {**inputs, **dict(module.named_parameters())}
 
-    return Case(type(make()).__name__, about, build)
+    return Case(type(make()).__name__, about, build, {"zero": tuple(zero)})
 
 
 def _turned(op: Callable[..., Tensor], x: Tensor, *parameters: Tensor) -> Tensor:
@@ -162,6 +167,11 @@ EINSUMS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("...i, i... -> ...", {"x": (2, 1, 3), "y": (3, 4)}),
     ("iij -> j", {"x": (3, 3, 2)}),
     ("ijk -> kj", {"x": (2, 3, 4)}),
+)
+
+ABLATIONS: tuple[dict[str, Any], ...] = (
+    {"norm": "layer", "residual": "both"},
+    {"norm": "none", "residual": "none", "activation": "relu", "filters": "random"},
 )
 
 CASES: tuple[Case, ...] = (
@@ -447,6 +457,12 @@ CASES: tuple[Case, ...] = (
     ),
     _module("evaluation", nn.Dropout, evaluation=True, x=(3, 4)),
     _module("", nn.GlobalAvgPool, x=(2, 3, 2, 3)),
+    _module("stride 2, padding 1", lambda: nn.MaxPool2d(3, 2, 1), x=apart(2, 4, 5, 2)),
+    _module("stride 2, padding 1", lambda: nn.AvgPool2d(3, 2, 1), x=(2, 4, 5, 2)),
+    _module("", lambda: nn.Affine(4), x=(2, 3, 4)),
+    _module("", lambda: nn.MLP(3, 5), x=(2, 2, 3)),
+    _module("", lambda: nn.PatchEmbed((4, 6), 2, 3, 2), x=(2, 4, 6, 2)),
+    _module("2 heads", lambda: nn.SelfAttention(6, 2), x=(2, 4, 6)),
     _module("", nn.Identity, x=(3, 4)),
     _module(
         "linear, GELU, linear",
@@ -489,6 +505,37 @@ CASES: tuple[Case, ...] = (
         lambda model, x: F.cross_entropy(model(x), LABELS, label_smoothing=0.1),
         x=(5, 16, 16, 3),
     ),
+    *(
+        _module(
+            ", ".join(settings.values()),
+            partial(models.ConvMixer, 3, 1, 3, 2, 2, **settings),
+            x=(2, 4, 4, 3),
+        )
+        for settings in ABLATIONS
+    ),
+    *(
+        _module(
+            f"pool {pool}",
+            partial(models.ViT, 4, 1, 2, 2, 3, image_size=4, pool=pool, in_channels=2),
+            x=(2, 4, 4, 2),
+        )
+        for pool in ("token", "average", "distilled")
+    ),
+    _module("", partial(models.ResMLP, 3, 2, 2, 2, image_size=4), x=(2, 4, 4, 3)),
+    _module(
+        "",
+        partial(models.MLPMixer, 3, 1, 2, 2, image_size=4),
+        zero=["blocks.0.mlp_tokens.fc2.bias"],  # the same for all channels: norm takes it away
+        x=(2, 4, 4, 3),
+    ),
+    _module("shortcut A", partial(models.ResNet, 8, 2, n_classes=3), x=(2, 5, 6, 3)),
+    _module(
+        "shortcut B, stem 7x7, evaluation",
+        partial(models.ResNet, 8, 2, "7x7", "B", 2),
+        evaluation=True,
+        x=(2, 16, 14, 3),
+    ),
+    _module("", lambda: Bottleneck(3, 3, 2, ConvShortcut(3, 12, 2, None), None), x=(3, 6, 6, 3)),
     *(
         _module(
             f"{mode}, kernel 4",

@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import Literal
 
 import numpy as np
 
+from .. import nn
 from ..autograd import Tensor
-from ..nn import (
-    GELU,
-    BatchNorm,
-    DepthwiseConv2d,
-    GlobalAvgPool,
-    Linear,
-    Module,
-    Patchify,
-    PointwiseConv2d,
-    ReLU,
-    Residual,
-    Sequential,
-)
-from ..nn.init import Seed
-from ..nn.layers import positive
+from ..nn.init import Seed, delta, smooth_normal
+from ..nn.layers import one_of, positive
 
-ACTIVATIONS: dict[str, type[Module]] = {"gelu": GELU, "relu": ReLU}
+ACTIVATIONS = {"gelu": nn.GELU, "relu": nn.ReLU}
+NORMS: dict[str, Callable[[int], nn.Module]] = {
+    "batch": nn.BatchNorm, "layer": nn.LayerNorm, "none": lambda channels: nn.Identity()
+}  # fmt: skip
+SHORTCUTS = {"none": (False, False), "depthwise": (True, False), "both": (True, True)}
+FILTERS = {"trained": None, "random": None, "smooth": smooth_normal, "delta": delta}
 
 
-class ConvMixer(Module):
+class ConvMixer(nn.Module):
     """ConvMixer-h/d.   x (N, H, W, C) -> logits (N, n_classes)
 
         patch embedding ─ GELU ─ BatchNorm
@@ -41,7 +35,13 @@ class ConvMixer(Module):
     n_classes     the number of logits
     in_channels   C, the channels of the images
     activation    "gelu", or "relu" as in the released ConvMixer-768/32
+    norm          "batch"; "layer": over the channels of each pixel; or "none"
+    residual      which half of a block has a shortcut: "depthwise", the upper one, "both" or "none"
+    filters       depthwise filters that are "trained", or that stay as they begin: "random", as the
+                  trained ones begin; "smooth" (`nn.init.smooth_normal`); "delta", which mix nothing
     rng           a NumPy Generator, a seed, or None for a fresh one
+
+    Another stem is assigned: `model.stem = …`, a module (N, H, W, C) -> (N, H′, W′, h).
 
     Errors: ValueError, naming the argument, where one of these is not in its range; from a call,
     naming both, where an image is not divisible into patches or has other channels than
@@ -60,6 +60,9 @@ class ConvMixer(Module):
         *,
         in_channels: int = 3,
         activation: Literal["gelu", "relu"] = "gelu",
+        norm: Literal["batch", "layer", "none"] = "batch",
+        residual: Literal["none", "depthwise", "both"] = "depthwise",
+        filters: Literal["trained", "random", "smooth", "delta"] = "trained",
         rng: Seed = None,
     ) -> None:
         positive(
@@ -72,35 +75,31 @@ class ConvMixer(Module):
         )
         if not isinstance(depth, (int, np.integer)) or depth < 0:
             raise ValueError(f"ConvMixer: depth is {depth!r}; expected a whole number, 0 or more")
-        if activation not in ACTIVATIONS:
-            raise ValueError(f"ConvMixer: activation is {activation!r}; it can be 'gelu' or 'relu'")
+        Activation = one_of("ConvMixer", "activation", activation, ACTIVATIONS)
+        Norm = one_of("ConvMixer", "norm", norm, NORMS)
+        shortcuts = one_of("ConvMixer", "residual", residual, SHORTCUTS)
+        draw = one_of("ConvMixer", "filters", filters, FILTERS)
         super().__init__()
         rng = np.random.default_rng(rng)
-        Activation = ACTIVATIONS[activation]
-        self.stem = Sequential(
-            Patchify(in_channels, hidden_dim, patch_size, rng=rng),
-            Activation(),
-            BatchNorm(hidden_dim),
-        )
-        self.blocks = Sequential(
-            *[
-                Sequential(
-                    Residual(
-                        Sequential(
-                            DepthwiseConv2d(hidden_dim, kernel_size, rng=rng),
-                            Activation(),
-                            BatchNorm(hidden_dim),
-                        )
-                    ),
-                    PointwiseConv2d(hidden_dim, hidden_dim, rng=rng),
-                    Activation(),
-                    BatchNorm(hidden_dim),
-                )
-                for _ in range(depth)
-            ]
-        )
-        self.pool = GlobalAvgPool()
-        self.head = Linear(hidden_dim, n_classes, rng=rng)
+
+        def stage(convolution: nn.Module) -> nn.Sequential:
+            return nn.Sequential(convolution, Activation(), Norm(hidden_dim))
+
+        def half(convolution: nn.Module, shortcut: bool) -> Iterable[nn.Module]:
+            return [nn.Residual(stage(convolution))] if shortcut else stage(convolution)
+
+        def block() -> nn.Sequential:
+            depthwise = nn.DepthwiseConv2d(hidden_dim, kernel_size, rng=rng)
+            pointwise = nn.PointwiseConv2d(hidden_dim, hidden_dim, rng=rng)
+            if draw is not None:
+                depthwise.weight.array = draw(depthwise.weight.shape, rng.spawn(1)[0])
+            depthwise.weight.requires_grad = filters == "trained"
+            return nn.Sequential(*half(depthwise, shortcuts[0]), *half(pointwise, shortcuts[1]))
+
+        self.stem = stage(nn.Patchify(in_channels, hidden_dim, patch_size, rng=rng))
+        self.blocks = nn.Sequential(*[block() for _ in range(depth)])
+        self.pool = nn.GlobalAvgPool()
+        self.head = nn.Linear(hidden_dim, n_classes, rng=rng)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.stem(x)  # (N, H/p, W/p, h)

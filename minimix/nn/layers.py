@@ -10,7 +10,8 @@ that; when it is called, it raises what its operation in `minimix.functional` ra
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 
@@ -20,12 +21,23 @@ from ..errors import expect
 from .init import Seed, uniform_fan_in
 from .module import Module, Parameter
 
+Choice = TypeVar("Choice")
+
 
 def positive(layer: str, **values: int) -> None:
     """Raise ValueError, naming the first of `values` that is not a whole number of at least 1."""
     for name, value in values.items():
         if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
             raise ValueError(f"{layer}: {name} is {value!r}; expected a whole number of at least 1")
+
+
+def one_of(layer: str, name: str, value: Any, choices: Mapping[Any, Choice]) -> Choice:
+    """What `choices` has for a value. Errors: ValueError, naming it, where that is not a choice."""
+    if not isinstance(value, str) or value not in choices:
+        *some, last = map(repr, choices)
+        can = f"{', '.join(some)} or {last}"
+        raise ValueError(f"{layer}: {name} is {value!r}; it can be {can}")
+    return choices[value]
 
 
 def _fractions(layer: str, **values: float) -> None:
@@ -201,7 +213,22 @@ class Sigmoid(Module):
         return F.sigmoid(x)
 
 
-class BatchNorm(Module):
+class _Norm(Module):
+    """Scale γ and shift β of each channel, and ε: what norms have in common."""
+
+    def __init__(self, channels: int, eps: float) -> None:
+        positive(type(self).__name__, channels=channels)
+        _fractions(type(self).__name__, eps=eps)
+        super().__init__()
+        self.eps = eps
+        self.weight = Parameter(np.ones(channels, np.float32))
+        self.bias = Parameter(np.zeros(channels, np.float32))
+
+    def extra_repr(self) -> str:
+        return str(self.weight.size)
+
+
+class BatchNorm(_Norm):
     """Batch normalization of each channel: x (…, C) -> (…, C).   weight γ (C,), bias β (C,).
 
     γ starts at 1, β at 0; the buffers running_mean and running_var (C,) at 0 and 1. In training,
@@ -215,13 +242,9 @@ class BatchNorm(Module):
     running_var: np.ndarray
 
     def __init__(self, channels: int, momentum: float = 0.1, eps: float = 1e-5) -> None:
-        positive("BatchNorm", channels=channels)
-        _fractions("BatchNorm", momentum=momentum, eps=eps)
-        super().__init__()
+        super().__init__(channels, eps)
+        _fractions("BatchNorm", momentum=momentum)
         self.momentum = momentum
-        self.eps = eps
-        self.weight = Parameter(np.ones(channels, np.float32))
-        self.bias = Parameter(np.zeros(channels, np.float32))
         self.register_buffer("running_mean", np.zeros(channels, np.float32))
         self.register_buffer("running_var", np.ones(channels, np.float32))
 
@@ -237,29 +260,18 @@ class BatchNorm(Module):
             eps=self.eps,
         )
 
-    def extra_repr(self) -> str:
-        return str(self.weight.size)
 
-
-class LayerNorm(Module):
+class LayerNorm(_Norm):
     """Layer normalization of the last axis: x (…, C) -> (…, C).   weight γ (C,), bias β (C,).
 
     γ starts at 1, β at 0. Formulas: `functional.layer_norm`.
     """
 
     def __init__(self, channels: int, eps: float = 1e-5) -> None:
-        positive("LayerNorm", channels=channels)
-        _fractions("LayerNorm", eps=eps)
-        super().__init__()
-        self.eps = eps
-        self.weight = Parameter(np.ones(channels, np.float32))
-        self.bias = Parameter(np.zeros(channels, np.float32))
+        super().__init__(channels, eps)
 
     def forward(self, x: Tensor) -> Tensor:
         return F.layer_norm(x, self.weight, self.bias, eps=self.eps)
-
-    def extra_repr(self) -> str:
-        return str(self.weight.size)
 
 
 class Dropout(Module):
@@ -280,6 +292,24 @@ class Dropout(Module):
 
     def extra_repr(self) -> str:
         return f"p {self.p}"
+
+
+class MaxPool2d(Module):
+    """Largest value of each window: x (N, H, W, C) -> (N, H′, W′, C).   `functional.max_pool2d`"""
+
+    def __init__(self, size: int, stride: int | None = None, padding: int = 0) -> None:
+        super().__init__()
+        self.options: dict[str, Any] = {"size": size, "stride": stride, "padding": padding}
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.max_pool2d(x, **self.options)
+
+
+class AvgPool2d(MaxPool2d):
+    """Mean of each window: x (N, H, W, C) -> (N, H′, W′, C).   `functional.avg_pool2d`"""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.avg_pool2d(x, **self.options)
 
 
 class GlobalAvgPool(Module):
