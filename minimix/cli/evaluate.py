@@ -20,7 +20,7 @@ def add(commands: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from ..data import load
+    from ..data import Plain, load
     from ..train.evaluation import evaluate, fastest
     from ..train.trained import config_of, load_model
 
@@ -34,6 +34,8 @@ def run(args: argparse.Namespace) -> int:
         )
     print(f"model  {config.name}, {model.n_parameters():,} parameters")
     images, labels = data.test_images, data.test_labels
-    options = {"mirror": args.mirror, "shuffled": config.shuffle_patches}
+    about = facts["data"]
+    transform = Plain(about["mean"], about["std"])  # what it has learned with
+    options = {"mirror": args.mirror, "shuffled": config.shuffle_patches, "transform": transform}
     print_test(evaluate(fastest(model), images, labels, data.n_classes, **options), data)
     return 0

@@ -40,6 +40,7 @@ def run(args: argparse.Namespace) -> int:
         args.parser.error(f"--explain takes one image, but {len(args.images)} are given")
     model, facts = load_model(args.model)
     names, shuffled = facts["data"]["class_names"], config_of(facts).shuffle_patches
+    mean, std = facts["data"]["mean"], facts["data"]["std"]
     failed = 0
     with kernels.backend("numpy"):  # for a few images compiling is not worth the wait
         for path in args.images:
@@ -51,12 +52,12 @@ def run(args: argparse.Namespace) -> int:
                 failed = 1
                 continue
             with no_grad():
-                likely = F.softmax(model(Tensor(normalize(x[None])))).array[0]
+                likely = F.softmax(model(Tensor(normalize(x[None], mean, std)))).array[0]
             top = sorted(zip(likely, names, strict=True), reverse=True)[: args.top]
             print(f"{path}: " + ", ".join(f"{name} {100 * p:.1f} %" for p, name in top))
             if args.explain:
                 from ..report.explain import explain, save
 
-                save(explain(model, x, names), args.explain)
+                save(explain(model, x, names, mean, std), args.explain)
                 print(f"picture {args.explain}")
     return failed

@@ -6,14 +6,23 @@ from collections.abc import Callable
 
 from ..errors import DataError
 from ..files import expand
-from . import cifar10, shapes10
+from . import cifar10, cifar100, idx, npz, shapes10
 from .augment import Augment
 from .dataset import Dataset
-from .loader import Loader, epoch_order, normalize
-from .recognize import describe
+from .loader import Loader, Plain, epoch_order, normalize
+from .recognize import EXPECTED, describe
 from .shuffle import shuffle_patches
 
-__all__ = ["Augment", "Dataset", "Loader", "epoch_order", "load", "normalize", "shuffle_patches"]
+__all__ = [
+    "Augment",
+    "Dataset",
+    "Loader",
+    "Plain",
+    "epoch_order",
+    "load",
+    "normalize",
+    "shuffle_patches",
+]
 
 
 def load(
@@ -27,7 +36,7 @@ def load(
     auto       CIFAR-10 if it is found or can be downloaded; otherwise shapes10, with a note
     cifar10    CIFAR-10, found or downloaded
     shapes10   the built-in set of drawn shapes
-    a path     CIFAR-10 in that folder or archive
+    a path     CIFAR-10, CIFAR-100, MNIST or another set in idx files, an .npz file
 
     `say` gets a line for what a user should know; `progress(done, total)` the bytes downloaded.
     Errors: DataError, in one line that says what was found and what is expected.
@@ -35,13 +44,7 @@ def load(
     if name == "shapes10":
         return shapes10.load()
     if name not in ("auto", "cifar10"):
-        path = cifar10.find(name) if name else None
-        if path is None:
-            found = f"{name} is {describe(expand(name))}" if name else "`data` is empty"
-            raise DataError(
-                f"{found}; expected auto, cifar10, shapes10, or the path of {cifar10.EXPECTED}"
-            )
-        return cifar10.read(path)
+        return _read(name)
     path = cifar10.find()
     if path is None:
         from . import download  # the network's modules are slow to import
@@ -54,3 +57,16 @@ def load(
             say(f"{error}; using the built-in shapes10 set instead")
             return shapes10.load()
     return cifar10.read(path)
+
+
+def _read(name: str) -> Dataset:
+    """The data set at a path."""
+    if not name:
+        raise DataError(f"`data` is empty; expected auto, cifar10, shapes10, or {EXPECTED}")
+    path = expand(name)
+    for source in (cifar100, idx, npz):
+        if found := source.find(path):
+            return source.read(found)
+    if found := cifar10.find(path):
+        return cifar10.read(found)
+    raise DataError(f"{name} is {describe(path)}; expected auto, cifar10, shapes10, or {EXPECTED}")

@@ -18,6 +18,7 @@ import os
 import pickle
 import tarfile
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from gzip import BadGzipFile, GzipFile
 from pathlib import Path
@@ -28,7 +29,7 @@ import numpy as np
 from .. import files
 from ..errors import DataError, MinimixError
 from .dataset import Dataset
-from .recognize import describe
+from .recognize import EXPECTED, describe
 
 CLASS_NAMES = (
     "airplane",
@@ -56,22 +57,15 @@ class Layout:
 
     folder: str
     archive: str
-    suffix: str
-
-    @property
-    def files(self) -> tuple[str, ...]:
-        """The five training batches, then the test batch."""
-        names = [f"data_batch_{i}" for i in range(1, 6)] + ["test_batch"]
-        return tuple(name + self.suffix for name in names)
+    files: tuple[str, ...]  # those with training images, then the one with test images
 
 
-PYTHON = Layout("cifar-10-batches-py", "cifar-10-python.tar.gz", "")
-BINARY = Layout("cifar-10-batches-bin", "cifar-10-binary.tar.gz", ".bin")
-LAYOUTS = (PYTHON, BINARY)
-EXPECTED = (
-    f"CIFAR-10: a folder that is or holds {PYTHON.folder} or {BINARY.folder}, or the archive "
-    f"{PYTHON.archive} or {BINARY.archive}"
+BATCHES = (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch")
+PYTHON = Layout("cifar-10-batches-py", "cifar-10-python.tar.gz", BATCHES)
+BINARY = Layout(
+    "cifar-10-batches-bin", "cifar-10-binary.tar.gz", tuple(f"{batch}.bin" for batch in BATCHES)
 )
+LAYOUTS = (PYTHON, BINARY)
 
 # No batch file is larger than 31.1 MB and neither archive unpacks to more than 187 MB.
 LARGEST_BATCH = 33_000_000
@@ -111,7 +105,7 @@ def find(path: str | os.PathLike[str] | None = None) -> Path | None:
             return place
         inside = [place / layout.folder for layout in LAYOUTS]
         for folder in [place, *inside]:
-            if _layout_of(folder):
+            if layout_of(folder):
                 return folder
         for layout in LAYOUTS:
             if os.path.isfile(place / layout.archive):
@@ -119,9 +113,9 @@ def find(path: str | os.PathLike[str] | None = None) -> Path | None:
     return None
 
 
-def _layout_of(folder: Path) -> Layout | None:
+def layout_of(folder: Path, layouts: Sequence[Layout] = LAYOUTS) -> Layout | None:
     """The layout that at least one file of this folder belongs to."""
-    for layout in LAYOUTS:
+    for layout in layouts:
         if any(os.path.isfile(folder / name) for name in layout.files):
             return layout
     return None
@@ -138,27 +132,20 @@ def read(path: str | os.PathLike[str], *, images_per_batch: int = 10_000) -> Dat
     """
     folder = Path(path)
     unpacked: dict[str, bytes] = {}
-    layout = _layout_of(folder)
+    layout = layout_of(folder)
     if layout is None:
         layout, unpacked = read_archive(folder)
 
-    decode = _decode_pickle if layout is PYTHON else _decode_binary
+    decode = decode_pickle if layout is PYTHON else decode_binary
     images = np.empty((6, images_per_batch, 32, 32, 3), np.uint8)
     labels = np.empty((6, images_per_batch), np.int64)
     for i, name in enumerate(layout.files):
         where = f"{folder / name}"
-        content = unpacked.get(name) if unpacked else _read_file(folder / name)
+        content = unpacked.get(name) if unpacked else read_file(folder / name, LARGEST_BATCH)
         if content is None:
-            raise DataError(f"{where} is missing; {_mend(folder)}")
-        pixels, batch_labels = decode(content, where, images_per_batch)
-        bad = np.flatnonzero((batch_labels < 0) | (batch_labels >= len(CLASS_NAMES)))
-        if bad.size:
-            raise DataError(
-                f"{where}: image {bad[0]} has label {batch_labels[bad[0]]}; "
-                f"expected 0 to {len(CLASS_NAMES) - 1}; {_mend(folder)}"
-            )
-        images[i] = pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
-        labels[i] = batch_labels
+            raise DataError(f"{where} is missing; {mend(folder)}")
+        images[i], labels[i] = decode(content, where, images_per_batch)
+        check_classes(labels[i], len(CLASS_NAMES), where)
     return Dataset(
         name="cifar10",
         train_images=images[:5].reshape(-1, 32, 32, 3),
@@ -167,24 +154,35 @@ def read(path: str | os.PathLike[str], *, images_per_batch: int = 10_000) -> Dat
         test_labels=labels[5],
         class_names=CLASS_NAMES,
         source=str(path),
+        mean=MEAN,
+        std=STD,
     )
 
 
-def _mend(path: Path) -> str:
+def check_classes(labels: np.ndarray, n_classes: int, where: str) -> None:
+    """Raise DataError, naming the first one, where the file `where` has labels of no class."""
+    bad = np.flatnonzero((labels < 0) | (labels >= n_classes))
+    if bad.size:
+        raise DataError(
+            f"{where}: image {bad[0]} has label {labels[bad[0]]}; "
+            f"expected 0 to {n_classes - 1}; {mend(Path(where).parent)}"
+        )
+
+
+def mend(path: Path) -> str:
     """What to do about a damaged copy. Only what minimix itself has fetched is to be removed."""
     if any(folder in path.parents for folder in files.cache_folders()):
         return f"remove {path}, and it will be downloaded again"
     return "give the path of another copy as `data`"
 
 
-def _read_file(file: Path) -> bytes | None:
-    """The content of a batch file; None if there is none."""
+def read_file(file: Path, largest: int) -> bytes | None:
+    """The content of a batch file, of at most so many bytes; None if there is none."""
     try:
         size = file.stat().st_size
-        if size > LARGEST_BATCH:
+        if size > largest:
             raise DataError(
-                f"{file} is {size:,} bytes; expected at most {LARGEST_BATCH:,}; "
-                f"{_mend(file.parent)}"
+                f"{file} is {size:,} bytes; expected at most {largest:,}; {mend(file.parent)}"
             )
         return file.read_bytes()
     except FileNotFoundError:
@@ -193,13 +191,18 @@ def _read_file(file: Path) -> bytes | None:
         raise DataError(f"{file} cannot be read: {error.strerror}") from error
 
 
-def read_archive(path: str | os.PathLike[str]) -> tuple[Layout, dict[str, bytes]]:
+def read_archive(
+    path: str | os.PathLike[str], layouts: Sequence[Layout] = LAYOUTS, largest: int = 0
+) -> tuple[Layout, dict[str, bytes]]:
     """The layout of a published archive and the contents of its batch files, nothing else.
+
+    layouts  those of the set that is expected
+    largest  bytes of its largest file; of CIFAR-10's by default
 
     Nothing is written. An archive that unpacks to more than CIFAR-10 does, or that holds a link,
     an absolute name or one with "..", is refused whole.
     """
-    path = Path(path)
+    path, largest = Path(path), largest or LARGEST_BATCH
     try:
         with GzipFile(path) as packed:
             is_tar = packed.read(512)[257:262] == b"ustar"
@@ -207,17 +210,17 @@ def read_archive(path: str | os.PathLike[str]) -> tuple[Layout, dict[str, bytes]
         is_tar = False
     if not is_tar:
         raise DataError(f"{path} is {describe(path)}; expected {EXPECTED}")
-    refuse = f"{path} is not a CIFAR-10 archive"
+    refuse = f"{path} is not a CIFAR archive"
     try:
         with GzipFile(path) as packed:
             content = packed.read(LARGEST_ARCHIVE + 1)
     except EOFError:
         raise DataError(
             f"{path} is truncated: {path.stat().st_size:,} bytes; expected about 170,000,000; "
-            f"{_mend(path)}"
+            f"{mend(path)}"
         ) from None
     except (zlib.error, BadGzipFile) as error:
-        raise DataError(f"{path} is damaged ({error}); {_mend(path)}") from error
+        raise DataError(f"{path} is damaged ({error}); {mend(path)}") from error
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
     if len(content) > LARGEST_ARCHIVE:
@@ -232,7 +235,7 @@ def read_archive(path: str | os.PathLike[str]) -> tuple[Layout, dict[str, bytes]
                 parts = member.name.replace("\\", "/").split("/")
                 if parts[0] == "" or ".." in parts or ":" in parts[0]:
                     raise DataError(f"{refuse}: {member.name!r} points outside it")
-                if member.isdir() or member.size > LARGEST_BATCH:
+                if member.isdir() or member.size > largest:
                     continue
                 unpacked = archive.extractfile(member)
                 if unpacked is not None:
@@ -240,8 +243,8 @@ def read_archive(path: str | os.PathLike[str]) -> tuple[Layout, dict[str, bytes]
     except DataError:
         raise
     except Exception as error:  # tarfile raises nearly anything, given damaged bytes
-        raise DataError(f"{path} is damaged ({error}); {_mend(path)}") from error
-    for layout in LAYOUTS:
+        raise DataError(f"{path} is damaged ({error}); {mend(path)}") from error
+    for layout in layouts:
         wanted = {name: f"{layout.folder}/{name}" for name in layout.files}
         batches = {name: found[full] for name, full in wanted.items() if full in found}
         if batches:
@@ -250,19 +253,26 @@ def read_archive(path: str | os.PathLike[str]) -> tuple[Layout, dict[str, bytes]
     raise DataError(f"{path} is a gzipped tar archive of {names}; expected {EXPECTED}")
 
 
-def _decode_binary(content: bytes, where: str, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels uint8 (n, 3072) and labels int64 (n,) of a binary batch."""
-    if len(content) != n * (1 + PIXELS):
+def decode_binary(
+    content: bytes, where: str, n: int, labels: int = 1
+) -> tuple[np.ndarray, np.ndarray]:
+    """Images uint8 (n, 32, 32, 3) and labels int64 (n,) of a binary batch.
+
+    labels  how many bytes stand before the pixels; the last of them is the label
+    """
+    if len(content) != n * (labels + PIXELS):
         raise DataError(
-            f"{where} is {len(content):,} bytes; expected {n * (1 + PIXELS):,}: "
-            f"truncated or damaged; {_mend(Path(where).parent)}"
+            f"{where} is {len(content):,} bytes; expected {n * (labels + PIXELS):,}: "
+            f"truncated or damaged; {mend(Path(where).parent)}"
         )
-    rows = np.frombuffer(content, np.uint8).reshape(n, 1 + PIXELS)
-    return rows[:, 1:], rows[:, 0].astype(np.int64)
+    rows = np.frombuffer(content, np.uint8).reshape(n, labels + PIXELS)
+    return _channels_last(rows[:, labels:]), rows[:, labels - 1].astype(np.int64)
 
 
-def _decode_pickle(content: bytes, where: str, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels uint8 (n, 3072) and labels int64 (n,) of a python batch."""
+def decode_pickle(
+    content: bytes, where: str, n: int, labels_key: str = "labels"
+) -> tuple[np.ndarray, np.ndarray]:
+    """Images uint8 (n, 32, 32, 3) and labels int64 (n,) of a python batch."""
     try:
         batch = _Unpickler(io.BytesIO(content), encoding="bytes").load()
     except _RefusedError as refused:
@@ -273,23 +283,28 @@ def _decode_pickle(content: bytes, where: str, n: int) -> tuple[np.ndarray, np.n
     except Exception as error:  # a damaged pickle raises nearly anything
         raise DataError(
             f"{where} is {len(content):,} bytes; expected about {n * 3103:,}: "
-            f"truncated or damaged; {_mend(Path(where).parent)}"
+            f"truncated or damaged; {mend(Path(where).parent)}"
         ) from error
     # Written by Python 2 the keys are bytes, written again by Python 3 they may be str.
     fields = batch if isinstance(batch, dict) else {}
-    data, labels = (fields.get(key.encode(), fields.get(key)) for key in ("data", "labels"))
+    data, labels = (fields.get(key.encode(), fields.get(key)) for key in ("data", labels_key))
     if not isinstance(data, _Array):
         data = _Array()
     if data.shape != (n, PIXELS) or not isinstance(labels, list) or len(labels) != n:
         count = len(labels) if isinstance(labels, list) else "no"
         raise DataError(
             f"{where} holds images of shape {data.shape} and {count} labels; "
-            f"expected {(n, PIXELS)} and {n}: truncated or damaged; {_mend(Path(where).parent)}"
+            f"expected {(n, PIXELS)} and {n}: truncated or damaged; {mend(Path(where).parent)}"
         )
     if not all(type(label) is int and abs(label) < 2**31 for label in labels):
-        mend = _mend(Path(where).parent)
-        raise DataError(f"{where} holds labels that are not whole numbers; {mend}")
-    return data.pixels, np.array(labels, np.int64)
+        way = mend(Path(where).parent)
+        raise DataError(f"{where} holds labels that are not whole numbers; {way}")
+    return _channels_last(data.pixels), np.array(labels, np.int64)
+
+
+def _channels_last(rows: np.ndarray) -> np.ndarray:
+    """Each image a red, a green and a blue plane, (n, 3072) -> (n, 32, 32, 3)"""
+    return rows.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
 
 
 # ------------------------------------------------------------------ unpickling it

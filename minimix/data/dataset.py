@@ -8,22 +8,28 @@ from functools import cached_property
 
 import numpy as np
 
+from .draws import Draws
+
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
     """Images and labels, split into a training and a test set.
 
-    Images are uint8 (N, H, W, 3), all of one size; labels are whole numbers (N,) below
-    `len(class_names)`, which become int64. Errors: ValueError, in one line, for anything else.
+    Images are uint8 (N, H, W, C), all of one size, of one to four channels; labels are whole
+    numbers (N,) below `len(class_names)`, which become int64. Errors: ValueError, in one line, for
+    anything else.
     """
 
-    name: str  # "cifar10" or "shapes10"
+    name: str  # such as "cifar10"
     train_images: np.ndarray = field(repr=False)
     train_labels: np.ndarray = field(repr=False)
     test_images: np.ndarray = field(repr=False)
     test_labels: np.ndarray = field(repr=False)
     class_names: tuple[str, ...]
     source: str = ""  # where it came from, in words, for the log
+    # Of pixels scaled to [0, 1], by channel; left out, they are measured on the training images.
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if len(set(self.class_names)) != len(self.class_names):
@@ -36,6 +42,14 @@ class Dataset:
         train, test = self.train_images.shape[1:], self.test_images.shape[1:]
         if train != test:
             raise ValueError(f"`test_images` are (N, *{test}); expected (N, *{train})")
+        if not self.mean and not self.std:
+            for name, values in zip(("mean", "std"), moments(self.train_images), strict=True):
+                object.__setattr__(self, name, values)
+        for name in ("mean", "std"):
+            if len(getattr(self, name)) != train[2]:
+                raise ValueError(
+                    f"`{name}` is {getattr(self, name)}; expected {train[2]} numbers, one a channel"
+                )
 
     @property
     def n_classes(self) -> int:
@@ -51,31 +65,72 @@ class Dataset:
         return digest.hexdigest()
 
 
+def moments(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of pixels scaled to [0, 1], by channel.   uint8 (N, H, W, C)
+
+    A channel in which all pixels are the same has the deviation 1: divided by it they stay finite.
+    """
+    c = images.shape[3]
+    total, squares = np.zeros(c, np.int64), np.zeros(c, np.int64)  # whole numbers: exact
+    at_once = max(1, (1 << 22) // images[0].size)
+    for i in range(0, len(images), at_once):
+        rows = images[i : i + at_once].reshape(-1, images.shape[2] * c).astype(np.int32)
+        total += rows.sum(axis=0, dtype=np.int64).reshape(-1, c).sum(axis=0)
+        squares += (rows * rows).sum(axis=0, dtype=np.int64).reshape(-1, c).sum(axis=0)
+    n = images.size // c
+    mean = total / n
+    std = np.sqrt(np.maximum(squares / n - mean * mean, 0))
+    scaled = np.where(squares * n == total * total, 1, std / 255)
+    return tuple((mean / 255).tolist()), tuple(scaled.tolist())
+
+
+def sample(labels: np.ndarray, n: int, seed: int) -> np.ndarray:
+    """n of the images with these labels, drawn at random: indices int64 (n,), ascending.
+
+    As evenly as they come over the classes as these are over the whole set, and of each class at
+    least one where n is as many as there are classes.
+    """
+    turn = np.argsort(Draws(seed, 0, np.arange(len(labels))).bits("sample")[:, 0], kind="stable")
+    share = np.empty(len(labels))  # of its class that comes before an image
+    for label in np.unique(labels):
+        of_class = turn[labels[turn] == label]
+        share[of_class] = np.arange(len(of_class)) / len(of_class)
+    return np.sort(turn[np.argsort(share[turn], kind="stable")][:n])
+
+
+MOST_CHANNELS = 4
+
+
 def check_images(images: np.ndarray, name: str = "images") -> None:
-    """Raise ValueError, or TypeError for no array, unless they are uint8 (N, H, W, 3)."""
+    """Raise ValueError, or TypeError for no array, unless they are uint8 (N, H, W, C), C ≤ 4."""
     if not isinstance(images, np.ndarray):
         raise TypeError(f"`{name}` are a {type(images).__name__}; expected a NumPy array")
-    if images.dtype == np.uint8 and images.ndim == 4 and images.shape[3] == 3 and images.size:
+    fits = images.ndim == 4 and images.shape[3] <= MOST_CHANNELS and not _channels_first(images)
+    if images.dtype == np.uint8 and fits and images.size:
         return
-    what = f"`{name}` are {images.dtype} {images.shape}; expected uint8 (N, H, W, 3)"
+    what = f"`{name}` are {images.dtype} {images.shape}; expected uint8 (N, H, W, C), C from 1 to 4"
     if not images.size:
         raise ValueError(f"{what}, at least one")
     raise ValueError(what + _mend(images))
 
 
+def _channels_first(images: np.ndarray) -> bool:
+    """Whether images (N, …) look like (N, C, H, W): of one or three channels."""
+    _, first, height, last = images.shape
+    if first not in (1, 3) or first == last:
+        return False
+    return last > MOST_CHANNELS or first == 3 < height == last
+
+
 def _mend(images: np.ndarray) -> str:
-    """What to do to make these images uint8 (N, H, W, 3), where that can be seen."""
-    if images.ndim == 4 and images.shape[1] == 3 != images.shape[3]:
-        return "; these are (N, C, H, W): pass images.transpose(0, 2, 3, 1)"
+    """What to do to make these images uint8 (N, H, W, C), where that can be seen."""
     if images.ndim == 3:
-        return "; for gray ones pass np.stack([images] * 3, axis=3), for a single one images[None]"
+        return "; for gray ones pass images[..., None], for a single one images[None]"
     if images.ndim != 4:
         return ""
-    if images.shape[3] == 1:
-        return "; for gray ones pass np.repeat(images, 3, axis=3)"
-    if images.shape[3] == 4:
-        return "; to leave out transparency pass images[..., :3]"
-    if images.shape[3] != 3 or images.dtype.kind not in "iuf":
+    if _channels_first(images):
+        return "; these are (N, C, H, W): pass images.transpose(0, 2, 3, 1)"
+    if images.shape[3] > MOST_CHANNELS or images.dtype.kind not in "iuf":
         return ""
     low, high = images.min(), images.max()
     if images.dtype.kind == "f" and 0 <= low <= high <= 1:

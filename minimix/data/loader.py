@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
@@ -15,7 +16,7 @@ from .draws import Draws
 
 Batch: TypeAlias = tuple[np.ndarray, np.ndarray]
 
-# (images uint8 (n, H, W, 3), labels (n,), indices (n,), seed, epoch) -> batch
+# (images uint8 (n, H, W, C), labels (n,), indices (n,), seed, epoch) -> batch
 Transform: TypeAlias = Callable[[np.ndarray, np.ndarray, np.ndarray, int, int], Batch]
 
 
@@ -28,38 +29,53 @@ def epoch_order(n: int, seed: int, epoch: int) -> np.ndarray:
     return np.argsort(keys, kind="stable")
 
 
-def normalize(images: np.ndarray) -> np.ndarray:
-    """uint8 (…, W, 3) -> float32 (…, W, 3): scaled to [0, 1], minus MEAN, over STD, by channel.
+def normalize(
+    images: np.ndarray, mean: Sequence[float] = MEAN, std: Sequence[float] = STD
+) -> np.ndarray:
+    """uint8 (…, W, C) -> float32 (…, W, C): scaled to [0, 1], minus mean, over std, by channel.
+
+    mean, std  C numbers each, those of the data set; by default CIFAR-10's
 
     Errors: ValueError for another dtype or shape.
     """
-    if images.dtype != np.uint8 or images.ndim < 2 or images.shape[-1] != 3:
+    c = len(mean)
+    if images.dtype != np.uint8 or images.ndim < 2 or images.shape[-1] != c:
         raise ValueError(
-            f"normalize: images are {images.dtype} {images.shape}; expected uint8 (…, W, 3)"
+            f"normalize: images are {images.dtype} {images.shape}; expected uint8 (…, W, {c})"
         )
-    scale = 1 / (255 * np.array(STD))
-    shift = -np.array(MEAN) / STD
+    scale = 1 / (255 * np.array(std))
+    shift = -np.array(mean) / std
     # Whole rows, so that the innermost loop is long: three channels at a time is slow.
     width = images.shape[-2]
-    rows = images.reshape(*images.shape[:-2], width * 3)
+    rows = images.reshape(*images.shape[:-2], width * c)
     out = np.multiply(rows, np.tile(scale, width).astype(np.float32), dtype=np.float32)
     out += np.tile(shift, width).astype(np.float32)
     return out.reshape(images.shape)
 
 
-def plain(
-    images: np.ndarray, labels: np.ndarray, _indices: np.ndarray, _seed: int, _epoch: int
-) -> Batch:
+@dataclass(frozen=True)
+class Plain:
     """The transform that only normalizes: for evaluation."""
-    return normalize(images), labels
+
+    mean: Sequence[float] = MEAN
+    std: Sequence[float] = STD
+
+    def __call__(
+        self, images: np.ndarray, labels: np.ndarray, _indices: np.ndarray, _seed: int, _epoch: int
+    ) -> Batch:
+        return normalize(images, self.mean, self.std), labels
+
+
+PLAIN = Plain()  # for images of CIFAR-10
 
 
 class Loader:
-    """One epoch of batches.   images uint8 (N, H, W, 3), labels (N,) whole numbers
+    """One epoch of batches.   images uint8 (N, H, W, C), labels (N,) whole numbers
 
     Iterating yields `transform(images, labels, indices, seed, epoch)` for `batch_size` indices at a
-    time: by default float32 images (n, H, W, 3), normalized, and labels (n,). The last batch may be
-    smaller. `skip` batches are left out at the start, for a run that resumes inside an epoch.
+    time: by default float32 images (n, H, W, 3), normalized as CIFAR-10's are, and labels (n,). The
+    last batch may be smaller. `skip` batches are left out at the start, for a run that resumes
+    inside an epoch.
 
     Two batches ahead are prepared in a background thread. Each is a function of the arguments
     alone, whatever the timing, and the thread ends with the iteration, however that ends.
@@ -75,7 +91,7 @@ class Loader:
         *,
         seed: int = 0,
         epoch: int = 0,
-        transform: Transform = plain,
+        transform: Transform = PLAIN,
         shuffle: bool = True,
         skip: int = 0,
         n_classes: int | None = None,

@@ -31,7 +31,15 @@ MAGIC = {  # how files of well-known formats begin
     b"%PDF": "a PDF file",
 }
 
-PICTURES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+PICTURES = (
+    *(".jpg", ".jpeg", ".jfif", ".png", ".gif", ".bmp", ".webp", ".avif", ".tif", ".tiff"),
+    *(".ppm", ".pgm", ".jp2", ".tga"),
+)
+EXPECTED = (
+    "the path of CIFAR-10 or CIFAR-100 (a folder or an archive, as published), of the idx files of "
+    "MNIST or a set like it, of an .npz file of x_train, y_train, x_test and y_test, or of a "
+    "folder that has a folder of pictures for each class"
+)
 MANY = 1000  # entries of a folder are looked at, no more
 
 
@@ -105,12 +113,6 @@ def _folder(path: Path) -> str:
     folders = sorted(entry.name for entry in found if entry.is_dir())
     if not names:
         return "an empty folder"
-    if any(name.endswith(("ubyte", "ubyte.gz")) for name in names):
-        return "a folder of idx files, as MNIST has them"
-    if {"train", "test", "meta"} <= set(names) or {"train.bin", "test.bin"} <= set(names):
-        return "a folder of CIFAR-100"
-    if any(name.startswith("cifar-100") for name in names):
-        return "a folder that holds CIFAR-100"
     if any(name.lower().endswith(PICTURES) for name in names):
         return "a folder of pictures"
     for parts in (folders, [f"{a}/{b}" for a in folders[:3] for b in _folders(path / a)]):

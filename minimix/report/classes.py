@@ -8,7 +8,7 @@ import numpy as np
 
 from .charts import color_class
 from .formatting import percent
-from .images import data_uri
+from .images import colors, data_uri
 from .markup import Html, el, figure, join, note, table
 from .mistakes import Mistake
 from .run_data import NO_WEIGHTS, RunData
@@ -89,7 +89,7 @@ def _card(mistake: Mistake) -> Html:
     words = f"{mistake.label}, classified as {mistake.predicted}"
     return el(
         "li",
-        el("img", src=data_uri(mistake.image), alt=words, width=width, height=height),
+        el("img", src=data_uri(colors(mistake.image)), alt=words, width=width, height=height),
         el("b", mistake.predicted),
         el("span", percent(mistake.confidence)),
         el("span", f"true: {mistake.label}"),

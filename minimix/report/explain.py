@@ -18,21 +18,29 @@ from .. import files
 from .. import functional as F
 from ..autograd import Array, Tensor, no_grad
 from ..data import normalize
+from ..data.cifar10 import MEAN, STD
 from ..errors import MinimixError
 from ..nn import DepthwiseConv2d, GlobalAvgPool, Linear, Module, Patchify, evaluating, observe
 from .charts import style
 from .formatting import printable
-from .images import NEGATIVE, POSITIVE
+from .images import NEGATIVE, POSITIVE, colors
 
 COLUMNS = 8  # channels drawn of each layer
 SIGNED = LinearSegmentedColormap.from_list("", [NEGATIVE, "white", POSITIVE])
 
 
 @style({})
-def explain(model: Module, image: Array, class_names: Sequence[str] | None = None) -> Figure:
+def explain(
+    model: Module,
+    image: Array,
+    class_names: Sequence[str] | None = None,
+    mean: Sequence[float] = MEAN,
+    std: Sequence[float] = STD,
+) -> Figure:
     """Draw what `model` computes for an image: the evidence for its prediction, then each layer.
 
-    image        uint8 (H, W, 3); H and W divisible by the patch size
+    image        uint8 (H, W, C); H and W divisible by the patch size
+    mean, std    those of the model's data set, by channel
     class_names  of the logits (default: class 0, class 1, …)
 
     First row: for each of the three most probable classes, the logit at each location minus the
@@ -41,7 +49,7 @@ def explain(model: Module, image: Array, class_names: Sequence[str] | None = Non
     Localization", arXiv:1512.04150). Then a row for each layer: the channels that vary most over
     the image, each filter above and its output below.
     """
-    layers, evidence = _forward(model, image)
+    layers, evidence = _forward(model, normalize(image[None], mean, std))
     logits = evidence.mean(axis=(0, 1))
     names = class_names or [f"class {i}" for i in range(len(logits))]
     probabilities = F.softmax(Tensor(logits)).array
@@ -55,7 +63,7 @@ def explain(model: Module, image: Array, class_names: Sequence[str] | None = Non
     top, *rows = figure.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
 
     first, *maps = top.subplots(1, 1 + len(top_classes))
-    _draw(first, image)
+    _draw(first, colors(image))
     first.set_title("image", fontsize=11)
     limit = _limit(relative[..., top_classes])
     for axes, c in zip(maps, top_classes, strict=True):
@@ -74,7 +82,7 @@ def explain(model: Module, image: Array, class_names: Sequence[str] | None = Non
             if kernel.shape[2] == 1:
                 _draw(above, kernel[:, :, 0], limit)
             else:
-                _draw(above, 0.5 + 0.5 * kernel / limit)
+                _draw(above, colors(0.5 + 0.5 * kernel / limit))
             _draw(below, output[..., c], _limit(output[..., c]))
         for unused in grid[:, len(chosen) :].flat:
             unused.axis("off")
@@ -109,8 +117,9 @@ def save(figure: Figure, path: Path) -> None:
         files.write(path, file.getvalue())
 
 
-def _forward(model: Module, image: Array) -> tuple[list[tuple[str, Array, Array]], Array]:
-    """What a model computes for one image: its layers, and the logits of each location.
+def _forward(model: Module, x: Array) -> tuple[list[tuple[str, Array, Array]], Array]:
+    """What a model computes for one image, x (1, H, W, C), normalized: its layers, and the logits
+    of each location.
 
     layers  (title, filters (k, k, 1 or 3, C), output (H/p, W/p, C)) of the patch embedding and of
             each depthwise convolution
@@ -130,7 +139,7 @@ def _forward(model: Module, image: Array) -> tuple[list[tuple[str, Array, Array]
             features.append(inputs[0].array[0])
 
     with no_grad(), observe(note), evaluating(model):
-        model(Tensor(normalize(image[None])))
+        model(Tensor(x))
     head = model._modules.get("head")
     if not (features and isinstance(head, Linear)):
         raise MinimixError(

@@ -34,11 +34,21 @@ def tiles(images: Array, columns: int, zoom: int, gap: int) -> Array:
     return sheet[: len(sheet) - gap, : columns * w - gap]
 
 
-def rgb(filters: Array) -> Array:
-    """Filters of three channels, each scaled to its own range around mid-gray.
+def colors(pixels: Array) -> Array:
+    """As many channels as a screen has.   (…, C), C from 1 to 4 -> (…, 3)
 
-    float (n, h, w, 3) -> uint8 (n, h, w, 4)
+    One channel is gray, of two the second is green and blue, of four the first three are shown.
     """
+    c = pixels.shape[-1]
+    return pixels[..., [0, min(1, c - 1), min(2, c - 1)]]
+
+
+def rgb(filters: Array) -> Array:
+    """Filters of images, each scaled to its own range around mid-gray.
+
+    float (n, h, w, C) -> uint8 (n, h, w, 4)
+    """
+    filters = colors(filters)
     scale = np.maximum(abs(filters).max(axis=(1, 2, 3), keepdims=True), 1e-12)
     opaque = np.full((*filters.shape[:3], 1), 255.0)
     return (

@@ -65,7 +65,7 @@ def filters(run: RunData) -> Html:
 def model_summary(run: RunData) -> Html:
     if run.model is None:
         return el("p", NO_WEIGHTS)
-    text = summary(run.model.model, (1, *run.model.image_size, 3))
+    text = summary(run.model.model, (1, *run.model.image_shape))
     return el("pre", text, class_="scroll", tabindex="0", aria_label="Model summary")
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..autograd import Array, Tensor, no_grad
-from ..data import Dataset, Loader, cifar10, shapes10, shuffle_patches
+from ..data import Dataset, Loader, Plain, cifar10, load, shapes10, shuffle_patches
 from ..errors import DataError
 from ..nn import Module
 from ..train.config import Config
@@ -34,11 +34,12 @@ def find_data(config: Config, name: str, sha256: str) -> Dataset:
     if name == "shapes10":
         data = shapes10.load()
     else:
-        named = None if config.data in ("auto", "cifar10") else config.data
-        path = cifar10.find(named) or cifar10.find()
-        if path is None:
+        if config.data not in ("auto", "cifar10"):
+            data = load(config.data)
+        elif path := cifar10.find():
+            data = cifar10.read(path)
+        else:
             raise DataError(f"{name} was not found; set MINIMIX_DATA to its folder")
-        data = cifar10.read(path)
     data = config.limited(data)
     if data.fingerprint != sha256:
         raise DataError(f"the {name} data at {data.source} is not what this run was trained on")
@@ -55,7 +56,8 @@ def worst_mistakes(
     images, labels = data.test_images, data.test_labels
     net = fastest(model)
     with no_grad():
-        batches = Loader(images, labels, 500, shuffle=False)
+        transform = Plain(data.mean, data.std)
+        batches = Loader(images, labels, 500, transform=transform, shuffle=False)
         logits = np.concatenate(
             [net(Tensor(shuffle_patches(x, shuffled))).array for x, _ in batches]
         )

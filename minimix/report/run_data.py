@@ -27,7 +27,7 @@ class TrainedModel:
     name: str
     data: str  # the data set's name
     sha256: str  # and fingerprint
-    image_size: tuple[int, int]
+    image_shape: tuple[int, int, int]  # (H, W, C)
     class_names: list[str]
     mistakes: list[Mistake]
     why_none: str
@@ -112,6 +112,7 @@ def _model(folder: Path, say: Callable[[str], None]) -> TrainedModel | None:
     try:
         about = facts["data"]
         height, width = about["image_size"]
+        channels = len(about["mean"])
         name, sha256, class_names = str(about["name"]), str(about["sha256"]), about["class_names"]
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(
@@ -126,5 +127,5 @@ def _model(folder: Path, say: Callable[[str], None]) -> TrainedModel | None:
         say(f"testing the model of {folder} on {len(data.test_images):,} images")
         mistakes = worst_mistakes(model, data, shuffled=config.shuffle_patches)
     return TrainedModel(
-        model, config.name, name, sha256, (height, width), class_names, mistakes, why_none
+        model, config.name, name, sha256, (height, width, channels), class_names, mistakes, why_none
     )

@@ -7,13 +7,14 @@ may take. `minimix train` makes an option of each: `batch_size` is `--batch-size
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import Field, asdict, dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
 
 from ..data import Augment, Dataset
+from ..data.cifar10 import MEAN, STD
 from ..errors import CheckpointError
 from ..nn import Linear, Module, PointwiseConv2d
 from ..optim import AdamW, Muon, schedules
@@ -33,7 +34,7 @@ class Config:
     """The settings of a run. Errors: ValueError naming the first setting that makes no sense."""
 
     # data
-    data: str = setting("auto", "auto, cifar10, shapes10, or the path of a copy of CIFAR-10")
+    data: str = setting("auto", "auto, cifar10, shapes10, or the path of a data set")
     limit_train: int = setting(0, "train on the first N images only (0: all)", least=0)
     limit_test: int = setting(0, "test on the first N images only (0: all)", least=0)
 
@@ -138,7 +139,12 @@ class Config:
         return architecture.completed(self.model, self.model_settings)
 
     def build(
-        self, n_classes: int, image_size: tuple[int, int], rng: np.random.Generator | None = None
+        self,
+        n_classes: int,
+        image_size: tuple[int, int],
+        rng: np.random.Generator | None = None,
+        *,
+        in_channels: int = 3,
     ) -> Module:
         """The network before training.   Errors: as `architecture.build`."""
         return architecture.build(
@@ -146,6 +152,7 @@ class Config:
             self.model_settings,
             n_classes=n_classes,
             image_size=image_size,
+            in_channels=in_channels,
             rng=self.seed if rng is None else rng,
         )
 
@@ -180,8 +187,14 @@ class Config:
         kind = Muon if self.optimizer == "muon" else AdamW
         return kind(groups, lr=self.lr, weight_decay=self.weight_decay)
 
-    def augment(self, n_classes: int, epoch: int) -> Augment:
-        """The transform of the training images in epoch 0, 1, …"""
+    def augment(
+        self,
+        n_classes: int,
+        epoch: int,
+        mean: Sequence[float] = MEAN,
+        std: Sequence[float] = STD,
+    ) -> Augment:
+        """The transform of the training images in epoch 0, 1, …, and what it normalizes with."""
         return Augment(
             size=self.early_size if epoch < self.early_epochs else None,
             crop=None if self.crop == "none" else self.crop,
@@ -197,6 +210,8 @@ class Config:
             cutmix=self.cutmix,
             shuffle_patches=self.shuffle_patches,
             n_classes=n_classes,
+            mean=mean,
+            std=std,
         )
 
     def learning_rate(self, total: int) -> schedules.Schedule:

@@ -9,6 +9,7 @@ import numpy as np
 from .. import functional as F
 from ..autograd import Array, Tensor, no_grad
 from ..data import Loader, shuffle_patches
+from ..data.loader import PLAIN, Transform
 from ..fuse import fuse
 from ..nn import Module, evaluating
 
@@ -54,12 +55,14 @@ def evaluate(
     labels: Array,
     n_classes: int,
     *,
+    transform: Transform = PLAIN,
     batch_size: int = 500,
     mirror: bool = False,
     shuffled: int = 0,
 ) -> Evaluation:
-    """Test `model`, in evaluation mode, on images uint8 (N, H, W, 3) with labels (N,).
+    """Test `model`, in evaluation mode, on images uint8 (N, H, W, C) with labels (N,).
 
+    transform   what makes the model's input of images; by default `normalize` as for CIFAR-10
     batch_size  how many images at a time
     mirror      whether to classify each image's mirror image as well, for `Evaluation.mirrored`
     shuffled    side of the patches that change places (`minimix.data.shuffle_patches`); 0: none
@@ -71,7 +74,9 @@ def evaluate(
     confusion = np.zeros((n_classes, n_classes), np.int64)
     loss, mirrored = 0.0, 0
     with no_grad(), evaluating(model):
-        for x, y in Loader(images, labels, batch_size, shuffle=False, n_classes=n_classes):
+        for x, y in Loader(
+            images, labels, batch_size, transform=transform, shuffle=False, n_classes=n_classes
+        ):
             logits = model(Tensor(shuffle_patches(x, shuffled)))
             if logits.shape != (len(y), n_classes):
                 raise ValueError(

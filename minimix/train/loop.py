@@ -9,7 +9,7 @@ import numpy as np
 
 from .. import functional as F
 from ..autograd import Tensor
-from ..data import Loader
+from ..data import Loader, Plain
 from ..kernels import set_num_threads
 from ..optim import clip_grad_norm
 from ..runs import RunFolder
@@ -54,6 +54,7 @@ def train(
                 data.test_images,
                 data.test_labels,
                 data.n_classes,
+                transform=Plain(data.mean, data.std),
                 mirror=last and config.mirror,
                 shuffled=config.shuffle_patches,
             )
@@ -76,7 +77,7 @@ def train(
                 config.batch_size,
                 seed=config.seed,
                 epoch=epoch,
-                transform=config.augment(data.n_classes, epoch),
+                transform=config.augment(data.n_classes, epoch, data.mean, data.std),
                 skip=state.step % state.n_steps,  # of a run that was stopped within the epoch
                 n_classes=data.n_classes,
             )

@@ -79,7 +79,7 @@ def network(config: Config, data: Dataset) -> Module:
     memory = physical_memory()
     try:
         rng = Metered(config.seed, memory / PARAMETER or np.inf)
-        model = config.build(data.n_classes, (height, width), rng)
+        model = config.build(data.n_classes, (height, width), rng, in_channels=len(data.mean))
         rng.left = np.inf  # dropout may go on drawing from it
         check(config, data, model)
     except MemoryError:
@@ -90,7 +90,7 @@ def network(config: Config, data: Dataset) -> Module:
 def check(config: Config, data: Dataset, model: Module) -> None:
     """Raise ValueError where this model cannot be trained on these images; see `network`."""
     n, height, width, _ = data.train_images.shape
-    image = normalize(data.train_images[:1])
+    image = normalize(data.train_images[:1], data.mean, data.std)
     activations = _try(config, data, model, image, f"{height}×{width} pixels")
     smaller = config.early_size
     if config.early_epochs:

@@ -78,7 +78,7 @@ class TrainingState:
         model = network(config, data)
         if config.whiten and checkpoint is None:
             seen = shuffle_patches(data.train_images, config.shuffle_patches)
-            whiten(model, seen, config.seed)
+            whiten(model, seen, config.seed, data.mean, data.std)
         average = WeightAverage(model, config.ema) if config.ema else None
         state = cls(config, data, model, config.optimizer_of(model, data.n_classes), average)
         if checkpoint:
@@ -125,6 +125,8 @@ class TrainingState:
                 "name": self.data.name,
                 "class_names": list(self.data.class_names),
                 "image_size": list(self.data.train_images.shape[1:3]),
+                "mean": list(self.data.mean),
+                "std": list(self.data.std),
                 "sha256": self.data.fingerprint,
             },
         }

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from ..autograd import Array
 from ..data import normalize
+from ..data.cifar10 import MEAN, STD
 from ..kernels import cut_patches, product
 from ..nn import Module, Patchify
 
@@ -17,18 +20,28 @@ def embedding_of(model: Module) -> Patchify | None:
     return first if isinstance(first, Patchify) else None
 
 
-def whiten(model: Module, images: Array, seed: int, most: int = 5000) -> None:
+def whiten(
+    model: Module,
+    images: Array,
+    seed: int,
+    mean: Sequence[float] = MEAN,
+    std: Sequence[float] = STD,
+    *,
+    most: int = 5000,
+) -> None:
     """Let the patch embedding of `model` begin as whitening filters, with no bias.
 
-    images uint8 (N, H, W, C), of which the first `most` are looked at. A model without a patch
-    embedding stays as it is.
+    images     uint8 (N, H, W, C), of which the first `most` are looked at
+    mean, std  those of the data set, by channel, for `normalize`
+
+    A model without a patch embedding stays as it is.
     """
     embedding = embedding_of(model)
     if embedding is None:
         return
     p, _, _, h = embedding.weight.shape
     rng = np.random.default_rng(seed)
-    embedding.weight.array = whitening_filters(normalize(images[:most]), p, h, rng)
+    embedding.weight.array = whitening_filters(normalize(images[:most], mean, std), p, h, rng)
     if embedding.bias is not None:
         embedding.bias.array = np.zeros(h)
 

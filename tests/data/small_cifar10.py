@@ -10,7 +10,7 @@ from minimix.data import cifar10
 SMALL = 20  # images in a batch
 
 
-def python2_pickle(data, labels):
+def python2_pickle(data, labels, key=b"labels"):
     """A batch in the opcodes that Python 2 wrote: strings as bytes, the array by its parts."""
 
     def text(s):
@@ -29,7 +29,7 @@ def python2_pickle(data, labels):
             b"\x89T" + struct.pack("<i", data.size) + data.tobytes() + b"tb",
         )
     )
-    items = text(b"batch_label") + text(b"a batch") + text(b"labels") + b"]("
+    items = text(b"batch_label") + text(b"a batch") + text(key) + b"]("
     items += b"".join(map(number, labels)) + b"e" + text(b"data") + array
     return b"\x80\x02}(" + items + b"u."
 

@@ -137,12 +137,31 @@ def test_a_piece_larger_than_the_padded_image_is_refused():
 
 @pytest.mark.parametrize(
     "images",
-    [np.zeros((2, 8, 8, 1), np.uint8), np.zeros((2, 8, 8, 3)), np.zeros((8, 8, 3), np.uint8)],
+    [np.zeros((2, 8, 8, 5), np.uint8), np.zeros((2, 8, 8, 3)), np.zeros((8, 8, 3), np.uint8)],
 )
 def test_other_images_are_refused(images):
     index = np.arange(len(images))
-    with pytest.raises(ValueError, match=r"`images` are .*; expected uint8 \(N, H, W, 3\)"):
+    with pytest.raises(ValueError, match=r"`images` are .*; expected uint8 \(N, H, W, C\)"):
         Augment()(images, index, index, 0, 0)
+
+
+EVERYTHING = {"randaugment": "timm", "jitter": 0.3, "erasing": 0.5, "mixup": 0.2, "cutmix": 1.0}
+
+
+@pytest.mark.parametrize("c", [1, 2, 4])
+@pytest.mark.parametrize("crop", ["pad", "resized"])
+def test_any_number_of_channels(c, crop):
+    """What is done to one channel is done to all, where an operation does not mix them."""
+    gray = np.random.default_rng(0).integers(0, 256, (9, 8, 8, 1), np.uint8)
+    images, index = gray.repeat(c, axis=3), np.arange(9)
+    augment = Augment(crop=crop, **EVERYTHING, mean=(0.4,) * c, std=(0.2,) * c)
+    x, targets = augment(images, index, index, 0, 1)
+    assert (x.shape, x.dtype, targets.shape) == ((9, 8, 8, c), np.float32, (9, 10))
+    one = replace(augment, mean=(0.4,), std=(0.2,))(gray, index, index, 0, 1)[0]
+    np.testing.assert_array_equal(x, one.repeat(c, axis=3))
+    three = replace(augment, mean=(0.4,) * 3, std=(0.2,) * 3)
+    x = three(gray.repeat(3, axis=3), index, index, 0, 1)[0]
+    np.testing.assert_allclose(x[..., :1], one, atol=1e-6)
 
 
 @given(st.integers(1, 12), st.integers(1, 12), st.integers(0, 3), st.integers(1, 5))

@@ -309,7 +309,7 @@ def test_damaged_archives(tmp_path):
     for damage, expected in (
         (content[: len(content) // 2], "is truncated: "),
         (content[:1000] + bytes(1000) + content[2000:], "is damaged ("),
-        (content[:20], "is a damaged gzip file; expected CIFAR-10: a folder that is or holds"),
+        (content[:20], "is a damaged gzip file; expected the path of CIFAR-10 or CIFAR-100"),
     ):
         archive.write_bytes(damage)
         assert expected in refusal(archive)

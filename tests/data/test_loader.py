@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from minimix.data import Dataset, Loader, epoch_order, normalize
 from minimix.data.cifar10 import MEAN, STD
+from minimix.data.dataset import moments, sample
 
 
 def some(n=50, size=4):
@@ -168,11 +169,12 @@ IMAGES, LABELS = some()
         (IMAGES.astype(int), LABELS, r"are int64 .*; expected uint8 .*; pass images.round\(\)"),
         (normalize(IMAGES), LABELS, r"are float32 .*; expected uint8 .*, from 0 to 255; these go"),
         (IMAGES * np.nan, LABELS, r"are float64 .*; expected uint8 .*; these go from nan to nan"),
-        (IMAGES[..., 0], LABELS, r"uint8 \(50, 4, 4\); .*; for gray ones pass np.stack"),
-        (IMAGES[..., :1], LABELS, r"\(50, 4, 4, 1\); .*; for gray ones pass np.repeat"),
-        (IMAGES[..., [0, 0, 0, 0]], LABELS, r"\(50, 4, 4, 4\); .*; to leave out transparency"),
+        (IMAGES[..., 0], LABELS, r"uint8 \(50, 4, 4\); .*; for gray ones pass images\[..., None"),
+        (IMAGES[..., [0] * 5], LABELS, r"\(50, 4, 4, 5\); expected .*, C from 1 to 4$"),
         (IMAGES.transpose(0, 3, 1, 2), LABELS, r"these are \(N, C, H, W\): pass images.transpose"),
-        (IMAGES.reshape(50, -1), LABELS, r"uint8 \(50, 48\); expected uint8 \(N, H, W, 3\)"),
+        (np.zeros((50, 1, 8, 8), np.uint8), LABELS, r"these are \(N, C, H, W\): pass images.tra"),
+        (np.zeros((50, 3, 8, 9)), LABELS, r"float64 .*; these are \(N, C, H, W\): pass images.tra"),
+        (IMAGES.reshape(50, -1), LABELS, r"uint8 \(50, 48\); expected uint8 \(N, H, W, C\)"),
         (IMAGES[:0], LABELS[:0], r"`images` are uint8 \(0, 4, 4, 3\); expected .*, at least one"),
         (IMAGES[:, :0], LABELS, r"`images` are uint8 \(50, 0, 4, 3\); expected .*, at least one"),
     ],
@@ -188,8 +190,7 @@ def test_what_the_messages_say_to_do_is_right():
     np.testing.assert_array_equal(channels_first.transpose(0, 2, 3, 1), IMAGES)
     for images in (IMAGES / 255, (IMAGES / 255).astype(np.float32)):
         np.testing.assert_array_equal((255 * images).round().astype(np.uint8), IMAGES)
-    for images in (np.stack([IMAGES[..., 0]] * 3, axis=3), IMAGES[..., [0, 1, 2, 0]][..., :3]):
-        Loader(images, LABELS, 10)
+    Loader(IMAGES[..., 0][..., None], LABELS, 10)
 
 
 @pytest.mark.parametrize("batch_size", [0, -1, 2.5, np.nan, "32", None])
@@ -205,9 +206,52 @@ def test_batches_before_the_first():
 
 
 @pytest.mark.parametrize("images", [IMAGES / 255, IMAGES[..., :1], np.zeros(3, np.uint8)])
-def test_normalize_takes_bytes_of_three_channels(images):
+def test_normalize_takes_bytes_of_as_many_channels_as_it_has_means(images):
     with pytest.raises(ValueError, match=r"normalize: images are .*; expected uint8 \(…, W, 3\)"):
         normalize(images)
+
+
+@pytest.mark.parametrize("c", [1, 2, 3, 4])
+def test_what_is_measured_normalizes(c):
+    images = np.random.default_rng(c).integers(0, 200, (70, 5, 6, c), np.uint8)
+    images[..., -1] //= 3
+    mean, std = moments(images)
+    np.testing.assert_allclose(mean, (images / 255).mean(axis=(0, 1, 2)), rtol=1e-12)
+    np.testing.assert_allclose(std, (images / 255).std(axis=(0, 1, 2)), rtol=1e-12)
+    x = normalize(images, mean, std)
+    np.testing.assert_allclose(x.mean(axis=(0, 1, 2)), 0, atol=1e-5)
+    np.testing.assert_allclose(x.std(axis=(0, 1, 2)), 1, atol=1e-5)
+
+
+def test_a_channel_of_one_value_stays_finite():
+    images = np.full((9, 2, 2, 2), 255, np.uint8)
+    images[::2, ..., 0] = 0
+    mean, std = moments(images)
+    assert (mean[1], std[1]) == (1, 1)
+    np.testing.assert_array_equal(normalize(images, mean, std)[..., 1], 0)
+
+
+@given(st.integers(1, 60), st.integers(1, 9), st.integers(0, 5), st.data())
+def test_a_sample_has_all_classes(n, n_classes, seed, data):
+    labels = np.sort(np.random.default_rng(seed).integers(0, n_classes, n))
+    size = data.draw(st.integers(1, n))
+    chosen = sample(labels, size, seed)
+    assert len(np.unique(chosen)) == size
+    np.testing.assert_array_equal(chosen, np.sort(chosen))
+    np.testing.assert_array_equal(chosen, sample(labels, size, seed))
+    present, counts = np.unique(labels, return_counts=True)
+    if size >= len(present):
+        assert set(labels[chosen]) == set(present)
+    for label, count in zip(present, counts, strict=True):
+        of_class = (labels[chosen] == label).sum()
+        assert abs(of_class - size * count / n) <= len(present)
+
+
+def test_samples_are_of_the_seed():
+    labels = np.arange(1000) % 10
+    a, b = sample(labels, 100, 0), sample(labels, 100, 1)
+    assert len(np.intersect1d(a, b)) < 30
+    np.testing.assert_array_equal(np.bincount(labels[a]), 10)
 
 
 # ------------------------------------------------------------------ data sets
@@ -247,6 +291,7 @@ GOOD = {
             ValueError,
             "`test_labels` go from 1 to 10; expected 0 ",
         ),
+        ({"mean": (0.5,), "std": (0.5,)}, ValueError, "`mean` is .*; expected 3 numbers"),
         ({"class_names": ("a", "a")}, ValueError, r"`class_names` are .*; expected different ones"),
         ({"test_images": IMAGES[:0], "test_labels": LABELS[:0]}, ValueError, "at least one"),
     ],

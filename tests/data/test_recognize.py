@@ -61,15 +61,15 @@ IMAGES = idx(np.zeros((7, 28, 28), np.uint8), 8)
 LABELS = idx(np.zeros(7, np.int32), 12)
 
 FILES = {
-    "train-images-idx3-ubyte": (IMAGES, "an idx file of uint8 (7, 28, 28), as MNIST has them"),
+    "images": (IMAGES, "an idx file of uint8 (7, 28, 28), as MNIST has them"),
     "labels": (LABELS, "an idx file of int32 (7,), as MNIST has them"),
-    "train-images-idx3-ubyte.gz": (
+    "images.gz": (
         gzip.compress(IMAGES),
         "a gzip file of an idx file of uint8 (7, 28, 28), as MNIST has them",
     ),
     "mnist.npz": (
-        npz(x_train=np.zeros(2), y_train=np.zeros(2), x_test=np.zeros(2), y_test=np.zeros(2)),
-        "an .npz file of x_train, y_train, x_test and 1 more",
+        npz(x_train=np.zeros(2), y_train=np.zeros(2), x_valid=np.zeros(2), y_valid=np.zeros(2)),
+        "an .npz file of x_train, y_train, x_valid and 1 more",
     ),
     "images.npy": (npy(np.zeros(3)), "a .npy file"),
     "set.h5": (b"\x89HDF\r\n\x1a\n" + bytes(99), "an HDF5 file"),
@@ -83,10 +83,6 @@ FILES = {
     "photos.tar.gz": (
         packed("gz", **{"cat/1.jpg": b"", "dog/2.jpg": b""}),
         "a gzipped tar archive of cat/1.jpg, dog/2.jpg",
-    ),
-    "cifar-100-python.tar.gz": (
-        packed("gz", **{"cifar-100-python/train": b"", "cifar-100-python/meta": b""}),
-        "a gzipped tar archive of cifar-100-python/meta, cifar-100-python/train",
     ),
     "nothing.tar.gz": (gzip.compress(b""), "a gzipped empty file"),
     "cat.png": (picture(), "a picture (PNG)"),
@@ -107,7 +103,7 @@ def refusal(path):
     line = str(caught.value)
     assert "\n" not in line
     assert "remove" not in line
-    assert "CIFAR-10: a folder that is or holds cifar-10-batches-py or cifar-10-batches-bin" in line
+    assert "the path of CIFAR-10 or CIFAR-100 (a folder or an archive, as published)" in line
     return line
 
 
@@ -119,10 +115,6 @@ def test_files(tmp_path, name):
 
 
 FOLDERS = {
-    "MNIST": (["train-images-idx3-ubyte.gz"], "a folder of idx files, as MNIST has them"),
-    "CIFAR-100": (["train", "test", "meta"], "a folder of CIFAR-100"),
-    "CIFAR-100 binary": (["train.bin", "test.bin"], "a folder of CIFAR-100"),
-    "a CIFAR-100 below": (["cifar-100-python/train"], "a folder that holds CIFAR-100"),
     "pictures": (["1.JPG", "2.png"], "a folder of pictures"),
     "classes": (["cat/1.jpg", "dog/2.webp"], "a folder of class folders of pictures (cat, dog)"),
     "split classes": (

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from ..cifar10 import MEAN, STD
 from ..dataset import check_images, check_labels
 from ..draws import Draws
 from ..loader import Batch, normalize
 from ..shuffle import check_patches, shuffle_patches
 from .mixing import boxes, erase, mix, one_hot
 from .operations import Retouch
-from .randaugment import TIMM_FILL, Step, color_jitter, rand_augment, rand_augment_timm
+from .randaugment import Step, color_jitter, rand_augment, rand_augment_timm
 from .reference.geometry import pad_crop
 from .reference.retouch import retouch
 
@@ -24,7 +26,7 @@ class Augment:
 
         augment(images, labels, indices, seed, epoch) -> (x, targets)
 
-    images uint8 (n, H, W, 3), labels and indices (n,); x float32 (n, H, W, 3), normalized; targets
+    images uint8 (n, H, W, C), labels and indices (n,); x float32 (n, H, W, C), normalized; targets
     are the labels, or where images are mixed, distributions over the classes, float32 (n, K).
 
     What an image looks like is a function of seed, epoch and its index; what it is mixed with, of
@@ -46,6 +48,8 @@ class Augment:
     cutmix: float = 0.0
     shuffle_patches: int = 0  # side of the patches that change places, last of all; 0: off
     n_classes: int = 10
+    mean: Sequence[float] = MEAN  # of the data set, by channel, on a scale from 0 to 1
+    std: Sequence[float] = STD
 
     def __post_init__(self) -> None:
         for name, choices in (
@@ -118,12 +122,13 @@ class Augment:
             left = draws.integers("crop left", w + 2 * self.padding - width + 1)
             images = pad_crop(images, top, left, self.padding, self.pad_mode, (height, width))
         steps = self._steps(draws, images.shape[1:3], seed, epoch)
-        fill = TIMM_FILL if self.randaugment == "timm" else (0, 0, 0)
+        timm = self.randaugment == "timm"  # what comes from outside has the mean color
+        fill = [round(255 * mean) if timm else 0 for mean in self.mean]
         if steps:
             operations, parameters = (np.stack(part) for part in zip(*steps, strict=True))
             images = retouch(images, operations, parameters, np.array(fill, np.uint8))
 
-        x = normalize(images)
+        x = normalize(images, self.mean, self.std)
         if self.erasing:
             erase(x, self.erasing, self.erase_mode, draws)
         targets = labels

@@ -14,7 +14,6 @@ from typing import TypeAlias
 
 import numpy as np
 
-from ..cifar10 import MEAN
 from ..draws import Draws
 from .operations import Retouch
 
@@ -98,8 +97,6 @@ TIMM: dict[str, tuple[Retouch, Parameters]] = {
     "TranslateX": (Retouch.BILINEAR, lambda s, h, w: translation(0.45 * w * s, 0)),
     "TranslateY": (Retouch.BILINEAR, lambda s, h, w: translation(0, 0.45 * h * s)),
 }
-
-TIMM_FILL = tuple(round(255 * mean) for mean in MEAN)
 
 
 # ------------------------------------------------------------------ drawing steps

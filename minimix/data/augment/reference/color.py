@@ -1,4 +1,4 @@
-"""Colors.   images uint8 (n, H, W, 3), each with its own parameter from an array (n,)
+"""Colors.   images uint8 (n, H, W, C), each with its own parameter from an array (n,)
 
 The results are those of Pillow's operations of the same names (ImageEnhance, ImageOps), to the bit.
 """
@@ -16,7 +16,12 @@ def _blend(plain: np.ndarray, images: np.ndarray, factor: np.ndarray) -> np.ndar
 
 
 def _gray(images: np.ndarray) -> np.ndarray:
-    """Luma after ITU-R 601, in fixed point.   -> uint8 (n, H, W, 1)"""
+    """Luma after ITU-R 601, in fixed point; of other than three channels their mean, rounded.
+
+    -> uint8 (n, H, W, 1)
+    """
+    if images.shape[3] != 3:
+        return images.mean(axis=3, keepdims=True).round().astype(np.uint8)
     luma = np.full(images.shape[:3], 0x8000, np.uint32)
     for channel, weight in enumerate((19595, 38470, 7471)):
         luma += images[..., channel] * np.uint32(weight)
@@ -36,7 +41,7 @@ def contrast(images: np.ndarray, factor: np.ndarray) -> np.ndarray:
 
 def saturation(images: np.ndarray, factor: np.ndarray) -> np.ndarray:
     """Factor 0 gives the image in gray (ImageEnhance.Color)."""
-    gray = np.repeat(_gray(images), 3, axis=3)  # broadcasting over three channels is slow
+    gray = np.repeat(_gray(images), images.shape[3], axis=3)  # broadcasting over channels is slow
     return _blend(gray, images, factor)
 
 

@@ -15,10 +15,10 @@ from . import color, geometry
     images="uint8: n H W 3", operations="int64: s n", parameters="float64: s 6 n", fill="uint8: 3"
 )
 def retouch(images: Array, operations: Array, parameters: Array, fill: Array) -> Array:
-    """Apply to each image its operations, in order.   uint8 (n, H, W, 3) -> a new array, the same
+    """Apply to each image its operations, in order.   uint8 (n, H, W, C) -> a new array, the same
 
     operations int64 (steps, n), numbers of `Retouch`; parameters float64 (steps, 6, n), the p of
-    each; fill uint8 (3,) is the color of pixels that come from outside.
+    each; fill uint8 (C,) is the color of pixels that come from outside.
     Errors: ValueError for operations that do not exist and parameters that they do not take.
     """
     check(images, operations, parameters, fill)
@@ -34,12 +34,12 @@ def retouch(images: Array, operations: Array, parameters: Array, fill: Array) ->
 
 def check(images: Array, operations: Array, parameters: Array, fill: Array) -> None:
     """Raise ValueError unless `retouch` can do this: compiled code would write anywhere."""
-    n, steps = len(images), len(operations)
+    n, steps, c = len(images), len(operations), images.shape[-1]
     shapes = operations.shape, parameters.shape, fill.shape
-    if shapes != ((steps, n), (steps, 6, n), (3,)):
+    if shapes != ((steps, n), (steps, 6, n), (c,)):
         raise ValueError(
             f"retouch: operations, parameters and fill are {shapes}; expected "
-            f"{(steps, n)}, {(steps, 6, n)} and (3,)"
+            f"{(steps, n)}, {(steps, 6, n)} and ({c},)"
         )
     if operations.size and not 0 <= operations.min() <= operations.max() < len(Retouch):
         raise ValueError(
