@@ -10,7 +10,6 @@ Image i is a function of (seed, split, i) alone: a larger set starts with the sm
 
 import numpy as np
 
-from .cifar10 import MEAN, STD
 from .dataset import Dataset
 from .draws import Draws
 
@@ -88,8 +87,6 @@ def load(n_train: int = 10_000, n_test: int = 2_000, *, seed: int = 0) -> Datase
         test_labels=test_labels,
         class_names=CLASS_NAMES,
         source=f"drawn by minimix (seed {seed})",
-        mean=MEAN,
-        std=STD,
     )
 
 

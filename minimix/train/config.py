@@ -15,6 +15,7 @@ import numpy as np
 
 from ..data import Augment, Dataset
 from ..data.cifar10 import MEAN, STD
+from ..data.dataset import sample
 from ..errors import CheckpointError
 from ..nn import Linear, Module, PointwiseConv2d
 from ..optim import AdamW, Muon, schedules
@@ -35,8 +36,12 @@ class Config:
 
     # data
     data: str = setting("auto", "auto, cifar10, shapes10, or the path of a data set")
-    limit_train: int = setting(0, "train on the first N images only (0: all)", least=0)
-    limit_test: int = setting(0, "test on the first N images only (0: all)", least=0)
+    limit_train: int = setting(
+        0, "train on N images only, drawn from all classes by the seed (0: all)", least=0
+    )
+    limit_test: int = setting(
+        0, "test on N images only, of all classes and the same for every seed (0: all)", least=0
+    )
 
     # network
     model: str = setting("convmixer", "a family of networks, or a class of yours: my_net.py:Net")
@@ -226,14 +231,16 @@ class Config:
 
     def limited(self, data: Dataset) -> Dataset:
         """The part of `data` to train and test on."""
-        train, test = self.limit_train or None, self.limit_test or None
-        return replace(
-            data,
-            train_images=data.train_images[:train],
-            train_labels=data.train_labels[:train],
-            test_images=data.test_images[:test],
-            test_labels=data.test_labels[:test],
-        )
+        parts: dict[str, Any] = {}
+        for part, limit, seed in (
+            ("train", self.limit_train, self.seed),
+            ("test", self.limit_test, 0),
+        ):
+            images, labels = getattr(data, f"{part}_images"), getattr(data, f"{part}_labels")
+            if 0 < limit < len(images):
+                chosen = sample(labels, limit, seed)
+                parts |= {f"{part}_images": images[chosen], f"{part}_labels": labels[chosen]}
+        return replace(data, **parts)
 
     def check_data(self, data: Dataset) -> None:
         """Raise ValueError where the data set does not have what these settings ask for."""

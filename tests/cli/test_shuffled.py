@@ -29,7 +29,7 @@ def test_what_is_tested_and_predicted_later_is_shuffled_too(minimix, monkeypatch
     image = data.test_images[0]
     Image.fromarray(image).save("a.png")
     said = minimix("predict", "a.png", "--model=r", "--top=10")[1]
-    logits = model(mx.Tensor(normalize(shuffle_patches(image[None], 8))))
+    logits = model(mx.Tensor(normalize(shuffle_patches(image[None], 8), data.mean, data.std)))
     for name, p in zip(data.class_names, mx.functional.softmax(logits).array[0], strict=True):
         assert f"{name} {100 * p:.1f} %" in said
 

@@ -95,7 +95,7 @@ def test_the_numbers_are_those_of_the_run(page, trained):
     header = page.one("header").text
     assert f"{100 * last['test_accuracy']:.2f} %" in header
     assert "Training finished: 2 epochs, 6 steps." in header
-    assert "ConvMixer, hidden dim 8, depth 1, kernel size 3, patch size 8 on shapes10" in header
+    assert "ConvMixer-8/1, kernel 3, patch 8 on shapes10" in header
     assert f"{load_model(trained)[0].n_parameters():,}" in header
 
     head, *rows = rows_of(page.id("curves").one("table"))
@@ -183,7 +183,7 @@ def test_mistakes_are_mistakes_and_the_most_confident_first(page, trained, few):
 
     model, _ = load_model(trained)
     mistakes = worst_mistakes(model, few, count=10_000)
-    logits = model(Tensor(normalize(few.test_images))).array.astype(float)
+    logits = model(Tensor(normalize(few.test_images, few.mean, few.std))).array.astype(float)
     wrong = logits.argmax(axis=1) != few.test_labels
     assert len(mistakes) == wrong.sum()
     shares = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
