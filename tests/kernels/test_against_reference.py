@@ -73,9 +73,11 @@ SIZES = [(), (0,), (1,), (7,), (8,), (33,), (3, 5, 7), (20_000,)]
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", SIZES, ids=str)
-def test_gelu(shape, dtype):
+def test_activations(shape, dtype):
     x = 3 * draw(shape, dtype)
     g = draw(shape, dtype, 1)
+    agree("relu", x, dtype=dtype)
+    agree("relu_backward", x, g, dtype=dtype)
     agree("gelu", x, dtype=dtype)
     agree("gelu_tanh", x, dtype=dtype)
     agree("gelu_backward", x, g, dtype=dtype)

@@ -136,6 +136,8 @@ def draw(shape, dtype=f32, seed=0):
 
 
 ARGUMENTS = {  # of every kernel: valid arguments, to be spoiled one by one
+    "relu": [(2, 5)],
+    "relu_backward": [(2, 5), (2, 5)],
     "gelu": [(2, 5)],
     "gelu_backward": [(2, 5), (2, 5)],
     "gelu_tanh": [(2, 5)],

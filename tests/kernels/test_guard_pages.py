@@ -39,6 +39,8 @@ def found():
 # ---- what they are called with: axes of each array, or a whole number, or several in a tuple
 
 AXES = {
+    "relu": ["M C"],
+    "relu_backward": ["M C", "M C"],
     "gelu": ["M C"],
     "gelu_backward": ["M C", "M C"],
     "gelu_tanh": ["M C"],

@@ -1,4 +1,4 @@
-"""GELU, elementwise: one pass over memory, a vector at a time."""
+"""GELU and ReLU, elementwise: one pass over memory, a vector at a time."""
 
 from __future__ import annotations
 
@@ -11,7 +11,18 @@ from ..simd.jit import helper, kernel
 from ..simd.memory import empty_like
 from ..simd.rows import PIECE, flat, pieces
 from ..simd.threads import run
-from ..simd.vectors import address, clip, exp2, gelu_and_slope, gelu_value, lanes, load, store, work
+from ..simd.vectors import (
+    address,
+    clip,
+    exp2,
+    gate,
+    gelu_and_slope,
+    gelu_value,
+    lanes,
+    load,
+    store,
+    work,
+)
 
 TWICE = 2 * SQRT_2_OVER_PI
 BINARY = TWICE / math.log(2)  # such that e²ᵘ is a power of 2
@@ -26,6 +37,29 @@ def _span(piece, x):
     start = piece * PIECE
     stop = min(start + PIECE, x.size)
     return start, stop - (stop - start) % lanes(x), stop
+
+
+@kernel
+def _relu(queue, x, y):
+    step = lanes(x)
+    for piece in work(address(queue)):
+        start, whole, stop = _span(piece, x)
+        for i in range(start, whole, step):
+            store(y, i, step, clip(load(x, i, step), 0.0, np.inf))
+        if whole < stop:
+            store(y, whole, stop - whole, clip(load(x, whole, stop - whole), 0.0, np.inf))
+
+
+@kernel
+def _relu_backward(queue, y, g, dx):
+    step = lanes(y)
+    for piece in work(address(queue)):
+        start, whole, stop = _span(piece, y)
+        for i in range(start, whole, step):
+            store(dx, i, step, gate(load(y, i, step), load(g, i, step)))
+        if whole < stop:
+            n = stop - whole
+            store(dx, whole, n, gate(load(y, whole, n), load(g, whole, n)))
 
 
 @helper
@@ -119,6 +153,14 @@ def _map(kernel, x, *others):
     y = empty_like(x)
     run(kernel, pieces(x.size), flat(x), *map(flat, others), y.reshape(-1))
     return y
+
+
+def relu(x):
+    return _map(_relu, x)
+
+
+def relu_backward(y, g):
+    return _map(_relu_backward, y, g)
 
 
 def gelu(x):

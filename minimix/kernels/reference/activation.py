@@ -35,6 +35,18 @@ FAR = 40.0
 
 
 @kernel(x="...")
+def relu(x: Array) -> Array:
+    """max(x, 0)."""
+    return np.maximum(x, 0)
+
+
+@kernel(y="...", g="...")
+def relu_backward(y: Array, g: Array) -> Array:
+    """g where y = relu(x) is not 0. It is asked of y, so that x need not be kept."""
+    return np.where(y <= 0, g.dtype.type(0), g)
+
+
+@kernel(x="...")
 def gelu(x: Array) -> Array:
     """x Φ(x), Φ the standard normal distribution function."""
     return (np.maximum(x, -FAR) * _cdf(x)).astype(x.dtype)

@@ -40,6 +40,7 @@ AVX-512, 8 with AVX, 4 with SSE or NEON; half as many float64.
     zeros(x)                   a vector of zeros
     v + w, v * 2.0, -v, v / w  in every lane; a number counts as a vector of equal numbers
     sqrt(v), exp2(v), clip(v, low, high), squarable(v)
+    gate(v, w)                 w where v > 0, else 0
     gelu_value(v)              v Φ(v)
     gelu_and_slope(v)          the same, and its derivative
     widen(v)                   v in float64, with as many lanes; load_wide reads such vectors back

@@ -301,6 +301,17 @@ def squarable(typingctx: Any, v: Any) -> Any:
     return v(v), codegen
 
 
+@intrinsic
+def gate(typingctx: Any, v: Any, w: Any) -> Any:
+    """w where v > 0, or is NaN; 0 elsewhere."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        zero = constant(args[0].type, 0.0)
+        return builder.select(builder.fcmp_ordered("<=", args[0], zero), zero, args[1])
+
+    return w(v, w), codegen
+
+
 # 2ʳ − 1 over r, for |r| ≤ ½: fitted for the least largest error of 2ʳ
 _EXP2 = (0.693147182, 0.240226477, 0.0555033237, 0.00961843692, 0.0013398875, 1.5353362e-4)
 
