@@ -1,8 +1,7 @@
-"""Optimizers, learning-rate schedules, gradient clipping and averaged weights."""
+"""Optimizers, learning-rate schedules and gradient clipping."""
 
 from . import schedules as schedules
 from .adamw import AdamW as AdamW
-from .averaging import WeightAverage as WeightAverage
 from .clip import clip_grad_norm as clip_grad_norm
 from .clip import norm as norm
 from .muon import Muon as Muon

@@ -16,9 +16,10 @@ from ..autograd import Array
 from ..data import Dataset, shuffle_patches
 from ..errors import CheckpointError
 from ..nn import Module
-from ..optim import Optimizer, WeightAverage
+from ..optim import Optimizer
 from ..runs import Checkpoint
 from ..version import __version__
+from .averaging import WeightAverage
 from .config import Config, config_of, differences
 from .divergence import divergence
 from .probe import network

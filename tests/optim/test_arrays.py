@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from minimix import SGD, AdamW, Parameter, Tensor, kernels, nn
-from minimix.optim import Muon, WeightAverage
+from minimix.optim import Muon
+from minimix.train.averaging import WeightAverage
 
 MAKE = {
     "AdamW": lambda ps: AdamW(ps, lr=0.1),

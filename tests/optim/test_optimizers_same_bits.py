@@ -8,7 +8,8 @@ import pytest
 
 from minimix import SGD, AdamW, Parameter, Tensor, kernels, models
 from minimix.functional import cross_entropy
-from minimix.optim import Muon, WeightAverage, clip_grad_norm, norm
+from minimix.optim import Muon, clip_grad_norm, norm
+from minimix.train.averaging import WeightAverage
 from minimix.train.config import PRESETS
 
 THREADS = (1, 2, 3, 8)

@@ -12,8 +12,9 @@ from minimix import ConvMixer, Tensor, kernels, op
 from minimix.data import normalize
 from minimix.errors import DivergenceError
 from minimix.nn import Module
-from minimix.optim import AdamW, WeightAverage
+from minimix.optim import AdamW
 from minimix.train import PRESETS, Config, evaluate
+from minimix.train.averaging import WeightAverage
 from minimix.train.divergence import first_not_finite
 from minimix.train.whitening import whiten, whitening_filters
 
