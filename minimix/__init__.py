@@ -20,7 +20,7 @@ from .autograd import Tensor, no_grad, op
 from .cost import summary
 from .fuse import fuse
 from .gradcheck import gradcheck
-from .interop import from_torch, to_torch
+from .interop import from_torch, load_weights, save_weights, to_torch
 from .kernels import backend
 from .models import ConvMixer
 from .nn import Module, Parameter
@@ -47,11 +47,13 @@ __all__ = [
     "gradcheck",
     "kernels",
     "load_model",
+    "load_weights",
     "models",
     "nn",
     "no_grad",
     "op",
     "optim",
+    "save_weights",
     "summary",
     "to_torch",
     "train",

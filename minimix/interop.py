@@ -1,4 +1,4 @@
-"""PyTorch's state dicts, transposed on the way in and out.
+"""PyTorch's state dicts and weight files, transposed on the way in and out.
 
 PyTorch keeps images as (N, C, H, W) and weights with outputs first; here channels come last. The
 layer that a weight belongs to says what it looks like there:
@@ -9,26 +9,42 @@ layer that a weight belongs to says what it looks like there:
     DepthwiseConv2d    (k, k, C)            (C, 1, k, k)
     Patchify           (p, p, C, D)         (D, C, p, p)
     Conv2d             (k, k, C/g, D)       (D, C/g, k, k)
+    Affine             (D,)                 (1, 1, D)
 
-Vectors are the same in both, and so are names; those of ConvMixer are timm's. The authors' code
-numbers the layers of one Sequential instead.
+Other vectors are the same in both, tokens and positions of a ViT too, and so are names; those of
+the models are timm's. The authors' ConvMixer numbers the layers of one Sequential instead, and
+ResNets for CIFAR have `linear` and `shortcut` where timm has `fc` and `downsample`.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from . import files
 from .autograd import Array, Tensor
-from .models import ConvMixer
-from .nn import BatchNorm, Conv2d, DepthwiseConv2d, Linear, Module, Patchify, PointwiseConv2d, ReLU
+from .errors import CheckpointError
+from .models import ConvMixer, ResNet, ViT
+from .nn import (
+    Affine,
+    BatchNorm,
+    Conv2d,
+    DepthwiseConv2d,
+    Linear,
+    Module,
+    Patchify,
+    PointwiseConv2d,
+    ReLU,
+)
 
 Turn = Callable[[Array], Array]
 
-# How a weight is turned to PyTorch's layout, and back.
+# How a layer's weight is turned to PyTorch's layout, and back; of those in WHOLE, all they have.
 WEIGHTS: dict[type[Module], tuple[Turn, Turn]] = {
     Linear: (lambda w: w.T, lambda w: w.T),
     PointwiseConv2d: (lambda w: w.T[:, :, None, None], lambda w: w[:, :, 0, 0].T),
@@ -38,7 +54,14 @@ WEIGHTS: dict[type[Module], tuple[Turn, Turn]] = {
     ),
     Patchify: (lambda w: w.transpose(3, 2, 0, 1), lambda w: w.transpose(2, 3, 1, 0)),
     Conv2d: (lambda w: w.transpose(3, 2, 0, 1), lambda w: w.transpose(2, 3, 1, 0)),
+    Affine: (lambda a: a[None, None], lambda a: a[0, 0]),
+    ViT: (np.asarray, np.asarray),
 }
+WHOLE = (Affine, ViT)
+DTYPES = {  # of safetensors, but for bfloat16, which NumPy does not have
+    "F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2",
+    "I8": "i1", "U8": "u1", "BOOL": "?",
+}  # fmt: skip
 PREFIXES = ("module.", "_orig_mod.", "model.")  # of DataParallel, torch.compile and Lightning
 COUNTERS = ("num_batches_tracked", "n_averaged")  # of batch norms, and of averaged models
 RELU_SIZES = {(768, 32, 7, 7)}  # h, d, k, p of the released weights that are not of GELU
@@ -132,9 +155,10 @@ def _entries(who: str, model: Module) -> dict[str, _Entry]:
         layer, _, name = key.rpartition(".")
         kinds = type(modules[layer]).__mro__
         there, back = next((WEIGHTS[kind] for kind in kinds if kind in WEIGHTS), (None, None))
-        if array.ndim < 2:
+        whole = isinstance(modules[layer], WHOLE)
+        if array.ndim < 2 and not whole:
             there = back = np.asarray  # a vector
-        if there is None or back is None or (array.ndim > 1 and name != "weight"):
+        if there is None or back is None or not (array.ndim < 2 or name == "weight" or whole):
             raise ValueError(
                 f"{who}: {key!r} of shape {array.shape} is part of a {kinds[0].__name__}, whose "
                 "layout in PyTorch is not known here"
@@ -240,6 +264,8 @@ def _renamed(arrays: dict[str, Array], model: Module | None) -> dict[str, Array]
         if name in renamed:
             raise ValueError(f"from_torch: {name!r} appears twice, once as {key!r}")
         renamed[name] = array
+    if isinstance(model, ResNet):
+        return {_of_cifar(name): array for name, array in renamed.items()}
     numbers = [int(name.partition(".")[0]) for name in renamed if re.match(r"\d+\.", name)]
     if not numbers or not (model is None or isinstance(model, ConvMixer)):
         return renamed
@@ -257,3 +283,96 @@ def _timm_name(name: str, depth: int) -> str:
     if layer < 3:
         return f"stem.{layer}.{rest}"
     return f"head.{rest}" if layer == 5 + depth else f"blocks.{layer - 3}.{rest}"
+
+
+def _of_cifar(name: str) -> str:
+    """timm's name of what ResNets for CIFAR call `linear` and `shortcut`."""
+    return re.sub(r"^linear\.", "fc.", name).replace(".shortcut.", ".downsample.")
+
+
+# ---- weight files
+
+
+def load_weights(model: Module, path: Path | str) -> None:
+    """Load a .safetensors file in PyTorch's layout, such as timm's, into `model`.
+
+        model = models.create("convmixer_768_32")
+        load_weights(model, "convmixer_768_32.safetensors")
+
+    Names and precisions may be those that `from_torch` takes. All or nothing. Errors:
+    CheckpointError, naming the file and the first tensor that is missing, damaged, not part of the
+    model, or of another shape, which it names beside the model's.
+    """
+    state = read_safetensors(path)
+    try:
+        state = from_torch(state, model)
+        for key, entry in _entries("load_weights", model).items():
+            if key not in state:
+                raise ValueError(f"load_weights: {key!r} of shape {entry.torch_shape} is missing")
+        model.load_state_dict(state)
+    except ValueError as error:
+        reason = str(error).partition(": ")[2]
+        raise CheckpointError(f"{path} does not fit: {reason}") from error
+
+
+def save_weights(model: Module, path: Path | str) -> None:
+    """Write the weights of `model` to a .safetensors file in PyTorch's layout and timm's names.
+
+    Errors: DiskError; ValueError where a layer's layout in PyTorch is not known.
+    """
+    from safetensors.numpy import save
+
+    files.write(Path(path), save(to_torch(model.state_dict(), model), {"format": "pt"}))
+
+
+def read_safetensors(path: Path | str) -> dict[str, Array]:
+    """The tensors in a .safetensors file, by name; bfloat16 as float32.
+
+    Errors: CheckpointError where there is no such file, where it is not whole (and which tensor is
+    not), or where it is a model that minimix has trained, whose layout is another.
+    """
+    from safetensors import SafetensorError, deserialize
+
+    try:
+        content = Path(path).read_bytes()
+        header = _header(content)
+        tensors = deserialize(content)
+    except OSError as error:
+        raise CheckpointError(f"cannot read {path}: {error.strerror or error}") from error
+    except SafetensorError as error:
+        damage = _damage(header, content) or error
+        raise CheckpointError(f"{path} is not a whole safetensors file: {damage}") from error
+    if "minimix" in header.get("__metadata__", {}):
+        raise CheckpointError(f"{path} is a model that minimix has trained; `load_model` loads it")
+    state = {}
+    for key, tensor in sorted(tensors, key=lambda item: item[0]):
+        kind, shape = tensor["dtype"], tuple(tensor["shape"])
+        if kind not in (*DTYPES, "BF16"):
+            can = ", ".join((*DTYPES, "BF16"))
+            raise CheckpointError(f"{path}: {key!r} of shape {shape} is {kind}; it can be {can}")
+        array = np.frombuffer(tensor["data"], DTYPES.get(kind, "<u2"))
+        if kind == "BF16":  # the upper half of a float32
+            array = (array.astype(np.uint32) << 16).view(np.float32)
+        state[key] = array.reshape(shape)
+    return state
+
+
+def _header(content: bytes) -> dict[str, Any]:
+    """What a safetensors file says of itself; nothing where it does not."""
+    try:
+        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+        return header if isinstance(header, dict) else {}
+    except (ValueError, RecursionError):
+        return {}
+
+
+def _damage(header: dict[str, Any], content: bytes) -> str:
+    """Which tensor is the first that the file ends before."""
+    size = len(content) - 8 - int.from_bytes(content[:8], "little")
+    try:
+        tensors = [(t["data_offsets"][1], key) for key, t in header.items() if "shape" in t]
+        key = min(item for item in tensors if item[0] > size)[1]
+        shape, missing = tuple(header[key]["shape"]), max(tensors)[0] - size
+    except (LookupError, TypeError, ValueError):
+        return ""
+    return f"it ends before {key!r} of shape {shape} does; {missing:,} bytes are missing"
