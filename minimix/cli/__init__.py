@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from .. import kernels
 from ..version import __version__
-from . import evaluate, gradcheck, lessons, predict, report, train
+from . import compare, evaluate, gradcheck, lessons, models, predict, report, train
 from .parser import Parser, refuse
 from .process import guarded
 
@@ -25,7 +25,7 @@ def _run(argv: Sequence[str] | None) -> int:
     parser.add_argument("--version", action="version", version=f"minimix {__version__}")
     parser.set_defaults(command=None)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", parser_class=Parser)
-    for page in (train, evaluate, predict, report, gradcheck, lessons):
+    for page in (train, evaluate, predict, report, compare, models, gradcheck, lessons):
         page.add(commands)
 
     args, unknown = parser.parse_known_args(argv)

@@ -209,7 +209,7 @@ def run(args: argparse.Namespace) -> int:
         data = load(config.data, say=say)
         config = replace(
             config,
-            data=_where(config.data, data),  # so that a resumed run does not look elsewhere
+            data=where(config.data, data),  # so that a resumed run does not look elsewhere
             threads=config.threads or get_num_threads(),
         )
         state = _checked(args, lambda: TrainingState.build(config, data, folder.checkpoint))
@@ -261,7 +261,7 @@ def _run_folder(args: argparse.Namespace) -> Path:
     return folder
 
 
-def _where(given: str, data: Dataset) -> str:
+def where(given: str, data: Dataset) -> str:
     """What a resumed run is to load: the set that was found, or the same path from anywhere."""
     if given in ("auto", "cifar10", "shapes10"):
         return data.name

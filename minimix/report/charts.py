@@ -145,7 +145,7 @@ def line_chart(
         return None
 
     def draw(canvas: Figure) -> None:
-        axes = _axes(canvas, LEFT, TOP, WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM)
+        axes = axes_at(canvas, LEFT, TOP, WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM)
         for curve in drawn:
             _draw_curve(axes, curve)
         _fit_y_axis(axes, np.concatenate([curve.y for curve in drawn]), from_zero)
@@ -241,7 +241,7 @@ def heat_map(
     height = row_height * len(rows) + 78
 
     def draw(canvas: Figure) -> None:
-        axes = _axes(canvas, left, 6, width, row_height * len(rows))
+        axes = axes_at(canvas, left, 6, width, row_height * len(rows))
         shades = LinearSegmentedColormap.from_list("", [to_rgba(BLUE, 0.08), to_rgba(BLUE)])
         norm = LogNorm(low, high) if high > low else LogNorm(low / 2, low)
         cells = np.ma.masked_where(~usable, values)
@@ -257,7 +257,7 @@ def heat_map(
             axes.text(-0.03, i, name, ha="right", **place)
             axes.text(1.03, i, value, color=variable("soft"), **place)
         if usable.any():
-            scale = _axes(canvas, left, height - 30, width, 8)
+            scale = axes_at(canvas, left, height - 30, width, 8)
             ticks = np.geomspace(norm.vmin, norm.vmax, 3)
             canvas.colorbar(image, scale, orientation="horizontal", ticks=ticks)
             scale.set_xticks(ticks, map(number, ticks))
@@ -308,7 +308,7 @@ def svg(
     return el("svg", *inside, viewBox=f"0 0 {WIDTH} {height:g}", **alternative)
 
 
-def _axes(canvas: Figure, left: float, top: float, width: float, height: float) -> Axes:
+def axes_at(canvas: Figure, left: float, top: float, width: float, height: float) -> Axes:
     """Axes at a place given in the units of the viewBox, from its upper left corner."""
     w, h = 72 * canvas.get_size_inches()
     return canvas.add_axes((left / w, 1 - (top + height) / h, width / w, height / h))

@@ -22,10 +22,15 @@ from .settings import differences, settings
 
 def page(runs: Sequence[RunData]) -> str:
     """The whole page, for one run or for several to be compared."""
-    here = files(__package__)
-    style, script = (here.joinpath(f"page.{kind}").read_text("utf-8") for kind in ("css", "js"))
     with charts.style():
         body = _one(runs[0]) if len(runs) == 1 else _several(runs)
+    return document(" · ".join(run.name for run in runs), body)
+
+
+def document(title: str, body: Html) -> str:
+    """A page with this title and content, which needs no other file."""
+    here = files(__package__)
+    style, script = (here.joinpath(f"page.{kind}").read_text("utf-8") for kind in ("css", "js"))
     # The page loads nothing, and runs no script but this one.
     sha256 = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = (
@@ -39,7 +44,7 @@ def page(runs: Sequence[RunData]) -> str:
         el("meta", name="viewport", content="width=device-width, initial-scale=1"),
         el("meta", name="color-scheme", content="light dark"),
         el("link", rel="icon", href="data:,"),
-        el("title", " · ".join(run.name for run in runs) + " · minimix"),
+        el("title", f"{title} · minimix"),
         el("style", Html(style)),
     )
     origin = f"Written by minimix {__version__}. This page loads nothing from the network."
@@ -50,7 +55,7 @@ def page(runs: Sequence[RunData]) -> str:
 
 def _one(run: RunData) -> Html:
     top = join(el("p", _state(run), class_="lede"), pairs(_facts(run, _mirrored(run)), "facts"))
-    return _sections(run.name, top, {"Curves": curves([run]), **_parts(run)})
+    return sections(run.name, top, {"Curves": curves([run]), **_parts(run)})
 
 
 def _several(runs: Sequence[RunData]) -> Html:
@@ -61,7 +66,7 @@ def _several(runs: Sequence[RunData]) -> Html:
         "Classes": classes_compared(runs),
         "Each run": join(*map(_folded, runs)),
     }
-    return _sections(f"{len(runs)} runs compared", None, parts)
+    return sections(f"{len(runs)} runs compared", None, parts)
 
 
 def _folded(run: RunData) -> Html:
@@ -83,12 +88,13 @@ def _parts(run: RunData) -> dict[str, Html]:
     }
 
 
-def _sections(title: str, top: Html | None, parts: Mapping[str, Html]) -> Html:
+def sections(title: str, top: Html | None, parts: Mapping[str, Html]) -> Html:
+    """A heading with links to the parts, and the parts under their names."""
     ids = {name: name.lower().replace(" ", "-") for name in parts}
     links = el("nav", *(el("a", name, href=f"#{ids[name]}") for name in parts))
     above = el("p", "minimix report", class_="eyebrow")
-    sections = (el("section", el("h2", name), part, id=ids[name]) for name, part in parts.items())
-    return join(el("header", above, el("h1", title), top, links), *sections)
+    each = (el("section", el("h2", name), part, id=ids[name]) for name, part in parts.items())
+    return join(el("header", above, el("h1", title), top, links), *each)
 
 
 # ---- results

@@ -11,7 +11,15 @@ It stores arrays, and facts that JSON can express; what they mean is the busines
 """
 
 from .checkpoint import Checkpoint
-from .folder import RunFolder, read_weights
+from .folder import RunFolder, has_begun, in_use, read_weights
 from .reading import RunLog, read_log
 
-__all__ = ["Checkpoint", "RunFolder", "RunLog", "read_log", "read_weights"]
+__all__ = [
+    "Checkpoint",
+    "RunFolder",
+    "RunLog",
+    "has_begun",
+    "in_use",
+    "read_log",
+    "read_weights",
+]

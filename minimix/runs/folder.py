@@ -21,6 +21,7 @@ from .checkpoint import Checkpoint, DamagedError, MissingError
 from .log import Log, whole_lines
 
 ABOUT, METRICS, TIMING, MODEL = "run.json", "metrics.jsonl", "timing.jsonl", "model.safetensors"
+LOCK = ".lock"
 KEEP = 3  # checkpoints
 
 
@@ -74,6 +75,31 @@ def read_weights(path: Path) -> Checkpoint:
     return found
 
 
+def has_begun(folder: Path) -> bool:
+    """Whether there is a run in this folder that can be resumed, or that has ended."""
+    return os.path.isdir(folder) and bool(
+        checkpoint_paths(folder) or os.path.lexists(folder / MODEL)
+    )
+
+
+def in_use(folder: Path) -> bool:
+    """Whether a process is training in this folder now."""
+
+    class Held(Exception):
+        pass
+
+    def refuse(holder: str) -> None:
+        raise Held
+
+    if not os.path.lexists(folder / LOCK):
+        return False
+    try:
+        with files.lock(folder / LOCK, refuse):
+            return False
+    except Held:
+        return True
+
+
 class RunFolder:
     """A run folder that this process holds, to write to. Use it in a `with` block.
 
@@ -91,7 +117,7 @@ class RunFolder:
 
     def __init__(self, path: Path, say: Callable[[str], None] = print) -> None:
         self.path, self._say = path, say
-        inside = [path / name for name in (".lock", ABOUT, METRICS, TIMING)]
+        inside = [path / name for name in (LOCK, ABOUT, METRICS, TIMING)]
         self._new = [one for one in (*inside, path, *path.parents) if not os.path.lexists(one)]
         self.seconds = 0.0
         self.saved: Path | None = None
@@ -102,7 +128,7 @@ class RunFolder:
         try:
             with files.disk_errors(f"cannot write to {path}"):
                 path.mkdir(parents=True, exist_ok=True)
-            self._held.enter_context(files.lock(path / ".lock", self._refuse))
+            self._held.enter_context(files.lock(path / LOCK, self._refuse))
             self.checkpoint = newest_checkpoint(path, say)
         except BaseException:
             self._held.close()
