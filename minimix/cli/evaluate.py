@@ -5,9 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from ..errors import MinimixError
 from .parser import command, path
-from .results import print_test
+from .results import print_test, reading
 
 
 def add(commands: Any) -> None:
@@ -20,21 +19,19 @@ def add(commands: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from ..data import Plain, load
+    from ..data import Plain
     from ..train.evaluation import evaluate, fastest
     from ..train.trained import config_of, load_model
 
     model, facts = load_model(args.model)
     config = config_of(facts)
-    data = config.limited(load(args.data or config.data))
-    if list(data.class_names) != facts["data"]["class_names"]:
-        raise MinimixError(
-            f"{args.model} was trained on {facts['data']['name']}, which has other classes "
-            f"than {data.name}"
-        )
+    about = facts["data"]
+    with reading() as progress:
+        found = config.load(args.data or "", image_size=about["image_size"], progress=progress)
+    data = config.limited(found.renumbered(about["class_names"], args.model))
+    print(f"data   {data.name}, {data.source}")
     print(f"model  {config.name}, {model.n_parameters():,} parameters")
     images, labels = data.test_images, data.test_labels
-    about = facts["data"]
     transform = Plain(about["mean"], about["std"])  # what it has learned with
     options = {"mirror": args.mirror, "shuffled": config.shuffle_patches, "transform": transform}
     print_test(evaluate(fastest(model), images, labels, data.n_classes, **options), data)

@@ -2,11 +2,35 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ..data import Dataset
     from ..train import Evaluation
+
+
+@contextmanager
+def reading(quiet: bool = False, unit: str = " pictures") -> Iterator[Callable[[int, int], None]]:
+    """A function to be called with how much is done and how much there is: it draws a bar."""
+    bar: Any = None
+
+    def progress(done: int, total: int) -> None:
+        nonlocal bar
+        if bar is None:
+            from tqdm import tqdm
+
+            silent = quiet or not sys.stderr.isatty()
+            bar = tqdm(total=total, unit=unit, unit_scale=True, disable=silent, leave=False)
+        bar.update(done - bar.n)
+
+    try:
+        yield progress
+    finally:
+        if bar is not None:
+            bar.close()
 
 
 def print_test(test: Evaluation, data: Dataset) -> None:

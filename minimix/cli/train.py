@@ -31,7 +31,7 @@ from ..train.config import (
 )
 from ..version import __version__
 from .parser import OPTIONS, Parser, command, number, path, print_line, seconds, translated, whole
-from .results import print_test
+from .results import print_test, reading
 
 if TYPE_CHECKING:
     from ..data import Dataset
@@ -174,7 +174,6 @@ def _help(name: str) -> str:
 
 
 def run(args: argparse.Namespace) -> int:
-    from ..data import load
     from ..kernels import get_num_threads
     from ..runs import RunFolder
     from ..train import TrainingState, loop
@@ -206,7 +205,8 @@ def run(args: argparse.Namespace) -> int:
         elif folder.begun:
             way = f"continue it with {resume}, or " if folder.checkpoint else ""
             raise MinimixError(f"{folder.path} holds a run already; {way}choose another --out")
-        data = load(config.data, say=say)
+        with reading(args.quiet) as progress:
+            data = config.load(say=say, progress=progress)
         config = replace(
             config,
             data=where(config.data, data),  # so that a resumed run does not look elsewhere

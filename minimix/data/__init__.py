@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from ..errors import DataError
 from ..files import expand
-from . import cifar10, cifar100, idx, npz, shapes10
+from . import cifar10, cifar100, folders, idx, npz, shapes10
 from .augment import Augment
 from .dataset import Dataset
 from .loader import Loader, Plain, epoch_order, normalize
@@ -28,6 +28,8 @@ __all__ = [
 def load(
     name: str = "auto",
     *,
+    image_size: int | Sequence[int] = 0,
+    test_fraction: float = 0.1,
     say: Callable[[str], None] = print,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Dataset:
@@ -36,11 +38,34 @@ def load(
     auto       CIFAR-10 if it is found or can be downloaded; otherwise shapes10, with a note
     cifar10    CIFAR-10, found or downloaded
     shapes10   the built-in set of drawn shapes
-    a path     CIFAR-10, CIFAR-100, MNIST or another set in idx files, an .npz file
+    a path     CIFAR-10, CIFAR-100, MNIST or another set in idx files, an .npz file, a
+               folder that has a folder of pictures for each class (and train/ and test/, or not)
 
-    `say` gets a line for what a user should know; `progress(done, total)` the bytes downloaded.
+    image_size     side of the images in pixels, or (height, width): pictures are cropped and
+                   resized to it (0: 32), other sets must have it (0: any)
+    test_fraction  fraction of the pictures of each class to test on, where they have no test/
+    say            gets a line for what a user should know
+    progress       is called with (done, total): bytes downloaded, or pictures read
+
     Errors: DataError, in one line that says what was found and what is expected.
     """
+    height, width = (image_size,) * 2 if isinstance(image_size, int) else image_size
+    named = name in ("auto", "cifar10", "shapes10", "")
+    if not named and (found := folders.find(expand(name))):
+        size = (height or folders.SIDE, width or folders.SIDE)
+        return folders.read(found, size, test_fraction, say=say, progress=progress)
+    data = _load(name, say, progress)
+    if height and data.train_images.shape[1:3] != (height, width):
+        h, w = data.train_images.shape[1:3]
+        raise DataError(
+            f"the images of {data.name} have {h}×{w} pixels; expected `image_size`, "
+            f"{height}×{width}"
+        )
+    return data
+
+
+def _load(name: str, say: Callable[[str], None], progress: Callable[[int, int], None]) -> Dataset:
+    """The data set that has its own size."""
     if name == "shapes10":
         return shapes10.load()
     if name not in ("auto", "cifar10"):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
 
+from ..errors import DataError
 from .draws import Draws
 
 
@@ -54,6 +56,27 @@ class Dataset:
     @property
     def n_classes(self) -> int:
         return len(self.class_names)
+
+    def renumbered(self, class_names: Sequence[str], where: str) -> Dataset:
+        """The same images, with labels that count the classes as `where`, another set, does.
+
+        Errors: DataError, naming it, where this set has a class that the other one lacks.
+        """
+        if tuple(class_names) == self.class_names:
+            return self
+        lacking = [name for name in self.class_names if name not in class_names]
+        if lacking:
+            raise DataError(
+                f"{where} has no class {lacking[0]!r}, as {self.name} has; its classes are "
+                f"{', '.join(class_names[:3])}" + (", …" if len(class_names) > 3 else "")
+            )
+        places = np.array([class_names.index(name) for name in self.class_names])
+        return replace(
+            self,
+            train_labels=places[self.train_labels],
+            test_labels=places[self.test_labels],
+            class_names=tuple(class_names),
+        )
 
     @cached_property
     def fingerprint(self) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..autograd import Array, Tensor, no_grad
-from ..data import Dataset, Loader, Plain, cifar10, load, shapes10, shuffle_patches
+from ..data import Dataset, Loader, Plain, cifar10, shapes10, shuffle_patches
 from ..errors import DataError
 from ..nn import Module
 from ..train.config import Config
@@ -35,7 +35,7 @@ def find_data(config: Config, name: str, sha256: str) -> Dataset:
         data = shapes10.load()
     else:
         if config.data not in ("auto", "cifar10"):
-            data = load(config.data)
+            data = config.load()
         elif path := cifar10.find():
             data = cifar10.read(path)
         else:

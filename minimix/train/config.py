@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import data as data_sets
 from ..data import Augment, Dataset
 from ..data.cifar10 import MEAN, STD
 from ..data.dataset import sample
@@ -41,6 +42,19 @@ class Config:
     )
     limit_test: int = setting(
         0, "test on N images only, of all classes and the same for every seed (0: all)", least=0
+    )
+
+    image_size: int = setting(
+        0,
+        "for a folder of pictures: side in pixels to which they are cropped and resized (0: 32)",
+        least=0,
+        most=4096,
+    )
+    test_fraction: float = setting(
+        0.1,
+        "for pictures without a test/ or val/ folder: fraction of each class to test on",
+        above=0,
+        below=1,
     )
 
     # network
@@ -218,6 +232,11 @@ class Config:
             mean=mean,
             std=std,
         )
+
+    def load(self, path: str = "", **options: Any) -> Dataset:
+        """The data set that is meant, or the one at `path`, whole. Options, errors: `data.load`."""
+        sizes = {"image_size": self.image_size, "test_fraction": self.test_fraction}
+        return data_sets.load(path or self.data, **sizes | options)
 
     def learning_rate(self, total: int) -> schedules.Schedule:
         """The schedule, from a step 0 … total − 1 to a learning rate."""

@@ -116,11 +116,6 @@ def test_files(tmp_path, name):
 
 FOLDERS = {
     "pictures": (["1.JPG", "2.png"], "a folder of pictures"),
-    "classes": (["cat/1.jpg", "dog/2.webp"], "a folder of class folders of pictures (cat, dog)"),
-    "split classes": (
-        ["test/cat/1.jpg", "train/cat/1.jpg", "train/dog/2.jpg", "train/eel/3.jpg"],
-        "a folder of class folders of pictures (test/cat, train/cat, train/dog and 1 more)",
-    ),
     "something": (["a/x", "b", "c", ".hidden"], "a folder of a, b, c"),
     "nothing": ([], "an empty folder"),
 }

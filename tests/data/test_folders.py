@@ -1,0 +1,254 @@
+"""A folder of class folders of pictures: what becomes of everything that may lie in it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from minimix import data
+from minimix.data import folders, pictures
+from minimix.errors import DataError, DiskError
+
+
+def draw(path, seed=0, size=(9, 12), **options):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (*size, 3), np.uint8)
+    Image.fromarray(pixels).save(path, **options)
+
+
+@pytest.fixture
+def photos(nowhere):
+    """Twelve pictures of cats and eight of dogs."""
+    for i in range(12):
+        draw(nowhere / "photos" / "cat" / f"{i}.png", i)
+    for i in range(8):
+        draw(nowhere / "photos" / "dog" / f"{i}.jpg", 100 + i, quality=95)
+    return nowhere / "photos"
+
+
+def load(path, **options):
+    lines = []
+    found = data.load(str(path), say=lines.append, **{"image_size": 8, **options})
+    return found, lines
+
+
+def cached(home):
+    return home / ".cache" / "minimix" / "pictures"
+
+
+def test_pictures_are_as_predict_reads_them(photos):
+    found, lines = load(photos)
+    assert (found.name, found.class_names, lines) == ("photos", ("cat", "dog"), [])
+    assert found.train_images.shape == (18, 8, 8, 3)
+    assert np.bincount(found.train_labels).tolist() == [11, 7]
+    assert np.bincount(found.test_labels).tolist() == [1, 1]
+    images = {}
+    for part in ("train", "test"):
+        labels = getattr(found, f"{part}_labels")
+        for image, label in zip(getattr(found, f"{part}_images"), labels, strict=True):
+            images[image.tobytes()] = label
+    assert len(images) == 20
+    for label, name in enumerate(("cat", "dog")):
+        for path in (photos / name).iterdir():
+            assert images[pictures.read(path, (8, 8)).tobytes()] == label
+    both = np.array(found.train_images) / 255
+    np.testing.assert_allclose(found.mean, both.mean(axis=(0, 1, 2)), rtol=1e-12)
+    np.testing.assert_allclose(found.std, both.std(axis=(0, 1, 2)), rtol=1e-12)
+
+
+def test_the_split(photos):
+    few, _ = load(photos, test_fraction=0.25)
+    assert np.bincount(few.test_labels).tolist() == [3, 2]
+    assert abs(np.diff(few.train_labels)).sum() > 2  # the classes are mixed
+    aside = {image.tobytes() for image in few.test_images}
+    draw(photos / "cat" / "another.png", 50)
+    more, _ = load(photos, test_fraction=0.25)
+    assert len(aside - {image.tobytes() for image in more.test_images}) <= 1
+
+
+@pytest.mark.parametrize(
+    ("train", "test"), [("train", "test"), ("Train", "VAL"), ("training", "valid")]
+)
+def test_folders_for_training_and_test(nowhere, train, test):
+    root = nowhere / "set"
+    for i in range(4):
+        draw(root / train / "cat" / f"{i}.png", i)
+        draw(root / train / "dog" / f"{i}.png", 10 + i)
+    draw(root / test / "cat" / "5.png", 20)
+    draw(root / test / "eel" / "6.png", 21)
+    found, lines = load(root)
+    assert found.class_names == ("cat", "dog")
+    assert (len(found.train_images), len(found.test_images)) == (8, 1)
+    assert lines == [
+        f"{root}: 1 test pictures of classes that {train}/ does not have are left out: "
+        f"{test}/eel/6.png"
+    ]
+
+
+def test_what_else_lies_there(photos):
+    draw(photos / "cat" / "more" / "deep" / "1.png", 30)
+    (photos / "cat" / "Thumbs.db").write_bytes(b"x")
+    (photos / "cat" / ".hidden.png").write_bytes(b"x")
+    (photos / ".git").mkdir()
+    (photos / "empty").mkdir()
+    (photos / "readme.txt").write_text("x")
+    (photos / "dog" / "0.png").touch()
+    (photos / "dog" / "gone.png").symlink_to(photos / "nowhere.png")
+    for i in range(7):
+        (photos / "dog" / f"broken {i}.jpg").write_bytes(b"no picture")
+    found, lines = load(photos)
+    assert found.class_names == ("cat", "dog")
+    assert len(found.train_images) + len(found.test_images) == 21
+    expected = [
+        "2 hidden files or folders are left out: .git and others",
+        "1 files that are not pictures by their names are left out: cat/Thumbs.db",
+        "1 pictures in folders inside a class folder count as of that class: cat/more/deep/1.png",
+        "1 empty files are left out: dog/0.png",
+        "1 names that lead to no file are left out: dog/gone.png",
+        "1 class folders without pictures are left out: empty",
+        "1 files outside of the class folders are left out: readme.txt",
+        "7 pictures cannot be read and are left out",
+    ]
+    assert {f"{photos}: {words}" for words in expected} <= set(lines)
+    assert sum("it is not a picture in a format" in line for line in lines) == 5
+    assert len(lines) == len(expected) + 5
+    assert load(photos)[1] == lines  # from the cache too
+
+
+def test_what_is_no_set_of_pictures(nowhere):
+    one = nowhere / "one"
+    draw(one / "cat" / "1.png")
+    with pytest.raises(DataError, match="has pictures of 1 class; expected a folder of pictures"):
+        load(one)
+    draw(one / "dog" / "1.png")
+    with pytest.raises(DataError, match="has one picture of each class; none is left to test on"):
+        load(one)
+    draw(one / "train" / "cat" / "1.png")
+    draw(one / "train" / "dog" / "1.png")
+    draw(one / "test" / "eel" / "1.png")
+    with pytest.raises(DataError, match=r"test has no pictures of the classes of"):
+        load(one)
+    draw(nowhere / "flat" / "1.png")
+    with pytest.raises(DataError, match="flat is a folder of pictures; expected auto, cifar10"):
+        load(nowhere / "flat")
+    for name in ("cat", "dog"):
+        (nowhere / "bad" / name).mkdir(parents=True)
+        for i in range(3):
+            (nowhere / "bad" / name / f"{i}.png").write_bytes(b"no picture")
+    with pytest.raises(DataError, match=r"no picture of .*bad can be read; cannot read"):
+        load(nowhere / "bad")
+    assert not [path for path in cached(nowhere).iterdir() if path.suffix != ".lock"]
+
+
+# ------------------------------------------------------------------ the cache
+
+
+@pytest.fixture
+def reads(monkeypatch):
+    """The pictures that were decoded."""
+    read, of = [], pictures.read
+    monkeypatch.setattr(pictures, "read", lambda path, size: read.append(path) or of(path, size))
+    return read
+
+
+def test_pictures_are_read_once(photos, reads):
+    counts = []
+    first, _ = load(photos, progress=lambda done, total: counts.append((done, total)))
+    assert counts == [(i, 20) for i in range(1, 21)]
+    assert not first.train_images.flags.writeable
+    second, _ = load(photos)
+    assert len(reads) == 20
+    assert second.fingerprint == first.fingerprint
+    load(photos, image_size=(4, 6))
+    assert len(reads) == 40
+
+
+@pytest.mark.parametrize("change", ["added", "removed", "changed", "renamed"])
+def test_a_changed_folder_is_read_again(photos, reads, change):
+    first, _ = load(photos)
+    one = photos / "cat" / "3.png"
+    if change == "added":
+        draw(photos / "cat" / "new.png", 77)
+    elif change == "removed":
+        one.unlink()
+    elif change == "renamed":
+        one.rename(photos / "dog" / "3.png")
+    else:
+        draw(one, 78)
+    second, _ = load(photos)
+    assert len(reads) > 20
+    assert second.fingerprint != first.fingerprint
+    assert len(list(cached(photos.parent).glob("*/"))) == 1
+
+
+@pytest.mark.parametrize("damage", ["train.bin", "facts.json", "no facts", "a list"])
+def test_a_damaged_cache_is_made_again(photos, reads, damage):
+    fingerprint = load(photos)[0].fingerprint
+    (place,) = (path for path in cached(photos.parent).iterdir() if path.is_dir())
+    if damage == "no facts":
+        (place / "facts.json").unlink()
+    elif damage == "a list":
+        (place / "facts.json").write_text("[]")
+    else:
+        content = (place / damage).read_bytes()
+        (place / damage).write_bytes(content[:-1])
+    second, _ = load(photos)
+    assert len(reads) == 40
+    assert second.fingerprint == fingerprint
+    assert set(json.loads((place / "facts.json").read_text())) >= {"digest", "mean", "std"}
+
+
+def test_a_full_disk(photos, monkeypatch):
+    def full(*_arguments):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(DiskError, match=r"cannot write to .*: No space left on device"):
+            load(photos)
+    assert not list(cached(photos.parent).glob("*.tmp"))
+    load(photos)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
+def test_killed_while_it_reads(photos, reads):
+    """Nothing half-written is ever used, and what was left is removed."""
+    program = (
+        "import time; from minimix import data; from minimix.data import pictures\n"
+        "read = pictures.read\n"
+        "pictures.read = lambda *a: (time.sleep(0.5), read(*a))[1]\n"
+        f"data.load({str(photos)!r}, image_size=8)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", program])
+    while not list(cached(photos.parent).glob("*.tmp/train.bin")):
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    found, _ = load(photos)
+    assert len(reads) == 20
+    assert len(found.train_images) == 18
+    assert not list(cached(photos.parent).glob("*.tmp"))
+
+
+def test_a_picture_that_goes_while_they_are_read(photos, monkeypatch):
+    of = folders._build
+    monkeypatch.setattr(
+        folders, "_build", lambda *a: ((photos / "cat" / "3.png").unlink(), of(*a))[1]
+    )
+    found, lines = load(photos)
+    assert len(found.train_images) + len(found.test_images) == 19
+    assert any("3.png: No such file" in line for line in lines)
+
+
+def test_other_sets_keep_their_size(nowhere, monkeypatch):
+    few = data.shapes10.load(20, 10)
+    monkeypatch.setattr(data.shapes10, "load", lambda: few)
+    with pytest.raises(DataError, match="images of shapes10 have 32×32 pixels; expected"):
+        data.load("shapes10", image_size=64)
