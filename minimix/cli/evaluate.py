@@ -10,10 +10,21 @@ from .results import print_test, reading
 
 
 def add(commands: Any) -> None:
-    parser = command(commands, run, "evaluate", "Test a trained model.")
+    parser = command(
+        commands,
+        run,
+        "evaluate",
+        "Test a trained model, on the images that it was tested on in training.",
+    )
     parser.add_argument("model", type=path, metavar="RUN", help="run folder or model file")
     parser.add_argument(
         "--data", metavar="TEXT", help="where to find its data set (as in training)"
+    )
+    parser.add_argument(
+        "--code",
+        type=path,
+        metavar="FILE",
+        help="the file of your own class, where it is not where it was or has changed since",
     )
     parser.add_argument("--mirror", action="store_true", help="test with mirrored images as well")
 
@@ -23,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
     from ..train.evaluation import evaluate, fastest
     from ..train.trained import config_of, load_model
 
-    model, facts = load_model(args.model)
+    model, facts = load_model(args.model, code=args.code)
     config = config_of(facts)
     about = facts["data"]
     with reading() as progress:
@@ -34,5 +45,6 @@ def run(args: argparse.Namespace) -> int:
     images, labels = data.test_images, data.test_labels
     transform = Plain(about["mean"], about["std"])  # what it has learned with
     options = {"mirror": args.mirror, "shuffled": config.shuffle_patches, "transform": transform}
-    print_test(evaluate(fastest(model), images, labels, data.n_classes, **options), data)
+    test = evaluate(fastest(model), images, labels, data.n_classes, **options)
+    print_test(test, data, config.tested_on)
     return 0

@@ -57,7 +57,8 @@ def refuse(parser: Parser, argument: str) -> NoReturn:
     if not argument.startswith("-"):
         parser.error(f"unexpected argument {argument!r}")
     known = [name for action in parser._actions for name in action.option_strings]
-    meant = difflib.get_close_matches(argument.split("=")[0], known, n=1)
+    cutoff = 0.75 if parser.about_options else 0.6  # an option of another network is no misspelling
+    meant = difflib.get_close_matches(argument.split("=")[0], known, n=1, cutoff=cutoff)
     hint = f"; did you mean {meant[0]}?" if meant else ""
     parser.error(f"unknown option {argument}{hint}{parser.about_options}")
 

@@ -33,10 +33,13 @@ def reading(quiet: bool = False, unit: str = " pictures") -> Iterator[Callable[[
             bar.close()
 
 
-def print_test(test: Evaluation, data: Dataset) -> None:
-    """Print the accuracy on each class, on all images, and with mirrored ones where tested."""
+def print_test(test: Evaluation, data: Dataset, images: str = "test") -> None:
+    """Print the accuracy on each class, on all images, and with mirrored ones where tested.
+
+    images  which ones these are: "test", or "validation"
+    """
     for name, accuracy in zip(data.class_names, test.per_class, strict=True):
         print(f"{name:>12} " + ("no images" if accuracy is None else f"{100 * accuracy:6.2f} %"))
-    print(f"test accuracy {100 * test.accuracy:.2f} %")
+    print(f"{images} accuracy {100 * test.accuracy:.2f} %")
     if test.mirrored is not None:
         print(f"with mirrored images {100 * test.mirrored:.2f} %")

@@ -6,30 +6,27 @@ import argparse
 import itertools
 import json
 import os
-import platform
 import shlex
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import files, kernels
+from .. import files
 from ..errors import DiskError, MinimixError
-from ..train.architecture import REQUIRED, Setting, absolute, settings_of
+from ..train.architecture import REQUIRED, Setting, absolute, blaming, settings_of
 from ..train.config import (
     PRESETS,
     RECIPES,
     SETTINGS,
-    Config,
     changed,
     config_of,
     option,
     recipe,
 )
-from ..version import __version__
 from .parser import OPTIONS, Parser, command, number, path, print_line, seconds, translated, whole
 from .results import print_test, reading
 
@@ -177,12 +174,14 @@ def run(args: argparse.Namespace) -> int:
     from ..kernels import get_num_threads
     from ..runs import RunFolder
     from ..train import TrainingState, loop
+    from ..train.fit import about
     from ..train.interrupt import Interrupted
     from ..train.progress import clock
 
     given = {name: getattr(args, name) for name in OPTIONS if hasattr(args, name)}
-    model = given.pop("model", "convmixer")
-    config = _checked(args, lambda: recipe(model, args.preset, **given).complete())
+    model = given.pop("model", None)
+    if args.resume is None:
+        config = _checked(args, lambda: recipe(model or "convmixer", args.preset, **given))
     say: Callable[[str], None] = (lambda line: None) if args.quiet else print_line
 
     with RunFolder(_run_folder(args), say) as folder:
@@ -195,8 +194,7 @@ def run(args: argparse.Namespace) -> int:
                 say(f"{folder.path} has been trained to the end: minimix evaluate {folder.path}")
                 return 0
             began = config_of(folder.checkpoint.facts)
-            model = getattr(args, "model", began.model)
-            if absolute(model) != began.model:
+            if model is not None and absolute(model) != began.model:
                 args.parser.error(
                     f"`model` is {model}, but this run was begun with {began.model}; "
                     "leave it out, or start another run"
@@ -212,15 +210,19 @@ def run(args: argparse.Namespace) -> int:
             data=where(config.data, data),  # so that a resumed run does not look elsewhere
             threads=config.threads or get_num_threads(),
         )
-        state = _checked(args, lambda: TrainingState.build(config, data, folder.checkpoint))
+        with blaming(config.model):
+            state = _checked(args, lambda: TrainingState.build(config, data, folder.checkpoint))
         say(f"data   {data.name}, {data.source}")
-        say(f"model  {config.name}, {state.model.n_parameters():,} parameters")
+        say(f"model  {state.config.name}, {state.model.n_parameters():,} parameters")
         say(f"run    {folder.path}, seed {config.seed}, {config.threads} threads")
         if folder.saved:
             say(f"resuming from {folder.saved}")
-        folder.describe(_about(config))
+        folder.describe(about(state.config, shlex.join(["minimix", *sys.argv[1:]])))
+        if state.code is not None:
+            folder.keep_code(state.code)
         try:
-            test = loop.train(state, folder, save_every=args.save_every, quiet=args.quiet)
+            with blaming(config.model):
+                test = loop.train(state, folder, save_every=args.save_every, quiet=args.quiet)
         except Interrupted as stop:
             with suppress(OSError):  # of a terminal that was closed
                 print_line(f"stopped, and saved; continue with: {resume}")
@@ -229,7 +231,7 @@ def run(args: argparse.Namespace) -> int:
             way = f"; once the disk works again, continue with: {resume}" if folder.saved else ""
             raise MinimixError(f"{error}{way}") from error
         say(f"trained for {clock(folder.seconds)}")
-        print_test(test, data)
+        print_test(test, data, config.tested_on)
         print(f"checkpoint {folder.model}")
     return 0
 
@@ -266,20 +268,3 @@ def where(given: str, data: Dataset) -> str:
     if given in ("auto", "cifar10", "shapes10"):
         return data.name
     return os.path.abspath(files.expand(given))
-
-
-def _about(config: Config) -> dict[str, Any]:
-    """For run.json: what someone needs to know to run it again."""
-    import numpy as np
-
-    return {
-        "command": shlex.join(["minimix", *sys.argv[1:]]),
-        "settings": asdict(config),
-        "versions": {
-            "minimix": __version__,
-            "python": platform.python_version(),
-            "numpy": np.__version__,
-        },
-        "backend": kernels.backend_name(),
-        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
-    }

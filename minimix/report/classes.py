@@ -11,7 +11,7 @@ from .formatting import percent
 from .images import colors, data_uri
 from .markup import Html, el, figure, join, note, table
 from .mistakes import Mistake
-from .run_data import NO_WEIGHTS, RunData
+from .run_data import RunData
 
 NOT_TESTED = "The model is tested after each epoch; the first is not complete yet."
 
@@ -20,8 +20,9 @@ def classes(run: RunData) -> Html:
     if not run.epochs:
         return el("p", NOT_TESTED)
     after = f"after epoch {run.last('epoch'):.0f}"
-    rows = el("p", "Rows: true class. Columns: predicted class. Numbers: test images.")
-    rates = el("p", "The fraction of each class’s test images that are classified correctly.")
+    images = f"{run.tested_on} images"
+    rows = el("p", f"Rows: true class. Columns: predicted class. Numbers: {images}.")
+    rates = el("p", f"The fraction of each class’s {images} that are classified correctly.")
     matrix = figure(f"Confusion matrix {after}", _confusion(run), beside=rows)
     bars = figure(f"Accuracy by class {after}", _bars(run), beside=rates)
     return el("div", matrix, bars, class_="grid")
@@ -77,10 +78,12 @@ def _bar(rate: float, color: int = 0) -> Html:
 
 def mistakes(run: RunData) -> Html:
     if run.model is None:
-        return el("p", NO_WEIGHTS)
+        return el("p", run.why_none)
     if not run.model.mistakes:
         return el("p", run.model.why_none)
-    words = note("Misclassified test images with the predicted class, most confident first.")
+    words = note(
+        f"Misclassified {run.tested_on} images with the predicted class, most confident first."
+    )
     return join(words, el("ul", *map(_card, run.model.mistakes), class_="mistakes"))
 
 

@@ -10,7 +10,7 @@ from ..autograd import Array
 from .charts import Curve, averaged, line_chart
 from .formatting import number, percent
 from .markup import Html, details, el, join, note, table
-from .run_data import RunData
+from .run_data import RunData, tested_on
 
 BY_STEP = {"Learning rate": "lr", "Gradient norm": "grad_norm", "Images per second": "speed"}
 WORDS = {
@@ -41,26 +41,27 @@ def curves(runs: Sequence[RunData]) -> Html:
         x, color = x_of(run, run.each("step")), run.number if color is None else color
         return Curve(name or run.name, x, run.each(key), color, markers=True)
 
+    images = tested_on(runs)
     if len(runs) == 1:
         (run,) = runs
         large = {
-            "Loss": [training(run, "loss", "training"), test(run, "test_loss", "test", 1)],
+            "Loss": [training(run, "loss", "training"), test(run, "test_loss", run.tested_on, 1)],
             "Accuracy": [
                 training(run, "accuracy", "training"),
-                test(run, "test_accuracy", "test", 1),
+                test(run, "test_accuracy", run.tested_on, 1),
             ],
         }
         words = WORDS | {"Loss": _about_loss(run)}
         numbers = details("The numbers for each epoch", epoch_table(run))
     else:
         large = {
-            "Test accuracy": [test(run, "test_accuracy") for run in runs],
-            "Test loss": [test(run, "test_loss") for run in runs],
+            f"{images.capitalize()} accuracy": [test(run, "test_accuracy") for run in runs],
+            f"{images.capitalize()} loss": [test(run, "test_loss") for run in runs],
             "Training accuracy": [training(run, "accuracy") for run in runs],
             "Training loss": [training(run, "loss") for run in runs],
         }
         words = WORDS
-        numbers = details("The test accuracy after each epoch", _accuracy_table(runs))
+        numbers = details(f"The {images} accuracy after each epoch", _accuracy_table(runs))
     small = {title: [training(run, key) for run in runs] for title, key in BY_STEP.items()}
     x_end = max(x_of(run, run.log.steps["step"]).max(initial=0) for run in runs)
 
@@ -92,7 +93,7 @@ def _about_loss(run: RunData) -> str:
         training.append(f"label smoothing {settings['label_smoothing']}")
     return (
         f"The training loss is measured while learning, with {' and '.join(training)}; "
-        "the test loss on the original images."
+        f"the {run.tested_on} loss on the original images."
     )
 
 
@@ -116,8 +117,8 @@ def epoch_table(run: RunData) -> Html:
         "step",
         "training loss",
         "training accuracy",
-        "test loss",
-        "test accuracy",
+        f"{run.tested_on} loss",
+        f"{run.tested_on} accuracy",
         "final learning rate",
         "mean gradient norm",
     )

@@ -8,7 +8,7 @@ from .charts import heat_map
 from .formatting import number
 from .images import data_uri, largest, rgb, signed, tiles
 from .markup import Html, details, el, figure, join, note, table
-from .run_data import NO_WEIGHTS, RunData
+from .run_data import RunData
 
 KERNELS = 48  # shown of each layer
 
@@ -35,7 +35,7 @@ def layers(run: RunData) -> Html:
 
 def filters(run: RunData) -> Html:
     if run.model is None:
-        return el("p", NO_WEIGHTS)
+        return el("p", run.why_none)
     figures = []
     for name, module in run.model.model.named_modules():
         if isinstance(module, Patchify):
@@ -64,7 +64,7 @@ def filters(run: RunData) -> Html:
 
 def model_summary(run: RunData) -> Html:
     if run.model is None:
-        return el("p", NO_WEIGHTS)
+        return el("p", run.why_none)
     text = summary(run.model.model, (1, *run.model.image_shape))
     return el("pre", text, class_="scroll", tabindex="0", aria_label="Model summary")
 

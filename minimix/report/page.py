@@ -16,7 +16,7 @@ from .curves import curves, epoch_table
 from .formatting import number, percent
 from .layers import filters, layers, model_summary
 from .markup import Html, el, join, pairs, table
-from .run_data import RunData
+from .run_data import RunData, tested_on
 from .settings import differences, settings
 
 
@@ -54,7 +54,10 @@ def document(title: str, body: Html) -> str:
 
 
 def _one(run: RunData) -> Html:
-    top = join(el("p", _state(run), class_="lede"), pairs(_facts(run, _mirrored(run)), "facts"))
+    top = join(
+        el("p", _state(run), class_="lede"),
+        pairs(_facts(run, _mirrored(run), run.tested_on), "facts"),
+    )
     return sections(run.name, top, {"Curves": curves([run]), **_parts(run)})
 
 
@@ -112,14 +115,17 @@ def _state(run: RunData) -> str:
     return f"{model}Training not finished: {done} of {planned} epochs, {steps:,} steps so far."
 
 
-def _facts(run: RunData, mirrored: bool) -> dict[str, str]:
-    """The most important numbers; with that for mirrored images if a run of the page has it."""
+def _facts(run: RunData, mirrored: bool, images: str) -> dict[str, str]:
+    """The most important numbers; with that for mirrored images if a run of the page has it.
+
+    images  what it was tested on, in words
+    """
     beside = {"with mirrored images": percent(run.last("mirrored_accuracy"))} if mirrored else {}
     speed = run.images_per_second
     return {
-        "test accuracy": percent(run.last("test_accuracy")),
+        f"{images} accuracy": percent(run.last("test_accuracy")),
         **beside,
-        "test loss": number(run.last("test_loss")),
+        f"{images} loss": number(run.last("test_loss")),
         "parameters": f"{run.model.model.n_parameters():,}" if run.model else "–",
         "time": clock(run.log.seconds) if run.log.seconds else "–",
         "images per second": f"{speed:,.0f}" if math.isfinite(speed) else "–",
@@ -131,7 +137,7 @@ def _mirrored(run: RunData) -> bool:
 
 
 def _results(runs: Sequence[RunData]) -> Html:
-    facts = [_facts(run, any(map(_mirrored, runs))) for run in runs]
+    facts = [_facts(run, any(map(_mirrored, runs)), tested_on(runs)) for run in runs]
     rows = (
         (
             el("span", run.name, class_=f"key {charts.color_class(run.number)}"),

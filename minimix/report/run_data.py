@@ -13,7 +13,9 @@ from ..autograd import Array
 from ..errors import CheckpointError, DataError
 from ..nn import Module
 from ..runs import RunLog, read_log
-from ..train.trained import config_of, load_model
+from ..train.architecture import NotMadeAgainError
+from ..train.config import config_of
+from ..train.trained import load_model
 from .mistakes import Mistake, find_data, worst_mistakes
 
 NO_WEIGHTS = "No weights have been saved in this run folder yet."
@@ -45,6 +47,12 @@ class RunData:
     number: int
     log: RunLog
     model: TrainedModel | None
+    why_none: str = NO_WEIGHTS  # where there is no model
+
+    @property
+    def tested_on(self) -> str:
+        """What kind of images the model was tested on: "test" or "validation"."""
+        return self.log.tested_on
 
     @property
     def epochs(self) -> list[dict[str, Any]]:
@@ -83,6 +91,11 @@ class RunData:
         return float(np.nanmedian(speeds)) if np.isfinite(speeds).any() else np.nan
 
 
+def tested_on(runs: Sequence[RunData]) -> str:
+    """What kind of images runs were tested on."""
+    return " or ".join(sorted({run.tested_on for run in runs}))
+
+
 def collect(folders: Sequence[Path], say: Callable[[str], None]) -> list[RunData]:
     """Read run folders, and test their models on the images that they were tested on.
 
@@ -92,15 +105,16 @@ def collect(folders: Sequence[Path], say: Callable[[str], None]) -> list[RunData
     """
     logs = [read_log(folder) for folder in folders]
     short = [log.name for log in logs]
-    return [
-        RunData(
-            log.name if short.count(log.name) == 1 else str(log.folder),
-            number,
-            log,
-            _model(log.folder, say),
-        )
-        for number, log in enumerate(logs)
-    ]
+    runs = []
+    for number, log in enumerate(logs):
+        name = log.name if short.count(log.name) == 1 else str(log.folder)
+        if len({log.tested_on for log in logs}) > 1:
+            name += f" ({log.tested_on} images)"
+        try:
+            runs.append(RunData(name, number, log, _model(log.folder, say)))
+        except NotMadeAgainError as error:
+            runs.append(RunData(name, number, log, None, str(error)))
+    return runs
 
 
 def _model(folder: Path, say: Callable[[str], None]) -> TrainedModel | None:
@@ -118,7 +132,7 @@ def _model(folder: Path, say: Callable[[str], None]) -> TrainedModel | None:
         raise CheckpointError(
             f"the weights in {folder} are damaged: they do not say what data they were trained on"
         ) from error
-    mistakes, why_none = [], "The model classifies every test image correctly."
+    mistakes, why_none = [], f"The model classifies every {config.tested_on} image correctly."
     try:
         data = find_data(config, name, sha256)
     except DataError as error:

@@ -14,7 +14,7 @@ from .run_data import RunData
 def settings(run: RunData) -> Html:
     about, chosen = run.log.about, flat(run.log.settings)
     family = str(chosen.get("model"))
-    known = family in RECIPES
+    known = family in RECIPES and family != "convmixer"
     usual = flat(asdict(recipe(family) if known else PRESETS["laptop"]))
     base = family if known else "laptop"
     unlike = {

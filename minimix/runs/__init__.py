@@ -1,6 +1,7 @@
 """The run folder: its files, their formats, its lock. No other module knows the names of its files.
 
     RUN/run.json                         the command, the settings, the versions; for a reader
+    RUN/model.py                         the user's code, where the network is a class of theirs
     RUN/metrics.jsonl                    one line per step and per epoch; the same for the same seed
     RUN/timing.jsonl                     how long each step and each test took
     RUN/checkpoint-00000390.safetensors  everything needed to resume; the last three are kept

@@ -21,7 +21,7 @@ from .checkpoint import Checkpoint, DamagedError, MissingError
 from .log import Log, whole_lines
 
 ABOUT, METRICS, TIMING, MODEL = "run.json", "metrics.jsonl", "timing.jsonl", "model.safetensors"
-LOCK = ".lock"
+LOCK, CODE = ".lock", "model.py"
 KEEP = 3  # checkpoints
 
 
@@ -117,7 +117,7 @@ class RunFolder:
 
     def __init__(self, path: Path, say: Callable[[str], None] = print) -> None:
         self.path, self._say = path, say
-        inside = [path / name for name in (LOCK, ABOUT, METRICS, TIMING)]
+        inside = [path / name for name in (LOCK, ABOUT, CODE, METRICS, TIMING)]
         self._new = [one for one in (*inside, path, *path.parents) if not os.path.lexists(one)]
         self.seconds = 0.0
         self.saved: Path | None = None
@@ -204,6 +204,14 @@ class RunFolder:
                     return
             self._say(f"{path} is missing or damaged; it is written again")
         files.write(path, f"{json.dumps(facts, indent=2)}\n".encode())
+
+    def keep_code(self, code: str) -> None:
+        """Write the file that the network's class is in, unless it is there. Errors: DiskError."""
+        path = self.path / CODE
+        with contextlib.suppress(OSError, UnicodeDecodeError):
+            if path.read_bytes().decode() == code:
+                return
+        files.write(path, code.encode())
 
     def rewind(self) -> None:
         """Take back everything that was written after the checkpoint, or begin new logs.

@@ -19,6 +19,7 @@ from .folder import ABOUT, METRICS, MODEL, TIMING
 COUNTS = ("step", "epoch")
 STEP_KEYS = (*COUNTS, "loss", "accuracy", "lr", "grad_norm")
 EPOCH_KEYS = (*COUNTS, "train_loss", "train_accuracy", "test_loss", "test_accuracy")
+HELD_OUT = {"validation_loss": "test_loss", "validation_accuracy": "test_accuracy"}
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,8 @@ class RunLog:
     epochs     a dict for each completed epoch: EPOCH_KEYS, the norms by layer, "confusion" (n, n),
                and "mirrored_accuracy" where mirrored images were tested as well
     seconds    of all steps and tests together
+    tested_on  which images "test_loss" and "test_accuracy" are of: "test", or "validation" images,
+               which were held out of the training images
     finished   whether training has ended
     """
 
@@ -40,6 +43,7 @@ class RunLog:
     epochs: list[dict[str, Any]]
     seconds: float
     finished: bool
+    tested_on: str = "test"
 
     @property
     def name(self) -> str:
@@ -88,6 +92,7 @@ def read_log(folder: Path) -> RunLog:
         epochs,
         seconds,
         os.path.lexists(folder / MODEL),
+        "validation" if about["settings"].get("validation") else "test",
     )
 
 
@@ -157,6 +162,8 @@ def _parse(content: bytes, where: str) -> Line:
 
 
 def _epoch(line: Line) -> dict[str, Any]:
+    held_out = {new: line.content[old] for old, new in HELD_OUT.items() if old in line.content}
+    line.content.update(held_out)
     epoch: dict[str, Any] = line.numbers(EPOCH_KEYS)
     if "mirrored_accuracy" in line.content:
         epoch["mirrored_accuracy"] = line.number("mirrored_accuracy")

@@ -1,9 +1,20 @@
 """Training: the settings, the loop, the test, and trained models."""
 
-from .config import PRESETS, Config
+from .config import PRESETS, Config, recipe
 from .evaluation import Evaluation, evaluate
+from .fit import fit
 from .loop import train
 from .state import TrainingState
 from .trained import load_model
 
-__all__ = ["PRESETS", "Config", "Evaluation", "TrainingState", "evaluate", "load_model", "train"]
+__all__ = [
+    "PRESETS",
+    "Config",
+    "Evaluation",
+    "TrainingState",
+    "evaluate",
+    "fit",
+    "load_model",
+    "recipe",
+    "train",
+]

@@ -25,12 +25,13 @@ from typing import Any, Literal, Union
 
 import numpy as np
 
-from ..errors import MinimixError
+from ..errors import CheckpointError, MinimixError
 from ..files import expand
-from ..models import FAMILIES
+from ..models import FAMILIES, sizes
 from ..nn import Module
 
 FILLED_IN = ("n_classes", "in_channels", "image_size", "rng")
+GIVEN = "python:"  # before the class of a network that was made in Python
 REQUIRED: Any = inspect.Parameter.empty
 MOST = {"depth": 1000}  # of a setting that is a whole number
 MOST_OTHERWISE = 65_536
@@ -44,6 +45,10 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "mlp_mixer": {"hidden_dim": 64, "depth": 4, "patch_size": 4},
     "resnet": {"depth": 14},
 }
+
+
+class NotMadeAgainError(CheckpointError):
+    """A run's network is of the user's code, which is not at hand."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +100,12 @@ class Setting:
 
 def is_own(name: str) -> bool:
     """Whether this names a class in a file, as in my_net.py:Net."""
-    return ".py" in name
+    return ".py" in name and not is_given(name)
+
+
+def is_given(name: str) -> bool:
+    """Whether this stands for a network that was made in Python: python:Net."""
+    return name.startswith(GIVEN)
 
 
 def class_of(name: str) -> type[Module]:
@@ -106,6 +116,11 @@ def class_of(name: str) -> type[Module]:
     """
     if is_own(name):
         return _own_class(name)
+    if is_given(name):
+        raise NotMadeAgainError(
+            f"this network, {_title(name)}, was made in Python; make it there again, and load its "
+            "weights into it: minimix.load_model(RUN, model=...)"
+        )
     if name not in FAMILIES:
         near = difflib.get_close_matches(name, FAMILIES, n=1, cutoff=0.5)
         meant = f"did you mean {near[0]}? " if near else ""
@@ -116,10 +131,21 @@ def class_of(name: str) -> type[Module]:
     return FAMILIES[name]
 
 
+def sized(name: str) -> tuple[str, dict[str, Any]]:
+    """The family and the settings behind a name of `models.create`; others as they are."""
+    if is_own(name) or is_given(name) or name in FAMILIES:
+        return name, {}
+    found = sizes().get(name)
+    return (found.family, dict(found.settings)) if found else (name, {})
+
+
 def settings_of(name: str) -> dict[str, Setting]:
     """The settings of a network, by name, in the order of its constructor; those with their
     family's default where it has one. Errors: as `class_of`."""
-    cls = class_of(name)
+    if is_given(name):
+        return {}
+    family, given = sized(name)
+    cls, usual = class_of(family), given or DEFAULTS.get(family, {})
     try:
         hints = typing.get_type_hints(cls.__init__)
     except Exception:  # an annotation that means nothing here: the defaults have types too
@@ -128,7 +154,7 @@ def settings_of(name: str) -> dict[str, Setting]:
     for p in inspect.signature(cls).parameters.values():
         if p.name in FILLED_IN or p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD, p.POSITIONAL_ONLY):
             continue
-        default = DEFAULTS.get(name, {}).get(p.name, p.default)
+        default = usual.get(p.name, p.default)
         setting = _setting(p.name, hints.get(p.name), default)
         if setting:
             found[p.name] = replace(setting, help=_help(cls, p.name))
@@ -222,7 +248,7 @@ def _setting(name: str, hint: Any, default: Any) -> Setting | None:
             return Setting(name, member, default, optional=optional)
         if origin is Literal:
             return Setting(name, type(inside[0]), default, inside, optional=optional)
-        if member in SEVERAL and default:
+        if member in SEVERAL and isinstance(default, (tuple, list)) and default:
             inside = (type(default[0]),)
         if (member in SEVERAL or origin in SEVERAL) and inside and inside[0] in PLAIN:
             return Setting(name, inside[0], default, many=True, optional=optional)
@@ -251,9 +277,9 @@ def _shown(value: Any) -> str:
 def _title(name: str) -> str:
     """ConvMixer; of a class in a file, Net (my_net.py)"""
     if not is_own(name):
-        return FAMILIES[name].__name__ if name in FAMILIES else name
-    path, _, cls = name.rpartition(":")
-    return f"{cls} ({os.path.basename(path)})"
+        return FAMILIES[name].__name__ if name in FAMILIES else name.removeprefix(GIVEN)
+    path, cls = _split(name)
+    return f"{cls} ({path.name})" if cls else str(path)
 
 
 # ---- classes of the user's own
@@ -354,9 +380,8 @@ def _own_class(name: str) -> type[Module]:
         what = f"subclasses {cls.__mro__[1].__name__}" if inspect.isclass(cls) else "is no class"
         if inspect.isclass(cls) and cls.__mro__[1] is object:
             what = "is a plain class"
-        raise MinimixError(
-            f"{_where(cls)}: {cls_name} {what}; expected a subclass of minimix.Module"
-        )
+        where = _where(cls) if inspect.isclass(cls) else path
+        raise MinimixError(f"{where}: {cls_name} {what}; expected a subclass of minimix.Module")
     return cls
 
 

@@ -6,6 +6,7 @@ may take. `minimix train` makes an option of each: `batch_size` is `--batch-size
 
 from __future__ import annotations
 
+import difflib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import Field, asdict, dataclass, field, fields, replace
@@ -18,10 +19,12 @@ from ..data import Augment, Dataset
 from ..data.cifar10 import MEAN, STD
 from ..data.dataset import sample
 from ..errors import CheckpointError
+from ..models import FAMILIES
 from ..nn import Linear, Module, PointwiseConv2d
-from ..optim import AdamW, Muon, schedules
+from ..optim import SGD, AdamW, Muon, Optimizer, schedules
 from . import architecture
-from .architecture import is_own
+from .architecture import is_own, sized
+from .validation import held_out
 
 MOST_SEED = 2**63 - 1
 
@@ -37,6 +40,12 @@ class Config:
 
     # data
     data: str = setting("auto", "auto, cifar10, shapes10, or the path of a data set")
+    validation: int = setting(
+        0,
+        "hold out N training images, of all classes and the same for every seed, and test on "
+        "these instead of the test images (0: off)",
+        least=0,
+    )
     limit_train: int = setting(
         0, "train on N images only, drawn from all classes by the seed (0: all)", least=0
     )
@@ -58,7 +67,10 @@ class Config:
     )
 
     # network
-    model: str = setting("convmixer", "a family of networks, or a class of yours: my_net.py:Net")
+    model: str = setting(
+        "convmixer",
+        f"{', '.join(FAMILIES)}, a name such as resnet18, or a class of yours: my_net.py:Net",
+    )
     model_settings: Mapping[str, Any] = field(  # of these, each has an option of its own
         default_factory=dict,
         metadata={"help": "the network's settings, by name", "choices": (), "limits": {}},
@@ -101,7 +113,11 @@ class Config:
     epochs: int = setting(10, "passes over the training images", least=1, most=100_000)
     batch_size: int = setting(128, "images per step", least=1, most=1_000_000)
     optimizer: str = setting(
-        "adamw", "muon: orthogonalized momentum for the matrices inside", "adamw", "muon"
+        "adamw",
+        "muon: orthogonalized momentum for the matrices inside; sgd: momentum 0.9, Nesterov's",
+        "adamw",
+        "muon",
+        "sgd",
     )
     lr: float = setting(0.01, "peak learning rate", above=0)
     schedule: str = setting(
@@ -130,7 +146,10 @@ class Config:
     def __post_init__(self) -> None:
         for f in fields(self):
             check(f, getattr(self, f.name))
-        if not is_own(self.model):  # whose file is not run before it is needed
+        family, settings = sized(self.model)
+        object.__setattr__(self, "model", family)
+        object.__setattr__(self, "model_settings", {**settings, **self.model_settings})
+        if not is_own(family):  # whose file is not run before it is needed
             object.__setattr__(self, "model_settings", dict(self._model_settings()))
         if self.early_epochs and self.crop != "pad":
             raise ValueError(
@@ -175,7 +194,7 @@ class Config:
             rng=self.seed if rng is None else rng,
         )
 
-    def optimizer_of(self, model: Module, n_classes: int) -> AdamW:
+    def optimizer_of(self, model: Module, n_classes: int) -> Optimizer:
         """The optimizer of every parameter of `model`.
 
         Muon orthogonalizes the weights of the linear and pointwise layers inside: not the patch
@@ -203,8 +222,10 @@ class Config:
         for p in model.parameters():
             groups[0 if p in inside else 2 if p in kept else 1]["params"].append(p)
         groups = [group for group in groups if group["params"]]
-        kind = Muon if self.optimizer == "muon" else AdamW
-        return kind(groups, lr=self.lr, weight_decay=self.weight_decay)
+        common: dict[str, Any] = {"lr": self.lr, "weight_decay": self.weight_decay}
+        if self.optimizer == "sgd":
+            return SGD(groups, momentum=0.9, nesterov=True, **common)
+        return (Muon if self.optimizer == "muon" else AdamW)(groups, **common)
 
     def augment(
         self,
@@ -248,27 +269,35 @@ class Config:
             return schedules.official(self.lr, total, self.epochs)
         return schedules.constant(self.lr)
 
+    @property
+    def tested_on(self) -> str:
+        """What the accuracy is of: "test" images, or "validation" images held out for it."""
+        return "validation" if self.validation else "test"
+
     def limited(self, data: Dataset) -> Dataset:
-        """The part of `data` to train and test on."""
+        """The part of `data` to train on, and that to test on, which may be held out of it.
+
+        Errors: ValueError where there are not as many images as that takes.
+        """
+        if self.validation:
+            data = held_out(data, self.validation)
         parts: dict[str, Any] = {}
         for part, limit, seed in (
             ("train", self.limit_train, self.seed),
             ("test", self.limit_test, 0),
         ):
             images, labels = getattr(data, f"{part}_images"), getattr(data, f"{part}_labels")
+            if limit > len(images):
+                raise ValueError(
+                    f"`limit_{part}` is {limit:,}; {data.name} has {len(images):,} images there"
+                )
             if 0 < limit < len(images):
                 chosen = sample(labels, limit, seed)
                 parts |= {f"{part}_images": images[chosen], f"{part}_labels": labels[chosen]}
         return replace(data, **parts)
 
     def check_data(self, data: Dataset) -> None:
-        """Raise ValueError where the data set does not have what these settings ask for."""
-        for part, images in (("train", data.train_images), ("test", data.test_images)):
-            limit = getattr(self, f"limit_{part}")
-            if limit > len(images):
-                raise ValueError(
-                    f"`limit_{part}` is {limit:,}; {data.name} has {len(images):,} images there"
-                )
+        """Raise ValueError where these images cannot be augmented as the settings say."""
         _, height, width, _ = data.train_images.shape
         if self.early_epochs and self.early_size > min(height, width):
             raise ValueError(
@@ -389,7 +418,7 @@ RECIPES: dict[str, dict[str, Any]] = {
 def recipe(model: str = "convmixer", preset: str | None = None, **settings: Any) -> Config:
     """The settings for training a network: its family's recipe, and what is given besides.
 
-    model     a family, or a class in a file, as my_net.py:Net
+    model     a family, a name of `models.create`, or a class in a file, as my_net.py:Net
     preset    take the training settings of this preset instead of the family's
     settings  of training or of the network, each by its name
 
@@ -399,7 +428,7 @@ def recipe(model: str = "convmixer", preset: str | None = None, **settings: Any)
     """
     base = PRESETS[preset or "laptop"]
     if model != base.model:
-        begun = {} if preset else RECIPES.get(model, {})
+        begun = {} if preset else RECIPES.get(sized(model)[0], {})
         base = replace(base, model=model, model_settings={}, **begun)
     return changed(base, **settings)
 
@@ -408,6 +437,9 @@ def changed(config: Config, **settings: Any) -> Config:
     """`config` with some settings, of training or of its network, changed.   Errors: ValueError"""
     mine = {key: value for key, value in settings.items() if key in SETTINGS}
     rest = {key: value for key, value in settings.items() if key not in SETTINGS}
+    for key in rest.keys() - architecture.settings_of(config.model).keys():
+        if near := difflib.get_close_matches(key, SETTINGS, n=1, cutoff=0.75):
+            raise ValueError(f"`{key}` is not a setting; did you mean `{near[0]}`?")
     return replace(config, model_settings={**config.model_settings, **rest}, **mine)
 
 

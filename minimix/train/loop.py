@@ -116,5 +116,8 @@ def train(
 
     test = test or test_now(last=True)  # a run that was stopped between its last epoch and here
     with averaged():
-        run.finish(model.state_dict(), {**state.description(), "test_accuracy": test.accuracy})
+        run.finish(
+            model.state_dict(),
+            {**state.description(), f"{config.tested_on}_accuracy": test.accuracy},
+        )
     return test

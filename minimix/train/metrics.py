@@ -46,7 +46,7 @@ class TrainingLog:
 
     def epoch(self, epoch: int, test: Evaluation) -> str:
         """An epoch is over and its test done. Returns a line about it."""
-        tally = self.state.tally
+        tally, tested_on = self.state.tally, self.state.config.tested_on
         mirrored = {} if test.mirrored is None else {"mirrored_accuracy": test.mirrored}
         self.run.metrics.write(
             {
@@ -55,8 +55,8 @@ class TrainingLog:
                 "epoch": epoch + 1,
                 "train_loss": tally.mean_loss,
                 "train_accuracy": tally.accuracy,
-                "test_loss": test.loss,
-                "test_accuracy": test.accuracy,
+                f"{tested_on}_loss": test.loss,
+                f"{tested_on}_accuracy": test.accuracy,
                 **mirrored,
                 "per_class": test.per_class,
                 "confusion": test.confusion.tolist(),
@@ -67,7 +67,7 @@ class TrainingLog:
         return (
             f"epoch {epoch + 1:>3}/{self.state.config.epochs}"
             f"   train loss {tally.mean_loss:.3f}, {100 * tally.accuracy:5.2f} %"
-            f"   test loss {test.loss:.3f}, {100 * test.accuracy:5.2f} %"
+            f"   {tested_on} loss {test.loss:.3f}, {100 * test.accuracy:5.2f} %"
         )
 
     def _lap(self) -> float:

@@ -15,6 +15,7 @@ from .. import kernels
 from ..autograd import Array, Tensor, no_grad, watch
 from ..cost import multiply_adds
 from ..data import Dataset, normalize
+from ..errors import MinimixError
 from ..nn import Module, evaluating
 from .architecture import blaming
 from .config import Config
@@ -140,7 +141,9 @@ def _try(config: Config, data: Dataset, model: Module, image: Array, what: str) 
         try:
             with blaming(config.model):
                 logits = model(Tensor(np.ascontiguousarray(image)))
-        except (ValueError, TypeError) as error:
+        except (MinimixError, MemoryError):
+            raise
+        except Exception as error:  # whatever a network of the user's may raise
             raise ValueError(f"{config.name} does not take images of {what}: {error}") from error
     shape = getattr(logits, "shape", type(logits).__name__)
     if not isinstance(logits, Tensor) or shape != (1, data.n_classes):

@@ -19,10 +19,11 @@ from ..nn import Module
 from ..optim import Optimizer
 from ..runs import Checkpoint
 from ..version import __version__
+from .architecture import code_of, sha256_of
 from .averaging import WeightAverage
 from .config import Config, config_of, differences
 from .divergence import divergence
-from .probe import network
+from .probe import check, network
 from .whitening import whiten
 
 MAY_CHANGE = ("data", "threads")  # settings that say where, not what
@@ -60,13 +61,21 @@ class TrainingState:
     model: Module
     optimizer: Optimizer
     average: WeightAverage | None
+    code: str | None = None  # the file that the model's class is in, where it is the user's
     tally: Tally = field(default_factory=Tally)
 
     @classmethod
-    def build(cls, config: Config, data: Dataset, checkpoint: Checkpoint | None = None) -> Self:
+    def build(
+        cls,
+        config: Config,
+        data: Dataset,
+        checkpoint: Checkpoint | None = None,
+        model: Module | None = None,
+    ) -> Self:
         """The state before the first step, or the one in a checkpoint.
 
-        data  the whole data set; of it is used what `config` says
+        data   the whole data set; of it is used what `config` says
+        model  the network, where it is not made here of what `config` says
 
         Errors: ValueError where the network cannot be trained on these images (`probe.network`),
         CheckpointError where the checkpoint is of other settings, another data set or model.
@@ -74,14 +83,19 @@ class TrainingState:
         config = config.complete()
         data = config.limited(data)
         config.check_data(data)
+        code = code_of(config.model)
         if checkpoint:
-            _check_same(config, data, checkpoint)
-        model = network(config, data)
+            _check_same(config, data, code, checkpoint)
+        if model is None:
+            model = network(config, data)
+        else:
+            check(config, data, model)
         if config.whiten and checkpoint is None:
             seen = shuffle_patches(data.train_images, config.shuffle_patches)
             whiten(model, seen, config.seed, data.mean, data.std)
         average = WeightAverage(model, config.ema) if config.ema else None
-        state = cls(config, data, model, config.optimizer_of(model, data.n_classes), average)
+        optimizer = config.optimizer_of(model, data.n_classes)
+        state = cls(config, data, model, optimizer, average, code)
         if checkpoint:
             state._restore(checkpoint)
         return state
@@ -115,13 +129,17 @@ class TrainingState:
 
     def facts(self) -> dict[str, Any]:
         """The rest, as JSON can express it."""
-        return {**self.description(), "tally": asdict(self.tally)}
+        generators = [g.bit_generator.state for g in self._generators()]
+        drawn = {"generators": generators} if generators else {}
+        return {**self.description(), "tally": asdict(self.tally), **drawn}
 
     def description(self) -> dict[str, Any]:
         """What is needed besides the weights to use them: settings, classes, versions."""
+        code = {} if self.code is None else {"code": sha256_of(self.code)}
         return {
             "version": __version__,
             "config": asdict(self.config),
+            **code,
             "data": {
                 "name": self.data.name,
                 "class_names": list(self.data.class_names),
@@ -142,6 +160,12 @@ class TrainingState:
         parts = {"model": self.model, "optimizer": self.optimizer, "average": self.average}
         return {part: owner for part, owner in parts.items() if owner is not None}
 
+    def _generators(self) -> list[np.random.Generator]:
+        """What the model draws random numbers from while it is trained, as dropout does."""
+        held = (value for _, m in self.model.named_modules() for value in vars(m).values())
+        found = {id(v): v for v in held if isinstance(v, np.random.Generator)}
+        return list(found.values())
+
     def _restore(self, checkpoint: Checkpoint) -> None:
         try:
             for part, owner in self._parts().items():
@@ -151,11 +175,14 @@ class TrainingState:
                     {k.removeprefix(start): a for k, a in arrays if k.startswith(start)}
                 )
             self.tally = Tally(**checkpoint.facts["tally"])
+            saved = checkpoint.facts.get("generators", [])
+            for generator, state in zip(self._generators(), saved, strict=True):
+                generator.bit_generator.state = state
         except (KeyError, TypeError, ValueError) as error:
             raise CheckpointError(f"{checkpoint.path} is of another model: {error}") from error
 
 
-def _check_same(config: Config, data: Dataset, checkpoint: Checkpoint) -> None:
+def _check_same(config: Config, data: Dataset, code: str | None, checkpoint: Checkpoint) -> None:
     """Raise CheckpointError where a checkpoint was made with other settings or another data set."""
     try:
         began, learned = config_of(checkpoint.facts), checkpoint.facts["data"]
@@ -170,6 +197,12 @@ def _check_same(config: Config, data: Dataset, checkpoint: Checkpoint) -> None:
                 f"`{key}` is {mine}, but this run was begun with {other}; "
                 "leave it out, or start another run"
             )
+    if code is not None and sha256_of(code) != checkpoint.facts.get("code"):
+        path, _, _ = config.model.rpartition(":")
+        raise CheckpointError(
+            f"{path} has changed since this run was begun with it; put it back as it was (the run "
+            "folder keeps it as model.py), or start another run"
+        )
     if data.fingerprint != digest:
         raise CheckpointError(
             f"the data set {data.name} ({data.source}) has sha256 {data.fingerprint[:12]}…, this "

@@ -3,25 +3,35 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ..data.cifar10 import MEAN, STD
-from ..errors import CheckpointError
+from ..errors import CheckpointError, MinimixError
 from ..nn import Module
-from ..runs import read_weights
+from ..runs import Checkpoint, read_weights
+from .architecture import NotMadeAgainError, code_of, is_own, sha256_of
 from .config import config_of
 from .probe import Metered
 
 BUNDLED = Path(__file__).parent.parent / "models" / "weights"  # what minimix comes with
 
 
-def load_model(path: Path | str | None = None) -> tuple[Module, dict[str, Any]]:
+def load_model(
+    path: Path | str | None = None,
+    *,
+    model: Module | None = None,
+    code: Path | str | None = None,
+) -> tuple[Module, dict[str, Any]]:
     """The model in a run folder or a file, and the facts that were saved with it.
 
     path  a model file or a checkpoint; a run folder, of which the trained weights are taken, or
           while it is still being trained those of its newest checkpoint; None for the model that
           comes with minimix
+    model  where the weights go, instead of a model made of the run's settings: for one that was
+          made in Python
+    code  the file that the model's class is in, where it has moved or changed since
 
     The weights are the averaged ones where there is an average. The model is in evaluation mode.
     The facts: "version", "config" (the settings, for `Config`) and "data", which has the data set's
@@ -36,6 +46,8 @@ def load_model(path: Path | str | None = None) -> tuple[Module, dict[str, Any]]:
             raise CheckpointError("this minimix comes without a trained model; name a run")
     found = read_weights(Path(path))
     config = config_of(found.facts)
+    if code is not None and is_own(config.model):
+        config = replace(config, model=f"{code}:{config.model.rpartition(':')[2]}")
     try:
         data = found.facts["data"]
         if data["name"] in ("cifar10", "shapes10"):  # of which early runs did not say it
@@ -47,12 +59,32 @@ def load_model(path: Path | str | None = None) -> tuple[Module, dict[str, Any]]:
         if len(size) != 2 or not all(isinstance(n, int) and n > 0 for n in size):
             raise ValueError(f"its images have the size {size}")
         # A network that its settings make far larger than its weights must not fill memory first.
-        rng = Metered(config.seed, 1000 + 4 * sum(a.size for a in found.weights.values()))
-        model = config.build(len(data["class_names"]), tuple(size), rng, in_channels=len(mean))
-        rng.left = math.inf
+        if model is None:
+            if code is None:
+                _check_code(config.model, found)
+            rng = Metered(config.seed, 1000 + 4 * sum(a.size for a in found.weights.values()))
+            model = config.build(len(data["class_names"]), tuple(size), rng, in_channels=len(mean))
+            rng.left = math.inf
         model.load_state_dict(found.weights)
         if not all(isinstance(text, str) for text in texts):
             raise ValueError("its data set has no name, or its classes have none")
     except (KeyError, TypeError, ValueError, AttributeError, MemoryError) as error:
         raise CheckpointError(f"{found.path} holds no model of its settings: {error}") from error
     return model.eval(), found.facts
+
+
+def _check_code(name: str, found: Checkpoint) -> None:
+    """Raise CheckpointError where the user's file is not what it was when the model was trained."""
+    if not is_own(name):
+        return
+    path, _, cls = name.rpartition(":")
+    try:
+        code = code_of(name)
+        same = code is not None and sha256_of(code) == found.facts["code"]
+        problem = f"{path} has changed since {cls} was trained with it"
+    except MinimixError as error:
+        same, problem = False, str(error)
+    if not same:
+        kept = found.path.parent / "model.py"
+        where = f", such as {kept}," if kept.is_file() else ""
+        raise NotMadeAgainError(f"{problem}; name a file{where} with the code of then as `code`")

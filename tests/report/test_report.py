@@ -95,7 +95,7 @@ def test_the_numbers_are_those_of_the_run(page, trained):
     header = page.one("header").text
     assert f"{100 * last['test_accuracy']:.2f} %" in header
     assert "Training finished: 2 epochs, 6 steps." in header
-    assert "ConvMixer-8/1, kernel 3, patch 8 on shapes10" in header
+    assert "ConvMixer, hidden dim 8, depth 1, kernel size 3, patch size 8 on shapes10" in header
     assert f"{load_model(trained)[0].n_parameters():,}" in header
 
     head, *rows = rows_of(page.id("curves").one("table"))

@@ -1,0 +1,36 @@
+"""A part of the training images to choose settings by, so that test images choose nothing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from ..data import Dataset
+from ..data.dataset import sample
+
+SEED = 0  # of the choice: the same images are held out in every run
+
+
+def held_out(data: Dataset, n: int) -> Dataset:
+    """The data set with n of its training images in place of its test images.
+
+    They come from all classes as evenly as all training images do; which ones follows from the data
+    set and n alone. The others, in their order, are the training images.
+
+    Errors: ValueError where that leaves nothing to train on.
+    """
+    images, labels = data.train_images, data.train_labels
+    if n >= len(images):
+        raise ValueError(
+            f"`validation` is {n:,}; expected fewer than the {len(images):,} training images"
+        )
+    held = np.zeros(len(images), bool)
+    held[sample(labels, n, SEED)] = True
+    return replace(
+        data,
+        train_images=images[~held],
+        train_labels=labels[~held],
+        test_images=images[held],
+        test_labels=labels[held],
+    )
