@@ -254,7 +254,12 @@ PLACES = [
     ((2, 8, 7, 9, 1), (3, 3), 2, 1, 1, (1, 1, 1, 1)),
     ((2, 8, 7, 9, 1), (3, 3), 4, 3, 1, (1, 1, 1, 1)),
     ((2, 2, 3, 1, 5), (1, 1), 4, 5, 1, (3, 0, 0, 4)),  # a result that sees only zeros
+    # by Winograd's filtering
     ((70, 4, 4, 1, 8), (3, 3), 9, 1, 1, (1, 1, 1, 1)),
+    ((3, 9, 10, 1, 16), (3, 3), 16, 1, 1, (1, 1, 1, 1)),
+    ((2, 11, 9, 1, 140), (3, 3), 33, 1, 1, (0, 1, 2, 3)),
+    ((2, 9, 13, 1, 33), (3, 3), 129, 1, 1, (5, 3, 4, 0)),
+    ((5, 8, 8, 1, 20), (3, 3), 40, 1, 1, (0, 0, 0, 0)),
 ]
 
 
@@ -279,6 +284,19 @@ def test_convolution(shape, size, d, stride, dilation, padding, dtype):
         mine = getattr(compiled, name)(*arguments)
         assert mine.dtype == dtype
         np.testing.assert_array_equal(mine, reference(name, *arguments))
+
+
+def test_fewer_multiplications_lose_no_digits():
+    x, g = draw((4, 16, 16, 1, 64), np.float32), draw((4, 16, 16, 1, 64), np.float32, 1)
+    w, options = draw((3, 3, 64, 1, 64), np.float32, 2), (1, 1, (1, 1, 1, 1))
+    for name, *arguments in (
+        ("conv2d", x, w, *options),
+        ("conv2d_dx", g, w, (16, 16), *options),
+        ("conv2d_dw", x, g, (3, 3), *options),
+    ):
+        truth = reference(name, *_in_float64(arguments))
+        error = np.abs(getattr(compiled, name)(*arguments) - truth).max() / np.abs(truth).max()
+        assert error < 1e-6  # 5e-7 one product after the other
 
 
 def test_places_that_do_not_fit_are_refused():

@@ -23,6 +23,7 @@ from ..simd.memory import empty
 from ..simd.rows import CHUNK, add_up, flat
 from ..simd.threads import run
 from ..simd.vectors import address, lanes, load, store, work, zeros
+from . import winograd
 from .depthwise import depthwise_conv2d, depthwise_conv2d_dw, depthwise_conv2d_dx
 from .matmul import (
     DEPTH,
@@ -291,6 +292,10 @@ def conv2d(x, w, stride, dilation, padding, bias=None):
     if _is_matmul(w.shape, stride, padding):
         out = matmul(x.reshape(-1, c), w.reshape(c, d), None if bias is None else bias[0])
         return out.reshape(n, *grid, 1, d)
+    if winograd.worth_it(n * grid[0] * grid[1], (k, l), c, groups, d, stride, dilation):
+        bias = None if bias is None else bias[0]
+        y = winograd.convolve(x[..., 0, :], w[..., 0, :], bias, padding[0], padding[2], grid)
+        return y[..., None, :]
     y = empty((n, *grid, groups, d), x.dtype)
     if c == 1 and d > 1:  # a group's channels are side by side in a vector
         x, w = np.repeat(x, d, axis=3), w.reshape(k, l, 1, groups * d, 1)
@@ -316,6 +321,10 @@ def conv2d_dx(g, w, size, stride, dilation, padding):
     k, l, c, groups, d = w.shape
     if _is_matmul(w.shape, stride, padding):
         return matmul(g.reshape(-1, d), w.reshape(c, d).T).reshape(*g.shape[:3], 1, c)
+    if winograd.worth_it(g[..., 0, 0].size, (k, l), c, groups, d, stride, dilation):
+        top, left = 2 - padding[0], 2 - padding[2]
+        dx = winograd.convolve(g[..., 0, :], w[..., 0, :], None, top, left, size, turned=True)
+        return dx[..., None, :]
     if c == 1 and d > 1:
         w = w.reshape(k, l, 1, groups * d, 1)
         dx = conv2d_dx(_single(g), w, size, stride, dilation, padding)
@@ -351,6 +360,9 @@ def conv2d_dw(x, g, size, stride, dilation, padding):
     m = n * rows * columns_
     if _is_matmul((k, l, c, groups, d), stride, padding):
         return matmul(x.reshape(m, c).T, g.reshape(m, d)).reshape(1, 1, c, 1, d)
+    if winograd.worth_it(m, (k, l), c, groups, d, stride, dilation):
+        dw = winograd.convolve_dw(x[..., 0, :], g[..., 0, :], padding[0], padding[2])
+        return dw[..., None, :]
     if c == 1 and d > 1:
         dw = conv2d_dw(np.repeat(x, d, axis=3), _single(g), size, stride, dilation, padding)
         return dw.reshape(k, l, 1, groups, d)
