@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 
 from .. import kernels
+from ..parallel import together
 from ..version import __version__
 from . import compare, evaluate, gradcheck, lessons, models, predict, report, train
 from .parser import Parser, refuse
@@ -13,7 +15,10 @@ from .process import guarded
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code: 0, 1 where it failed, 2 for wrong usage."""
-    return guarded(lambda: _run(argv))
+    arguments = sys.argv[1:] if argv is None else argv
+    if arguments[:1] == ["train"]:  # which mpiexec may have started several times, to be one
+        return together(lambda: guarded(lambda: _run(arguments)))
+    return guarded(lambda: _run(arguments))
 
 
 def _run(argv: Sequence[str] | None) -> int:

@@ -171,8 +171,9 @@ def _help(name: str) -> str:
 
 
 def run(args: argparse.Namespace) -> int:
-    from ..kernels import get_num_threads
-    from ..runs import RunFolder
+    from ..kernels import get_num_threads, set_num_threads
+    from ..parallel import world
+    from ..runs import hold
     from ..train import TrainingState, loop
     from ..train.fit import about
     from ..train.interrupt import Interrupted
@@ -184,13 +185,14 @@ def run(args: argparse.Namespace) -> int:
         config = _checked(args, lambda: recipe(model or "convmixer", args.preset, **given))
     say: Callable[[str], None] = (lambda line: None) if args.quiet else print_line
 
-    with RunFolder(_run_folder(args), say) as folder:
+    ranks = world()
+    with hold(lambda: _run_folder(args), say, ranks) as folder:
         resume = f"minimix train --resume {shlex.quote(str(folder.path))}"
         if args.resume is not None:
             if folder.checkpoint is None:
                 way = "choose another --out" if folder.begun else "start without --resume"
                 raise MinimixError(f"{folder.path} holds no checkpoint; {way}")
-            if folder.finished():
+            if ranks.broadcast(folder.finished()):
                 say(f"{folder.path} has been trained to the end: minimix evaluate {folder.path}")
                 return 0
             began = config_of(folder.checkpoint.facts)
@@ -200,21 +202,27 @@ def run(args: argparse.Namespace) -> int:
                     "leave it out, or start another run"
                 )
             config = _checked(args, lambda: changed(began, **given))
-        elif folder.begun:
+        elif ranks.broadcast(folder.begun):
             way = f"continue it with {resume}, or " if folder.checkpoint else ""
             raise MinimixError(f"{folder.path} holds a run already; {way}choose another --out")
-        with reading(args.quiet) as progress:
+        with reading(args.quiet) as progress, ranks.first_then_others():
             data = config.load(say=say, progress=progress)
+        threads = config.threads or get_num_threads()
+        if ranks.size > 1:  # each has one thread, unless this command says otherwise
+            threads = given.get("threads", 0)
+            if not threads and "OMP_NUM_THREADS" not in os.environ:
+                set_num_threads(1)
         config = replace(
             config,
             data=where(config.data, data),  # so that a resumed run does not look elsewhere
-            threads=config.threads or get_num_threads(),
+            threads=threads,
         )
         with blaming(config.model):
             state = _checked(args, lambda: TrainingState.build(config, data, folder.checkpoint))
         say(f"data   {data.name}, {data.source}")
         say(f"model  {state.config.name}, {state.model.n_parameters():,} parameters")
-        say(f"run    {folder.path}, seed {config.seed}, {config.threads} threads")
+        each = f"{ranks.size} processes, threads each: " if ranks.size > 1 else "threads: "
+        say(f"run    {folder.path}, seed {config.seed}, {each}{threads or get_num_threads()}")
         if folder.saved:
             say(f"resuming from {folder.saved}")
         folder.describe(about(state.config, shlex.join(["minimix", *sys.argv[1:]])))
@@ -222,7 +230,9 @@ def run(args: argparse.Namespace) -> int:
             folder.keep_code(state.code)
         try:
             with blaming(config.model):
-                test = loop.train(state, folder, save_every=args.save_every, quiet=args.quiet)
+                test = loop.train(
+                    state, folder, save_every=args.save_every, quiet=args.quiet, ranks=ranks
+                )
         except Interrupted as stop:
             with suppress(OSError):  # of a terminal that was closed
                 print_line(f"stopped, and saved; continue with: {resume}")

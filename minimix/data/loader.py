@@ -6,10 +6,12 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeAlias
 
 import numpy as np
 
+from ..parallel import shard
 from .cifar10 import MEAN, STD
 from .dataset import check_images, check_labels
 from .draws import Draws
@@ -17,7 +19,7 @@ from .draws import Draws
 Batch: TypeAlias = tuple[np.ndarray, np.ndarray]
 
 # (images uint8 (n, H, W, C), labels (n,), indices (n,), seed, epoch) -> batch
-Transform: TypeAlias = Callable[[np.ndarray, np.ndarray, np.ndarray, int, int], Batch]
+Transform: TypeAlias = Callable[..., Batch]
 
 
 def epoch_order(n: int, seed: int, epoch: int) -> np.ndarray:
@@ -77,6 +79,10 @@ class Loader:
     last batch may be smaller. `skip` batches are left out at the start, for a run that resumes
     inside an epoch.
 
+    Where several processes train together, `ranks` says which one this is and how many there are,
+    and a batch is this one's shard of it (`minimix.parallel.shard`). The transform is then also
+    given `first=`, the index that the whole batch begins with.
+
     Two batches ahead are prepared in a background thread. Each is a function of the arguments
     alone, whatever the timing, and the thread ends with the iteration, however that ends.
 
@@ -95,6 +101,7 @@ class Loader:
         shuffle: bool = True,
         skip: int = 0,
         n_classes: int | None = None,
+        ranks: tuple[int, int] = (0, 1),
     ):
         check_images(images)
         check_labels(labels, len(images), n_classes)
@@ -104,16 +111,18 @@ class Loader:
         self.images, self.labels = images, labels
         self.batch_size, self.skip = batch_size, skip
         self.seed, self.epoch, self.transform = seed, epoch, transform
-        self.shuffle = shuffle
+        self.shuffle, self.ranks = shuffle, ranks
 
     def __len__(self) -> int:
         """The number of batches of a whole epoch."""
         return -(-len(self.images) // self.batch_size)
 
     def _batch(self, indices: np.ndarray) -> Batch:
-        return self.transform(
-            self.images[indices], self.labels[indices], indices, self.seed, self.epoch
-        )
+        transform = self.transform
+        if self.ranks != (0, 1):
+            transform = partial(transform, first=indices[0])
+            indices = indices[shard(len(indices), *self.ranks).positions]
+        return transform(self.images[indices], self.labels[indices], indices, self.seed, self.epoch)
 
     def __iter__(self) -> Iterator[Batch]:
         n, size = len(self.images), self.batch_size

@@ -21,5 +21,6 @@ from .moments import synchronized as synchronized
 from .ranks import ALONE as ALONE
 from .ranks import Ranks as Ranks
 from .ranks import world as world
+from .shard import Shard as Shard
 from .shard import fewest as fewest
 from .shard import shard as shard

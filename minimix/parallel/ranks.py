@@ -5,7 +5,9 @@ from __future__ import annotations
 import functools
 import os
 import sys
-from collections.abc import Callable, Sequence
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import numpy as np
@@ -40,6 +42,15 @@ class Ranks:
         """What rank 0 gave: anything that can be pickled."""
         return self._mpi.bcast(value) if self.size > 1 else value
 
+    @contextmanager
+    def first_then_others(self) -> Iterator[None]:
+        """Rank 0 goes through the block first: what it downloads, say, the others find there."""
+        if not self.first:
+            self.broadcast(None)
+        yield
+        if self.first:
+            self.broadcast(None)
+
     def gather(self, value: T) -> list[T]:
         """What each rank gave, in their order."""
         return self._mpi.allgather(value) if self.size > 1 else [value]
@@ -67,20 +78,49 @@ class Ranks:
             return result
         return array
 
+    def highest(self, *numbers: float) -> list[float]:
+        """The highest that any rank gave, of each number."""
+        if self.size == 1:
+            return list(numbers)
+        from mpi4py import MPI
+
+        highest = np.array(numbers, float)
+        self._mpi.Allreduce(MPI.IN_PLACE, highest, MPI.MAX)
+        return highest.tolist()
+
+    def check_alike(self, arrays: Mapping[str, np.ndarray], when: str) -> None:
+        """Raise MinimixError, in all ranks, unless they have the same bits in each array."""
+        if self.size == 1:
+            return
+        sums = [zlib.crc32(np.ascontiguousarray(a).view(np.uint8).data) for a in arrays.values()]
+        for rank, others in enumerate(self.gather(sums)):
+            for name, mine, other in zip(arrays, self.broadcast(sums), others, strict=True):
+                if mine != other:
+                    raise MinimixError(
+                        f"rank {rank} has other numbers in {name} than rank 0 {when}; expected the "
+                        "same bits: do all machines have the same kind of processor, and the same "
+                        "versions of minimix, NumPy and Numba?"
+                    )
+
     def sum_gradients(
-        self, parameters: Sequence[Any], numbers: Sequence[float], averages: Sequence[Any] = ()
+        self,
+        parameters: Sequence[Any],
+        numbers: Sequence[float],
+        averages: Sequence[np.ndarray] = (),
+        weight: float = 1.0,
     ) -> list[float]:
         """Sum the gradients of all ranks, in one flat buffer and one message.
 
         parameters  tensors; each has its `grad` replaced by the sum, unless no rank has one
         numbers     are summed as well, and returned
-        averages    arrays that are replaced by their sums, in place
+        averages    arrays that are replaced, in place, by the sum of each rank's times its weight
         """
         if self.size == 1:
             return list(numbers)
         flags = [0.0 if p.grad is None else 1.0 for p in parameters]
         grads = [np.zeros_like(p.array) if p.grad is None else p.grad for p in parameters]
-        arrays = [*grads, *averages, np.asarray(numbers, float), np.array(flags)]
+        weighted = [weight * a for a in averages]
+        arrays = [*grads, *weighted, np.asarray(numbers, float), np.array(flags)]
         dtype = np.result_type(np.float32, *grads)
         flat = self.sum(
             np.concatenate([a.ravel() for a in arrays], dtype=dtype, casting="same_kind")

@@ -12,6 +12,7 @@ It stores arrays, and facts that JSON can express; what they mean is the busines
 """
 
 from .checkpoint import Checkpoint
+from .elsewhere import hold
 from .folder import RunFolder, has_begun, in_use, read_weights
 from .reading import RunLog, read_log
 
@@ -20,6 +21,7 @@ __all__ = [
     "RunFolder",
     "RunLog",
     "has_begun",
+    "hold",
     "in_use",
     "read_log",
     "read_weights",

@@ -140,8 +140,16 @@ class Config:
     )
     ema_every: int = setting(5, "steps between updates of that average", least=1, most=1_000_000)
     mirror: bool = setting(False, "after the last epoch, test with mirrored images too")
+    sync_batch_norm: bool = setting(
+        True, "where several processes train together, batch norm looks at the images of all"
+    )
     seed: int = setting(0, "random seed", least=0, most=MOST_SEED)
-    threads: int = setting(0, "number of threads (0: one per core)", least=0, most=1024)
+    threads: int = setting(
+        0,
+        "number of threads (0: one per core, or one for each of several processes)",
+        least=0,
+        most=1024,
+    )
 
     def __post_init__(self) -> None:
         for f in fields(self):

@@ -12,6 +12,7 @@ from ..data import Loader, shuffle_patches
 from ..data.loader import PLAIN, Transform
 from ..fuse import fuse
 from ..nn import Module, evaluating
+from ..parallel import ALONE, Ranks
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,7 @@ def evaluate(
     batch_size: int = 500,
     mirror: bool = False,
     shuffled: int = 0,
+    ranks: Ranks = ALONE,
 ) -> Evaluation:
     """Test `model`, in evaluation mode, on images uint8 (N, H, W, C) with labels (N,).
 
@@ -66,11 +68,17 @@ def evaluate(
     batch_size  how many images at a time
     mirror      whether to classify each image's mirror image as well, for `Evaluation.mirrored`
     shuffled    side of the patches that change places (`minimix.data.shuffle_patches`); 0: none
+    ranks       the processes that share the images among them; all get the result for all images
 
     Afterwards each of the model's modules is in the mode that it was in before. Errors: ValueError
     where there are no images, a label is not in 0 … n_classes − 1, or the logits are not
     (N, n_classes).
     """
+    n = len(images)
+    if n < ranks.size:  # too few to share: each tests all of them
+        ranks = ALONE
+    mine = slice(n * ranks.rank // ranks.size, n * (ranks.rank + 1) // ranks.size)
+    images, labels = images[mine], labels[mine]
     confusion = np.zeros((n_classes, n_classes), np.int64)
     loss, mirrored = 0.0, 0
     with no_grad(), evaluating(model):
@@ -89,5 +97,6 @@ def evaluate(
                 other = shuffle_patches(np.ascontiguousarray(x[:, :, ::-1]), shuffled)
                 both = logits + model(Tensor(other))
                 mirrored += int((both.array.argmax(axis=1) == y).sum())
-    n = len(images)
-    return Evaluation(loss / n, confusion, mirrored / n if mirror else None)
+    loss, mirrored = ranks.sum(np.array([loss, mirrored]))
+    confusion = ranks.sum(confusion)
+    return Evaluation(float(loss) / n, confusion, float(mirrored) / n if mirror else None)

@@ -19,7 +19,8 @@ from ..errors import CheckpointError
 from ..files import expand
 from ..models import FAMILIES
 from ..nn import Module
-from ..runs import RunFolder, read_weights
+from ..parallel import world
+from ..runs import hold, read_weights
 from ..version import __version__
 from . import loop
 from .architecture import GIVEN, blaming
@@ -75,20 +76,24 @@ def fit(
 
     Ctrl-C finishes the step, saves a checkpoint and raises KeyboardInterrupt.
 
+    Of a script that mpiexec started several times, the processes train together
+    (`minimix.parallel`): mpiexec -n 4 python -m mpi4py script.py
+
     Errors: ValueError, before anything is trained, for settings that make no sense, or a model that
     does not take these images or gives logits of another shape; CheckpointError where the folder
     holds a run already and `resume` is False, or one of another model, data or settings;
     DivergenceError where a number is no longer finite; DiskError where the disk refuses.
     """
-    say: Callable[[str], None] = (lambda line: None) if quiet else print
+    ranks = world()
+    say: Callable[[str], None] = print if ranks.first and not quiet else lambda line: None
     given = model if isinstance(model, Module) else None
     config = _config(_name_of(model), config, given is not None, settings)
     if isinstance(data, str):
         data = load(data, say=say)
     config = replace(config, data=data.name)
     path = expand(out)
-    with RunFolder(path, say) as folder:
-        if folder.begun and not resume:
+    with hold(lambda: path, say, ranks) as folder:
+        if ranks.broadcast(folder.begun) and not resume:
             raise CheckpointError(
                 f"{path} holds a run already; continue it with resume=True, or choose another `out`"
             )
@@ -103,14 +108,15 @@ def fit(
             if state.code is not None:
                 folder.keep_code(state.code)
             try:
-                test = loop.train(state, folder, save_every=save_every, quiet=quiet)
+                test = loop.train(state, folder, save_every=save_every, quiet=quiet, ranks=ranks)
             except Interrupted as stop:
                 say("stopped, and saved; call fit again with resume=True to go on")
                 if stop.signal == signal.SIGINT:
                     raise KeyboardInterrupt from stop
                 raise
     if given is not None:
-        given.eval().load_state_dict(read_weights(path).weights)
+        weights = read_weights(path).weights if ranks.first else {}
+        given.eval().load_state_dict(ranks.broadcast(weights))
     return test
 
 

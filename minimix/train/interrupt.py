@@ -27,10 +27,12 @@ class Interrupt:
     Those are SIGINT (Ctrl-C), SIGTERM and SIGHUP (the terminal was closed), unless the process was
     started with the signal ignored, as `nohup` does. A second Ctrl-C stops at once. Outside the
     main thread, where Python receives no signals, nothing is changed.
+
+    quiet  whether to leave out the line that says what happens now
     """
 
-    def __init__(self) -> None:
-        self.signal = 0
+    def __init__(self, quiet: bool = False) -> None:
+        self.signal, self.quiet = 0, quiet
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
@@ -44,16 +46,13 @@ class Interrupt:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    def obey(self) -> None:
-        """Raise Interrupted if a signal has come."""
-        if self.signal:
-            raise Interrupted(self.signal)
-
     def _note(self, number: int, _frame: Any) -> None:
         if self.signal:
             if number == signal.SIGINT:
                 raise KeyboardInterrupt
             return
         self.signal = number
+        if self.quiet:
+            return
         with contextlib.suppress(OSError):  # not print: the signal may have come during one
             os.write(2, b"\nfinishing this step, then saving; Ctrl-C again stops at once\n")

@@ -8,21 +8,27 @@ from contextlib import nullcontext
 import numpy as np
 
 from .. import functional as F
-from ..autograd import Tensor
+from ..autograd import Array, Tensor
 from ..data import Loader, Plain
 from ..kernels import set_num_threads
 from ..optim import clip_grad_norm
+from ..parallel import ALONE, Ranks, synchronized
 from ..runs import RunFolder
 from .divergence import divergence, first_not_finite
 from .evaluation import Evaluation, evaluate, fastest
-from .interrupt import Interrupt
+from .interrupt import Interrupt, Interrupted
 from .metrics import TrainingLog
 from .progress import Progress
 from .state import Tally, TrainingState
 
 
 def train(
-    state: TrainingState, run: RunFolder, *, save_every: float = 60.0, quiet: bool = False
+    state: TrainingState,
+    run: RunFolder,
+    *,
+    save_every: float = 60.0,
+    quiet: bool = False,
+    ranks: Ranks = ALONE,
 ) -> Evaluation:
     """Train from `state` to the last epoch of its settings.
 
@@ -30,6 +36,8 @@ def train(
     run         where logs and checkpoints go
     save_every  seconds between checkpoints; one follows each epoch in any case
     quiet       whether to leave out the progress bar and the lines
+    ranks       the processes that train together, each with its shard of every batch; the run is
+                rank 0's (`minimix.runs.hold`)
 
     Returns the test of the last epoch. Errors: DivergenceError where something is no longer finite,
     DiskError where the disk refuses, CheckpointError where the logs were changed since the
@@ -40,12 +48,26 @@ def train(
     if config.threads:
         set_num_threads(config.threads)
     fast = fastest(model)  # the same parameters, fewer passes over memory
+    parameters = list(model.parameters())
+    together = ranks if config.sync_batch_norm else ALONE
     learning_rate = config.learning_rate(config.epochs * state.n_steps)
     averaged = average.applied if average else nullcontext
 
     def save() -> None:
         state.check_finite(run.saved)
+        ranks.check_alike(state.arrays(), f"after step {state.step}")
         run.save(state.step, state.arrays(), state.facts())
+
+    def obey(signal: float) -> None:
+        if signal:
+            raise Interrupted(int(signal))
+
+    def apart() -> list[Array]:
+        """Running statistics that differ from rank to rank."""
+        if config.sync_batch_norm:
+            return []
+        buffers = (b for _, module in model.named_modules() for b in module._buffers.values())
+        return [b for b in buffers if b.dtype.kind == "f"]
 
     def test_now(last: bool) -> Evaluation:
         with averaged():
@@ -57,8 +79,10 @@ def train(
                 transform=Plain(data.mean, data.std),
                 mirror=last and config.mirror,
                 shuffled=config.shuffle_patches,
+                ranks=ranks,
             )
 
+    state.share(ranks)
     run.rewind()
     if run.saved is None:  # so that there is always a checkpoint, and a full disk is noticed now
         save()
@@ -66,8 +90,10 @@ def train(
     test = None
     with (
         np.errstate(all="ignore"),  # what NumPy would warn of stops the training by name
-        Interrupt() as interrupt,
-        Progress(config.epochs * len(images), state.images_seen, quiet) as progress,
+        Interrupt(quiet=not ranks.first) as interrupt,
+        Progress(
+            config.epochs * len(images), state.images_seen, quiet or not ranks.first
+        ) as progress,
     ):
         log = TrainingLog(run, state, progress)
         for epoch in range(state.epoch, config.epochs):
@@ -80,29 +106,38 @@ def train(
                 transform=config.augment(data.n_classes, epoch, data.mean, data.std),
                 skip=state.step % state.n_steps,  # of a run that was stopped within the epoch
                 n_classes=data.n_classes,
+                ranks=(ranks.rank, ranks.size),
             )
             for x, targets in batches:
                 optimizer.lr = learning_rate(state.step)
-                logits = fast(Tensor(x))  # (N, n_classes)
-                loss = F.cross_entropy(logits, targets, label_smoothing=config.label_smoothing)
+                n, part = state.part(ranks)  # of the batch of n images, x are this rank's
                 optimizer.zero_grad()
-                loss.backward()
-                norm = clip_grad_norm(model.parameters(), config.clip_norm or math.inf)
-                if not math.isfinite(loss.item() + norm):
+                with synchronized(together, part.copies):
+                    logits = fast(Tensor(x))  # (N, n_classes)
+                    loss = F.cross_entropy(logits, targets, label_smoothing=config.label_smoothing)
+                    loss.backward(part.weight)
+
+                # Mixed images have several labels: the largest target is theirs.
+                label = targets if targets.ndim == 1 else targets.argmax(axis=1)
+                hits = float((logits.array.argmax(axis=1) == label).sum())
+                numbers = loss.item() * part.weight, hits / part.copies
+                mean_loss, correct = ranks.sum_gradients(
+                    parameters, numbers, averages=apart(), weight=part.weight
+                )
+                norm = clip_grad_norm(parameters, config.clip_norm or math.inf)
+                if not math.isfinite(mean_loss + norm):
                     what = first_not_finite(model, x, targets, config.label_smoothing)
                     raise divergence(config, f"at step {state.step + 1}", what, run.saved)
                 optimizer.step()
                 if average and state.step % config.ema_every == 0:
                     average.update()
 
-                # Mixed images have several labels: the largest target is theirs.
-                label = targets if targets.ndim == 1 else targets.argmax(axis=1)
-                correct = int((logits.array.argmax(axis=1) == label).sum())
-                state.tally.add(len(x), loss.item(), correct)
-                log.step(epoch, len(x), loss.item(), correct, norm)
-                if state.step % state.n_steps and (interrupt.signal or run.unsaved() > save_every):
+                state.tally.add(n, mean_loss, round(correct))
+                log.step(epoch, n, mean_loss, round(correct), norm)
+                signal, late = ranks.highest(interrupt.signal, run.unsaved() > save_every)
+                if state.step % state.n_steps and (signal or late):
                     save()
-                    interrupt.obey()
+                    obey(signal)
 
             test = test_now(last=epoch == config.epochs - 1)
             if not math.isfinite(test.loss):
@@ -112,7 +147,7 @@ def train(
             state.tally = Tally()
             save()
             progress.say(line)
-            interrupt.obey()
+            obey(*ranks.highest(interrupt.signal))
 
     test = test or test_now(last=True)  # a run that was stopped between its last epoch and here
     with averaged():

@@ -14,14 +14,15 @@ import numpy as np
 
 from ..autograd import Array
 from ..data import Dataset, shuffle_patches
-from ..errors import CheckpointError
-from ..nn import Module
+from ..errors import CheckpointError, MinimixError
+from ..nn import Dropout, Module
 from ..optim import Optimizer
+from ..parallel import Ranks, Shard, fewest, shard
 from ..runs import Checkpoint
 from ..version import __version__
 from .architecture import code_of, sha256_of
 from .averaging import WeightAverage
-from .config import Config, config_of, differences
+from .config import Config, config_of, differences, flat
 from .divergence import divergence
 from .probe import check, network
 from .whitening import whiten
@@ -109,6 +110,41 @@ class TrainingState:
     def n_steps(self) -> int:
         """Steps per epoch; the last batch may be smaller."""
         return -(-len(self.data.train_images) // self.config.batch_size)
+
+    def part(self, ranks: Ranks) -> tuple[int, Shard]:
+        """How many images the next step looks at, and which of them are this rank's."""
+        size = self.config.batch_size
+        n = min(size, len(self.data.train_images) - self.step % self.n_steps * size)
+        return n, shard(n, ranks.rank, ranks.size)
+
+    def share(self, ranks: Ranks) -> None:
+        """Let every rank begin with what rank 0 has.
+
+        Errors: MinimixError, in all ranks, where their settings or data sets differ, or a batch
+        cannot be divided among them.
+        """
+        if ranks.size == 1:
+            return
+        mine = {**flat(asdict(self.config)), "data set": self.data.fingerprint}
+        first = ranks.broadcast(mine)
+        for rank, settings in enumerate(ranks.gather(mine)):
+            for key, value in settings.items():
+                if key not in MAY_CHANGE and value != first.get(key):
+                    raise MinimixError(
+                        f"rank {rank} was started with `{key}` {value}, rank 0 with "
+                        f"{first.get(key)}; all must be the same"
+                    )
+        if self.config.batch_size < fewest(ranks.size):
+            raise MinimixError(
+                f"`batch_size` is {self.config.batch_size}, too small for {ranks.size} processes "
+                f"to divide; expected at least {fewest(ranks.size)}"
+            )
+        arrays = {name: array.copy() for name, array in self.arrays().items()}
+        facts = {"tally": asdict(self.tally)}
+        self._restore(ranks.broadcast(Checkpoint(Path("rank 0"), arrays, facts)))
+        for _, module in self.model.named_modules():
+            if isinstance(module, Dropout):  # other images, other coins
+                module.rng = module.rng.spawn(ranks.size)[ranks.rank]
 
     @property
     def epoch(self) -> int:

@@ -68,7 +68,7 @@ def one_hot(labels: np.ndarray, n_classes: int) -> np.ndarray:
 
 
 def mix(
-    x: np.ndarray, targets: np.ndarray, mixup: float, cutmix: float, draws: Draws
+    x: np.ndarray, targets: np.ndarray, mixup: float, cutmix: float, once: Draws
 ) -> tuple[np.ndarray, np.ndarray]:
     """MixUp or CutMix of the batch with itself in reverse order, x', and of the targets.
 
@@ -76,8 +76,9 @@ def mix(
     neither is 0, each is used half of the time. MixUp: λ x + (1 − λ) x', Zhang et al.,
     arXiv:1710.09412. CutMix: a box with 1 − λ of the area comes from x', Yun et al.,
     arXiv:1905.04899; λ is then corrected for what lies beyond the border.
+
+    once  the draws of one index, which stand for the batch
     """
-    once = draws.of(np.zeros(1, np.int64))  # the first image's numbers stand for the batch
     cut = bool(once.uniform("cutmix")[0] < 0.5) if mixup and cutmix else bool(cutmix)
     alpha = cutmix if cut else mixup
     philox = np.random.Philox(key=int(once.bits("lambda")[0, 0]))

@@ -26,7 +26,8 @@ class Augment:
 
         augment(images, labels, indices, seed, epoch) -> (x, targets)
 
-    images uint8 (n, H, W, C), labels and indices (n,); x float32 (n, H, W, C), normalized; targets
+    images uint8 (n, H, W, C), labels and indices (n,), `first` where these are a shard of a larger
+    batch, with the index that it begins with; x float32 (n, H, W, C), normalized; targets
     are the labels, or where images are mixed, distributions over the classes, float32 (n, K).
 
     What an image looks like is a function of seed, epoch and its index; what it is mixed with, of
@@ -108,7 +109,13 @@ class Augment:
             )
 
     def __call__(
-        self, images: np.ndarray, labels: np.ndarray, indices: np.ndarray, seed: int, epoch: int
+        self,
+        images: np.ndarray,
+        labels: np.ndarray,
+        indices: np.ndarray,
+        seed: int,
+        epoch: int,
+        first: int | None = None,
     ) -> Batch:
         mixing = bool(self.mixup or self.cutmix)
         check_images(images)
@@ -133,7 +140,9 @@ class Augment:
             erase(x, self.erasing, self.erase_mode, draws)
         targets = labels
         if mixing:
-            x, targets = mix(x, one_hot(labels, self.n_classes), self.mixup, self.cutmix, draws)
+            # The first image's numbers stand for the batch, of which this may be a shard.
+            once = Draws(seed, epoch, indices[:1] if first is None else np.array([first]))
+            x, targets = mix(x, one_hot(labels, self.n_classes), self.mixup, self.cutmix, once)
         return shuffle_patches(x, self.shuffle_patches), targets
 
     def _steps(self, draws: Draws, shape: tuple[int, int], seed: int, epoch: int) -> list[Step]:

@@ -1,0 +1,52 @@
+"""mpiexec -n N python equal.py: twenty steps in float64, alone and together, against each other."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import tiny_training
+
+from minimix.data import Loader
+from minimix.parallel import ALONE, world
+from minimix.runs.elsewhere import Elsewhere
+from minimix.train import TrainingState, train
+
+RANKS = world()
+BATCH = Loader._batch
+
+
+def in_float64(loader, indices):
+    """A batch in the precision of the model."""
+    x, targets = BATCH(loader, indices)
+    return x.astype(np.float64), targets
+
+
+def trained(config, ranks):
+    """Every array of a training: weights, statistics, the optimizer's state."""
+    state = TrainingState.build(config, tiny_training.dataset())
+    state.model.astype(np.float64)
+    state.average.mean = {name: a.astype(np.float64) for name, a in state.average.mean.items()}
+    test = train(state, Elsewhere(Path("none"), None), quiet=True, ranks=ranks)
+    return state, test
+
+
+def check(config):
+    (state, test), (other, other_test) = trained(config, ALONE), trained(config, RANKS)
+    assert state.step == other.step == 20
+    arrays, others = state.arrays(), other.arrays()
+    assert arrays.keys() == others.keys()
+    for name, a in arrays.items():
+        assert a.dtype == np.float64 or a.dtype.kind == "i", name
+        np.testing.assert_allclose(others[name], a, rtol=1e-10, atol=1e-10, err_msg=name)
+    np.testing.assert_array_equal(test.confusion, other_test.confusion)
+    assert abs(test.loss - other_test.loss) < 1e-10
+
+
+Loader._batch = in_float64
+CONFIG = replace(tiny_training.CONFIG, epochs=4, cutmix=0.3, clip_norm=0.1)  # 20 images, at last 10
+check(CONFIG)
+check(replace(CONFIG, batch_size=22, optimizer="muon"))  # the last one of 2, which all look at
+RESNET = {"depth": 8, "width": 4}
+check(replace(CONFIG, model="resnet", model_settings=RESNET, optimizer="sgd"))
+if RANKS.first:
+    print("the same weights")

@@ -1,0 +1,101 @@
+"""Trainings in several processes: what they come to, and what becomes of them."""
+
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny_training
+
+from minimix.runs import read_weights
+
+HERE = Path(__file__).parent
+SETTINGS = (
+    *("--patch-size=2", "--kernel-size=3", "--hidden-dim=8", "--depth=1", "--no-whiten"),
+    *("--padding=1", "--epochs=3", "--batch-size=20", "--save-every=0", "--threads=1"),
+)  # five steps an epoch, the last one of 10 images
+
+
+@pytest.fixture
+def python(mpiexec, monkeypatch):
+    """python(n, script, …): started n times; without Numba, which takes longer to import."""
+    room = str(HERE.parent / "train")
+    monkeypatch.setenv("PYTHONPATH", room, prepend=":")
+    return lambda n, script, *arguments: mpiexec(
+        n, HERE / script, *arguments, MINIMIX_BACKEND="numpy"
+    )
+
+
+@pytest.fixture
+def train(python, tmp_path):
+    """train(n, WHAT, RANK, STEP, …): train in tmp_path / "run"."""
+    data = tiny_training.dataset()
+    parts = {
+        f"{kind}_{part}": getattr(data, f"{part}_{name}")
+        for kind, name in (("x", "images"), ("y", "labels"))
+        for part in ("train", "test")
+    }
+    np.savez(tmp_path / "data.npz", **parts)
+
+    def start(n, what="nothing", rank="all", step=0, *, resume=False):
+        out = f"--out={tmp_path / 'run'}"
+        new = [f"--data={tmp_path / 'data.npz'}", *SETTINGS]
+        rest = ["--resume"] if resume else new
+        return python(n, "incident.py", what, rank, step, "train", out, *rest)
+
+    return start
+
+
+def losses(folder):
+    """Of every step, from the log."""
+    lines = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
+    return {line["step"]: line["loss"] for line in lines if line["kind"] == "step"}
+
+
+@pytest.mark.parametrize("n", [2, 3])
+def test_several_processes_give_what_one_gives(python, n):
+    code, out, err = python(n, "equal.py")
+    assert (code, out) == (0, "the same weights\n"), err
+
+
+def test_a_training_goes_on_in_another_number_of_processes(train, tmp_path):
+    folder = tmp_path / "run"
+    code, out, err = train(2, "signal", 1, 7)  # one rank alone is told to stop
+    assert code == 130, err
+    assert out.count("stopped, and saved") == 1
+    assert sorted(losses(folder)) == list(range(1, 8))
+    assert read_weights(folder).facts["step"] == 7
+
+    began = time.monotonic()
+    code, _, err = train(3, "death", 2, 4, resume=True)
+    assert code != 0
+    assert time.monotonic() - began < 30
+    assert read_weights(folder).facts["step"] in (10, 11)  # of 12; the last one saved is whole
+
+    code, out, err = train(1, resume=True)
+    assert code == 0, err
+    whole = losses(folder)
+    assert sorted(whole) == list(range(1, 16))
+    folder.rename(tmp_path / "first")
+
+    code, _, err = train(1)
+    assert code == 0, err
+    alone = losses(folder)
+    np.testing.assert_allclose([whole[i] for i in alone], list(alone.values()), rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("what", "rank", "message"),
+    [
+        ("error", 1, "rank 1: minimix: something is wrong here"),
+        ("error", "all", "minimix: something is wrong here"),
+        ("weight", 1, "minimix: rank 1 has other numbers in model.stem.0.weight than rank 0"),
+        ("seed", 1, "minimix: rank 1 was started with --seed 7, rank 0 with 0"),
+    ],
+)
+def test_what_goes_wrong_is_said_once_and_ends_all(train, what, rank, message):
+    code, _, err = train(2, what, rank, 3)
+    assert code == 1
+    assert err.startswith(message), err
+    assert err.count("\n") == 1, err
