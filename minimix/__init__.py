@@ -9,7 +9,7 @@
     optimizer.step()
 
 Importing it imports NumPy and nothing else; kernels are compiled when one is first called, and
-`mx.data`, `mx.train` and `mx.load_model` are imported when they are first asked for.
+`mx.data`, `mx.train` `mx.load` and `mx.load_model` are imported when they are first asked for.
 """
 
 import importlib
@@ -29,7 +29,7 @@ from .version import __version__
 
 if TYPE_CHECKING:
     from . import data, train
-    from .train import load_model
+    from .train import load, load_model
 
 __all__ = [
     "SGD",
@@ -46,6 +46,7 @@ __all__ = [
     "fuse",
     "gradcheck",
     "kernels",
+    "load",
     "load_model",
     "load_weights",
     "models",
@@ -61,11 +62,11 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """`data`, `train` and `load_model`, which need more than NumPy."""
+    """`data`, `train`, `load` and `load_model`, which need more than NumPy."""
     if name in ("data", "train"):
         return importlib.import_module(f"{__name__}.{name}")
-    if name == "load_model":
-        return importlib.import_module(f"{__name__}.train").load_model
+    if name in ("load", "load_model"):
+        return getattr(importlib.import_module(f"{__name__}.train"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

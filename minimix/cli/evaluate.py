@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from .parser import command, path
-from .results import print_test, reading
+from .results import print_test, reading, write_confusion
 
 
 def add(commands: Any) -> None:
@@ -25,6 +25,12 @@ def add(commands: Any) -> None:
         type=path,
         metavar="FILE",
         help="the file of your own class, where it is not where it was or has changed since",
+    )
+    parser.add_argument(
+        "--csv",
+        type=path,
+        metavar="FILE",
+        help="write the confusion matrix: a row for each true class, a column for each predicted",
     )
     parser.add_argument("--mirror", action="store_true", help="test with mirrored images as well")
 
@@ -47,4 +53,7 @@ def run(args: argparse.Namespace) -> int:
     options = {"mirror": args.mirror, "shuffled": config.shuffle_patches, "transform": transform}
     test = evaluate(fastest(model), images, labels, data.n_classes, **options)
     print_test(test, data, config.tested_on)
+    if args.csv:
+        write_confusion(args.csv, test.confusion, data.class_names)
+        print(f"confusion matrix {args.csv}")
     return 0

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from .. import files
 
 if TYPE_CHECKING:
     from ..data import Dataset
@@ -31,6 +36,16 @@ def reading(quiet: bool = False, unit: str = " pictures") -> Iterator[Callable[[
     finally:
         if bar is not None:
             bar.close()
+
+
+def write_confusion(path: Path, confusion: Any, class_names: Sequence[str]) -> None:
+    """Write counts (n, n) with the names of the classes, as CSV. Errors: DiskError."""
+    with io.StringIO(newline="") as table:
+        writer = csv.writer(table, lineterminator="\n")
+        writer.writerow(["true class", *class_names])
+        for name, row in zip(class_names, confusion.tolist(), strict=True):
+            writer.writerow([name, *row])
+        files.write(path, table.getvalue().encode("utf-8", "surrogateescape"))
 
 
 def print_test(test: Evaluation, data: Dataset, images: str = "test") -> None:

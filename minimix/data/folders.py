@@ -17,9 +17,7 @@ import json
 import math
 import os
 import shutil
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
@@ -37,7 +35,6 @@ from .recognize import PICTURES
 FORMAT = 1  # of the cache
 TRAIN, TEST = ("train", "training"), ("test", "testing", "val", "valid", "validation")
 SIDE = 32  # of the images, in pixels, unless another one is asked for
-TOGETHER = 32  # pictures that a thread decodes at a time
 SHOWN = 5  # pictures that could not be read, of which the reason is said
 MANY = 10_000  # entries that are looked at to find out whether a folder has pictures
 
@@ -295,14 +292,15 @@ def _build(found: Found, size: tuple[int, int], place: Path, progress: Progress)
             for part, wanted in (("train", found.train), ("test", found.test)):
                 labels: list[int] = []
                 with open(temporary / f"{part}.bin", "wb") as file:
-                    decoded = _decoded(found.path, wanted, size)
+                    paths = [found.path / picture.path for picture in wanted]
+                    decoded = pictures.read_all(paths, size)
                     for picture, read in zip(wanted, decoded, strict=True):
                         done += 1
                         progress(done, total)
-                        if isinstance(read, str):
-                            unreadable.append(read)
+                        if isinstance(read, DataError):
+                            unreadable.append(str(read))
                             continue
-                        file.write(read)
+                        file.write(read.tobytes())
                         labels.append(names[picture.class_name])
                     file.flush()
                     os.fsync(file.fileno())
@@ -324,32 +322,6 @@ def _build(found: Found, size: tuple[int, int], place: Path, progress: Progress)
         shutil.rmtree(temporary, ignore_errors=True)
         raise
     return facts
-
-
-def _decoded(path: Path, wanted: Sequence[Picture], size: tuple[int, int]) -> Iterator[bytes | str]:
-    """The pixels of each picture, in order, or the line that says why they cannot be had."""
-
-    def decode(some: Sequence[Picture]) -> list[bytes | str]:
-        results: list[bytes | str] = []
-        for picture in some:
-            try:
-                results.append(pictures.read(path / picture.path, size).tobytes())
-            except DataError as error:
-                results.append(str(error))
-        return results
-
-    threads = os.cpu_count() or 1
-    ahead: deque[Future[list[bytes | str]]] = deque()
-    pool = ThreadPoolExecutor(threads, thread_name_prefix="minimix-pictures")
-    try:
-        for i in range(0, len(wanted), TOGETHER):
-            ahead.append(pool.submit(decode, wanted[i : i + TOGETHER]))
-            if len(ahead) > 2 * threads:
-                yield from ahead.popleft().result()
-        while ahead:
-            yield from ahead.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def _summary(path: Path, unreadable: list[str]) -> list[str]:

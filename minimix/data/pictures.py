@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,6 +15,8 @@ from ..errors import DataError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+TOGETHER = 32  # pictures that a thread decodes at a time
 
 # Formats whose 16-bit pixels go from 0 to 65,535. (FITS and McIDAS hold measurements.)
 SIXTEEN_BITS = ("PNG", "PPM", "TIFF", "JPEG2000", None)  # None: made in memory
@@ -48,6 +52,49 @@ def read(path: str | os.PathLike[str], size: Sequence[int]) -> np.ndarray:
         system = getattr(error, "strerror", None)
         reason = system or f"it is damaged ({' '.join(str(error).split()) or type(error).__name__})"
     raise DataError(f"cannot read {path}: {reason}")
+
+
+def read_all(
+    paths: Sequence[str | os.PathLike[str]], size: Sequence[int]
+) -> Iterator[np.ndarray | DataError]:
+    """Each picture as `read` gives it, or its error, in order; decoded on every core.
+
+    Only a few pictures are held at a time, however many there are.
+    """
+
+    def decode(some: Sequence[str | os.PathLike[str]]) -> list[np.ndarray | DataError]:
+        results: list[np.ndarray | DataError] = []
+        for path in some:
+            try:
+                results.append(read(path, size))
+            except DataError as error:
+                results.append(error)
+        return results
+
+    threads = os.cpu_count() or 1
+    ahead: deque[Future[list[np.ndarray | DataError]]] = deque()
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="minimix-pictures")
+    try:
+        for i in range(0, len(paths), TOGETHER):
+            ahead.append(pool.submit(decode, paths[i : i + TOGETHER]))
+            if len(ahead) > 2 * threads:
+                yield from ahead.popleft().result()
+        while ahead:
+            yield from ahead.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def with_channels(images: np.ndarray, channels: int) -> np.ndarray:
+    """Pictures uint8 (N, H, W, 3) with one channel, which is their luma after ITU-R 601, or three.
+
+    Errors: ValueError for another number of channels.
+    """
+    if channels == 3:
+        return images
+    if channels != 1:
+        raise ValueError(f"pictures have one or three channels; the model takes {channels}")
+    return (images @ np.array([0.299, 0.587, 0.114])).round().astype(np.uint8)[..., None]
 
 
 class _UnusableError(Exception):

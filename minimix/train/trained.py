@@ -3,19 +3,87 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from ..autograd import Array, Tensor, no_grad
+from ..data import normalize, shuffle_patches
 from ..data.cifar10 import MEAN, STD
 from ..errors import CheckpointError, MinimixError
-from ..nn import Module
+from ..functional import softmax
+from ..nn import Linear, Module, observe
 from ..runs import Checkpoint, read_weights
 from .architecture import NotMadeAgainError, code_of, is_own, sha256_of
 from .config import config_of
+from .evaluation import fastest
 from .probe import Metered
 
 BUNDLED = Path(__file__).parent.parent / "models" / "weights"  # what minimix comes with
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained model, and what one has to know of it.
+
+    model        in evaluation mode
+    class_names  of its logits, in order
+    image_size   height and width of the images that it was trained on
+    mean, std    of these, by channel, on a scale from 0 to 1: what `data.normalize` takes
+    settings     of the training, by name
+    """
+
+    model: Module
+    class_names: tuple[str, ...]
+    image_size: tuple[int, int]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    settings: dict[str, Any]
+
+    def predict(self, images: Array, *, features: bool = False) -> tuple[Array, Array]:
+        """Classify images uint8 (N, H, W, C), as many as there are means.
+
+        Returns the probabilities of the classes (N, K), and what the last linear layer is given
+        (N, D), if that is asked for; else an empty array. Errors: ValueError where the images do
+        not fit the model.
+        """
+        x = normalize(images, self.mean, self.std)
+        x = shuffle_patches(x, self.settings.get("shuffle_patches", 0))
+        last = [m for _, m in self.model.named_modules() if isinstance(m, Linear)]
+        head, seen = getattr(self.model, "head", last[-1] if last else None), np.zeros((0, 0))
+
+        def note(module: Module, inputs: tuple[Any, ...], _output: Tensor) -> None:
+            nonlocal seen
+            if module is head:
+                seen = inputs[0].array
+
+        with no_grad(), observe(note) if features else nullcontext():
+            logits = fastest(self.model)(Tensor(x))
+        return softmax(logits).array, seen
+
+
+def load(path: Path | str | None = None, *, code: Path | str | None = None) -> Trained:
+    """The trained model in a run folder or a file.
+
+        trained = mx.load("runs/laptop-1")
+        probabilities, _ = trained.predict(images)  # images uint8 (N, H, W, C)
+
+    path, code  as for `load_model`, whose errors this has too
+    """
+    model, facts = load_model(path, code=code)
+    data = facts["data"]
+    height, width = data["image_size"]
+    return Trained(
+        model,
+        tuple(data["class_names"]),
+        (height, width),
+        tuple(data["mean"]),
+        tuple(data["std"]),
+        facts["config"],
+    )
 
 
 def load_model(

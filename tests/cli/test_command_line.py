@@ -180,7 +180,8 @@ def test_evaluate_says_what_training_said(minimix, trained):
     for model in (trained, trained / "model.safetensors", "again"):
         code, out, err = minimix("evaluate", model, "--mirror")
         assert (code, err) == (0, "")
-        title, *lines = out.splitlines()
+        data, title, *lines = out.splitlines()
+        assert data == "data   shapes10, drawn by minimix (seed 0)"
         assert title.startswith("model  ConvMixer, hidden dim 8, depth 1, kernel size 3, patch")
         assert lines[:11] == again.splitlines()[:11]
         assert lines[11].startswith("with mirrored images ")
@@ -195,7 +196,7 @@ def test_evaluate_refuses(minimix, trained, tmp_path, monkeypatch):
     monkeypatch.setattr("minimix.data.load", lambda *_, **__: other)
     code, _, err = minimix("evaluate", trained, "--data=cifar10")
     assert code == 1
-    assert "trained on shapes10" in err
+    assert f"{trained} has no class 'a', as cifar10 has" in err
     code, _, err = minimix("evaluate", tmp_path / "nowhere")
     assert (code, len(err.splitlines())) == (1, 1)
     (tmp_path / "empty").mkdir()
