@@ -1,9 +1,14 @@
 """Moments of two parts together."""
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import minimix.functional as F
+from minimix import Tensor, kernels, models
+from minimix.fuse import fuse
+from minimix.parallel import Ranks, synchronized
 from minimix.parallel.moments import merge, whole_moments, whole_sums
 
 
@@ -37,3 +42,37 @@ def test_alone_nothing_changes():
     assert same_var is var
     assert m == 7
     assert whole_sums(mean, var, 7) == (mean, var)
+
+
+class Twins(Ranks):
+    """Two ranks that look at the same images: this process is both."""
+
+    def __init__(self):
+        self.rank, self.size = 0, 2
+
+    def sum(self, array):
+        return array + array
+
+    def reduce(self, array, merge):
+        return merge(array, array)
+
+
+@pytest.mark.parametrize("backend", kernels.BACKENDS)
+@pytest.mark.parametrize("wrap", [fuse, lambda model: model])
+def test_twins_see_what_one_sees(backend, wrap):
+    """In both back ends: what compiled kernels are given must be what they take."""
+    rng = np.random.default_rng(0)
+    x, targets = rng.normal(size=(4, 8, 8, 3)).astype(np.float32), rng.integers(0, 3, 4)
+    results = []
+    for ranks in (Ranks(), Twins()):
+        settings = {"kernel_size": 3, "patch_size": 2, "n_classes": 3, "rng": 0}
+        model = models.ConvMixer(hidden_dim=8, depth=1, **settings)
+        with kernels.backend(backend), synchronized(ranks):
+            F.cross_entropy(wrap(model)(Tensor(x)), targets).backward()
+        results.append({name: p.grad for name, p in model.named_parameters()})
+        var = model.stem[2].running_var
+        results[-1]["unbiased"] = (var - 0.9) / 0.1
+    m = 4 * 4 * 4
+    results[1]["unbiased"] *= (2 * m - 1) / (2 * m) * m / (m - 1)  # they are more of the same
+    for name, expected in results[0].items():
+        np.testing.assert_allclose(results[1][name], expected, rtol=1e-4, atol=1e-6, err_msg=name)
