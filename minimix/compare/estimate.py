@@ -19,7 +19,7 @@ from .running import Point, arguments, minimix
 from .study import Row
 
 STEPS, TESTED = 8, 500  # of a warm-up: steps, of which half count, and test images
-SHORT = {"epochs": 1, "early_epochs": 0}
+SHORT = {"epochs": 1, "early_epochs": 0, "validation": 0}
 
 
 def seconds_by_row(

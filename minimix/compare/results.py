@@ -115,9 +115,8 @@ def collect(
         difference = paired_difference(mine, other, resolution)
         if difference:
             contrasts.append(Contrast(factor, row, against, difference))
-    split = any(getattr(row.config(), "validation", 0) for row in study.rows)
-    kind = "validation" if split else "test"
-    return Results(study, list(rows.values()), contrasts, kind, n_images, data)
+    kinds = sorted({row.config().tested_on for row in study.rows})
+    return Results(study, list(rows.values()), contrasts, " or ".join(kinds), n_images, data)
 
 
 def _training_seconds(log: RunLog) -> float:

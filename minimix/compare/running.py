@@ -83,7 +83,7 @@ def check_folder(study: Study, points: Sequence[Point], data: Dataset, out: Path
                     f"begun with {before}; put it back, or choose another --out"
                 )
         seed = mine.seed if mine.limit_train else 0  # a sample follows from the seed
-        parts = mine.limit_train, mine.limit_test, getattr(mine, "validation", 0), seed
+        parts = mine.limit_train, mine.limit_test, mine.validation, seed
         if parts not in digests:
             digests[parts] = mine.limited(data).fingerprint
         learned = facts.get("data", {})

@@ -115,12 +115,12 @@ class Study:
         """Raise MinimixError where a row cannot be trained on these images."""
         tried = set()
         for row in self.rows:
-            config = row.config().complete()
-            part = config.limited(data)
-            about = config.model, dict(config.model_settings), config.batch_size, config.whiten
-            early = config.early_epochs > 0, config.early_size, len(part.train_images)
             try:
+                config = row.config().complete()
+                part = config.limited(data)
                 config.check_data(part)
+                about = config.model, dict(config.model_settings), config.batch_size, config.whiten
+                early = config.early_epochs > 0, config.early_size, len(part.train_images)
                 if repr((about, early)) not in tried:
                     network(config, part)
                     tried.add(repr((about, early)))

@@ -12,6 +12,7 @@ import time
 from dataclasses import replace
 
 import pytest
+import reader
 
 from minimix import cli
 from minimix.compare import costs, running
@@ -32,7 +33,7 @@ batch_size = 5
 epochs = 8
 [models.small]
 kernel_size = 1
-[models."as large as it gets"]
+[models."as <large> as it gets"]
 kernel_size = 3
 """
 COST = {"parameters": 7, "multiply_adds": 9000, "training": 1.5, "inference": 2500.0, "memory": 2e6}
@@ -67,11 +68,11 @@ def done(small, tmp_path_factory):
     return trained(tmp_path_factory.mktemp("done"))
 
 
-def results(folder):
+def results(folder, seeds=2):
     """What has to be the same however often it was stopped."""
-    paths = sorted(folder.glob("runs/*/*/metrics.jsonl"))
-    assert len(paths) == 4
-    return [(path.parent.parent.name, path.read_bytes()) for path in paths]
+    paths = [path for seed in range(seeds) for path in folder.glob(f"runs/*/seed-{seed}/metrics*")]
+    assert len(paths) == 2 * seeds
+    return {(path.parent.parent.name, path.parent.name): path.read_bytes() for path in paths}
 
 
 # ------------------------------------------------------------------ to its end
@@ -91,7 +92,7 @@ def test_the_tables(done):
 
     with (done / "results.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [row["row"] for row in rows] == ["small", "as large as it gets"]
+    assert [row["row"] for row in rows] == ["small", "as <large> as it gets"]
     assert float(rows[0]["accuracy"]) == pytest.approx(mean)
     assert float(rows[0]["standard_error"]) == pytest.approx(error)
     assert [rows[0][key] for key in COST] == [str(value) for value in COST.values()]
@@ -99,11 +100,42 @@ def test_the_tables(done):
     found = json.loads((done / "results.json").read_text("utf-8"))
     assert sorted(found["rows"][0]["accuracies"].values()) == pytest.approx(sorted(both))
     (difference,) = found["differences"]
-    assert (difference["row"], difference["against"]) == ("as large as it gets", "small")
+    assert (difference["row"], difference["against"]) == ("as <large> as it gets", "small")
     other = sum(found["rows"][1]["accuracies"].values()) / 2
     assert difference["mean"] == pytest.approx(other - mean)
     assert difference["verdict"] == "cannot tell"
     assert found["n_images"] == 20
+
+
+def test_the_page(done):
+    page = reader.read((done / "report.html").read_text("utf-8"))
+    assert page.one("h1").text == "Whether a kernel helps"
+    assert [link["href"] for link in page.one("nav").all("a")] == [
+        *("#results", "#differences", "#curves", "#cost", "#recipes", "#each-training")
+    ]
+    results, differences, recipes, each = (
+        [[cell.text for cell in row if cell.tag in ("th", "td")] for row in table.all("tr")]
+        for table in page.all("table")
+    )
+    assert [row[0] for row in results[1:]] == ["small", "as <large> as it gets"]
+    for row in results[1:]:
+        assert row[1] in (done / "results.txt").read_text("utf-8")
+        assert row[3:8] == ["7", "9 k", "1.5", "2,500", "2 MB"]
+    assert differences[1][:2] == ["as <large> as it gets", "small"]
+    assert differences[1][-1] == "cannot tell"
+    assert recipes == [
+        ["row", "kernel_size"],
+        ["small", "1"],
+        ["as <large> as it gets", "3"],
+    ]
+    assert len(each[1]) == 3
+    drawn = [element for element in page if element["role"] == "img"]
+    assert len(drawn) >= 2
+    for svg in drawn:
+        assert "as <large> as it gets" in svg["aria-label"]
+    for element in page:
+        for name in ("src", "href"):
+            assert element[name] is None or element[name].startswith(("#", "data:"))
 
 
 def test_what_is_done_is_not_done_again(compare, done, tmp_path, monkeypatch):
@@ -143,9 +175,9 @@ def test_stopped_in_every_way(compare, study, done, tmp_path):
         logs = folder.glob("runs/*/*/metrics.jsonl")
         return sum(path.read_bytes().count(b"\n") for path in logs)
 
-    for number in (signal.SIGKILL, signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
+    for number in (signal.SIGKILL, signal.SIGINT, signal.SIGTERM):
         before = steps()
-        process = start("--jobs=2")
+        process = start("--jobs=2", "--seeds=1")
         wait_for(lambda n=before + 12: steps() >= n)
         process.send_signal(number)
         out, err = process.communicate(timeout=60)
@@ -154,12 +186,12 @@ def test_stopped_in_every_way(compare, study, done, tmp_path):
             assert process.returncode == -number
             continue
         assert process.returncode == 128 + number
-        assert "continue with: minimix compare s.toml --jobs=2" in out
+        assert "continue with: minimix compare s.toml --jobs=2 --seeds=1" in out
         assert (folder / "results.txt").exists()
         assert not any(in_use(path) for path in folder.glob("runs/*/*"))
-    code, _, err = compare("s.toml", "--jobs=2")
+    code, _, err = compare("s.toml", "--jobs=2", "--seeds=1")
     assert (code, err) == (0, "")
-    assert results(folder) == results(done)
+    assert results(folder, seeds=1) == results(done, seeds=1)
 
 
 # ------------------------------------------------------------------ what does not fit
@@ -171,7 +203,7 @@ def test_a_changed_study_is_named(compare, done, tmp_path, monkeypatch):
     study.write_text(STUDY.replace("kernel_size = 3", "kernel_size = 5"))
     code, _, err = compare("s.toml")
     assert (code, err.count("\n")) == (1, 1)
-    assert "as large as it gets: kernel_size is 5" in err
+    assert "as <large> as it gets: kernel_size is 5" in err
     assert "seed-0 was begun with 3; put it back, or choose another --out" in err
     study.write_text(STUDY)
     assert "epochs is 3" in compare("s.toml", "--epochs=3")[2]
