@@ -2,31 +2,42 @@
 
     check("01.multiply", multiply)
 
-runs the student's function and a reference on a handful of cases. A wrong result is compared with
-the results of typical mistakes, each of which is written as a function itself: the student reads
-"dx and dy are swapped", not just two numbers.
+runs the student's function and a reference on a handful of cases. For a wrong result it looks for
+the cause in this order, and says it before any numbers:
+
+1. the exercise's own list of typical mistakes, each written as a function whose results are
+   compared with the student's ("dx and dy are swapped");
+2. one small change to the student's own code that makes it right (`repair`);
+3. what Python's or NumPy's error usually means, or how the numbers are related to the right ones
+   (`hints`).
+
+`check.case()` gives the failing case: its arguments, what was expected, and what came.
 
 An exercise is one `Exercise`; those of lesson NN are the list EXERCISES in NN_…/checks.py.
 """
 
 from __future__ import annotations
 
+import builtins
 import copy
+import functools
 import html
 import importlib
 import inspect
 import math
 import os
+import re
 import signal
 import textwrap
 import threading
+import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -43,7 +54,7 @@ def call(answer: Answer, *args: Any) -> Any:
     return answer(*args)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Exercise:
     """One exercise.
 
@@ -57,6 +68,7 @@ class Exercise:
     rtol       largest error allowed, relative to the largest number expected; by default 1e-4 for
                float32 and 1e-9 for float64
     form       what is wrong with how a right answer is written; None where nothing is
+    mend       whether to look for a small change that makes a wrong answer right
     """
 
     name: str
@@ -67,6 +79,25 @@ class Exercise:
     run: Callable[..., Any] = call
     rtol: float | None = None
     form: Callable[[Answer], str | None] | None = None
+    mend: bool = True
+
+    @functools.cached_property
+    def trials(self) -> list[Case]:
+        """The cases, always the same."""
+        return list(self.cases(np.random.default_rng(0)))
+
+    @functools.cached_property
+    def wants(self) -> list[Outcome]:
+        """What the reference makes of each case."""
+        return [Outcome(self, self.reference, args) for _, args in self.trials]
+
+    @functools.cached_property
+    def known(self) -> dict[str, list[Outcome]]:
+        """What each mistake makes of each case."""
+        return {
+            message: [Outcome(self, mistake, args) for _, args in self.trials]
+            for message, mistake in self.mistakes.items()
+        }
 
 
 def edited(right: Answer, changes: Mapping[str, Answer | tuple[str, ...]]) -> dict[str, Answer]:
@@ -96,22 +127,46 @@ class Wrong(Exception):
 
 @dataclass(frozen=True)
 class Report:
-    """What a check found. A notebook displays it as HTML; `str` of it is plain text."""
+    """What a check found. A notebook displays it as HTML; `str` of it is plain text.
+
+    causes  what probably went wrong, in sentences
+    lines   what was observed: the case, both numbers
+    trace   the student's own lines on the way to an error
+    """
 
     name: str
     passed: bool
     lines: tuple[str, ...]
+    causes: tuple[str, ...] = ()
+    trace: tuple[str, ...] = ()
+
+    @property
+    def summary(self) -> str:
+        """The one line that says most."""
+        return (*self.causes, *self.lines)[0]
+
+    def _parts(self) -> list[str]:
+        return [line.strip() for part in (*self.lines, *self.trace) for line in part.split("\n")]
 
     def __repr__(self) -> str:
-        return "\n    ".join([f"{'✓' if self.passed else '✗'} {self.name}", *self.lines])
+        mark = "✓" if self.passed else "✗"
+        return "\n    ".join([f"{mark} {self.name}", *self.causes, *self._parts()])
 
     def _repr_html_(self) -> str:
         color = "#009E73" if self.passed else "#D55E00"
-        first, *rest = (html.escape(line.strip()) for line in repr(self).split("\n"))
+        mark = "✓" if self.passed else "✗"
+        bold = [f"{mark} {self.name}", *self.causes]
+        top = "<br>".join(f"<b>{_code(line)}</b>" for line in bold)
+        rest = "".join(f"<br>{_code(line)}" for line in self._parts())
         return (
-            f'<div style="border-left: 5px solid {color}; padding: 4px 12px">'
-            f"<b>{first}</b>{''.join(f'<br>{line}' for line in rest)}</div>"
+            f'<div style="border-left: 5px solid {color}; padding: 4px 12px">{top}'
+            f'<span style="font-size: 95%">{rest}</span></div>'
         )
+
+
+def _code(line: str) -> str:
+    """A line as HTML, what stands in backquotes as code."""
+    return re.sub("`([^`]+)`", r"<code>\1</code>", html.escape(line))
 
 
 def exercises(lesson: str) -> list[Exercise]:
@@ -124,89 +179,211 @@ def exercises(lesson: str) -> list[Exercise]:
     ]
 
 
-def check(name: str, answer: Answer) -> Report:
+class FailedCase(NamedTuple):
+    """A case on which an answer failed: `arguments, expected, got = check.case()`."""
+
+    arguments: tuple[Any, ...]
+    expected: Any
+    got: Any
+
+
+class Check:
     """Check an answer to the exercise of that name. Nothing that the answer does makes this fail.
 
     Errors: ValueError if there is no such exercise.
     """
-    known = {e.name: e for e in exercises(name[:2])}
-    if name not in known:
-        raise ValueError(f"check: there is no exercise {name!r}; there is {', '.join(known)}")
-    return examine(known[name], answer)
+
+    def __init__(self) -> None:
+        self._failed: FailedCase | None = None
+
+    def __call__(self, name: str, answer: Answer) -> Report:
+        known = {e.name: e for e in exercises(name[:2])}
+        if name not in known:
+            raise ValueError(f"check: there is no exercise {name!r}; there is {', '.join(known)}")
+        report, failed = examined(known[name], answer)
+        self._failed = failed or self._failed
+        return report
+
+    def case(self) -> FailedCase:
+        """The case on which a check failed last.
+
+        Errors: ValueError if none has failed.
+        """
+        if self._failed is None:
+            raise ValueError("check.case: no answer has failed a case yet")
+        return self._failed
+
+
+check = Check()
 
 
 def examine(exercise: Exercise, answer: Answer) -> Report:
     """`check`, given the exercise itself."""
+    return examined(exercise, answer)[0]
 
-    def failed(*lines: str) -> Report:
-        return Report(exercise.name, False, lines)
+
+CASE = "`arguments, expected, got = check.case()` gives this case"
+
+
+def examined(exercise: Exercise, answer: Answer) -> tuple[Report, FailedCase | None]:
+    """What `check` says, and the case that failed, if one did."""
+
+    def failed(line: str, causes: Iterable[str] = ()) -> tuple[Report, None]:
+        return Report(exercise.name, False, (line,), tuple(causes)), None
 
     if not callable(answer):
         kind = type(answer).__name__
         return failed(f"check needs the function itself, without parentheses, and got a {kind}")
-    cases = list(exercise.cases(np.random.default_rng(0)))
+    cases, wants = exercise.trials, exercise.wants  # before the clock runs: kernels may compile
     got: list[Outcome] = []
     notes: list[str] = []
-    for i, (label, args) in enumerate(cases):
-        want = Outcome(exercise, exercise.reference, args)  # first: it may have kernels to compile
+    try:
         with time_limit(LIMIT):
-            got.append(Outcome(exercise, answer, args))
-        if isinstance(got[-1].error, NotImplementedError):
-            return failed(not_written(got[-1].error))
-        if isinstance(got[-1].error, TooLong):
-            return failed(f"{label}: {got[-1].error}{_where(got[-1].error)}")
-        fault = got[-1].fault(want)
-        if fault:
-            got += [Outcome(exercise, answer, args) for _, args in cases[i + 1 :]]
-            return failed(f"{label}: {fault}", *causes(exercise, cases, got))
-        notes += got[-1].notes(want)
-    with time_limit(LIMIT):
-        again = Outcome(exercise, answer, cases[0][1])
-    if fault := again.fault(got[0]):
-        return failed(f"right, but when called again with {cases[0][0]}: {fault}")
-    if exercise.form and (fault := exercise.form(answer)):
-        return failed(f"the result is right, but {fault}")
-    n = len(cases)
-    right = "right" if n == 1 else f"right in all {n} cases"
-    return Report(exercise.name, True, (right, *notes[:1]))
+            for (label, args), want in zip(cases, wants, strict=True):
+                got.append(Outcome(exercise, answer, args, guard=True))
+                error = got[-1].error
+                if isinstance(error, NotImplementedError):
+                    return failed(not_written(error))
+                if isinstance(error, TooLong):
+                    return failed(f"{label}: {error}", [where(error)] if where(error) else ())
+                if fault := got[-1].fault(want):
+                    break
+                notes += got[-1].notes(want)
+            else:
+                again = Outcome(exercise, answer, cases[0][1], guard=True)
+                if fault := again.fault(got[0]):
+                    cause = "it remembers something between two calls: each call must start afresh"
+                    return failed(f"right, but called again with {cases[0][0]}: {fault}", [cause])
+                if exercise.form and (fault := exercise.form(answer)):
+                    return failed("the result is right in all cases", [fault])
+                n = len(cases)
+                right = "right" if n == 1 else f"right in all {n} cases"
+                return Report(exercise.name, True, (right, *notes[:1])), None
+            got += [Outcome(exercise, answer, a, guard=True) for _, a in cases[len(got) :]]
+    except TooLong as error:
+        return failed(str(error))
+    first = next(i for i, (g, w) in enumerate(zip(got, wants, strict=True)) if g.fault(w))
+    trials = Trials(exercise, cases, got, wants, first)
+    outcome, want = got[first], wants[first]
+    report = Report(
+        exercise.name,
+        False,
+        (f"{cases[first][0]}: {fault}", CASE),
+        tuple(causes(trials, answer)),
+        tuple(own_lines(outcome.error)) if outcome.error else (),
+    )
+    return report, FailedCase(cases[first][1], want.shown(), outcome.shown())
 
 
-def causes(exercise: Exercise, cases: list[Case], got: list[Outcome]) -> list[str]:
-    """The messages of the mistakes that give, in every case, the results that the answer gave.
+# ---- why it is wrong
 
-    Output by output: one mistake in dx and another in dw are both named.
+
+class Trials(NamedTuple):
+    """An answer on all cases of an exercise.
+
+    first  which of them is the first that failed
     """
-    wanted = [Outcome(exercise, exercise.reference, args) for _, args in cases]
-    trials = list(zip(cases, got, wanted, strict=True))
+
+    exercise: Exercise
+    cases: Sequence[Case]
+    got: Sequence[Outcome]
+    wants: Sequence[Outcome]
+    first: int
+
+    def failing(self) -> list[int]:
+        return [i for i, (g, w) in enumerate(zip(self.got, self.wants, strict=True)) if g.fault(w)]
+
+
+def causes(trials: Trials, answer: Answer) -> list[str]:
+    """What probably went wrong, in sentences; none where nothing is known."""
+    from . import hints, repair
+
+    got, want = trials.got[trials.first], trials.wants[trials.first]
+    if isinstance(got.error, Wrong):
+        return [str(got.error)]
+    if not got.error and got.differs(want) is None and got.changed:
+        return [
+            f"argument {got.changed[0]} was changed in place: compute a new array, or copy it first"
+        ]
+    if said := known(trials):
+        return said
+    if _remembers(trials, answer):
+        return ["it remembers something between two calls: each call must start afresh"]
+    if trials.exercise.mend and (change := repair.found(trials, answer)):
+        return [change]
+    if got.error and (hint := hints.of_error(got.error)):
+        return [hint]
+    hint = hints.of_values(trials)
+    return [hint] if hint else []
+
+
+def _remembers(trials: Trials, answer: Answer) -> bool:
+    """Whether the first case has another result when it is tried once more."""
+    again = Outcome(trials.exercise, answer, trials.cases[0][1], guard=True)
+    parts = range(max(1, len(trials.exercise.outputs)))
+    return not all(again.agrees(trials.got[0], i) for i in parts)
+
+
+def known(trials: Trials) -> list[str]:
+    """The messages of the mistakes that give the results which the answer gave.
+
+    Output by output: one mistake in dx and another in dw are both named. First those are sought
+    that agree with the answer in every case; if there are none, in every case that failed; then in
+    the first that failed. Where several fit equally well, all of them are named.
+    """
+    exercise = trials.exercise
     parts = range(max(1, len(exercise.outputs)))
-    right = {i for i in parts if all(g.agrees(w, i) for _, g, w in trials if not g.error)}
+    both = list(zip(trials.got, trials.wants, strict=True))
+    right = {i for i in parts if all(g.agrees(w, i) for g, w in both if not g.error)}
     wrong = set(parts) - right or set(parts)
-    said: list[str] = []
-    for message, mistake in exercise.mistakes.items():
-        same, telling = set(wrong), set()
-        for (_, args), g, w in trials:
-            theirs = Outcome(exercise, mistake, args)
-            same = {i for i in same if g.agrees(theirs, i)}
-            telling |= {i for i in same if not theirs.agrees(w, i)}
-            if not same:
-                break
-        if same & telling:
-            said.append(message)
-            wrong -= same & telling
-    return said
+    for which in (range(len(both)), trials.failing(), [trials.first]):
+        found: dict[str, set[int]] = {}
+        for message, outcomes in exercise.known.items():
+            same = {i for i in wrong if all(both[n][0].agrees(outcomes[n], i) for n in which)}
+            if len(which) < len(both):
+                same = {i for i in same if any(both[n][0].tells(i) for n in which)}
+            telling = {i for i in same if any(not outcomes[n].agrees(both[n][1], i) for n in which)}
+            if telling:
+                found[message] = telling
+        said, left = [], set(wrong)
+        while best := max((len(p & left) for p in found.values()), default=0):
+            part = next(p & left for p in found.values() if len(p & left) == best)
+            fit = [m for m, p in found.items() if p & left == part]
+            whole = [
+                m
+                for m in fit
+                if all(both[n][0].agrees(exercise.known[m][n], i) for n in which for i in parts)
+            ]
+            fit = whole or fit
+            if len(fit) <= 3:
+                said.append(fit[0] if len(fit) == 1 else "either " + ", or ".join(fit))
+            left -= part
+        if said:
+            return said
+    return []
 
 
 class Outcome:
-    """The result of calling an answer on one case: a value or an error, and changed arguments."""
+    """The result of calling an answer on one case: a value or an error, and changed arguments.
 
-    def __init__(self, exercise: Exercise, answer: Answer, args: tuple[Any, ...]) -> None:
+    guard   for an answer of which nothing is known: `input()` does not wait for anybody, and what
+            is compiled is tried uncompiled first, where it can be interrupted and says its errors
+    """
+
+    def __init__(
+        self, exercise: Exercise, answer: Answer, args: tuple[Any, ...], guard: bool = False
+    ) -> None:
         self.exercise = exercise
         self.value: Any = None
         self.error: BaseException | None = None
         given = copy.deepcopy(args)
         try:
-            with np.errstate(all="ignore"):
+            with np.errstate(all="ignore"), unanswered():
+                if guard and (plain := getattr(answer, "py_func", None)):
+                    exercise.run(plain, *copy.deepcopy(args))
                 self.value = exercise.run(answer, *given)
+                if isinstance(self.value, Iterator):
+                    self.value = list(self.value)
         except (Exception, SystemExit, TooLong) as error:
             self.error = error
         self.changed = [
@@ -214,6 +391,15 @@ class Outcome:
             for i, (before, after) in enumerate(zip(args, given, strict=True), 1)
             if isinstance(before, np.ndarray) and not np.array_equal(before, after, equal_nan=True)
         ]
+
+    def shown(self) -> Any:
+        """What `check.case()` shows: the outputs by their names, or the error."""
+        if self.error:
+            return self.error
+        names = self.exercise.outputs
+        if names and isinstance(self.value, (tuple, list)) and len(self.value) == len(names):
+            return {n: _copied(v) for n, v in zip(names, self.value, strict=True)}
+        return _copied(self.value)
 
     def part(self, i: int) -> Any:
         names = self.exercise.outputs
@@ -223,12 +409,24 @@ class Outcome:
         return self.value[i] if whole else _Missing
 
     def agrees(self, other: Outcome, part: int) -> bool:
-        """Whether one output is the same in both, apart from its precision."""
+        """Whether one output is the same in both, apart from its precision.
+
+        Errors are the same if they have the same words, and so come from the same kind of place.
+        """
         if self.error or other.error:
-            words = isinstance(self.error, Wrong) and str(self.error) != str(other.error)
-            return type(self.error) is type(other.error) and not words
+            return _words(self.error) == _words(other.error)
         rtol = self.exercise.rtol or 1e-4
         return difference(self.part(part), other.part(part), rtol) is None
+
+    def tells(self, part: int) -> bool:
+        """Whether no two mistakes have this output by chance, as with words and small numbers."""
+        if self.error:
+            return True
+        try:
+            array = np.asarray(plain(self.part(part)))
+        except ValueError:  # lists of several lengths
+            return False
+        return array.dtype.kind in "iuf" and len(np.unique(array[array != 0])) > 2
 
     def notes(self, want: Outcome) -> list[str]:
         """What is worth saying of a right result: where its precision is another."""
@@ -238,14 +436,14 @@ class Outcome:
             if isinstance(expected, np.ndarray) and expected.ndim:
                 mine = np.asarray(got.array if isinstance(got, Tensor) else got).dtype
                 if mine != expected.dtype:
-                    found.append(f"{name} is {mine}, and the arguments are {expected.dtype}")
+                    found.append(f"{name} is {mine}; {expected.dtype} was expected")
         return found
 
-    def fault(self, want: Outcome) -> str | None:
-        """The first thing that is wrong, in words; None if nothing is."""
+    def differs(self, want: Outcome) -> str | None:
+        """The first thing that is wrong with the value, in words; None if nothing is."""
         names = self.exercise.outputs
         if self.error and type(self.error) is not type(want.error):
-            return f"{described(self.error)}{_where(self.error)}"
+            return described(self.error)
         if want.error:
             kind = type(want.error).__name__
             return None if self.error else f"should raise {kind}, and returned a value"
@@ -259,12 +457,25 @@ class Outcome:
             wrong = difference(self.part(i), want.part(i), self.exercise.rtol)
             if wrong:
                 return f"{name} {wrong}"
-        if self.changed:
-            return (
-                f"right, but argument {self.changed[0]} was changed in place: "
-                "leave the arguments unchanged"
-            )
         return None
+
+    def fault(self, want: Outcome) -> str | None:
+        """As `differs`; arguments that were changed are wrong as well."""
+        if wrong := self.differs(want):
+            return wrong
+        if self.changed and not want.changed:
+            return f"the result is right, but argument {self.changed[0]} has changed"
+        return None
+
+
+def _copied(value: Any) -> Any:
+    """A value that may be changed without harm, a Tensor as an array."""
+    return np.array(value.array) if isinstance(value, Tensor) else copy.deepcopy(value)
+
+
+def _words(error: BaseException | None) -> tuple[type | None, str]:
+    """The kind and the text of an error, without addresses in memory."""
+    return type(error), re.sub(r"0x[0-9a-f]+", "", str(error))
 
 
 class _Missing:
@@ -319,8 +530,6 @@ def difference(got: Any, want: Any, rtol: float | None = None) -> str | None:
     if array.shape != target.shape:
         return f"has shape {array.shape}, expected {target.shape}"
     whole = target.dtype.kind in "biu" and array.dtype.kind in "biu"
-    if target.ndim and target.dtype.kind in "biu" and not whole:
-        return f"is {array.dtype}, expected {target.dtype}"
     precision = max(_PRECISION.get(v.dtype.type, 0.0) for v in (array, target))
     if whole:
         wrong = array != target
@@ -391,7 +600,8 @@ def described(error: BaseException) -> str:
     """An error in one line, of a length that can be read."""
     if isinstance(error, (TooLong, Wrong)):
         return str(error)
-    text = " ".join(str(error).split())
+    text = " ".join(re.sub(r"\x1b\[[\d;]*m", "", str(error)).split())
+    text = re.sub(r"(Failed in nopython mode pipeline \(step: [^)]*\) ?)+", "", text)
     return f"{type(error).__name__}: {text[:200]}".rstrip(": ")
 
 
@@ -402,7 +612,7 @@ def not_written(error: NotImplementedError) -> str:
 
 # ---- what never ends
 
-LIMIT = 10.0  # seconds of computing for an answer to one case
+LIMIT = 10.0  # seconds that an answer may take, in all cases together
 
 
 class TooLong(BaseException):
@@ -411,37 +621,78 @@ class TooLong(BaseException):
 
 @contextmanager
 def time_limit(seconds: float) -> Iterator[None]:
-    """Raise TooLong in what computes longer than that, and so does not end.
+    """Raise TooLong in what computes longer than that, or waits longer, and so does not end.
 
-    Time that the processor spends elsewhere does not count. Does nothing on Windows and outside of
-    the main thread: there is no such signal there.
+    Time in which other programs have the processor does not count: what waits is what has not
+    computed for a twentieth of the time. Does nothing on Windows and outside of the main thread:
+    there are no such signals there.
     """
     if not hasattr(signal, "SIGPROF") or threading.current_thread() is not threading.main_thread():
         yield
         return
+    began, computed = time.monotonic(), time.process_time()
 
     def stop(*_: Any) -> None:
         raise TooLong(f"still running after {seconds:.2g} s; is there a loop that never ends?")
 
-    before = signal.signal(signal.SIGPROF, stop)
-    around, _ = signal.getitimer(signal.ITIMER_PROF)  # what is left of a limit around this one
+    def look(*_: Any) -> None:
+        if time.monotonic() - began < seconds:
+            return
+        if time.process_time() - computed < seconds / 20:
+            raise TooLong(f"still waiting after {seconds:.2g} s; what does it wait for?")
+
+    clocks = (signal.SIGPROF, signal.ITIMER_PROF, stop), (signal.SIGALRM, signal.ITIMER_REAL, look)
+    before = [(signal.signal(name, f), *signal.getitimer(timer)) for name, timer, f in clocks]
+    around = before[0][1]  # what is left of a limit around this one
     seconds = min(seconds, around or seconds)
     signal.setitimer(signal.ITIMER_PROF, seconds, 1.0)
+    signal.setitimer(signal.ITIMER_REAL, seconds, 0.5)
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_PROF, around, 1.0)
-        signal.signal(signal.SIGPROF, before)
+        for (name, timer, _), (handler, left, every) in zip(clocks, before, strict=True):
+            signal.setitimer(timer, left, every)
+            signal.signal(name, handler)
 
+
+@contextmanager
+def unanswered() -> Iterator[None]:
+    """`input()` raises an error instead of waiting for somebody."""
+
+    def refuse(prompt: object = "") -> str:
+        raise RuntimeError("input() gets no answer while exercises are checked")
+
+    asked, builtins.input = builtins.input, refuse
+    try:
+        yield
+    finally:
+        builtins.input = asked
+
+
+# ---- the student's own lines
 
 _OURS = tuple(f"{folder}{os.sep}" for folder in (ROOT, Path(*minimix.__path__)))
 
 
-def _where(error: BaseException) -> str:
-    """The last line of the student's own code that led to the error."""
-    own = [
+def _own(error: BaseException) -> list[traceback.FrameSummary]:
+    return [
         frame
         for frame in traceback.extract_tb(error.__traceback__)
-        if not frame.filename.startswith(_OURS) and "site-packages" not in frame.filename
+        if not frame.filename.startswith((*_OURS, "<frozen"))
+        and "site-packages" not in frame.filename
     ]
-    return f", in the line `{own[-1].line}`" if own and own[-1].line else ""
+
+
+def own_lines(error: BaseException) -> list[str]:
+    """The lines of the student's own code that led to the error, the last one last."""
+    return [
+        f"line {frame.lineno}, in {frame.name}: `{frame.line}`"
+        for frame in _own(error)[-4:]
+        if frame.line
+    ]
+
+
+def where(error: BaseException) -> str:
+    """The last line of the student's own code that led to the error."""
+    lines = own_lines(error)
+    return f"it was in {lines[-1]}" if lines else ""

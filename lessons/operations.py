@@ -27,18 +27,43 @@ def forward_and_backward(answer: Callable[..., Any], *given: Any) -> tuple[Any, 
     called twice, and again after another call.
     """
     *inputs, g = given
-    result, backward = answer(*inputs)
+    result, backward = _pair(answer(*inputs))
     gradients = backward(g)
+    if gradients is None:
+        raise Wrong("backward(g) returns nothing: is its `return` missing?")
+    if isinstance(gradients, (tuple, list)):
+        if any(isinstance(d, (tuple, list)) for d in gradients):
+            raise Wrong("backward(g) returns a tuple within a tuple: unpack the inner one with *")
+        if len(gradients) != len(inputs):
+            raise Wrong(
+                f"backward(g) returns {len(gradients)} gradients; one for each of the "
+                f"{len(inputs)} inputs is asked for"
+            )
     first = copy.deepcopy(gradients)
     if not same(backward(g), first):
         raise Wrong("backward(g), called twice, gives two results: it changes what it uses")
-    _, backward = answer(*inputs)
+    _, backward = _pair(answer(*inputs))
     answer(*(2 * x for x in inputs))
     if not same(backward(g), first):
         raise Wrong(
             "backward(g) changes when the operation is called again: each call needs its own"
         )
     return result, *(gradients if isinstance(gradients, (tuple, list)) else (gradients,))
+
+
+def _pair(returned: Any) -> tuple[Any, Callable[..., Any]]:
+    """The result and the backward function that an operation returned."""
+    if returned is None:
+        raise Wrong("nothing is returned: is there a `return`, of the result and of backward?")
+    if not (isinstance(returned, (tuple, list)) and len(returned) == 2):
+        raise Wrong("two things should be returned: the result, and the function backward")
+    result, backward = returned
+    if not callable(backward):
+        raise Wrong(
+            "the second thing returned should be the function backward itself, not what it "
+            "returns: leave out its parentheses"
+        )
+    return result, backward
 
 
 def drawn(rng: np.random.Generator, *shapes: tuple[int, ...], dtype: Any = np.float64) -> Any:

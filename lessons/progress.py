@@ -175,13 +175,13 @@ def run(title: str, cells: list[str], limit: float) -> Iterator[tuple[Any, ...]]
                 yield "event", why, exercise, False
 
     results: dict[str, check.Report] = {}
-    original = check.check
 
-    def recording(name: str, answer: check.Answer) -> check.Report:
-        results[name] = original(name, answer)
-        return results[name]
+    class Recording(check.Check):
+        def __call__(self, name: str, answer: check.Answer) -> check.Report:
+            results[name] = super().__call__(name, answer)
+            return results[name]
 
-    check.check = recording  # what the notebook imports
+    check.check = Recording()  # what the notebook imports
     space = types.ModuleType("__main__")
     sys.modules["__main__"] = space
     todo = needed(statements)
@@ -204,7 +204,7 @@ def run(title: str, cells: list[str], limit: float) -> Iterator[tuple[Any, ...]]
         for exercise, report in list(results.items()):
             if report.passed or left[exercise] <= 0:
                 del results[exercise]
-                why = "" if report.passed else report.lines[0]
+                why = "" if report.passed else report.summary
                 if undefined := re.search(r"NameError: name '(\w+)' is not defined", why):
                     why = faults.get(undefined[1], why)
                 yield "event", why, exercise, report.passed

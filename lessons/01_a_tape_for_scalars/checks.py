@@ -29,9 +29,10 @@ class Value:
 
 def tried(op, *numbers):
     *inputs, g = numbers
+    found = forward_and_backward(op, *numbers)
     if not isinstance(op(*inputs)[1](g), (tuple, list)):
         raise Wrong("backward(g) should return a tuple, even with one element: (dx,)")
-    return forward_and_backward(op, *numbers)
+    return found
 
 
 def product(x, y):
@@ -61,6 +62,9 @@ multiply = Exercise(
         ),
         "g was added; the chain rule multiplies: g · derivative": operation(
             product, lambda g, x, y: g + y, lambda g, x, y: g + x
+        ),
+        "both gradients have both factors: the derivative of x·y by x is y alone": operation(
+            product, lambda g, x, y: g * x * y, lambda g, x, y: g * x * y
         ),
         "the forward pass adds: the result should be x · y": operation(
             lambda x, y: x + y, lambda g, x, y: g * y, lambda g, x, y: g * x
@@ -113,6 +117,10 @@ def describe(record, op, *inputs):
     own = record.__globals__.get("Value", Value)
     given = [own(v.data) if isinstance(v, Value) else v for v in inputs]
     value = record(op, *given)
+    if not isinstance(value, own):
+        raise Wrong(f"record should return a Value, and returned a {type(value).__name__}")
+    if value.backward is None:
+        raise Wrong("backward was not stored: it is the fourth argument of Value")
     sources = [
         f"a copy of Value({v.data})"
         if isinstance(x, Value) and not any(v is one for one in given)
@@ -148,6 +156,15 @@ record = Exercise(
         ),
         "op should be the operation's name, op.__name__, not the operation": recorder(
             name=lambda op: op
+        ),
+        "op should be the operation's name, op.__name__; str(op) is its address, too": recorder(
+            name=str
+        ),
+        "op should be the operation's name, op.__name__; this is a fixed word": recorder(
+            name=lambda op: "op"
+        ),
+        "a plain number has no .data: wrap it in a Value first": recorder(
+            wrap=lambda number: number, numbers=lambda v: v.data
         ),
         "the inputs were not stored: the backward pass needs them": recorder(
             keep=lambda inputs: ()
@@ -264,7 +281,10 @@ def serials_relative_to_the_oldest(newest_first, build):
     """The order as numbers that do not depend on how many Values were made before."""
     result = build()
     oldest = behind(result)[-1].serial
-    return [value.serial - oldest for value in newest_first(result)]
+    found = newest_first(result)
+    if isinstance(found, (set, frozenset)):
+        raise Wrong("a set has no order: return a list, sorted by serial")
+    return [value.serial - oldest for value in found]
 
 
 newest_first = Exercise(
@@ -279,12 +299,30 @@ newest_first = Exercise(
         "these are the right values in the order in which they were found: "
         "sort them by serial": as_found,
         "a long chain is too deep for recursion: use a loop and a list": by_recursion,
+        "these are sorted by their numbers, .data; sort them by serial": lambda result: sorted(
+            behind(result), key=lambda v: v.data, reverse=True
+        ),
+        "the inputs are looked at, but never added to the list": lambda result: [result],
         "result itself is missing from the list": lambda result: behind(result)[1:],
         "only result and its direct inputs are here: continue with their inputs": lambda result: (
             sorted({result, *result.inputs}, key=lambda v: -v.serial)
         ),
     },
 )
+
+
+def without_end():
+    """`return` in the loop: only the result's own inputs get a gradient."""
+
+    def stops(result):
+        for value in behind(result):
+            value.grad = 0.0
+        result.grad = 1.0
+        if result.backward:
+            for source, gradient in zip(result.inputs, result.backward(1.0), strict=True):
+                source.grad += gradient
+
+    return stops
 
 
 def goes_back(order=behind, seed=1.0, share=lambda old, new: old + new, g=lambda v: v.grad):
@@ -344,6 +382,10 @@ backward = Exercise(
         "every value passed on 1: pass on its own grad, value.backward(value.grad)": goes_back(
             g=lambda v: 1.0
         ),
+        "backward takes the gradient of the result, value.grad, not its number, "
+        "value.data": goes_back(g=lambda v: v.data),
+        "only the inputs of the result itself get a gradient: is a `return` inside the "
+        "loop?": without_end(),
         "oldest first passes gradients on before all of them have arrived; use the order of "
         "newest_first(result)": goes_back(order=lambda result: behind(result)[::-1]),
         "the second call still had the gradients of the first: set all of "

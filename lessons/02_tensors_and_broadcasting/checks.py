@@ -57,6 +57,12 @@ unbroadcast = Exercise(
         "the axes of length 1 are gone: sum them with keepdims=True": without_keepdims,
         "this is the mean of the copies; their gradients add up": averages,
         "this is the gradient of the first copy only; sum over all of them": copies_one,
+        "this is one sum over everything; sum only over the axes that were stretched": (
+            lambda g, shape: np.full(shape, g.sum())
+        ),
+        "the gradients of the copies were cut off or repeated; they add up": (
+            lambda g, shape: np.resize(g, shape)
+        ),
         "the axes in front that `shape` does not have are still there: sum over them": only_ones,
     },
 )
@@ -106,6 +112,19 @@ multiply = Exercise(
             lambda g, x, y: library_unbroadcast(y + 0 * g, x.shape),
             lambda g, x, y: library_unbroadcast(x + 0 * g, y.shape),
         ),
+        "the shapes are swapped: dx has the shape of x, dy that of y": operation(
+            product,
+            lambda g, x, y: library_unbroadcast(g * y, y.shape),
+            lambda g, x, y: library_unbroadcast(g * x, x.shape),
+        ),
+        "g and y are multiplied number by number, as in the forward pass: `*`, not `@`": operation(
+            product,
+            lambda g, x, y: library_unbroadcast(g @ y, x.shape),
+            lambda g, x, y: library_unbroadcast(g @ x, y.shape),
+        ),
+        "dx was summed before it was multiplied by y: unbroadcast(g * y, …)": operation(
+            product, lambda g, x, y: library_unbroadcast(g, x.shape) * y, dy_of_product
+        ),
         "sum after multiplying, not before: the sum of g·x is not the sum of g times x": operation(
             product,
             lambda g, x, y: library_unbroadcast(library_unbroadcast(g, x.shape) * y, x.shape),
@@ -153,6 +172,9 @@ matmul = Exercise(
         ),
         "dx is transposed: (K, M) instead of (M, K)": operation(
             matrix_product, lambda g, x, w: w @ g.T, dw_of_matmul
+        ),
+        "the factors are in the wrong order: dx = g @ w.T and dw = x.T @ g": operation(
+            matrix_product, lambda g, x, w: w.T @ g, lambda g, x, w: g @ x.T
         ),
         "dx and dw are swapped: return the gradient of x first, then that of w": operation(
             matrix_product, dw_of_matmul, dx_of_matmul
@@ -221,10 +243,49 @@ def entropy(shift=True, divide=True, one_hot=1.0, mean=True, sign=-1.0, with_g=T
     return cross_entropy
 
 
+def by_softmax(clip=0.0, shift=True):
+    """The logarithm of the softmax, which loses small probabilities."""
+
+    def cross_entropy(logits, *, labels):
+        rows = np.arange(len(labels))
+        z = logits - logits.max(axis=1, keepdims=True) if shift else logits
+        p = np.exp(z) / np.exp(z).sum(axis=1, keepdims=True)
+
+        def backward(g):
+            dz = p.copy()
+            dz[rows, labels] -= 1
+            return g * dz / len(labels)
+
+        return -np.log(np.maximum(p, clip))[rows, labels].mean(), backward
+
+    return cross_entropy
+
+
+def backward_of(dlogits):
+    """The right loss, with this gradient from p, labels and g."""
+
+    def cross_entropy(logits, *, labels):
+        loss, backward = entropy()(logits, labels=labels)
+        p = backward(1.0) * len(labels) + np.eye(logits.shape[1])[labels]
+        return loss, lambda g: dlogits(p, labels, g)
+
+    return cross_entropy
+
+
+def over_all(logits, *, labels):
+    loss, backward = entropy()(logits, labels=labels)
+    k = logits.shape[1]
+    return loss / k, lambda g: backward(g) / k
+
+
+def every_pair(logits, *, labels):
+    z = logits - logits.max(axis=1, keepdims=True)
+    log_p = z - np.log(np.exp(z).sum(axis=1, keepdims=True))
+    return -log_p[:, labels].mean(), entropy()(logits, labels=labels)[1]
+
+
 def try_entropy(cross_entropy, logits, labels, g):
-    loss, backward = cross_entropy(logits, labels=labels)
-    gradient = backward(g)
-    return loss, gradient[0] if isinstance(gradient, tuple) else gradient
+    return forward_and_backward(lambda z: cross_entropy(z, labels=labels), logits, g)
 
 
 cross_entropy = Exercise(
@@ -242,6 +303,23 @@ cross_entropy = Exercise(
     ],
     mistakes={
         "large logits overflow: subtract the largest of each row first": entropy(shift=False),
+        "the softmax of large logits is nan or 0: subtract the largest of each row before "
+        "exp": by_softmax(shift=False),
+        "very small probabilities are rounded to 0, whose logarithm is −∞: compute log p itself, "
+        "z − log Σ eᶻ": by_softmax(),
+        "very small probabilities are 0, and were cut off before the logarithm: compute log p "
+        "itself, z − log Σ eᶻ": by_softmax(clip=1e-300),
+        "very small probabilities were cut off before the logarithm, so the loss is too "
+        "small": by_softmax(clip=1e-12),
+        "labels are class numbers, not rows of 0 and 1: subtract 1 at [row, label]": backward_of(
+            lambda p, labels, g: g * (p - labels[:, None]) / len(labels)
+        ),
+        "the gradient begins with log p; it is p = exp(log p), minus 1 at the label": backward_of(
+            lambda p, labels, g: g * (np.log(p) - np.eye(p.shape[1])[labels]) / len(labels)
+        ),
+        "this is the mean over all N·K numbers; the mean over the N rows is asked for": over_all,
+        "every row is looked up at all labels: use one label for each row, "
+        "[np.arange(N), labels]": every_pair,
         "the gradient is not divided by N, though the loss is a mean": entropy(divide=False),
         "this is p/N: 1 must be subtracted at the right class": entropy(one_hot=0.0),
         "the loss is the sum over the batch, not its mean": entropy(mean=False),

@@ -36,6 +36,15 @@ slope = Exercise(
     ],
     mistakes={
         "this steps to one side only: from x − h to x + h": lambda f, x, h: (f(x + h) - f(x)) / h,
+        "this steps to one side only, from x − h to x: go on to x + h": lambda f, x, h: (
+            (f(x) - f(x - h)) / h
+        ),
+        "this steps to one side only, by half a step": lambda f, x, h: (
+            (f(x + h / 2) - f(x)) / (h / 2)
+        ),
+        "the steps are 2h long, but the rise was divided by 2h in all": lambda f, x, h: (
+            (f(x + 2 * h) - f(x - 2 * h)) / (2 * h)
+        ),
         "the run is 2h long, not h": lambda f, x, h: (f(x + h) - f(x - h)) / h,
         "`/ 2 * h` divides by 2 and multiplies by h: write `/ (2 * h)`": lambda f, x, h: (
             (f(x + h) - f(x - h)) / 2 * h
@@ -97,6 +106,11 @@ numerical_gradient = Exercise(
             one_sided=True, divisor=1.0
         ),
         "the run is 2h long, not h": number_by_number(divisor=1.0),
+        "nothing moves: `a = x` is no copy, so both names are the same array. "
+        "Use x.copy()": lambda f, x, h=1e-5: np.zeros_like(x),
+        "the run is fixed; it should follow from the argument h": lambda f, x, h=1e-5: (
+            number_by_number(divisor=2.0 * 1e-5 / h)(f, x, h)
+        ),
         "the gradient should have the shape of x": number_by_number(flat=True),
     },
 )
@@ -136,6 +150,9 @@ def comparer(
     all_inputs=True,
     absolute=False,
     with_v=True,
+    with_u=True,
+    two_sided=True,
+    size=lambda says, does: abs(says) + abs(does) + 1e-300,
 ):
     """A `compare` of which one step can be wrong."""
 
@@ -145,12 +162,13 @@ def comparer(
         errors = []
         for i, dx in enumerate(backward(v)):
             u = rng.normal(size=inputs[i].shape)
-            there, back = (op(*inputs[:i], inputs[i] + s * u, *inputs[i + 1 :])[0] for s in (h, -h))
+            steps = (h, -h) if two_sided else (h, 0.0)
+            there, back = (op(*inputs[:i], inputs[i] + s * u, *inputs[i + 1 :])[0] for s in steps)
             does = ((v if with_v else 1.0) * (there - back)).sum() / (per_h * h)
-            says = (dx * u).sum()
+            says = (dx * u if with_u else dx).sum()
             error = (says - does) if signed else abs(says - does)
-            size = 1.0 if absolute else abs(says) + abs(does) + 1e-300
-            errors.append(error / size if all_inputs or i == 0 else 0.0)
+            of = 1.0 if absolute else size(says, does)
+            errors.append(error / of if all_inputs or i == 0 else 0.0)
         return errors
 
     return compare
@@ -186,6 +204,14 @@ compare = Exercise(
         "small is wrong, too": comparer(signed=True),
         "the difference is not divided by |claimed| + |measured|: whether it is small depends on"
         " their size": comparer(absolute=True),
+        "the claimed change is not weighted with u: the gradient times the step, (dx * u)": (
+            comparer(with_u=False)
+        ),
+        "this steps to one side only, which is less exact: moved(h) − moved(−h), by 2h": comparer(
+            two_sided=False, per_h=1.0
+        ),
+        "the denominator adds the two with their signs, and so may be near 0: |claimed| + "
+        "|measured|": comparer(size=lambda says, does: abs(says + does) + 1e-300),
         "only the first input is compared: append an error for each": comparer(all_inputs=False),
         "a cotangent of ones does not notice a softmax that returns zeros: "
         "draw v at random": comparer(cotangent=lambda rng, shape: np.ones(shape)),
@@ -234,6 +260,12 @@ guilty = Exercise(
         "only the first input was checked; max(…) checks all": judge(which=lambda e: e[0]),
         "these are the correct ones: return those whose error is large": lambda suspects: (
             suspects.keys() - judge()(suspects)
+        ),
+        "these names were written down; compare the operations that are given": (
+            lambda suspects: {"gelu", "layer_norm", "smooth"}
+        ),
+        "the errors were averaged, which hides one that is wrong: take the largest": judge(
+            line=2e-2, which=np.mean
         ),
         "this returns only those that are wrong for every input: one wrong "
         "gradient is enough": judge(which=min),

@@ -56,6 +56,13 @@ def counting(*shape, dtype=np.float64):
     return np.arange(np.prod(shape), dtype=dtype).reshape(shape)
 
 
+def cut_the_other_way(x, p):
+    """H and W split into (p, H/p) instead of (H/p, p)."""
+    n, h, w, c = x.shape
+    x = x.reshape(n, p, h // p, p, w // p, c).transpose(0, 2, 4, 1, 3, 5)
+    return x.reshape(n, h // p, w // p, p * p * c)
+
+
 right_cut, right_join = cutter(), joiner()
 
 cut = Exercise(
@@ -73,6 +80,8 @@ cut = Exercise(
         "transpose before the last reshape": cut_at_once,
         "the patches are right but in the wrong order: go along a row of patches first, then to "
         "the next row": cutter((0, 3, 1, 2, 4, 5)),
+        "H was split into (p, H/p): the pixels of a patch are neighbors, so split it into "
+        "(H/p, p), and W into (W/p, p)": cut_the_other_way,
         "inside a patch the numbers go column by column instead of row by row": cutter(
             (0, 1, 3, 4, 2, 5)
         ),
@@ -177,6 +186,11 @@ patchify = Exercise(
 # ---- costs
 
 
+def shares_nothing(H, W, C, p, D):
+    n, parameters, work = costs()(H, W, C, p, D)
+    return n, n * parameters, work
+
+
 def costs(
     patches=lambda H, W, p: (H // p) * (W // p),
     parameters=lambda C, p, D: p * p * C * D + D,
@@ -202,6 +216,10 @@ patch_costs = Exercise(
         "the pixels were divided by p; a patch is p pixels wide and p high: H/p times W/p": costs(
             patches=lambda H, W, p: H * W // p
         ),
+        "patches do not overlap: there are H/p times W/p of them, not one at every pixel": costs(
+            patches=lambda H, W, p: (H - p + 1) * (W - p + 1)
+        ),
+        "all patches share one set of weights: do not multiply by their number": shares_nothing,
         "the D biases are parameters too": costs(parameters=lambda C, p, D: p * p * C * D),
         "w has p·p·C·D numbers; you forgot the channels": costs(
             parameters=lambda C, p, D: p * p * D + D
@@ -254,6 +272,11 @@ def zca(rows, eps):
     return vectors / np.sqrt(values + eps) @ vectors.T
 
 
+def half_reversed(rows, eps):
+    values, vectors = np.linalg.eigh(np.cov(rows, rowvar=False))
+    return vectors / np.sqrt(values[::-1] + eps)
+
+
 def patches_of_noise(rng, m, k):
     """Correlated rows with a mean that is not 0."""
     return rng.normal(size=(m, k)) @ rng.normal(size=(k, k)) + rng.uniform(1, 3, k)
@@ -289,6 +312,10 @@ whitening = Exercise(
         "eps belongs inside the square root: √(λ + ε), not √λ + ε": whitener(
             scale=lambda values, eps: 1 / (np.sqrt(values) + eps)
         ),
+        "the eigenvalues are reversed, but their columns are not: each pattern belongs to its "
+        "own": half_reversed,
+        "the covariance is that of the rows; it should be K×K, between the columns: np.cov(rows, "
+        "rowvar=False), or centered.T @ centered": lambda rows, eps: np.zeros((len(rows),) * 2),
         "subtract the mean of the rows before computing the covariance": whitener(
             mean=lambda rows: 0.0
         ),

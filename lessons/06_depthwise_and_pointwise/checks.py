@@ -124,6 +124,9 @@ EXERCISES = [
                 "each channel has the sum over all channels: a depthwise convolution keeps them "
                 "separate": ("return y", "return y.sum(axis=-1, keepdims=True) + 0 * y"),
                 "only the last term of the sum is left: add them up with +=": ("+=", "="),
+                "the image is not padded, and so the window is too small at the border: np.pad": (
+                    *("np.pad(x, ((0, 0), (a, k - 1 - a), (a, k - 1 - a), (0, 0)))", "x"),
+                ),
                 "without padding the image shrinks by k − 1: pad it with zeros first": (
                     *(
                         "    y = np.zeros_like(x)",
@@ -246,6 +249,9 @@ EXERCISES = [
             {
                 "this counts k for each block; neighboring windows overlap, so a block adds only "
                 "k − 1": ("(1 + depth * (k - 1))", "depth * k"),
+                "a block adds k − 1, not k: the middle of its window was there already": (
+                    *("k - 1", "k"),
+                ),
                 "this counts places, not pixels: each place is p pixels wide": ("p * (", "("),
                 "the windows do not multiply: they overlap in all but k − 1": (
                     *("(1 + depth * (k - 1))", "k**depth"),

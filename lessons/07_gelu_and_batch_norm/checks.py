@@ -30,6 +30,11 @@ def gate(forward=lambda x: x * cdf(x), back=lambda g, x: g * (cdf(x) + x * densi
     return lambda x: (forward(x), lambda g: back(g, x))
 
 
+def quick(x):
+    s = 1 / (1 + np.exp(-1.702 * x))
+    return x * s, lambda g: g * (s + 1.702 * x * s * (1 - s))
+
+
 def tanh_form(x):
     return kernels.gelu_tanh.reference(x), lambda g: kernels.gelu_tanh_backward.reference(x, g)
 
@@ -72,6 +77,20 @@ gelu = Exercise(
         "y uses erf(x); Φ has erf(x/√2)": gate(lambda x: 0.5 * x * (1 + erf(x))),
         "y is twice too large: Φ has a ½ in front": gate(lambda x: x * (1 + erf(x / ROOT_2))),
         "y is Φ(x) alone; the gate is multiplied by x": gate(cdf),
+        "in φ a 2 is missing under the root: it is 1/√(2π)": gate(
+            back=lambda g, x: g * (cdf(x) + x * np.exp(-0.5 * x * x) / math.sqrt(math.pi))
+        ),
+        "g multiplies only the first term: the whole slope is multiplied by g": gate(
+            back=lambda g, x: g * cdf(x) + x * density(x)
+        ),
+        "in φ the exponent is negative, −x²/2": gate(
+            back=lambda g, x: g * (cdf(x) + x * np.exp(0.5 * x * x) / ROOT_2_PI)
+        ),
+        "the slope is multiplied by x once too often": gate(
+            back=lambda g, x: g * x * (cdf(x) + x * density(x))
+        ),
+        "this is the sigmoid form, x σ(1.702 x), right to two digits; the exact form is asked "
+        "for": quick,
         "this is the tanh form, right to three digits; the exact form is asked for": tanh_form,
     },
 )
@@ -226,6 +245,12 @@ batch_norm_backward = Exercise(
         "in dx the term for the mean is missing: dβ/M": closed(
             lambda g, normal, dgamma, dbeta, m: g - normal * dgamma / m
         ),
+        "in dx dβ is not divided by M": closed(
+            lambda g, normal, dgamma, dbeta, m: g - dbeta - normal * dgamma / m
+        ),
+        "in dx dγ is not divided by M": closed(
+            lambda g, normal, dgamma, dbeta, m: g - dbeta / m - normal * dgamma
+        ),
         "in dx the sums are not divided by M": closed(
             lambda g, normal, dgamma, dbeta, m: g - dbeta - normal * dgamma
         ),
@@ -239,6 +264,9 @@ batch_norm_backward = Exercise(
         "in dx 1/√(σ²+ε) is missing": closed(scale=lambda gamma, rstd: gamma),
         "in dx rstd divides; it is 1/√(σ²+ε) already, so multiply": closed(
             scale=lambda gamma, rstd: gamma / rstd
+        ),
+        "dgamma and dbeta are swapped: the order is dx, dgamma, dbeta": (
+            lambda g, normal, gamma, rstd: [closed()(g, normal, gamma, rstd)[i] for i in (0, 2, 1)]
         ),
         "dgamma is Σ g x̂, not Σ g": closed(dgamma=lambda g, normal: g.sum(axis=0)),
         "dgamma is a mean; the gradients of all uses of γ add up, so sum": closed(
@@ -291,6 +319,8 @@ running_statistics = Exercise(
         ),
         "the running variance uses the variance divided by M; the unbiased one "
         "divides by M − 1": moving(variance=lambda rows: rows.var(axis=0)),
+        "the correction is the wrong way round: the unbiased variance is larger, by "
+        "M/(M − 1)": moving(variance=lambda rows: rows.var(axis=0) * (len(rows) - 1) / len(rows)),
         "the running variance moves toward the standard deviation: keep the square": moving(
             variance=lambda rows: rows.std(axis=0, ddof=1)
         ),

@@ -69,6 +69,13 @@ EXERCISES = [
                 "u contains the learning rate: η belongs in the step of theta only": (
                     *("+ g", "+ lr * g", "theta - lr * u", "theta - u"),
                 ),
+                "this is the other convention, u = μ u − η g and θ + u (CS231n); here u adds up "
+                "gradients, and η and the minus are in the step of theta": (
+                    *("+ g", "- lr * g", "theta - lr * u", "theta + u"),
+                ),
+                "this is Nesterov's step: plain momentum steps along u": (
+                    *("lr * u", "lr * (g + mu * u)"),
+                ),
                 "u is right, but theta steps along g": ("lr * u", "lr * g"),
                 "u is right, but theta steps along the old u": (
                     *("u = mu * u + g", "new = mu * u + g", "lr * u, u", "lr * u, new"),
@@ -95,6 +102,7 @@ EXERCISES = [
             moments,
             {
                 "v averages g, not its square": ("g * g", "g"),
+                "v averages the absolute value of g, not its square": ("g * g", "abs(g)"),
                 "v is squared after averaging; average the squares": (
                     *("(1 - beta2) * g * g", "((1 - beta2) * g) ** 2"),
                 ),
@@ -116,8 +124,11 @@ EXERCISES = [
                     *("beta1**t", "beta1", "beta2**t", "beta2"),
                 ),
                 "both corrections use β₁: v is divided by 1 − β₂ᵗ": ("beta2**t", "beta1**t"),
-                "the correction counts from 0 (1 − βᵗ⁺¹ or βᵗ⁻¹); the first step has t = 1": (
+                "the correction counts from 0, with t + 1: the first step has t = 1 already": (
                     *("beta1**t", "beta1 ** (t + 1)", "beta2**t", "beta2 ** (t + 1)"),
+                ),
+                "the correction counts from 0, with t − 1: the first step has t = 1 already": (
+                    *("beta1**t", "beta1 ** (t - 1)", "beta2**t", "beta2 ** (t - 1)"),
                 ),
                 "the correction multiplies; the averages are too small, so divide": (
                     *("m / (1", "m * (1", "v / (1", "v * (1"),
@@ -166,6 +177,14 @@ EXERCISES = [
                     *("(np.sqrt(v_hat) + eps)", "np.sqrt(v_hat + eps)"),
                 ),
                 "eps is missing": (" + eps", ""),
+                "eps is added to the step, not to the root: parentheses are missing, "
+                "/ (√v_hat + ε)": ("(np.sqrt(v_hat) + eps)", "np.sqrt(v_hat) + eps"),
+                "beta1 and beta2 are ignored: pass them on to moments": (
+                    *("beta1, beta2, t)\n", "0.9, 0.999, t)\n"),
+                ),
+                "the order that moments returns is m, v, m_hat, v_hat": (
+                    *("m, v, m_hat, v_hat =", "m, m_hat, v, v_hat ="),
+                ),
                 "theta goes uphill: minus": ("theta - lr", "theta + lr"),
                 "m and v are returned corrected: keep the uncorrected ones for the next step": (
                     *("+ eps), m, v", "+ eps), m_hat, v_hat"),
@@ -190,6 +209,9 @@ EXERCISES = [
                 "it": ("theta = (1 - lr * decay) * theta", "g = g + decay * theta"),
                 "the decay is in the gradient, and scaled by η as well; shrink theta itself": (
                     *("theta = (1 - lr * decay) * theta", "g = g + lr * decay * theta"),
+                ),
+                "beta1, beta2 and eps are ignored: pass them on to adam": (
+                    *("t, lr, beta1, beta2, eps)", "t, lr)"),
                 ),
                 "nothing decays: this is Adam": ("(1 - lr * decay) * theta", "theta"),
                 "the decay is not scaled by the learning rate: 1 − η λ": ("lr * decay", "decay"),

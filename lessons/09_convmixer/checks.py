@@ -36,6 +36,10 @@ def norm_first(half):
     return [convolution, norm, gelu]
 
 
+def swapped(half, i, layer):
+    return [layer if j == i else other for j, other in enumerate(half)]
+
+
 def without(i, half):
     return [layer for j, layer in enumerate(half) if j != i]
 
@@ -73,6 +77,32 @@ block = Exercise(
         "BatchNorm": block_of(
             lambda places, channels: nn.Sequential(
                 residual(*norm_first(places)), *norm_first(channels)
+            )
+        ),
+        "these are ReLUs; a ConvMixer has GELUs": block_of(
+            lambda places, channels: nn.Sequential(
+                residual(*swapped(places, 1, nn.ReLU())), *swapped(channels, 1, nn.ReLU())
+            )
+        ),
+        "one of the GELUs is a ReLU": block_of(
+            lambda places, channels: nn.Sequential(
+                residual(*places), *swapped(channels, 1, nn.ReLU())
+            )
+        ),
+        "these are LayerNorms; a ConvMixer has BatchNorms": lambda h, k, rng=None: nn.Sequential(
+            residual(nn.DepthwiseConv2d(h, k, rng=rng), nn.GELU(), nn.LayerNorm(h)),
+            *(nn.PointwiseConv2d(h, h, rng=rng), nn.GELU(), nn.LayerNorm(h)),
+        ),
+        "one of the norms is a LayerNorm; both are BatchNorms": (
+            lambda h, k, rng=None: nn.Sequential(
+                residual(nn.DepthwiseConv2d(h, k, rng=rng), nn.GELU(), nn.BatchNorm(h)),
+                *(nn.PointwiseConv2d(h, h, rng=rng), nn.GELU(), nn.LayerNorm(h)),
+            )
+        ),
+        "one of the norms is a LayerNorm, in the first half; both are BatchNorms": (
+            lambda h, k, rng=None: nn.Sequential(
+                residual(nn.DepthwiseConv2d(h, k, rng=rng), nn.GELU(), nn.LayerNorm(h)),
+                *(nn.PointwiseConv2d(h, h, rng=rng), nn.GELU(), nn.BatchNorm(h)),
             )
         ),
         "the halves are in the wrong order: depthwise comes first": block_of(
@@ -141,10 +171,18 @@ conv_mixer = Exercise(
         "a GELU and a BatchNorm are missing after the patches": mixer(
             stem=lambda patches, h: [patches]
         ),
+        "the BatchNorm after the patches is missing": mixer(
+            stem=lambda patches, h: [patches, nn.GELU()]
+        ),
         "the GELU after the patches is missing": mixer(
             stem=lambda patches, h: [patches, nn.BatchNorm(h)]
         ),
         "kernel size and patch size are swapped": mixer(swap=True),
+        "the blocks have kernels of the size of a patch: k×k, not p×p": (
+            lambda h, d, k, p, n, rng=None: mixer(make=lambda h, _, rng: right_block(h, p, rng))(
+                h, d, k, p, n, rng
+            )
+        ),
         "the pool is missing: one row of scores per image, not one per place": mixer(
             head=lambda pool, linear: [linear]
         ),
@@ -189,6 +227,8 @@ count_parameters = Exercise(
     ],
     mistakes={
         "the biases are missing: h for each convolution, n for the last layer": counted(bias=False),
+        "the biases of the convolutions are missing: h for each, in the stem and twice in a "
+        "block": lambda h, d, k, p, n, c=3: counted(bias=False)(h, d, k, p, n, c) + n,
         "the last layer has a bias, too: n more": counted(head_bias=False),
         "the batch norms are missing: γ and β are trained": counted(per_norm=0),
         "running mean and variance are not trained: a batch norm has 2h parameters, not "
@@ -238,6 +278,20 @@ count_multiply_adds = Exercise(
         ("ConvMixer-20/3, k=7, p=6, 5 classes, 24×24", (20, 3, 7, 6, 5, 24)),
     ],
     mistakes={
+        "the size is ignored: this is always for 32×32": (
+            lambda h, d, k, p, n, size=32: worked()(h, d, k, p, n)
+        ),
+        "biases are added, not multiplied: they are no multiply-adds": (
+            lambda h, d, k, p, n, size=32: (
+                worked(stem=lambda p: 3 * p * p + 1, block=lambda h, k: k * k + h + 2)(
+                    h, d, k, p, n, size
+                )
+                + n
+            )
+        ),
+        "the bias of the last layer is added, not multiplied": (
+            lambda h, d, k, p, n, size=32: worked()(h, d, k, p, n, size) + n
+        ),
         "this counts one place only; every place does the same work": worked(
             places=lambda size, p: 1
         ),

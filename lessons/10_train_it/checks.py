@@ -80,12 +80,8 @@ def cropped(mode="reflect", at=lambda top, left, i, padding: (top[i], left[i])):
         _, h, w, _ = images.shape
         sides = ((0, 0), (padding, padding), (padding, padding), (0, 0))
         padded = np.pad(images, sides, mode=mode)
-        out = np.zeros_like(images)
-        for i in range(len(images)):
-            t, v = at(top, left, i, padding)
-            window = padded[i, t : t + h, v : v + w]
-            out[i, : window.shape[0], : window.shape[1]] = window
-        return out
+        corners = [at(top, left, i, padding) for i in range(len(images))]
+        return np.stack([padded[i, t : t + h, v : v + w] for i, (t, v) in enumerate(corners)])
 
     return crop
 
@@ -121,6 +117,14 @@ crop = Exercise(
         'the border comes from the other side: mode="reflect", not "wrap"': cropped("wrap"),
         "top and left are in each other's place: rows come first": cropped(
             at=lambda top, left, i, padding: (left[i], top[i])
+        ),
+        "every window was cut from the first image: image i from padded[i]": (
+            lambda images, top, left, padding=4: cropped()(
+                np.repeat(images[:1], len(images), axis=0), top, left, padding
+            )
+        ),
+        "the padding is always 4: use the argument": (
+            lambda images, top, left, padding=4: cropped()(images, top, left, 4)
         ),
         "every image was cut where the first one is: image i from top[i], left[i]": cropped(
             at=lambda top, left, i, padding: (top[0], left[0])
@@ -163,6 +167,14 @@ learning_rate = Exercise(
             (0, 1 / 3, 2 / 3, 1)
         ),
         "the peak is at 1/5 here; it should be at 2/5": lines((0, 1 / 5, 4 / 5, 1)),
+        "this climbs to half of the steps and falls to 0; the points are at 2/5 and 4/5": lines(
+            (0, 1 / 2, 1), (0, 1, 0)
+        ),
+        "at 4/5 it should be a twentieth of the peak, peak / 20, and is 1 / 20": (
+            lambda step, total, peak: float(
+                np.interp(step, [0, total * 2 / 5, total * 4 / 5, total], [0, peak, 1 / 20, 0])
+            )
+        ),
         "at 4/5 it should be peak / 20, and is 0": lines(rates=(0, 1, 0, 0)),
         "at the end it should be 0, and is still peak / 20": lines(rates=(0, 1, 1 / 20, 1 / 20)),
         "this begins at the peak; it should begin at 0 and climb": lines(rates=(1, 1, 1 / 20, 0)),
@@ -260,6 +272,13 @@ train_step = Exercise(
             before=lambda model, optimizer: optimizer.step() or optimizer.zero_grad(),
             after=lambda model, optimizer: None,
         ),
+        "nothing is recorded inside no_grad, so there is nothing to learn from: leave it "
+        "out": step_with(loss=lambda logits, labels: F.cross_entropy(logits.detach(), labels)),
+        "the gradients are set to 0 between backward and step: zero_grad comes before "
+        "backward": step_with(
+            before=lambda model, optimizer: None,
+            after=lambda model, optimizer: (optimizer.zero_grad(), optimizer.step()),
+        ),
         "it runs away uphill: the gradient is that of the loss, without a minus": step_with(
             loss=lambda logits, labels: -F.cross_entropy(logits, labels),
             result=lambda loss, logits: (-loss.item(), logits.array),
@@ -307,6 +326,9 @@ confusion = Exercise(
         ),
         "a pair that comes twice was counted once: counts[labels, guesses] += 1 adds to each place "
         "once. Loop, or use np.add.at": counted(at_once),
+        "these are parts of all images, not counts: leave out the division": counted(
+            one_by_one, lambda counts: counts / counts.sum()
+        ),
         "these are parts, not counts: leave out the division": counted(
             one_by_one, lambda counts: counts / np.maximum(counts.sum(1, keepdims=True), 1)
         ),

@@ -18,13 +18,18 @@ def block_of(
     around_channels=lambda residual: residual == "both",
     around_all=lambda residual: False,
     use=lambda norm, activation: (norm, activation),
+    use_first=lambda norm, activation: (norm, activation),
+    use_second=lambda norm, activation: (norm, activation),
 ):
     """A `block` of which one step can be wrong."""
 
     def block(h, k, rng=None, residual="places", norm=nn.BatchNorm, activation=nn.GELU):
         norm, activation = use(norm, activation)
-        places = nn.Sequential(*half(nn.DepthwiseConv2d(h, k, rng=rng), activation(), norm(h)))
-        channels = nn.Sequential(*half(nn.PointwiseConv2d(h, h, rng=rng), activation(), norm(h)))
+        norm_1, activation_1 = use_first(norm, activation)
+        norm_2, activation_2 = use_second(norm, activation)
+        first = half(nn.DepthwiseConv2d(h, k, rng=rng), activation_1(), norm_1(h))
+        second = half(nn.PointwiseConv2d(h, h, rng=rng), activation_2(), norm_2(h))
+        places, channels = nn.Sequential(*first), nn.Sequential(*second)
         first = nn.Residual(places) if around_places(residual) else places
         second = nn.Residual(channels) if around_channels(residual) else channels
         both = nn.Sequential(first, second)
@@ -78,6 +83,24 @@ block = Exercise(
         "activation is ignored: it is always GELU": block_of(
             use=lambda norm, activation: (norm, nn.GELU)
         ),
+        "norm is ignored in the second half: it is always BatchNorm there": block_of(
+            use_second=lambda norm, activation: (nn.BatchNorm, activation)
+        ),
+        "norm is ignored in the first half: it is always BatchNorm there": block_of(
+            use_first=lambda norm, activation: (nn.BatchNorm, activation)
+        ),
+        "activation is ignored in the second half: it is always GELU there": block_of(
+            use_second=lambda norm, activation: (norm, nn.GELU)
+        ),
+        "activation is ignored in the first half: it is always GELU there": block_of(
+            use_first=lambda norm, activation: (norm, nn.GELU)
+        ),
+        'with residual="both" there is one around the whole block, and one in it; it should be '
+        "one around each half": block_of(
+            around_places=lambda residual: residual != "none",
+            around_channels=lambda residual: False,
+            around_all=lambda residual: residual == "both",
+        ),
         "norm comes before the activation here; the order is convolution, activation, "
         "norm": block_of(
             half=lambda convolution, activation, norm: [convolution, norm, activation]
@@ -123,6 +146,11 @@ interval = Exercise(
         ),
         "this divides by n; it should be √n": interval_with(root=lambda n: n),
         "this is the variance; the spread is its root, np.std": interval_with(spread=np.var),
+        "these are the two ends of the interval; the mean and half of its width are asked "
+        "for": lambda accuracies: (
+            right_interval(accuracies)[0] - right_interval(accuracies)[1],
+            sum(right_interval(accuracies)),
+        ),
         "this is the whole width; half of it is on either side": interval_with(times=2.0),
         "this is the median; the interval is that of the mean": interval_with(center=np.median),
     },
@@ -181,6 +209,20 @@ verdict = Exercise(
         "first": overlap,
         "the runs are not paired: take the differences seed by seed, and the interval of "
         "those": unpaired,
+        "only the means are compared, and cannot tell is never said: when does the interval of "
+        "the differences contain zero?": lambda variant, baseline: (
+            "better" if np.mean(variant) > np.mean(baseline) else "worse"
+        ),
+        "this asks whether the mean lies in the interval of the baseline: take the differences "
+        "seed by seed, and the interval of those": lambda variant, baseline: by_interval(
+            np.mean(variant) - right_interval(baseline)[0], right_interval(baseline)[1]
+        ),
+        "a negative mean is never beyond the interval here: compare abs(mean) with "
+        "half": lambda variant, baseline: (
+            "cannot tell" if paired(variant, baseline) == "worse" else paired(variant, baseline)
+        ),
+        "lists do not subtract: make arrays of them first, np.array(variant) − "
+        "np.array(baseline)": lambda variant, baseline: variant - baseline,
         "better and worse are swapped: variant − baseline": lambda v, b: paired(v, b, sign=-1),
         'the condition is reversed: "cannot tell" is the answer '
         "when zero is inside": lambda variant, baseline: (

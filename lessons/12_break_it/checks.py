@@ -61,6 +61,7 @@ def exercise(
         run=verdict,
         cases=line_up(suspects),
         mistakes={**everything, **mistakes},
+        mend=False,
     )
 
 
@@ -111,7 +112,9 @@ test_depthwise = exercise(
 # ---- test_batch_norm
 
 
-def batch_norm_test(eps=0.5, memory=True, evaluation=True, gradients=True, biased_is_fine=False):
+def batch_norm_test(
+    eps=0.5, memory=True, evaluation=True, gradients=True, biased_is_fine=False, ddof=1
+):
     def test_batch_norm(op):
         rng = np.random.default_rng(0)
         x, gamma, beta = rng.normal(2, 3, (2, 3, 2, 2)), np.array([1.5, -0.5]), np.array([10, 20.0])
@@ -126,7 +129,7 @@ def batch_norm_test(eps=0.5, memory=True, evaluation=True, gradients=True, biase
         if memory:
             assert np.allclose(mean, 0.1 * rows.mean(0))
             near = 0.1 if biased_is_fine else 1e-5
-            assert np.allclose(var, 0.9 + 0.1 * rows.var(0, ddof=1), rtol=near)
+            assert np.allclose(var, 0.9 + 0.1 * rows.var(0, ddof=ddof), rtol=near)
         y = op(x, gamma, beta, **options, training=False)
         assert not evaluation or np.allclose(y.array, normal(mean, var))
         if gradients:
@@ -148,6 +151,8 @@ test_batch_norm = exercise(
         "an ε of 0.00001 is too small to be seen: make it large, eps=0.5": batch_norm_test(
             eps=1e-5
         ),
+        "the biased variance is expected of running_var, and so the correct one fails: "
+        "ddof=1": batch_norm_test(ddof=0),
         "running_mean is tested, but running_var is not, or not closely enough: it should be the"
         " unbiased one": batch_norm_test(biased_is_fine=True),
     },
