@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
@@ -58,10 +59,8 @@ def softmax(x, *, axis: int = -1):
 
     dx = y (g − Σ g y).   The largest x is subtracted first, so that nothing overflows.
     """
-    e = np.exp(_below_largest(x, axis))
-    y = e / e.sum(axis=axis, keepdims=True)
-
-    return y, lambda g: y * (g - (g * y).sum(axis=axis, keepdims=True))
+    y = _last(x, axis, kernels.softmax)
+    return y, lambda g: _last(y, axis, kernels.softmax_backward, g)
 
 
 @op
@@ -70,17 +69,17 @@ def log_softmax(x, *, axis: int = -1):
 
     dx = g − eʸ Σ g.   The largest x is subtracted first: stable at any size of x.
     """
-    shifted = _below_largest(x, axis)
-    with np.errstate(divide="ignore"):  # ln 0, where the axis has length 0
+    with np.errstate(over="ignore", divide="ignore"):  # x far below, and ln 0 of an empty axis
+        shifted = x - x.max(axis=axis, keepdims=True, initial=-np.inf)
         y = shifted - np.log(np.exp(shifted).sum(axis=axis, keepdims=True))
 
     return y, lambda g: g - np.exp(y) * g.sum(axis=axis, keepdims=True)
 
 
-def _below_largest(x: Array, axis: int) -> Array:
-    """x less its largest along `axis`. What is too far below it for the dtype is at −∞."""
-    with np.errstate(over="ignore"):
-        return x - x.max(axis=axis, keepdims=True, initial=-np.inf)
+def _last(x: Array, axis: int, kernel: Callable[..., Array], *others: Array) -> Array:
+    """A kernel of rows, applied along `axis`."""
+    rows = [np.moveaxis(np.atleast_1d(a), axis, -1) for a in (x, *others)]
+    return np.moveaxis(kernel(*rows), -1, axis).reshape(x.shape)
 
 
 @op

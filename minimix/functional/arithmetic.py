@@ -46,7 +46,6 @@ def divide(x, y):
     dx = g / y,  dy = −g x / y²
     """
     z = x / y
-
     return z, lambda g: (lambda: g / y, lambda: -g * z / y)
 
 
@@ -86,7 +85,6 @@ def exp(x):
     dx = g y
     """
     y = np.exp(x)
-
     return y, lambda g: g * y
 
 
@@ -106,7 +104,6 @@ def sqrt(x):
     dx = g / (2 y)
     """
     y = np.sqrt(x)
-
     return y, lambda g: g / (2 * y)
 
 
@@ -117,7 +114,6 @@ def tanh(x):
     dx = g (1 − y²)
     """
     y = np.tanh(x)
-
     return y, lambda g: g * (1 - y * y)
 
 
@@ -139,7 +135,6 @@ def maximum(x, y):
     """
 
     z = np.maximum(x, y)
-
     return z, lambda g: (lambda: _share(g, x, y, z), lambda: _share(g, y, x, z))
 
 
@@ -151,7 +146,6 @@ def minimum(x, y):
     """
 
     z = np.minimum(x, y)
-
     return z, lambda g: (lambda: _share(g, x, y, z), lambda: _share(g, y, x, z))
 
 

@@ -130,19 +130,10 @@ def layer_norm(x, gamma, beta, *, eps: float = 1e-5):
             raise ValueError(
                 f"layer_norm: x has {x.shape[-1]} channels, but {name} shape {a.shape}"
             )
-    centered = x - x.mean(axis=-1, keepdims=True)
-    centered -= centered.mean(axis=-1, keepdims=True)  # what rounding left: equal numbers become 0
-    rstd = 1 / np.sqrt(np.square(centered).mean(axis=-1, keepdims=True) + x.dtype.type(eps))
-    normal = centered * rstd
-    leading = tuple(range(x.ndim - 1))
-
-    def dx(g):
-        h = gamma * g
-        return rstd * (
-            h - h.mean(axis=-1, keepdims=True) - normal * (h * normal).mean(axis=-1, keepdims=True)
-        )
+    rows = x.reshape(prod(x.shape[:-1]), x.shape[-1])
 
     def backward(g):
-        return lambda: dx(g), lambda: (g * normal).sum(axis=leading), lambda: g.sum(axis=leading)
+        dx, *others = kernels.layer_norm_backward(rows, g.reshape(rows.shape), gamma, eps)
+        return dx.reshape(x.shape), *others
 
-    return gamma * normal + beta, backward
+    return kernels.layer_norm(rows, gamma, beta, eps).reshape(x.shape), backward

@@ -30,7 +30,6 @@ def transpose(x, *, axes: Sequence[int] | None = None):
     dx = g with the inverse permutation.
     """
     axes = tuple(range(x.ndim))[::-1] if axes is None else tuple(axes)
-
     return x.transpose(axes), lambda g: g.transpose(np.argsort([a % x.ndim for a in axes]))
 
 
@@ -76,7 +75,6 @@ def broadcast_to(x, *, shape: Sequence[int]):
     """
     new = len(shape) - x.ndim
     kept = [x.shape[i - new] if n == -1 and i >= new else n for i, n in enumerate(shape)]
-
     return np.broadcast_to(x, kept), lambda g: g
 
 
@@ -191,5 +189,4 @@ def pad(x, *, width: Sequence[tuple[int, int]]):
     if len(width) != x.ndim:
         raise ValueError(f"pad: {len(width)} pairs of widths for an array of {x.ndim} axes")
     inside = tuple(slice(before, before + n) for (before, _), n in zip(width, x.shape, strict=True))
-
     return np.pad(x, width), lambda g: g[inside]

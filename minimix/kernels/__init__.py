@@ -42,6 +42,10 @@ from .reference.norm import channel_sum as channel_sum
 from .reference.norm import normalize as normalize
 from .reference.patches import cut_patches as cut_patches
 from .reference.patches import join_patches as join_patches
+from .reference.rowwise import layer_norm as layer_norm
+from .reference.rowwise import layer_norm_backward as layer_norm_backward
+from .reference.rowwise import softmax as softmax
+from .reference.rowwise import softmax_backward as softmax_backward
 from .simd import threads as threads
 from .simd.threads import get_num_threads as get_num_threads
 from .simd.threads import set_num_threads as set_num_threads

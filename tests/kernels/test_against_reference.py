@@ -140,6 +140,29 @@ def test_rows(m, c, dtype):
     agree("batch_norm_backward", x, g, mean, rstd, gamma, dtype=dtype)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("m", "c"), [*ROWS, (5, 700)])
+def test_over_each_row(m, c, dtype):
+    x, g = 3 * draw((m, c), dtype), draw((m, c), dtype, 1)
+    gamma, beta = draw((c,), dtype, 2), draw((c,), dtype, 3)
+    y = reference("softmax", x)
+    agree("softmax", x, dtype=dtype)
+    agree("softmax_backward", y, g, dtype=dtype)
+    agree("layer_norm", x + 5, gamma, beta, 1e-5, dtype=dtype)
+    agree("layer_norm_backward", x + 5, g, gamma, 1e-5, dtype=dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shift", [1e3, -1e6])
+def test_rows_far_from_zero(shift, dtype):
+    """Numbers that scatter little around a large one; softmax where exp would overflow."""
+    x = (np.arange(37 * 9) % 8 + shift).reshape(9, 37).astype(dtype)
+    ones = np.ones(37, dtype)
+    agree("softmax", x, dtype=dtype)
+    agree("layer_norm", x, ones, ones, 1e-5, dtype=dtype)
+    agree("layer_norm_backward", x, draw(x.shape, dtype), ones, 1e-5, dtype=dtype)
+
+
 @pytest.mark.parametrize("backend", kernels.BACKENDS)
 @pytest.mark.parametrize("mean", [0, 10, 1000, 1e5])
 @pytest.mark.parametrize("outlier", [None, 0, 5, 96 * 3, 499])  # 0, 288: the first row of a chunk

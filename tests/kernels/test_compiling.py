@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from minimix.data.augment.compiled import retouch
-from minimix.kernels.compiled import activation, adamw, depthwise, matmul, norm
+from minimix.kernels.compiled import activation, adamw, depthwise, matmul, norm, rowwise
 from minimix.kernels.simd import jit
 
 CODE = (
@@ -95,6 +95,8 @@ QUEUE = numba.int64[::1]
 KERNELS = [
     (activation._gelu, "qaa"),
     (activation._gelu_tanh, "qaa"),
+    (rowwise._softmax, "qaiia"),
+    (rowwise._layer_norm, "qaiiaafa"),
     (norm._normalize, "qaiiaaaa"),
     (norm._channel_moments, "qaiiaa"),
     (adamw._adamw, "qaIIFffff"),

@@ -136,12 +136,16 @@ def draw(shape, dtype=f32, seed=0):
 
 
 ARGUMENTS = {  # of every kernel: valid arguments, to be spoiled one by one
-    "relu": [(2, 5)],
-    "relu_backward": [(2, 5), (2, 5)],
     "gelu": [(2, 5)],
     "gelu_backward": [(2, 5), (2, 5)],
     "gelu_tanh": [(2, 5)],
     "gelu_tanh_backward": [(2, 5), (2, 5)],
+    "relu": [(2, 5)],
+    "relu_backward": [(2, 5), (2, 5)],
+    "softmax": [(2, 5)],
+    "softmax_backward": [(2, 5), (2, 5)],
+    "layer_norm": [(6, 5), (5,), (5,), 1],
+    "layer_norm_backward": [(6, 5), (6, 5), (5,), 1],
     "depthwise_conv2d": [(2, 4, 4, 5), (3, 3, 5)],
     "depthwise_conv2d_dx": [(2, 4, 4, 5), (3, 3, 5)],
     "depthwise_conv2d_dw": [(2, 4, 4, 5), (2, 4, 4, 5), 3],

@@ -39,12 +39,16 @@ def found():
 # ---- what they are called with: axes of each array, or a whole number, or several in a tuple
 
 AXES = {
-    "relu": ["M C"],
-    "relu_backward": ["M C", "M C"],
     "gelu": ["M C"],
     "gelu_backward": ["M C", "M C"],
     "gelu_tanh": ["M C"],
     "gelu_tanh_backward": ["M C", "M C"],
+    "relu": ["M C"],
+    "relu_backward": ["M C", "M C"],
+    "softmax": ["M C"],
+    "softmax_backward": ["M C", "M C"],
+    "layer_norm": ["M C", "C", "C", "eps"],
+    "layer_norm_backward": ["M C", "M C", "C", "eps"],
     "depthwise_conv2d": ["N H W C", "k k C"],
     "depthwise_conv2d_dx": ["N H W C", "k k C"],
     "depthwise_conv2d_dw": ["N H W C", "N H W C", "k"],
@@ -87,8 +91,8 @@ SIZES = [
 def arrays(axes, sizes, dtype, rng):
     if isinstance(axes, tuple):
         return tuple(arrays(a, sizes, dtype, rng) for a in axes)
-    if axes == "k":
-        return sizes["k"]
+    if axes in ("k", "eps"):
+        return sizes["k"] if axes == "k" else 1e-5
     return rng.uniform(0.5, 1.5, [sizes[a] for a in axes.split()]).astype(dtype)
 
 

@@ -30,6 +30,10 @@ def test_what_is_not_finite_stays_so(bad, dtype):
     assert not lost(
         compiled.matmul(rows, w),
         compiled.matmul(rows.T, good),
+        compiled.relu(np.abs(rows)),
+        compiled.relu_backward(good, rows),
+        compiled.layer_norm(rows, c, c, 1e-5),
+        *compiled.layer_norm_backward(rows, good, c, 1e-5)[:2],
         compiled.channel_sum(rows),
         *compiled.channel_moments(rows),
         compiled.normalize(rows, c, c, c, c),
@@ -47,6 +51,24 @@ def test_what_is_not_finite_stays_so(bad, dtype):
             np.ones_like(image), image, (c, c, c, c, c), np.ones_like(image), k3
         )[0],
     )
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("width", [3, 20, 33])
+def test_softmax_and_relu_of_what_is_not_finite(width, dtype):
+    for bad in (np.nan, np.inf):
+        y = compiled.softmax(spoiled((3, width), bad, dtype))
+        assert np.isnan(y[1]).all()
+        assert np.isfinite(y[::2]).all()
+    x = np.zeros((3, width), dtype)
+    x[1, width // 2] = -np.inf
+    x[2, 1:] = -np.inf
+    y = compiled.softmax(x)
+    assert y[1, width // 2] == 0
+    assert y[2].tolist() == [1] + [0] * (width - 1)
+    assert np.isnan(compiled.softmax(np.full((1, width), -np.inf, dtype))).all()
+    assert np.isnan(compiled.relu(np.full(width, np.nan, dtype))).all()
+    assert not compiled.relu(np.full(width, -np.inf, dtype)).any()
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

@@ -38,9 +38,12 @@ AVX-512, 8 with AVX, 4 with SSE or NEON; half as many float64.
     load(x, i, n)              x[i : i+lanes] as a vector; only the first n are read, the rest is 0
     store(y, i, n, v)          the first n numbers of v to y[i : i+n]
     zeros(x)                   a vector of zeros
+    first(v, n)                v, but 0 in lanes from n on
     v + w, v * 2.0, -v, v / w  in every lane; a number counts as a vector of equal numbers
     sqrt(v), exp2(v), clip(v, low, high), squarable(v)
     gate(v, w)                 w where v > 0, else 0
+    larger(v, w)               the larger in each lane; load_or_least reads −∞ past n
+    sum_lanes(v), largest_lane(v)   one number from all lanes
     gelu_value(v)              v Φ(v)
     gelu_and_slope(v)          the same, and its derivative
     widen(v)                   v in float64, with as many lanes; load_wide reads such vectors back

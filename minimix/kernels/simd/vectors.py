@@ -150,6 +150,12 @@ def load(typingctx: Any, array: Any, i: Any, n: Any) -> Any:
 
 
 @intrinsic
+def load_or_least(typingctx: Any, array: Any, i: Any, n: Any) -> Any:
+    """As `load`, but lanes from n on are −∞: for maxima."""
+    return _load(Vector(array.dtype), array, missing=-np.inf)
+
+
+@intrinsic
 def load_wide(typingctx: Any, array: Any, i: Any, n: Any, like: Any) -> Any:
     """As `load`, from a float64 array, as many numbers as a vector of `like` has: see `widen`."""
     kind = Vector(array.dtype, Vector(like.dtype).lanes)
@@ -157,7 +163,7 @@ def load_wide(typingctx: Any, array: Any, i: Any, n: Any, like: Any) -> Any:
     return kind(array, types.int64, types.int64, like), codegen
 
 
-def _load(kind: Any, array: Any) -> Any:
+def _load(kind: Any, array: Any, missing: float = 0.0) -> Any:
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         vector = vector_type(kind)
         size = array.dtype.bitwidth // 8
@@ -175,7 +181,7 @@ def _load(kind: Any, array: Any) -> Any:
                     ir.FunctionType(vector, [p.type, I32, mask.type, vector]),
                     f"llvm.masked.load.v{kind.lanes}f{8 * size}.p0",
                 )
-                part = builder.call(function, [p, I32(size), mask, constant(vector, 0.0)])
+                part = builder.call(function, [p, I32(size), mask, constant(vector, missing)])
                 part_block = builder.block
         result = builder.phi(vector)
         result.add_incoming(full, full_block)
@@ -263,6 +269,17 @@ def any_greater(typingctx: Any, v: Any, w: Any) -> Any:
 
 
 @intrinsic
+def first(typingctx: Any, v: Any, n: Any) -> Any:
+    """v, but 0 in lanes from n on."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        mask = _masked(builder, args[1], v.lanes)
+        return builder.select(mask, args[0], constant(args[0].type, 0.0))
+
+    return v(v, types.int64), codegen
+
+
+@intrinsic
 def zeros(typingctx: Any, array: Any) -> Any:
     """A vector of zeros, of the kind that `array` holds."""
     kind = Vector(array.dtype)
@@ -302,6 +319,16 @@ def squarable(typingctx: Any, v: Any) -> Any:
 
 
 @intrinsic
+def larger(typingctx: Any, v: Any, w: Any) -> Any:
+    """v where it is larger than w, else w, in each lane: NaN of v is passed over."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.select(builder.fcmp_ordered(">", *args), *args)
+
+    return v(v, v), codegen
+
+
+@intrinsic
 def gate(typingctx: Any, v: Any, w: Any) -> Any:
     """w where v > 0, or is NaN; 0 elsewhere."""
 
@@ -310,6 +337,35 @@ def gate(typingctx: Any, v: Any, w: Any) -> Any:
         return builder.select(builder.fcmp_ordered("<=", args[0], zero), zero, args[1])
 
     return w(v, w), codegen
+
+
+def _fold(v: Any, combine: Any) -> Any:
+    """One number from all lanes: each time the upper half is combined with the lower."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        (x,) = args
+        while x.type.count > 1:
+            half, nothing = x.type.count // 2, ir.Constant(x.type, ir.Undefined)
+            low, high = (
+                builder.shuffle_vector(x, nothing, ir.Constant(ir.VectorType(I32, half), places))
+                for places in (list(range(half)), list(range(half, 2 * half)))
+            )
+            x = combine(builder, low, high)
+        return builder.extract_element(x, I32(0))
+
+    return v.dtype(v), codegen
+
+
+@intrinsic
+def sum_lanes(typingctx: Any, v: Any) -> Any:
+    """The sum of all lanes."""
+    return _fold(v, lambda builder, low, high: builder.fadd(low, high))
+
+
+@intrinsic
+def largest_lane(typingctx: Any, v: Any) -> Any:
+    """The largest of all lanes, which are not NaN."""
+    return _fold(v, lambda b, low, high: b.select(b.fcmp_ordered(">", low, high), low, high))
 
 
 # 2ʳ − 1 over r, for |r| ≤ ½: fitted for the least largest error of 2ʳ
