@@ -53,7 +53,7 @@ def main() -> None:
     result["machine"] = machine.describe(options.threads)
     result["ceilings"] = machine.ceilings(3 if options.quick else 7, options.threads)
     if "steps" in parts:
-        chosen = nets.NETS[2:] if options.quick else nets.NETS
+        chosen = nets.NETS[2:3] if options.quick else nets.NETS
         result["steps"] = [steps(net, rounds, with_torch, options.quick) for net in chosen]
     if "operations" in parts:
         result["operations"] = operations.measure(options.quick, rounds, say)
@@ -64,7 +64,7 @@ def main() -> None:
     if "sweeps" in parts:
         result["sweeps"] = sweeps(rounds, options.threads)
     if "data" in parts:
-        result["data"] = [data(net, rounds) for net in nets.NETS]
+        result["data"] = [data(net, rounds) for net in nets.CONVMIXERS]
     tables = report.tables(result)
     print("\n" + tables)
     if not options.quick:
@@ -90,7 +90,7 @@ def say(what: str) -> None:
     print(f"measured {what}", file=sys.stderr, flush=True)
 
 
-def steps(net: nets.Net, rounds: int, with_torch: bool, quick: bool) -> dict[str, Any]:
+def steps(net: nets.Net | nets.Rival, rounds: int, with_torch: bool, quick: bool) -> dict[str, Any]:
     """Training and inference, all forms interleaved."""
     candidates: dict[str, Any] = {"minimix": nets.Minimix(net)}
     if with_torch:
@@ -105,16 +105,16 @@ def steps(net: nets.Net, rounds: int, with_torch: bool, quick: bool) -> dict[str
     products = training.pop("product")
     inference = interleave({name: c.infer for name, c in candidates.items()}, rounds)
     say(f"{net}")
-    seconds = spread(training["minimix"])["median"]
+    arithmetic = {}
+    if flops := net.flops():
+        pairs = zip(training["minimix"], products, strict=True)
+        arithmetic = {
+            "gflops": 1e-9 * flops / spread(training["minimix"])["median"],
+            "share": spread([(flops / step) / (product.flops / one) for step, one in pairs]),
+        }
     return {
         "net": str(net),
-        "gflops": 1e-9 * net.flops() / seconds,
-        "share": spread(
-            [
-                (net.flops() / step) / (product.flops / one)
-                for step, one in zip(training["minimix"], products, strict=True)
-            ]
-        ),
+        **arithmetic,
         **{
             kind: {
                 "images/s": {n: spread([net.batch / t for t in ts]) for n, ts in times.items()},
@@ -137,9 +137,9 @@ def _child(*arguments: str, **environment: str) -> dict[str, Any]:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def memory(net: nets.Net, with_torch: bool) -> dict[str, Any]:
+def memory(net: nets.Net | nets.Rival, with_torch: bool) -> dict[str, Any]:
     forms = ["minimix", "minimix unfused", *(nets.FORMS if with_torch else ())]
-    measured = {form: _child("memory", form, *map(str, net[:5])) for form in forms}
+    measured = {form: _child("memory", form, str(net)) for form in forms}
     say(f"memory of {net}")
     theirs = [measured[form]["step"] for form in nets.FORMS if form in measured]
     share = measured["minimix"]["step"] / min(theirs) if theirs else None

@@ -1,6 +1,6 @@
 """What must be measured in a process of its own: memory, page faults, start-up.
 
-python -m bench.child memory FORM HIDDEN DEPTH K P BATCH   ->  one JSON line
+python -m bench.child memory FORM NET   ->  one JSON line
 python -m bench.child start                                ->  one JSON line
 """
 
@@ -23,11 +23,11 @@ def _status(field: str) -> int:
     return next((1024 * int(line.split()[1]) for line in lines if line.startswith(field)), 0)
 
 
-def memory(form: str, *numbers: str) -> dict[str, Any]:
+def memory(form: str, name: str) -> dict[str, Any]:
     """The most memory that training steps take beyond what was there before the first."""
-    from .nets import Minimix, Net, Torch
+    from .nets import NETS, Minimix, Torch
 
-    net = Net(*map(int, numbers))
+    net = next(net for net in NETS if str(net) == name)
     if form in ("minimix", "minimix unfused"):
         _warm(Minimix, net)
         model: Any = Minimix(net, fused=form == "minimix")

@@ -79,7 +79,7 @@ def _steps(steps: list[dict[str, Any]], kind: str) -> str:
 
 
 def _share(steps: list[dict[str, Any]]) -> str:
-    rows = [[s["net"], f"{s['gflops']:.0f}", _range(s["share"], 2)] for s in steps]
+    rows = [[s["net"], f"{s['gflops']:.0f}", _range(s["share"], 2)] for s in steps if "share" in s]
     title = (
         "A training step as a share of the speed of a 2048×2048×2048 matrix product in the same "
         "round (goal: ≥ 0.6 for the first)"
