@@ -153,11 +153,11 @@ def columns(x):
 
 @helper
 def padded(c, x):
-    """Numbers from one row of c to the next in a block of our own: tiles fit, sets do not clash.
+    """Numbers from one row of c to the next in a block of our own: vectors fit, sets do not clash.
 
     Rows a power of two apart would all fall into the same few sets of the cache.
     """
-    wide = columns(x)
+    wide = lanes(x)
     return -(-c // wide) * wide + wide
 
 

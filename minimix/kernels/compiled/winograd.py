@@ -73,37 +73,46 @@ def store_four(out, at, plane, four):
 
 
 @helper
-def find(tile, across, down, height, width, pitch, channel, top, left, size, at, inside):
-    """Where the size × size pixels of a tile lie, and which of them are inside the image."""
-    image, row, column = tile // (down * across), tile // across % down, tile % across
-    for i in range(size):
-        for j in range(size):
-            h, v = 2 * row + i - top, 2 * column + j - left
-            there = 0 <= h < height and 0 <= v < width
-            inside[i * size + j] = 1 if there else 0
-            pixel = (image * height + h) * width + v
-            at[i * size + j] = pixel * pitch + channel if there else 0
+def place(tile, across, down):
+    """Image, row and column of a tile."""
+    line = tile // across
+    image = line // down
+    return image, line - image * down, tile - line * across
 
 
 @helper
-def load_row(x, at, inside, p, i, n):
-    """Bᵀ of four neighboring pixels."""
+def load_row(x, at, near, n):
+    """Bᵀ of four pixels that are `near` numbers apart."""
     return inputs(
-        load(x, at[p] + i, n * inside[p]),
-        load(x, at[p + 1] + i, n * inside[p + 1]),
-        load(x, at[p + 2] + i, n * inside[p + 2]),
-        load(x, at[p + 3] + i, n * inside[p + 3]),
+        load(x, at, n),
+        load(x, at + near, n),
+        load(x, at + 2 * near, n),
+        load(x, at + 3 * near, n),
     )
 
 
 @helper
-def transform_input(x, at, inside, c, out, to, plane):
-    """Bᵀ x B of one tile, c channels."""
+def transform_input(x, image, h, v, height, width, pitch, channel, c, patch, out, to, plane):
+    """Bᵀ x B of the 4×4 pixels from (h, v) on, c channels.
+
+    Where some are outside the image, all are first put together in `patch`, with zeros.
+    """
     step = lanes(x)
+    at = ((image * height + h) * width + v) * pitch + channel
+    source, row, near = x, width * pitch, pitch
+    if not (h >= 0 and h + 4 <= height and v >= 0 and v + 4 <= width):
+        apart = padded(c, x)
+        for i in range(4):
+            for j in range(4):
+                there = 0 <= h + i < height and 0 <= v + j < width
+                frm, n = at + (i * width + j) * pitch, c if there else 0
+                for k in range(0, c, step):
+                    store(patch, (4 * i + j) * apart + k, step, load(x, frm + k, n - k))
+        source, at, row, near = patch, 0, 4 * apart, apart
     for i in range(0, c, step):
-        n = c - i
-        p, q = load_row(x, at, inside, 0, i, n), load_row(x, at, inside, 4, i, n)
-        r, s = load_row(x, at, inside, 8, i, n), load_row(x, at, inside, 12, i, n)
+        n, frm = c - i, at + i
+        p, q = load_row(source, frm, near, n), load_row(source, frm + row, near, n)
+        r, s = load_row(source, frm + 2 * row, near, n), load_row(source, frm + 3 * row, near, n)
         store_four(out, to + i, 4 * plane, inputs(p[0], q[0], r[0], s[0]))
         store_four(out, to + i + plane, 4 * plane, inputs(p[1], q[1], r[1], s[1]))
         store_four(out, to + i + 2 * plane, 4 * plane, inputs(p[2], q[2], r[2], s[2]))
@@ -134,18 +143,23 @@ def unfold_row(m, at, plane, n):
 
 
 @helper
-def transform_result(m, frm, plane, bias, d, y, at, inside):
-    """Aᵀ m A + bias of one tile, d channels, into the pixels of y that are there."""
+def transform_result(m, frm, plane, bias, d, y, at, near, far, below):
+    """Aᵀ m A + bias of one tile, d channels, into the pixels of y that are there.
+
+    The first is y[at], the next `near` further; the one below is `far` further, if it is there.
+    """
+    right_n, below_n = d if near else 0, d if below else 0
+    both_n = min(right_n, below_n)
     for i in range(0, d, lanes(m)):
         n, start, row = d - i, frm + i, 4 * plane
         b = load(bias, i, n)
         p, q = fold_row(m, start, plane), fold_row(m, start + row, plane)
         r, s = fold_row(m, start + 2 * row, plane), fold_row(m, start + 3 * row, plane)
         left, right = results(p[0], q[0], r[0], s[0]), results(p[1], q[1], r[1], s[1])
-        store(y, at[0] + i, n * inside[0], left[0] + b)
-        store(y, at[1] + i, n * inside[1], right[0] + b)
-        store(y, at[2] + i, n * inside[2], left[1] + b)
-        store(y, at[3] + i, n * inside[3], right[1] + b)
+        store(y, at + i, n, left[0] + b)
+        store(y, at + near + i, right_n - i, right[0] + b)
+        store(y, at + far + i, below_n - i, left[1] + b)
+        store(y, at + far + near + i, both_n - i, right[1] + b)
 
 
 @helper
@@ -197,13 +211,14 @@ def _convolve(queue, tiles, most, x, height, width, c, top, left, down, across, 
     v_plane, m_plane, u_plane = most * v_row, most * m_row, c * (-(-d // wide) * wide)
     v, m = np.zeros(16 * v_plane, x.dtype), np.zeros(16 * m_plane, x.dtype)
     zero = np.zeros(wide, x.dtype)
-    at, inside = np.zeros(16, np.int64), np.zeros(16, np.int64)
+    patch = np.zeros(16 * v_row, x.dtype)
     for piece in work(address(queue)):
         first = piece * most
         count = min(most, tiles - first)
         for t in range(count):
-            find(first + t, across, down, height, width, c, 0, top, left, 4, at, inside)
-            transform_input(x, at, inside, c, v, t * v_row, v_plane)
+            image, row, column = place(first + t, across, down)
+            transform_input(x, image, 2 * row - top, 2 * column - left, height, width, c, 0, c,
+                            patch, v, t * v_row, v_plane)  # fmt: skip
         for i in range(16):
             for j in range(0, d, wide):
                 b = i * u_plane + j * c
@@ -216,8 +231,11 @@ def _convolve(queue, tiles, most, x, height, width, c, top, left, down, across, 
                         tile_from_zero(1, c, v, a, count - t, v_row, 1, u, b, wide,
                                        zero, 0, 0, m, to, m_row)  # fmt: skip
         for t in range(count):
-            find(first + t, across, down, rows, columns_, d, 0, 0, 0, 2, at, inside)
-            transform_result(m, t * m_row, m_plane, bias, d, y, at, inside)
+            image, row, column = place(first + t, across, down)
+            to = ((image * rows + 2 * row) * columns_ + 2 * column) * d
+            near = d if 2 * column + 1 < columns_ else 0
+            below = 2 * row + 1 < rows
+            transform_result(m, t * m_row, m_plane, bias, d, y, to, near, columns_ * d, below)
 
 
 @kernel
@@ -229,7 +247,7 @@ def _convolve_dw(queue, long, slices, share, tiles, most, x, height, width, c, t
     v_plane, g_plane = most * padded(share, x), most * g_row
     v, gs = np.zeros(16 * v_plane, x.dtype), np.zeros(16 * g_plane, x.dtype)
     sums, edge = np.zeros(16 * share * d, x.dtype), np.zeros(ROWS * columns(x), x.dtype)
-    at, inside = np.zeros(16, np.int64), np.zeros(16, np.int64)
+    patch = np.zeros(16 * padded(share, x), x.dtype)
     for piece in work(address(queue)):
         part, channel = piece // slices, piece % slices * share
         k = min(share, c - channel)
@@ -239,16 +257,18 @@ def _convolve_dw(queue, long, slices, share, tiles, most, x, height, width, c, t
         for first in range(part * long, last, most):
             count = min(most, last - first)
             for t in range(count):
-                find(first + t, across, down, height, width, c, channel, top, left, 4, at, inside)
-                transform_input(x, at, inside, k, v, t * v_row, v_plane)
-                find(first + t, across, down, rows, columns_, d, 0, 0, 0, 2, at, inside)
+                image, row, column = place(first + t, across, down)
+                transform_input(x, image, 2 * row - top, 2 * column - left, height, width, c,
+                                channel, k, patch, v, t * v_row, v_plane)  # fmt: skip
+                at = ((image * rows + 2 * row) * columns_ + 2 * column) * d
+                right_n = d if 2 * column + 1 < columns_ else 0
+                below_n = d if 2 * row + 1 < rows else 0
+                far = columns_ * d
                 for i in range(0, d, half):
-                    n = d - i
-                    p = results_back(
-                        load(g, at[0] + i, n * inside[0]), load(g, at[1] + i, n * inside[1])
-                    )
+                    p = results_back(load(g, at + i, d - i), load(g, at + d + i, right_n - i))
                     q = results_back(
-                        load(g, at[2] + i, n * inside[2]), load(g, at[3] + i, n * inside[3])
+                        load(g, at + far + i, below_n - i),
+                        load(g, at + far + d + i, min(right_n, below_n) - i),
                     )
                     for j in range(4):
                         to = t * g_row + i + j * g_plane
