@@ -1,4 +1,4 @@
-"""A picture of what the layers of a ConvMixer compute for one image."""
+"""A picture of what the layers of a model compute for one image."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ..autograd import Array, Tensor, no_grad
 from ..data import normalize
 from ..data.cifar10 import MEAN, STD
 from ..errors import MinimixError
-from ..nn import DepthwiseConv2d, GlobalAvgPool, Linear, Module, Patchify, evaluating, observe
+from ..nn import Conv2d, DepthwiseConv2d, Linear, Module, Patchify, evaluating, observe
 from .charts import style
 from .formatting import printable
 from .images import NEGATIVE, POSITIVE, colors
@@ -39,22 +39,21 @@ def explain(
 ) -> Figure:
     """Draw what `model` computes for an image: the evidence for its prediction, then each layer.
 
-    image        uint8 (H, W, C); H and W divisible by the patch size
+    image        uint8 (H, W, C), of a size that the model takes
     mean, std    those of the model's data set, by channel
     class_names  of the logits (default: class 0, class 1, …)
 
     First row: for each of the three most probable classes, the logit at each location minus the
     mean over the classes there. The head is linear and follows a mean over locations, so the means
     of these maps are the logits (Zhou et al. 2016, "Learning Deep Features for Discriminative
-    Localization", arXiv:1512.04150). Then a row for each layer: the channels that vary most over
-    the image, each filter above and its output below.
+    Localization", arXiv:1512.04150). A model that does not work like that has no maps. Then a row
+    for each layer that mixes places by filters: the channels that vary most over the image, each
+    filter above and its output below.
     """
-    layers, evidence = _forward(model, normalize(image[None], mean, std))
-    logits = evidence.mean(axis=(0, 1))
+    layers, logits, evidence = _forward(model, normalize(image[None], mean, std))
     names = class_names or [f"class {i}" for i in range(len(logits))]
     probabilities = F.softmax(Tensor(logits)).array
     top_classes = np.argsort(-probabilities)[:3]
-    relative = evidence - evidence.mean(axis=2, keepdims=True)
 
     heights = [3.2] + [1.75] * len(layers)
     layout = ConstrainedLayoutEngine(w_pad=0.07, h_pad=0.05)
@@ -65,12 +64,19 @@ def explain(
     first, *maps = top.subplots(1, 1 + len(top_classes))
     _draw(first, colors(image))
     first.set_title("image", fontsize=11)
-    limit = _limit(relative[..., top_classes])
+    if evidence is not None:
+        relative = evidence - evidence.mean(axis=2, keepdims=True)
+        limit = _limit(relative[..., top_classes])
     for axes, c in zip(maps, top_classes, strict=True):
-        _draw(axes, relative[..., c], limit)
+        if evidence is None:
+            axes.axis("off")
+        else:
+            _draw(axes, relative[..., c], limit)
         words = f"{printable(names[c])}, {100 * probabilities[c]:.1f} %"
         axes.set_title(words, fontsize=11, parse_math=False)
     title = "Evidence for each class by location: orange for it, blue against it"
+    if evidence is None:
+        title = "The most probable classes; this network does not judge places one by one"
     top.suptitle(title, fontsize=12, x=0.01, ha="left", weight="bold")
 
     for row, (title, filters, output) in zip(rows, layers, strict=True):
@@ -117,34 +123,43 @@ def save(figure: Figure, path: Path) -> None:
         files.write(path, file.getvalue())
 
 
-def _forward(model: Module, x: Array) -> tuple[list[tuple[str, Array, Array]], Array]:
-    """What a model computes for one image, x (1, H, W, C), normalized: its layers, and the logits
-    of each location.
+def _forward(model: Module, x: Array) -> tuple[list[tuple[str, Array, Array]], Array, Array | None]:
+    """What a model computes for one image, x (1, H, W, C), normalized.
 
-    layers  (title, filters (k, k, 1 or 3, C), output (H/p, W/p, C)) of the patch embedding and of
-            each depthwise convolution
-    logits  (H/p, W/p, n_classes)
+    Returns its layers: (title, filters (k, k, 1 or 3, C), output (h, w, C)) of the patch embedding
+    or the first convolution, and of each depthwise one; the logits (n_classes,); and those of each
+    location (h, w, n_classes), or None where the logits are not the mean of such.
     """
     layers: list[tuple[str, Array, Array]] = []
-    features: list[Array] = []
+    outputs: list[Array] = []  # of every module, with a row for each place
+    linear: list[tuple[Linear, Array, Tensor]] = []  # of which one is the head
+    grid = (0, 0)
 
-    def note(module: Module, inputs: tuple[Any, ...], output: Tensor) -> None:
-        if isinstance(module, Patchify):
-            title = "patch embedding: filters above, their outputs below"
-            layers.append((title, module.weight.array, output.array[0]))
+    def note(module: Module, inputs: tuple[Any, ...], output: Any) -> None:
+        nonlocal grid
+        if not isinstance(output, Tensor):
+            return
+        y = output.array
+        if isinstance(module, Patchify) or (isinstance(module, Conv2d) and not layers):
+            what = "patch embedding" if isinstance(module, Patchify) else "first convolution"
+            title = f"{what}: filters above, their outputs below"
+            layers.append((title, module.weight.array, y[0]))
+            grid = y.shape[1:3]
         elif isinstance(module, DepthwiseConv2d):
             title = f"depthwise convolution of block {len(layers)}"
-            layers.append((title, module.weight.array[:, :, None], output.array[0]))
-        elif isinstance(module, GlobalAvgPool):
-            features.append(inputs[0].array[0])
+            layers.append((title, module.weight.array[:, :, None], y[0]))
+        if isinstance(module, Linear) and y.ndim == 2:
+            linear.append((module, inputs[0].array[0], output))
+        elif y.ndim == 4 or (y.ndim == 3 and y.shape[1] == grid[0] * grid[1]):
+            outputs.append(y[0].reshape(*(y.shape[1:3] if y.ndim == 4 else grid), y.shape[-1]))
 
     with no_grad(), observe(note), evaluating(model):
-        model(Tensor(x))
-    head = model._modules.get("head")
-    if not (features and isinstance(head, Linear)):
-        raise MinimixError(
-            f"a {type(model).__name__} does not classify by the mean over all places, so there is "
-            "no evidence of single places to draw"
-        )
-    with no_grad():
-        return layers, head(Tensor(features[0])).array
+        result = model(Tensor(x))
+    logits = result.array[0]
+    for head, pooled in ((head, x) for head, x, y in linear if y is result):
+        for places in reversed(outputs):
+            mean = places.mean(axis=(0, 1))
+            if mean.shape == pooled.shape and np.allclose(mean, pooled, 1e-3, 1e-5):
+                with no_grad():
+                    return layers, logits, head(Tensor(places)).array
+    return layers, logits, None

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from ..cost import summary
-from ..nn import DepthwiseConv2d, Patchify
+from ..nn import Conv2d, DepthwiseConv2d, Patchify
 from .charts import heat_map
 from .formatting import number
 from .images import data_uri, largest, rgb, signed, tiles
 from .markup import Html, details, el, figure, join, note, table
-from .run_data import RunData
+from .run_data import RunData, TrainedModel
 
 KERNELS = 48  # shown of each layer
+MOST_POSITIONS = 256
 
 
 def layers(run: RunData) -> Html:
@@ -36,16 +39,19 @@ def layers(run: RunData) -> Html:
 def filters(run: RunData) -> Html:
     if run.model is None:
         return el("p", run.why_none)
-    figures = []
+    figures, first = [], True
     for name, module in run.model.model.named_modules():
-        if isinstance(module, Patchify):
-            kernels, what, columns = module.weight.array.transpose(3, 0, 1, 2), "patch filters", 16
+        if isinstance(module, Patchify) or (isinstance(module, Conv2d) and first):
+            kernels, columns = module.weight.array.transpose(3, 0, 1, 2), 16
+            what = "patch filters" if isinstance(module, Patchify) else "filters"
             sheet = rgb(largest(kernels, 2 * KERNELS))  # of (D, p, p, C)
         elif isinstance(module, DepthwiseConv2d):
             kernels, what, columns = module.weight.array.transpose(2, 0, 1), "kernels", 12
             sheet = signed(largest(kernels, KERNELS))  # of (C, k, k)
         else:
+            first = first and not module._parameters
             continue
+        first = False
         size, title = kernels.shape[1], _layer(name)
         count = f"{len(sheet)} of {len(kernels)}" if len(sheet) < len(kernels) else f"{len(sheet)}"
         words = f"{count} {what} of {size}×{size}"
@@ -55,11 +61,38 @@ def filters(run: RunData) -> Html:
         image = el("img", src=data_uri(picture), alt=alternative, width=width, height=height)
         figures.append(figure(title[0].upper() + title[1:], image, words))
     words = (
-        "Largest norm first; each filter is scaled to its own range. Patch filters are shown as "
-        "RGB images around mid-gray, depthwise kernels in orange where positive and blue where "
+        "Largest norm first; each filter is scaled to its own range. Filters of images are shown "
+        "as RGB images around mid-gray, depthwise kernels in orange where positive and blue where "
         "negative."
     )
-    return join(note(words), el("div", *figures, class_="sheets"))
+    if not figures:
+        return el("p", "This network has no filters that could be shown as images.")
+    return join(note(words), el("div", *figures, *_positions(run.model), class_="sheets"))
+
+
+def _positions(trained: TrainedModel) -> list[Html]:
+    """How alike the learned positions of a transformer are: a picture for each patch."""
+    found = [p.array[0] for name, p in trained.model.named_parameters() if name == "pos_embed"]
+    patches = [m for _, m in trained.model.named_modules() if isinstance(m, Patchify)]
+    if not (found and patches):
+        return []
+    p = len(patches[0].weight.array)
+    h, w = trained.image_shape[0] // p, trained.image_shape[1] // p
+    if not 0 < h * w <= min(len(found[0]), MOST_POSITIONS):
+        return []
+    places = found[0][-h * w :]  # after the class token
+    unit = places / np.maximum(np.linalg.norm(places, axis=1, keepdims=True), 1e-12)
+    sheet = signed((unit @ unit.T).reshape(h * w, h, w))
+    picture = tiles(sheet, w, zoom=max(1, 24 // max(h, w)), gap=4)
+    words = (
+        f"cosine similarity of the position embedding of each of {h}×{w} patches to those of all, "
+        "where the patch itself is"
+    )
+    image = el(
+        "img", src=data_uri(picture), alt=f"Positions: {words}",
+        width=picture.shape[1], height=picture.shape[0],
+    )  # fmt: skip
+    return [figure("Position embeddings", image, words)]
 
 
 def model_summary(run: RunData) -> Html:

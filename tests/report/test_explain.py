@@ -13,6 +13,7 @@ from PIL import Image
 from minimix import ConvMixer, Tensor, no_grad
 from minimix.data import normalize
 from minimix.errors import DiskError, MinimixError
+from minimix.models import FAMILIES
 from minimix.report.explain import explain, save
 
 NAMES = ["cat", "dog", "<b>", "ship"]
@@ -51,6 +52,33 @@ def test_the_maps_are_the_evidence_whose_means_are_the_logits(model, image):
         assert evidence.shape == (4, 6)  # a number for each patch
         assert evidence.mean() == pytest.approx(logits[c] - logits.mean(), rel=1e-3, abs=1e-5)
         assert evidence.std() > 1e-3  # not the mean itself, everywhere
+
+
+@pytest.mark.parametrize(
+    ("family", "sizes", "rows"),
+    [
+        ("resnet", {"depth": 8}, 1),
+        ("resmlp", {"hidden_dim": 8, "depth": 1, "patch_size": 4, "image_size": (16, 24)}, 1),
+        ("mlp_mixer", {"hidden_dim": 8, "depth": 1, "patch_size": 4, "image_size": (16, 24)}, 1),
+    ],
+)
+def test_other_networks_that_average_over_places_have_evidence_too(family, sizes, rows, image):
+    model = FAMILIES[family](**sizes, n_classes=4, rng=0).eval()
+    figure = explain(model, image, NAMES)
+    logits = np.sort(logits_of(model, image))[::-1][:3]
+    for axes, logit in zip(figure.subfigs[0].axes[1:], logits, strict=True):
+        mean = logits_of(model, image).mean()
+        assert shown(axes).mean() == pytest.approx(logit - mean, rel=1e-3, abs=1e-5)
+    assert len(figure.subfigs) == 1 + rows
+
+
+def test_a_network_with_a_class_token_has_none(image):
+    model = FAMILIES["vit"](8, 1, 2, 4, 4, image_size=(16, 24), rng=0).eval()
+    top, embedding = explain(model, image, NAMES).subfigs
+    assert "does not judge places one by one" in top.get_suptitle()
+    assert not any(axes.images for axes in top.axes[1:])
+    assert all(axes.title.get_text().endswith("%") for axes in top.axes[1:])
+    assert len(embedding.axes) == 16
 
 
 def test_blue_is_negative_and_orange_positive(model, image):
