@@ -45,63 +45,17 @@ reads the table and holds it.
 
 from ..autograd import numpys, operations
 from . import shape
-from .activation import dropout as dropout
-from .activation import gelu as gelu
-from .activation import log_softmax as log_softmax
-from .activation import relu as relu
-from .activation import sigmoid as sigmoid
-from .activation import softmax as softmax
-from .arithmetic import abs as abs
-from .arithmetic import add as add
-from .arithmetic import clip as clip
-from .arithmetic import divide as divide
-from .arithmetic import einsum as einsum
-from .arithmetic import exp as exp
-from .arithmetic import log as log
-from .arithmetic import matmul as matmul
-from .arithmetic import maximum as maximum
-from .arithmetic import minimum as minimum
-from .arithmetic import multiply as multiply
-from .arithmetic import negative as negative
-from .arithmetic import power as power
-from .arithmetic import sqrt as sqrt
-from .arithmetic import subtract as subtract
-from .arithmetic import tanh as tanh
-from .arithmetic import where as where
-from .attention import attention as attention
-from .conv import conv2d as conv2d
-from .conv import depthwise_conv2d as depthwise_conv2d
-from .conv import linear as linear
-from .conv import patchify as patchify
-from .conv import pointwise_conv2d as pointwise_conv2d
-from .loss import cross_entropy as cross_entropy
-from .norm import batch_norm as batch_norm
-from .norm import layer_norm as layer_norm
-from .pool import avg_pool2d as avg_pool2d
-from .pool import global_avg_pool as global_avg_pool
-from .pool import max_pool2d as max_pool2d
-from .reduce import max as max
-from .reduce import mean as mean
-from .reduce import min as min
-from .reduce import std as std
-from .reduce import sum as sum
-from .reduce import var as var
-from .shape import broadcast_to as broadcast_to
-from .shape import concatenate as concatenate
-from .shape import flatten as flatten
-from .shape import flip as flip
-from .shape import index as index
-from .shape import pad as pad
-from .shape import reshape as reshape
-from .shape import split as split
-from .shape import squeeze as squeeze
-from .shape import stack as stack
-from .shape import swapaxes as swapaxes
-from .shape import transpose as transpose
-from .shape import unbind as unbind
-from .shape import unsqueeze as unsqueeze
+from .activation import *
+from .arithmetic import *
+from .attention import *
+from .conv import *
+from .loss import *
+from .norm import *
+from .pool import *
+from .reduce import *
+from .shape import *
 
-# Whatever is imported above is an operation: that one line exports it.
+# Whatever a page names in __all__ is an operation.
 operations.update({name: f for name, f in globals().items() if callable(f)})
 __all__ = list(operations)
 

@@ -10,6 +10,8 @@ import numpy as np
 from .. import kernels
 from ..autograd import Array, op
 
+__all__ = ["dropout", "gelu", "log_softmax", "relu", "sigmoid", "softmax"]
+
 
 @op
 def gelu(x, *, approximate: Literal["none", "tanh"] = "none"):

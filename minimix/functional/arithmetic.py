@@ -11,6 +11,9 @@ import numpy as np
 from ..autograd import Array, Tensor, op, unbroadcast
 from ..kernels import product
 
+__all__ = ["abs", "add", "clip", "divide", "einsum", "exp", "log", "matmul", "maximum", "minimum"]
+__all__ += ["multiply", "negative", "power", "sqrt", "subtract", "tanh", "where"]
+
 
 @op
 def add(x, y):

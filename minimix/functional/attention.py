@@ -7,6 +7,8 @@ from math import sqrt
 from ..autograd import op
 from .activation import softmax
 
+__all__ = ["attention"]
+
 
 @op
 def attention(q, k, v):

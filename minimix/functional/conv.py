@@ -22,6 +22,8 @@ from .. import kernels
 from ..autograd import Array, op
 from ..kernels.reference.conv import result_size
 
+__all__ = ["conv2d", "depthwise_conv2d", "linear", "patchify", "pointwise_conv2d"]
+
 
 def _check_image(name: str, x: Array) -> None:
     if x.ndim != 4:

@@ -7,6 +7,8 @@ import numpy as np
 from ..autograd import Array, Tensor, op
 from .activation import log_softmax
 
+__all__ = ["cross_entropy"]
+
 
 def cross_entropy(
     logits: Tensor, targets: Array | Tensor, *, label_smoothing: float = 0.0

@@ -10,6 +10,8 @@ from .. import kernels
 from ..autograd import Array, op
 from ..parallel.moments import synchronizing, whole_moments, whole_sums
 
+__all__ = ["batch_norm", "layer_norm"]
+
 
 @op
 def batch_norm(

@@ -8,6 +8,8 @@ from numpy.lib.stride_tricks import sliding_window_view
 from ..autograd import Array, Tensor, op
 from .reduce import mean
 
+__all__ = ["avg_pool2d", "global_avg_pool", "max_pool2d"]
+
 
 @op
 def max_pool2d(x, *, size: int, stride: int | None = None, padding: int = 0):

@@ -13,6 +13,8 @@ from numpy.lib.array_utils import normalize_axis_tuple
 
 from ..autograd import Array, Axis, op
 
+__all__ = ["max", "mean", "min", "std", "sum", "var"]
+
 
 def _axis(x: Array, axis: Axis) -> Axis:
     return None if x.ndim == 0 and axis in (0, -1) else axis

@@ -13,6 +13,9 @@ from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 
 from ..autograd import Axis, Tensor, op
 
+__all__ = ["broadcast_to", "concatenate", "flatten", "flip", "index", "pad", "reshape", "split"]
+__all__ += ["squeeze", "stack", "swapaxes", "transpose", "unbind", "unsqueeze"]
+
 
 @op
 def reshape(x, *, shape: Sequence[int]):

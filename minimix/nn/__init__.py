@@ -1,30 +1,6 @@
 """Layers: operations with parameters, and the Module that holds them."""
 
-from .containers import ModuleDict as ModuleDict
-from .containers import ModuleList as ModuleList
-from .containers import ParameterList as ParameterList
-from .containers import Residual as Residual
-from .containers import Sequential as Sequential
-from .layers import GELU as GELU
-from .layers import AvgPool2d as AvgPool2d
-from .layers import BatchNorm as BatchNorm
-from .layers import Conv2d as Conv2d
-from .layers import DepthwiseConv2d as DepthwiseConv2d
-from .layers import Dropout as Dropout
-from .layers import GlobalAvgPool as GlobalAvgPool
-from .layers import Identity as Identity
-from .layers import LayerNorm as LayerNorm
-from .layers import Linear as Linear
-from .layers import MaxPool2d as MaxPool2d
-from .layers import Patchify as Patchify
-from .layers import PointwiseConv2d as PointwiseConv2d
-from .layers import ReLU as ReLU
-from .layers import Sigmoid as Sigmoid
-from .module import Module as Module
-from .module import Parameter as Parameter
-from .module import evaluating as evaluating
-from .module import observe as observe
-from .tokens import MLP as MLP
-from .tokens import Affine as Affine
-from .tokens import PatchEmbed as PatchEmbed
-from .tokens import SelfAttention as SelfAttention
+from .containers import *
+from .layers import *
+from .module import *
+from .tokens import *

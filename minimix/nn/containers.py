@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 from ..autograd import Tensor
 from .module import Module, Parameter
 
+__all__ = ["ModuleDict", "ModuleList", "ParameterList", "Residual", "Sequential"]
+
 Item = TypeVar("Item", Module, Parameter)
 
 

@@ -21,6 +21,10 @@ from ..errors import expect
 from .init import Seed, uniform_fan_in
 from .module import Module, Parameter
 
+__all__ = ["GELU", "AvgPool2d", "BatchNorm", "Conv2d", "DepthwiseConv2d", "Dropout"]
+__all__ += ["GlobalAvgPool", "Identity", "LayerNorm", "Linear", "MaxPool2d", "Patchify"]
+__all__ += ["PointwiseConv2d", "ReLU", "Sigmoid"]
+
 Choice = TypeVar("Choice")
 
 

@@ -12,6 +12,8 @@ import numpy as np
 
 from ..autograd import FLOATS, Array, Tensor
 
+__all__ = ["Module", "Parameter", "evaluating", "observe"]
+
 MAPPINGS = (dict, UserDict, MappingProxyType)
 CONTAINERS = (
     *MAPPINGS, list, tuple, set, frozenset, deque, UserList, ValuesView, np.ndarray

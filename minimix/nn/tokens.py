@@ -10,6 +10,8 @@ from .init import Seed
 from .layers import GELU, Linear, Patchify, positive
 from .module import Module, Parameter
 
+__all__ = ["MLP", "Affine", "PatchEmbed", "SelfAttention"]
+
 
 class PatchEmbed(Module):
     """Patches as tokens, row by row: x (N, H, W, C) -> (N, T, D),   T = H/p · W/p.
