@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from .. import kernels
 from ..parallel import together
 from ..version import __version__
-from . import compare, evaluate, gradcheck, lessons, models, predict, report, train
+from . import compare, evaluate, export, gradcheck, lessons, models, predict, report, train
 from .parser import Parser, refuse
 from .process import guarded
 
@@ -30,7 +30,7 @@ def _run(argv: Sequence[str] | None) -> int:
     parser.add_argument("--version", action="version", version=f"minimix {__version__}")
     parser.set_defaults(command=None)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", parser_class=Parser)
-    for page in (train, evaluate, predict, report, compare, models, gradcheck, lessons):
+    for page in (train, evaluate, predict, export, report, compare, models, gradcheck, lessons):
         page.add(commands)
 
     args, unknown = parser.parse_known_args(argv)
