@@ -293,19 +293,20 @@ def _of_cifar(name: str) -> str:
 # ---- weight files
 
 
-def load_weights(model: Module, path: Path | str) -> None:
+def load_weights(model: Module, path: Path | str, state: Mapping[str, Array] | None = None) -> None:
     """Load a .safetensors file in PyTorch's layout, such as timm's, into `model`.
 
         model = models.create("convmixer_768_32")
         load_weights(model, "convmixer_768_32.safetensors")
 
+    state  what `read_safetensors` gave, where the file has been read already
+
     Names and precisions may be those that `from_torch` takes. All or nothing. Errors:
     CheckpointError, naming the file and the first tensor that is missing, damaged, not part of the
     model, or of another shape, which it names beside the model's.
     """
-    state = read_safetensors(path)
     try:
-        state = from_torch(state, model)
+        state = from_torch(read_safetensors(path) if state is None else state, model)
         for key, entry in _entries("load_weights", model).items():
             if key not in state:
                 raise ValueError(f"load_weights: {key!r} of shape {entry.torch_shape} is missing")
@@ -335,14 +336,13 @@ def read_safetensors(path: Path | str) -> dict[str, Array]:
 
     try:
         content = Path(path).read_bytes()
-        header = _header(content)
         tensors = deserialize(content)
     except OSError as error:
         raise CheckpointError(f"cannot read {path}: {error.strerror or error}") from error
     except SafetensorError as error:
-        damage = _damage(header, content) or error
+        damage = _damage(path, content) or error
         raise CheckpointError(f"{path} is not a whole safetensors file: {damage}") from error
-    if "minimix" in header.get("__metadata__", {}):
+    if "minimix" in read_header(path).get("__metadata__", {}):
         raise CheckpointError(f"{path} is a model that minimix has trained; `load_model` loads it")
     state = {}
     for key, tensor in sorted(tensors, key=lambda item: item[0]):
@@ -357,18 +357,21 @@ def read_safetensors(path: Path | str) -> dict[str, Array]:
     return state
 
 
-def _header(content: bytes) -> dict[str, Any]:
-    """What a safetensors file says of itself; nothing where it does not."""
+def read_header(path: Path | str) -> dict[str, Any]:
+    """What a safetensors file says of its tensors; nothing where it is none, or cannot be read."""
     try:
-        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-        return header if isinstance(header, dict) else {}
-    except (ValueError, RecursionError):
+        with open(path, "rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(min(length, 100_000_000)))
+    except (OSError, ValueError, RecursionError):
         return {}
+    good = isinstance(header, dict) and isinstance(header.get("__metadata__", {}), dict)
+    return header if good else {}
 
 
-def _damage(header: dict[str, Any], content: bytes) -> str:
+def _damage(path: Path | str, content: bytes) -> str:
     """Which tensor is the first that the file ends before."""
-    size = len(content) - 8 - int.from_bytes(content[:8], "little")
+    header, size = read_header(path), len(content) - 8 - int.from_bytes(content[:8], "little")
     try:
         tensors = [(t["data_offsets"][1], key) for key, t in header.items() if "shape" in t]
         key = min(item for item in tensors if item[0] > size)[1]

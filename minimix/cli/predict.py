@@ -12,13 +12,16 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .. import files, kernels
 from .parser import command, count, path
 from .results import reading
+
+if TYPE_CHECKING:
+    from ..train.trained import Trained
 
 MANY = 32  # pictures for which compiling the kernels is worth the wait
 TOGETHER = 200  # pictures that go through the model at a time
@@ -37,7 +40,20 @@ def add(commands: Any) -> None:
         "--model",
         type=path,
         metavar="RUN",
-        help="run folder or model file (the model that comes with minimix)",
+        help="run folder or model file (the model that comes with minimix); or ImageNet weights in "
+        "timm's layout, as convmixer_768_32.safetensors, which the file or its folder names",
+    )
+    parser.add_argument(
+        "--weights",
+        type=path,
+        metavar="FILE",
+        help="weights of the model whose name is --model, where the file is called otherwise",
+    )
+    parser.add_argument(
+        "--classes",
+        type=path,
+        metavar="FILE",
+        help="names of the classes of such weights, one a line (the .txt beside them, or numbers)",
     )
     parser.add_argument(
         "--top", type=count, default=3, metavar="N", help="how many classes to print (3)"
@@ -63,7 +79,13 @@ def run(args: argparse.Namespace) -> int:
 
     if args.explain and (len(args.images) > 1 or os.path.isdir(args.images[0])):
         args.parser.error(f"--explain takes one image, but {len(args.images)} are given")
-    trained = load(args.model)
+    if args.weights and not args.model:
+        args.parser.error("--weights needs the name of their model, as in --model resnet18")
+    try:
+        name = str(args.model) if args.weights else None
+        trained = load(args.weights or args.model, name=name, classes=args.classes)
+    except ValueError as error:  # there is no model of that name
+        args.parser.error(f"--model: {str(error).partition(': ')[2]}")
     names, tables = trained.class_names, (args.csv, args.json, args.features)
     paths, failed = [], 0
     for given in args.images:
@@ -80,7 +102,7 @@ def run(args: argparse.Namespace) -> int:
         progress = stack.enter_context(reading(quiet=not any(tables)))
         if len(paths) < MANY:
             stack.enter_context(kernels.backend("numpy"))
-        for some, pixels, errors in _batches(paths, trained.image_size, len(trained.mean)):
+        for some, pixels, errors in _batches(paths, trained):
             for line in errors:  # the others are still to be seen
                 print(f"minimix: {line}", file=sys.stderr)
                 failed = 1
@@ -122,14 +144,16 @@ def _pictures(given: Path) -> list[Path]:
 
 
 def _batches(
-    paths: list[Path], size: tuple[int, int], channels: int
+    paths: list[Path], trained: Trained
 ) -> Iterator[tuple[list[Path], np.ndarray, list[str]]]:
     """Those that can be read, in batches: their paths and pixels, and lines about the others."""
     from ..data import pictures
     from ..errors import DataError
 
+    size, channels = trained.image_size, len(trained.mean)
     together = TOGETHER if len(paths) >= MANY else 1
-    found = zip(paths, pictures.read_all(paths, size), strict=True)
+    together = max(1, together * 32 * 32 // (size[0] * size[1]))  # of larger ones, fewer
+    found = zip(paths, pictures.read_all(paths, size, trained.crop), strict=True)
     while batch := list(itertools.islice(found, together)):
         good = [(one, pixels) for one, pixels in batch if isinstance(pixels, np.ndarray)]
         errors = [str(error) for _, error in batch if isinstance(error, DataError)]

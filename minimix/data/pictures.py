@@ -22,12 +22,18 @@ TOGETHER = 32  # pictures that a thread decodes at a time
 SIXTEEN_BITS = ("PNG", "PPM", "TIFF", "JPEG2000", None)  # None: made in memory
 
 
-def read(path: str | os.PathLike[str], size: Sequence[int]) -> np.ndarray:
+def read(
+    path: str | os.PathLike[str], size: Sequence[int], crop: float | None = None
+) -> np.ndarray:
     """The picture in a file: its largest central part of the shape `size`, resized to it.
 
-    size is (height, width). Returns uint8 (height, width, 3): gray becomes three equal channels,
-    of 16 bits the upper eight count, floats go from 0 to 1, transparency is laid on white, an
-    animation shows its first frame. A camera's orientation is followed where it can be read.
+    size  height and width
+    crop  0 < crop ≤ 1: the picture is resized until its short side is that of `size` over crop,
+          rounded down, and the middle cut out of it, as timm and torchvision do
+
+    Returns uint8 (height, width, 3): gray becomes three equal channels, of 16 bits the upper eight
+    count, floats go from 0 to 1, transparency is laid on white, an animation shows its first frame.
+    A camera's orientation is followed where it can be read.
 
     Errors: DataError, in one line, where the file is not a picture, is damaged, or holds numbers
     whose range is not known.
@@ -39,7 +45,7 @@ def read(path: str | os.PathLike[str], size: Sequence[int]) -> np.ndarray:
         with warnings.catch_warnings(action="ignore"), Image.open(path) as file:
             if file.format == "EPS":  # a program, for which Pillow would start Ghostscript
                 raise _UnusableError("EPS is not supported; save it as PNG")
-            return _fit(_upright(file, to_rgb(file)), size)
+            return _fit(_upright(file, to_rgb(file)), size, crop)
     except _UnusableError as error:
         reason = str(error)
     except UnidentifiedImageError:
@@ -55,7 +61,7 @@ def read(path: str | os.PathLike[str], size: Sequence[int]) -> np.ndarray:
 
 
 def read_all(
-    paths: Sequence[str | os.PathLike[str]], size: Sequence[int]
+    paths: Sequence[str | os.PathLike[str]], size: Sequence[int], crop: float | None = None
 ) -> Iterator[np.ndarray | DataError]:
     """Each picture as `read` gives it, or its error, in order; decoded on every core.
 
@@ -66,7 +72,7 @@ def read_all(
         results: list[np.ndarray | DataError] = []
         for path in some:
             try:
-                results.append(read(path, size))
+                results.append(read(path, size, crop))
             except DataError as error:
                 results.append(error)
         return results
@@ -171,9 +177,16 @@ def _upright(file: Image, image: Image) -> Image:
     return image if turn is None else image.transpose(turn)
 
 
-def _fit(image: Image, size: Sequence[int]) -> np.ndarray:
+def _fit(image: Image, size: Sequence[int], crop: float | None) -> np.ndarray:
     from PIL import ImageOps
     from PIL.Image import Resampling
 
     height, width = size
-    return np.asarray(ImageOps.fit(image, (width, height), Resampling.BICUBIC))
+    if crop is None:
+        return np.asarray(ImageOps.fit(image, (width, height), Resampling.BICUBIC))
+    (w, h), (wide, high) = image.size, (int(n / crop) for n in (width, height))
+    narrow = w * height < h * width
+    shape = (wide, h * wide // w) if narrow else (w * high // h, high)
+    resized = image.resize(shape, Resampling.BICUBIC)
+    left, top = (round((n - m) / 2) for n, m in zip(resized.size, (width, height), strict=True))
+    return np.asarray(resized.crop((left, top, left + width, top + height)))

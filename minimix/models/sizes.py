@@ -52,10 +52,16 @@ def create(name: str, **settings: Any) -> Module:
     Errors: ValueError where there is no such name, with those that are spelled most like it, or
     where a setting is not in its range; TypeError where the family has no such setting.
     """
+    size = size_of(name)
+    return FAMILIES[size.family](**size.settings | settings)
+
+
+def size_of(name: str) -> Size:
+    """What stands behind a name; arguments and errors as for `create`."""
     size = sizes().get(name.partition(".")[0])
     if size is None:
         from difflib import get_close_matches
 
         near = ", ".join(get_close_matches(name, sizes(), 3, 0.3) or sizes())
         raise ValueError(f"create: there is no model {name!r}; the nearest names are {near}")
-    return FAMILIES[size.family](**size.settings | settings)
+    return size

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,11 +16,13 @@ from ..data import normalize, shuffle_patches
 from ..data.cifar10 import MEAN, STD
 from ..errors import CheckpointError, MinimixError
 from ..functional import softmax
+from ..models import sizes
 from ..nn import Linear, Module, observe
 from ..runs import Checkpoint, read_weights
 from .architecture import NotMadeAgainError, code_of, is_own, sha256_of
 from .config import config_of
 from .evaluation import fastest
+from .pretrained import is_foreign, pretrained
 from .probe import Metered
 
 BUNDLED = Path(__file__).parent.parent / "models" / "weights"  # what minimix comes with
@@ -33,7 +36,8 @@ class Trained:
     class_names  of its logits, in order
     image_size   height and width of the images that it was trained on
     mean, std    of these, by channel, on a scale from 0 to 1: what `data.normalize` takes
-    settings     of the training, by name
+    settings     of the training, by name; none where others have trained it
+    crop         which part of a picture is cut out, as `data.pictures.read` takes it
     """
 
     model: Module
@@ -42,6 +46,7 @@ class Trained:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     settings: dict[str, Any]
+    crop: float | None = None
 
     def predict(self, images: Array, *, features: bool = False) -> tuple[Array, Array]:
         """Classify images uint8 (N, H, W, C), as many as there are means.
@@ -65,16 +70,35 @@ class Trained:
         return softmax(logits).array, seen
 
 
-def load(path: Path | str | None = None, *, code: Path | str | None = None) -> Trained:
-    """The trained model in a run folder or a file.
+def load(
+    path: Path | str | None = None,
+    *,
+    code: Path | str | None = None,
+    name: str | None = None,
+    classes: Path | str | None = None,
+) -> Trained:
+    """The trained model in a run folder or a file; or in a weight file of timm's.
 
         trained = mx.load("runs/laptop-1")
         probabilities, _ = trained.predict(images)  # images uint8 (N, H, W, C)
+        mx.load("convmixer_768_32.safetensors")
 
-    path, code  as for `load_model`, whose errors this has too
+    path, code     as for `load_model`, whose errors this has too
+    name, classes  of weights in timm's layout: see `pretrained`, whose errors this has then
     """
-    model, facts = load_model(path, code=code)
-    data = facts["data"]
+    if path is not None and str(path) in sizes() and not os.path.lexists(path):
+        raise CheckpointError(
+            f"minimix comes without weights of {path}; say in which file they are: "
+            f"--model {path} --weights FILE"
+        )
+    if path is not None and (name is not None or is_foreign(Path(path))):
+        model, data = pretrained(Path(path), name, Path(classes) if classes else None)
+        facts: dict[str, Any] = {"data": data, "config": {}}
+    else:
+        if classes is not None:
+            raise CheckpointError(f"{path or 'the model'} has class names; leave `classes` out")
+        model, facts = load_model(path, code=code)
+        data = facts["data"]
     height, width = data["image_size"]
     return Trained(
         model,
@@ -83,6 +107,7 @@ def load(path: Path | str | None = None, *, code: Path | str | None = None) -> T
         tuple(data["mean"]),
         tuple(data["std"]),
         facts["config"],
+        data.get("crop"),
     )
 
 
