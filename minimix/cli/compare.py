@@ -101,6 +101,7 @@ def _finish(
     study: Study, points: Sequence[Point], data: Dataset, out: Path, threads: int, stopped: int
 ) -> int:
     """Write what has been found so far, and say how it ended."""
+    from ..compare.charts import picture
     from ..compare.costs import measure_costs
     from ..compare.page import page
     from ..compare.results import as_csv, as_json, as_text, collect
@@ -108,13 +109,16 @@ def _finish(
     costs = {} if stopped else measure_costs(study, data, out, threads, print_line)
     results = collect(study, points, costs, f"{data.name}, {data.source}")
     text = as_text(results)
-    for name, content in (
-        ("results.txt", text),
-        ("results.csv", as_csv(results)),
-        ("results.json", as_json(results)),
-        ("report.html", page(results)),
-    ):
-        files.write(out / name, content.encode("utf-8", "replace"))
+    written = {
+        "results.txt": text,
+        "results.csv": as_csv(results),
+        "results.json": as_json(results),
+        "report.html": page(results),
+        "accuracy.svg": picture(results),
+    }
+    for name, content in written.items():
+        if content is not None:
+            files.write(out / name, content.encode("utf-8", "replace"))
     print(f"\n{text}\npage {out / 'report.html'}", flush=True)
     if stopped:
         again = shlex.join(["minimix", *sys.argv[1:]])

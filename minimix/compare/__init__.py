@@ -14,5 +14,5 @@ The folder of a study holds
     runs/ROW/seed-0/      the run folder of one training
     runs/ROW/seed-0.log   what it printed
     costs.json            what the networks cost
-    results.txt .csv .json, report.html
+    results.txt .csv .json, report.html, accuracy.svg
 """

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
+from importlib.resources import files
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator, PercentFormatter
 
-from ..report.charts import WIDTH, axes_at, color_class, svg, variable
+from ..report.charts import WIDTH, axes_at, color_class, style, svg, variable
 from ..report.formatting import printable
 from ..report.markup import Html, el, figure
 from .results import Results, RowResult, accuracy_text, large, seconds_text
@@ -18,15 +20,68 @@ LONGEST = 30  # letters of a name beside a chart
 
 
 def accuracies(results: Results) -> Html | None:
+    """The accuracy of every row, as a figure of the page; None where there is none yet."""
+    drawing = _accuracies(results)
+    if drawing is None:
+        return None
+    several, levels = _levels(results)
+    legend = None
+    if several:
+        items = (el("li", name, class_=f"c{i % 7}") for i, name in enumerate(levels))
+        legend = el("ul", *items, class_="legend")
+    note = "Large dots: mean, with ± one standard error. Pale dots: each seed."
+    return figure(f"{results.tested_on.capitalize()} accuracy", drawing, note, legend)
+
+
+def picture(results: Results) -> str | None:
+    """The same as an SVG file of its own, in the colors of a light page."""
+    with style():
+        drawing = _accuracies(results)
+    if drawing is None:
+        return None
+    several, levels = _levels(results)
+    css = files("minimix.report").joinpath("page.css").read_text("utf-8")
+    light = dict(re.findall(r"--(\w+): (#\w+)", css[: css.index("@media")]))
+    width, height = map(float, re.findall(r"[\d.]+", drawing[drawing.index("viewBox") :])[2:4])
+    top = 24 if several else 0
+    keys, x = [], 12.0
+    for i, name in enumerate(levels if several else ()):
+        keys.append(el("circle", cx=x, cy=14, r=4, fill=light[f"c{i % 7}"]))
+        keys.append(el("text", name, x=x + 9, y=18))
+        x += 24 + 6.2 * len(name)
+    text = el(
+        "svg",
+        el("style", Html("text { font-family: sans-serif; fill: #1d2329; font-size: 11px }")),
+        el("rect", width=f"{width:g}", height=f"{height + top:g}", fill="#fff"),
+        *keys,
+        el("g", Html(drawing), transform=f"translate(0 {top})"),
+        xmlns="http://www.w3.org/2000/svg",
+        xmlns__xlink="http://www.w3.org/1999/xlink",
+        viewBox=f"0 0 {width:g} {height + top:g}",
+        width=f"{2 * width:g}",
+    )
+    text = Html(text.replace("xmlns--xlink", "xmlns:xlink"))
+    inner = f'<svg viewBox="0 0 {width:g} {height:g}"'
+    sized = f'<svg width="{width:g}" height="{height:g}" viewBox="0 0 {width:g} {height:g}"'
+    text = Html(text.replace(inner, sized, 1))
+    return re.sub(r"var\(--(\w+)\)", lambda m: light[m[1]], text) + "\n"
+
+
+def _levels(results: Results) -> tuple[bool, list[str]]:
+    """Whether the levels of the last factor are told apart by color, and those levels."""
+    factors = list(results.study.factors.values())
+    return (True, list(factors[-1])) if len(factors) > 1 else (False, [""])
+
+
+def _accuracies(results: Results) -> Html | None:
     """A line for each level of the first factors; on it a dot for each level of the last."""
     tested = [one for one in results.rows if one.accuracy]
     if not tested:
         return None
-    several = len(results.study.factors) > 1
-    levels = list(list(results.study.factors.values())[-1]) if several else [""]
+    several, levels = _levels(results)
     names = list(dict.fromkeys(_line(one, several) for one in results.rows))
     shown = [_short(name) for name in names]
-    left, right, row = 14 + 5.6 * max(map(len, shown)), 14, 24
+    left, right, row = 14 + 6.3 * max(map(len, shown)), 14, 24
     height = row * len(names) + 46
     step = min(0.2, 0.6 / len(levels))  # between the levels on a line
 
@@ -51,13 +106,7 @@ def accuracies(results: Results) -> Html | None:
 
     words = "; ".join(f"{one.row.name} {accuracy_text(one.accuracy)}" for one in tested)
     title = f"{results.tested_on.capitalize()} accuracy"
-    drawing = svg(draw, height, 11, title, words)
-    legend = None
-    if several:
-        items = (el("li", name, class_=f"c{i % 7}") for i, name in enumerate(levels))
-        legend = el("ul", *items, class_="legend")
-    note = "Large dots: mean, with ± one standard error. Pale dots: each seed."
-    return figure(title, drawing, note, legend)
+    return svg(draw, height, 11, title, words)
 
 
 def _line(one: RowResult, several: bool) -> str:
@@ -93,9 +142,9 @@ def against(results: Results, title: str, x_name: str, values: Sequence[float]) 
         for i, one, x in known:
             found = one.accuracy
             assert found
-            style = {"color": variable(f"c{i % 7}"), "marker": MARKERS[i // 7 % len(MARKERS)]}
+            look = {"color": variable(f"c{i % 7}"), "marker": MARKERS[i // 7 % len(MARKERS)]}
             error = None if math.isnan(found.error) else found.error
-            axes.errorbar(x, found.mean, yerr=error, linestyle="", capsize=3, **style)
+            axes.errorbar(x, found.mean, yerr=error, linestyle="", capsize=3, **look)
         axes.set_xscale("log")
         low, high = min(x for _, _, x in known), max(x for _, _, x in known)
         axes.set_xlim(low / 1.3, high * 1.3)

@@ -98,32 +98,31 @@ def _differences(results: Results) -> Html | None:
 
 
 def _curves(results: Results) -> Html | None:
-    """One chart, or where rows are many and have several factors, one for each of the first's."""
+    """One chart; where there are several factors, one for each level of the last."""
     tested = [one for one in results.rows if one.logs]
     if not tested:
         return None
-    groups: dict[str, list[RowResult]] = {"": tested}
-    if len(tested) > charts.CURVE_COLORS and len(results.study.factors) > 1:
-        firsts = dict.fromkeys(one.row.levels[0] for one in tested)
-        groups = {name: [one for one in tested if one.row.levels[0] == name] for name in firsts}
+    several = len(results.study.factors) > 1
+    groups: dict[str, list[charts.Curve]] = {}
+    for one in tested:
+        *others, last = one.row.levels if several else (one.row.name, "")
+        epochs, each = one.curve
+        band = (each.min(axis=0), each.max(axis=0)) if len(each) > 1 else None
+        group = groups.setdefault(last, [])
+        curve = ", ".join(others), epochs, each.mean(axis=0), len(group), band
+        group.append(charts.Curve(*curve, markers=True))
     drawn = (
         charts.line_chart(
             f"{results.tested_on.capitalize()} accuracy{f', {name}' if name else ''}",
-            [_curve(one, i) for i, one in enumerate(group)],
+            group,
             x_name="epoch",
-            x_end=max(len(one.curve[0]) for one in group),
+            x_end=max(len(curve.x) for curve in group),
             as_percent=True,
         )
         for name, group in groups.items()
     )
     words = "Means over seeds, with a pale band from the lowest seed to the highest."
     return join(note(words), el("div", *drawn, class_="grid"))
-
-
-def _curve(one: RowResult, color: int) -> charts.Curve:
-    epochs, each = one.curve
-    band = (each.min(axis=0), each.max(axis=0)) if len(each) > 1 else None
-    return charts.Curve(one.row.name, epochs, each.mean(axis=0), color, band, markers=True)
 
 
 def _cost(results: Results) -> Html | None:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from xml.etree import ElementTree
 
 import pytest
 import reader
@@ -136,6 +137,13 @@ def test_the_page(done):
     for element in page:
         for name in ("src", "href"):
             assert element[name] is None or element[name].startswith(("#", "data:"))
+
+
+def test_the_picture_stands_alone(done):
+    root = ElementTree.fromstring((done / "accuracy.svg").read_bytes())
+    assert root.tag == "{http://www.w3.org/2000/svg}svg"
+    assert "var(" not in (done / "accuracy.svg").read_text("utf-8")
+    assert "as <large> as it gets" in "".join(root.itertext())
 
 
 def test_what_is_done_is_not_done_again(compare, done, tmp_path, monkeypatch):
