@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from math import sqrt
-
+from .. import kernels
 from ..autograd import op
-from .activation import softmax
 
 __all__ = ["attention"]
 
@@ -37,12 +35,4 @@ def attention(q, k, v):
             f"attention: shapes {q.shape}, {k.shape} and {v.shape} do not fit together; expected "
             "q (…, T, D), k (…, S, D) and v (…, S, E)"
         )
-    scale = q.dtype.type(1 / sqrt(max(q.shape[-1], 1)))
-    p, _ = softmax.array(q @ k.swapaxes(-1, -2) * scale)
-    y = p @ v
-
-    def backward(g):
-        dz = p * (g @ v.swapaxes(-1, -2) - (g * y).sum(axis=-1, keepdims=True)) * scale
-        return lambda: dz @ k, lambda: dz.swapaxes(-1, -2) @ q, lambda: p.swapaxes(-1, -2) @ g
-
-    return y, backward
+    return kernels.attention(q, k, v), lambda g: kernels.attention_backward(q, k, v, g)

@@ -18,6 +18,8 @@ from .reference.activation import gelu_tanh_backward as gelu_tanh_backward
 from .reference.activation import relu as relu
 from .reference.activation import relu_backward as relu_backward
 from .reference.adamw import adamw_update as adamw_update
+from .reference.attention import attention as attention
+from .reference.attention import attention_backward as attention_backward
 from .reference.conv import conv2d as conv2d
 from .reference.conv import conv2d_dw as conv2d_dw
 from .reference.conv import conv2d_dx as conv2d_dx

@@ -215,6 +215,53 @@ def test_sums_of_many_numbers_lose_no_digits(backend):
         )
 
 
+# ---- attention
+
+
+def heads(x):
+    """The same numbers (N, heads, T, D) as a net has them, tokens before heads in memory."""
+    return np.ascontiguousarray(x.swapaxes(1, 2)).swapaxes(1, 2)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    ("leading", "t", "s", "d", "e"),
+    [
+        ((), 1, 1, 1, 1),
+        ((3,), 5, 7, 3, 2),
+        ((2, 3), 17, 17, 16, 16),
+        ((2, 1, 2), 97, 33, 40, 9),
+        ((1, 2), 200, 300, 20, 33),
+        ((1,), 7, 11_000, 4, 3),  # more keys than leave room for a block of scores
+    ],
+)
+def test_attention(leading, t, s, d, e, dtype):
+    shapes = (*leading, t, d), (*leading, s, d), (*leading, s, e), (*leading, t, e)
+    q, k, v, g = (draw(shape, dtype, seed) for seed, shape in enumerate(shapes))
+    agree("attention", q, k, v, dtype=dtype)
+    agree("attention_backward", q, k, v, g, dtype=dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_attention_reads_and_writes_in_any_layout(dtype):
+    q, k, v, g = (draw((2, 3, 9, 20), dtype, seed) for seed in range(4))
+    plain = compiled.attention(q, k, v), *compiled.attention_backward(q, k, v, g)
+    turned = [heads(a) for a in (q, k, v, g)]
+    others = compiled.attention(*turned[:3]), *compiled.attention_backward(*turned)
+    for one, other in zip(plain, others, strict=True):
+        assert one.tobytes() == other.tobytes()
+        assert other.swapaxes(1, 2).flags.c_contiguous  # to be put together without a copy
+    for awkward in (
+        lambda a: a[..., ::-1].copy()[..., ::-1],
+        lambda a: np.asfortranarray(a),
+        lambda a: a[:, ::-1].copy()[:, ::-1],
+        lambda a: np.broadcast_to(a[:1], a.shape),
+    ):
+        given = [awkward(a) for a in (q, k, v, g)]
+        agree("attention", *given[:3], dtype=dtype)
+        agree("attention_backward", *given, dtype=dtype)
+
+
 # ---- matrix product
 
 PRODUCTS = [(1, 1, 1), (5, 3, 2), (97, 257, 33), (200, 48, 64), (300, 300, 10), (3, 700, 40)]

@@ -76,6 +76,9 @@ CASES = {
     ),
     "depthwise": lambda: with_gradients(F.depthwise_conv2d, draw(9, 17, 16, 40), draw(5, 5, 40)),
     "batch norm": lambda: with_gradients(F.batch_norm, draw(9, 17, 16, 40), draw(40), draw(40)),
+    "attention": lambda: with_gradients(
+        F.attention, draw(2, 3, 120, 20), draw(2, 3, 70, 20), draw(2, 3, 70, 33)
+    ),
     "layer norm": lambda: with_gradients(F.layer_norm, draw(1000, 70), draw(70), draw(70)),
     "softmax": lambda: with_gradients(F.softmax, draw(1000, 70)),
     "relu": lambda: with_gradients(F.relu, draw(1000, 70)),
