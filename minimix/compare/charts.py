@@ -10,12 +10,12 @@ from importlib.resources import files
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator, PercentFormatter
 
-from ..report.charts import WIDTH, axes_at, color_class, style, svg, variable
+from ..report.charts import WIDTH, axes_at, style, svg, variable
 from ..report.formatting import printable
 from ..report.markup import Html, el, figure
 from .results import Results, RowResult, accuracy_text, large, seconds_text
 
-MARKERS = "os^Dv"  # as colors repeat
+MARKERS, SIGNS = "os^Dv", "●■▲◆▼"  # of the levels of the last factor
 LONGEST = 30  # letters of a name beside a chart
 
 
@@ -129,24 +129,28 @@ def against(results: Results, title: str, x_name: str, values: Sequence[float]) 
     values  for each row; NaN where it is not known
     """
     known = [
-        (i, one, x)
-        for i, (one, x) in enumerate(zip(results.rows, values, strict=True))
+        (one, x)
+        for one, x in zip(results.rows, values, strict=True)
         if one.accuracy and math.isfinite(x) and x > 0
     ]
-    if len({x for _, _, x in known}) < 2:
+    if len({x for _, x in known}) < 2:
         return None
     show = seconds_text if x_name == "time" else large
+    several, levels = _levels(results)
+    names = list(dict.fromkeys(_line(one, several) for one in results.rows))
 
     def draw(canvas: Figure) -> None:
         axes = axes_at(canvas, 52, 10, WIDTH - 66, 190)
-        for i, one, x in known:
+        for one, x in known:
             found = one.accuracy
             assert found
-            look = {"color": variable(f"c{i % 7}"), "marker": MARKERS[i // 7 % len(MARKERS)]}
+            color = names.index(_line(one, several))
+            marker = MARKERS[_level(one, levels, several) % len(MARKERS)]
+            look = {"color": variable(f"c{color % 7}"), "marker": marker}
             error = None if math.isnan(found.error) else found.error
             axes.errorbar(x, found.mean, yerr=error, linestyle="", capsize=3, **look)
         axes.set_xscale("log")
-        low, high = min(x for _, _, x in known), max(x for _, _, x in known)
+        low, high = min(x for _, x in known), max(x for _, x in known)
         axes.set_xlim(low / 1.3, high * 1.3)
         fine = high / low < 30
         axes.xaxis.set_major_locator(LogLocator(10, [1, 1.5, 2, 3, 5, 7] if fine else [1, 2, 5]))
@@ -158,7 +162,9 @@ def against(results: Results, title: str, x_name: str, values: Sequence[float]) 
         axes.grid(axis="y")
 
     words = "; ".join(
-        f"{one.row.name} {show(x)}, {accuracy_text(one.accuracy)}" for _, one, x in known
+        f"{one.row.name} {show(x)}, {accuracy_text(one.accuracy)}" for one, x in known
     )
-    items = (el("li", one.row.name, class_=color_class(i % 7)) for i, one, _ in known)
-    return figure(title, svg(draw, 244, 11, title, words), None, el("ul", *items, class_="legend"))
+    items = (el("li", name, class_=f"c{i % 7}") for i, name in enumerate(names))
+    shapes = ", ".join(f"{sign} {level}" for sign, level in zip(SIGNS, levels, strict=False))
+    legend = el("ul", *items, class_="legend")
+    return figure(title, svg(draw, 244, 11, title, words), shapes if several else None, legend)
