@@ -27,6 +27,7 @@ class Parser(argparse.ArgumentParser):
             **options, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter
         )
         self.about_options = ""  # what to add where an option is not known
+        self.elsewhere: set[str] = set()  # options that are no misspellings, but of something else
         self.prepare: Callable[[Sequence[str]], None] | None = None  # called before parsing
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
@@ -57,8 +58,8 @@ def refuse(parser: Parser, argument: str) -> NoReturn:
     if not argument.startswith("-"):
         parser.error(f"unexpected argument {argument!r}")
     known = [name for action in parser._actions for name in action.option_strings]
-    cutoff = 0.75 if parser.about_options else 0.6  # an option of another network is no misspelling
-    meant = difflib.get_close_matches(argument.split("=")[0], known, n=1, cutoff=cutoff)
+    name = argument.split("=")[0]
+    meant = [] if name in parser.elsewhere else difflib.get_close_matches(name, known, n=1)
     hint = f"; did you mean {meant[0]}?" if meant else ""
     parser.error(f"unknown option {argument}{hint}{parser.about_options}")
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import files
 from ..errors import DiskError, MinimixError
+from ..models import FAMILIES
 from ..train.architecture import REQUIRED, Setting, absolute, blaming, settings_of
 from ..train.config import (
     PRESETS,
@@ -116,6 +117,7 @@ def _add_settings(parser: Parser, group: Any, args: Sequence[str]) -> None:
         }
         group.add_argument(option(setting.name), **_form(setting, presets))
     listed = ", ".join(map(option, settings)) or "none"
+    parser.elsewhere = {option(name) for family in FAMILIES for name in settings_of(family)}
     parser.about_options = f" (the network {model} has {listed})"
     OPTIONS.update(settings)
 

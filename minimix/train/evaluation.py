@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -44,8 +46,9 @@ class Evaluation:
 
 def fastest(model: Module) -> Module:
     """The model in its fused form where it has one, else the model itself; the same parameters."""
+    fusing: Callable[[Any], Module] = fuse
     try:
-        return fuse(model)  # type: ignore[arg-type]
+        return fusing(model)
     except TypeError:
         return model
 
