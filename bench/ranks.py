@@ -1,0 +1,124 @@
+"""One training in several processes: how long a step takes, and how much of it is MPI.
+
+    python -m bench.ranks [ROUNDS]
+
+Each round starts every arrangement once, one after the other, so that whatever else the machine
+does falls on all of them; a figure is the median over rounds of a run's median step. It is the loop
+of `minimix train` with the preset `laptop`, on images of noise. `python -m bench.ranks step …` is
+one such run, in as many processes as mpiexec starts.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+
+WARM, STEPS = 3, 12
+
+# name: processes, threads of each, batch size, synchronized batch norm
+ARRANGEMENTS = {
+    "1 × 2 threads": (1, 2, 128, True),
+    "2 × 1 thread": (2, 1, 128, True),
+    "2 × 1 thread, not synchronized": (2, 1, 128, False),
+    "1 × 1 thread": (1, 1, 128, True),
+    "4 × 1 thread": (4, 1, 128, True),
+    "1 × 1 thread, batch 64": (1, 1, 64, True),
+    "4 × 1 thread, batch 256": (4, 1, 256, True),
+}
+
+
+def step(threads: int, batch_size: int, synchronized: bool) -> None:
+    """Train for a few steps; rank 0 prints the median step, and the median of its time in MPI."""
+    from minimix.data import Dataset
+    from minimix.kernels import set_num_threads
+    from minimix.parallel import Ranks, world
+    from minimix.runs.elsewhere import Elsewhere
+    from minimix.train import Config, TrainingState, train
+
+    ranks = world()
+    inside, sent = [0.0], [0]
+
+    def timed(call):
+        def measured(self, *args):
+            start = time.perf_counter()
+            result = call(self, *args)
+            inside[0] += time.perf_counter() - start
+            sent[0] += np.asarray(args[0]).nbytes if ranks.size > 1 else 0
+            return result
+
+        return measured
+
+    for name in ("sum", "reduce", "highest"):
+        setattr(Ranks, name, timed(getattr(Ranks, name)))
+
+    class Clock(Elsewhere):
+        """A run folder that keeps the times of its steps."""
+
+        def __init__(self) -> None:
+            super().__init__(Path("none"), None)
+            self.steps: list[tuple[float, float, int]] = []
+
+        def time(self, step: int, **seconds: float) -> None:
+            if "seconds" in seconds:
+                self.steps.append((seconds["seconds"], inside[0], sent[0]))
+            inside[0], sent[0] = 0.0, 0
+
+    set_num_threads(threads)
+    rng = np.random.default_rng(0)
+    n = batch_size * (WARM + STEPS)
+    images = rng.integers(0, 256, (n + 8, 32, 32, 3), np.uint8)
+    labels = rng.integers(0, 10, n + 8)
+    names = tuple("abcdefghij")
+    data = Dataset("noise", images[:n], labels[:n], images[n:], labels[n:], names)
+    config = replace(Config(), epochs=1, batch_size=batch_size, sync_batch_norm=synchronized)
+    config = replace(config, threads=threads)
+    run = Clock()
+    train(TrainingState.build(config, data), run, quiet=True, ranks=ranks)
+    if ranks.first:
+        steps, within, sizes = zip(*run.steps[WARM:], strict=True)
+        print(json.dumps([median(steps), median(within), median(sizes)]))
+
+
+def start(processes: int, *arguments: object) -> list[float]:
+    """Run `step` in so many processes."""
+    command = [sys.executable, "-m", "bench.ranks", "step", *map(str, arguments)]
+    if processes > 1:
+        mpiexec = shutil.which(
+            "mpiexec", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        )
+        command = [mpiexec or "mpiexec", "-n", str(processes), *command]
+    return json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
+
+
+def main(rounds: int) -> None:
+    times: dict[str, list[list[float]]] = defaultdict(list)
+    for _ in range(rounds):
+        for name, (processes, *arguments) in ARRANGEMENTS.items():
+            times[name].append(start(processes, *arguments))
+            time.sleep(1)  # for whoever else uses this machine
+    base = [seconds for seconds, _, _ in times["1 × 2 threads"]]
+    print(f"{'':32}  {'ms a step':>9}  {'in MPI':>6}  {'KB sent':>7}  1 × 2 threads / this")
+    for name, figures in times.items():
+        seconds, within, sizes = (median(column) for column in zip(*figures, strict=True))
+        ratio = median(b / s for b, (s, _, _) in zip(base, figures, strict=True))
+        print(
+            f"{name:32}  {1e3 * seconds:9.1f}  {1e3 * within:6.1f}  {sizes / 1e3:7.0f}  {ratio:.2f}"
+        )
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["step"]:
+        threads, batch_size, synchronized = sys.argv[2:]
+        step(int(threads), int(batch_size), synchronized == "True")
+    else:
+        main(int(sys.argv[1]) if len(sys.argv) > 1 else 5)
