@@ -16,7 +16,7 @@ from .process import guarded
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code: 0, 1 where it failed, 2 for wrong usage."""
     arguments = sys.argv[1:] if argv is None else argv
-    if arguments[:1] == ["train"]:  # which mpiexec may have started several times, to be one
+    if arguments[:1] in (["train"], ["compare"]):  # of which several processes may be one
         return together(lambda: guarded(lambda: _run(arguments)))
     return guarded(lambda: _run(arguments))
 

@@ -50,7 +50,10 @@ def add(commands: Any) -> None:
         "--jobs", type=count, default=1, metavar="N", help="how many to train at a time (1)"
     )
     parser.add_argument(
-        "--threads", type=count, metavar="N", help="threads for all of them (one per core)"
+        "--threads",
+        type=count,
+        metavar="N",
+        help="threads for all of them (one per core), or for each of several processes (1)",
     )
     parser.add_argument("--data", metavar="TEXT", help="the data set, as in minimix train")
     group = parser.add_argument_group("To make a study smaller")
@@ -61,10 +64,23 @@ def add(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from ..compare import running
+    from ..compare.spread import serve, spread
     from ..compare.study import read_study
     from ..data import load
     from ..kernels import get_num_threads
+    from ..parallel import world
 
+    ranks = world()
+    jobs = args.jobs if ranks.size == 1 else ranks.size
+    if args.jobs not in (1, jobs):
+        args.parser.error(
+            f"--jobs is {args.jobs}, but there are {ranks.size} processes, each of which trains "
+            "one at a time; leave it out"
+        )
+    if not ranks.first:
+        if not args.dry_run:
+            serve(ranks)
+        return ranks.broadcast(0)  # the exit code is rank 0's
     study = read_study(args.study, args.seeds)
     smaller = {name: getattr(args, name) for name in SMALLER if getattr(args, name) is not None}
     if smaller:
@@ -77,14 +93,15 @@ def run(args: argparse.Namespace) -> int:
     running.check_folder(study, points, data, out)
 
     threads = args.threads or get_num_threads()
-    options = [f"--data={where(named, data)}", f"--threads={max(1, threads // args.jobs)}"]
+    each = max(1, threads // jobs) if ranks.size == 1 else args.threads or 1
+    options = [f"--data={where(named, data)}", f"--threads={each}"]
     todo = [point for point in points if not point.done]
     print_line(f"study   {study.title}")
     print_line(f"data    {data.name}, {data.source}")
     print_line(f"folder  {out}")
     if args.dry_run:
-        _plan(study, points, todo, data, options, args.jobs)
-        return 0
+        _plan(study, points, todo, data, options, jobs)
+        return ranks.broadcast(0)
 
     def busy(holder: str) -> None:
         raise MinimixError(f"{out} is in use by process {holder}; wait for it, or choose another")
@@ -93,8 +110,9 @@ def run(args: argparse.Namespace) -> int:
         out.mkdir(parents=True, exist_ok=True)
     with files.lock(out / ".lock", busy):
         print_line(f"{len(points)} trainings, {len(points) - len(todo)} of them done before")
-        stopped = running.train_all(todo, options, args.jobs, print_line)
-        return _finish(study, points, data, out, threads, stopped)
+        with spread(ranks) as start:
+            stopped = running.train_all(todo, options, jobs, print_line, start)
+        return ranks.broadcast(_finish(study, points, data, out, threads, stopped))
 
 
 def _finish(

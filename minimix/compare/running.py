@@ -20,6 +20,7 @@ from typing import Any
 from .. import files
 from ..data import Dataset
 from ..errors import MinimixError
+from ..parallel import apart
 from ..runs import has_begun, in_use, read_log, read_weights
 from ..train.config import config_of, differences, option
 from ..train.interrupt import Interrupt
@@ -112,7 +113,8 @@ def minimix(module: str, *words: str, **options: Any) -> subprocess.Popen[bytes]
     root = str(Path(__file__).parent.parent.parent)
     path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
     command = [sys.executable, "-P", "-m", module, *words]
-    return subprocess.Popen(command, env={**os.environ, "PYTHONPATH": path}, **options)
+    environment = {**apart(os.environ), "PYTHONPATH": path}
+    return subprocess.Popen(command, env=environment, **options)
 
 
 class Training:
@@ -134,6 +136,9 @@ class Training:
                     stderr=log,
                     start_new_session=True,  # Ctrl-C is for the parent, who passes it on
                 )
+
+    def alive(self) -> bool:
+        return self.process.poll() is None
 
     def ended(self) -> bool:
         """Whether it has ended; if it failed, the point knows why."""
@@ -159,11 +164,18 @@ class Training:
         self.process.wait()
 
 
-def train_all(points: Sequence[Point], options: Sequence[str], jobs: int, say: Say) -> int:
+def train_all(
+    points: Sequence[Point],
+    options: Sequence[str],
+    jobs: int,
+    say: Say,
+    start: Callable[[Point, Sequence[str]], Training] = Training,
+) -> int:
     """Train every point that is not done, `jobs` at a time.
 
     options  of `minimix train`, for all of them
     say      gets a line for each that has ended
+    start    starts one, here or elsewhere
 
     Returns the number of the signal that stopped it, when everything has been saved; 0 if none did.
     A second Ctrl-C raises KeyboardInterrupt at once.
@@ -184,6 +196,9 @@ def train_all(points: Sequence[Point], options: Sequence[str], jobs: int, say: S
             for training in [one for one in running if one.ended()]:
                 running.remove(training)
                 point = training.point
+                if interrupt.signal and not point.done:  # it was told to stop
+                    point.why = ""
+                    continue
                 finished += 1
                 count = f"{finished:>{len(str(todo))}}/{todo}"
                 if point.why:
@@ -199,13 +214,13 @@ def train_all(points: Sequence[Point], options: Sequence[str], jobs: int, say: S
                 for training in running:
                     training.close()
                 waiting.clear()
-                running = [one for one in running if one.process.poll() is None]
+                running = [one for one in running if one.alive()]
             while waiting and len(running) < jobs:
                 free = next((point for point in waiting if not in_use(point.folder)), None)
                 if free is None:
                     break
                 waiting.remove(free)
-                running.append(Training(free, options))
+                running.append(start(free, options))
             if waiting and not running and not told:
                 told = True
                 say(f"waiting for the process that trains in {waiting[0].folder}")

@@ -20,6 +20,7 @@ from .ending import together as together
 from .moments import synchronized as synchronized
 from .ranks import ALONE as ALONE
 from .ranks import Ranks as Ranks
+from .ranks import apart as apart
 from .ranks import world as world
 from .shard import Shard as Shard
 from .shard import fewest as fewest

@@ -29,7 +29,7 @@ class Ranks:
     """
 
     def __init__(self, communicator: Any = None) -> None:
-        self._mpi = communicator
+        self.communicator = communicator
         self.rank: int = communicator.Get_rank() if communicator else 0
         self.size: int = communicator.Get_size() if communicator else 1
 
@@ -40,7 +40,7 @@ class Ranks:
 
     def broadcast(self, value: T) -> T:
         """What rank 0 gave: anything that can be pickled."""
-        return self._mpi.bcast(value) if self.size > 1 else value
+        return self.communicator.bcast(value) if self.size > 1 else value
 
     @contextmanager
     def first_then_others(self) -> Iterator[None]:
@@ -53,14 +53,14 @@ class Ranks:
 
     def gather(self, value: T) -> list[T]:
         """What each rank gave, in their order."""
-        return self._mpi.allgather(value) if self.size > 1 else [value]
+        return self.communicator.allgather(value) if self.size > 1 else [value]
 
     def sum(self, array: np.ndarray) -> np.ndarray:
         """The sum over all ranks, in the memory of `array`, which must be contiguous."""
         if self.size > 1:
             from mpi4py import MPI
 
-            self._mpi.Allreduce(MPI.IN_PLACE, array)
+            self.communicator.Allreduce(MPI.IN_PLACE, array)
         return array
 
     def reduce(
@@ -74,7 +74,9 @@ class Ranks:
         if self.size > 1:
             row, operation = _operation(merge, array.shape[1])
             result = np.empty_like(array)
-            self._mpi.Allreduce([array, len(array), row], [result, len(array), row], operation)
+            self.communicator.Allreduce(
+                [array, len(array), row], [result, len(array), row], operation
+            )
             return result
         return array
 
@@ -85,7 +87,7 @@ class Ranks:
         from mpi4py import MPI
 
         highest = np.array(numbers, float)
-        self._mpi.Allreduce(MPI.IN_PLACE, highest, MPI.MAX)
+        self.communicator.Allreduce(MPI.IN_PLACE, highest, MPI.MAX)
         return highest.tolist()
 
     def check_alike(self, arrays: Mapping[str, np.ndarray], when: str) -> None:
@@ -147,6 +149,11 @@ def _operation(merge: Callable[..., np.ndarray], k: int) -> tuple[Any, Any]:
         b[...] = merge(a, b)
 
     return MPI.DOUBLE.Create_contiguous(k).Commit(), MPI.Op.Create(call, commute=True)
+
+
+def apart(environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment for a process that is to train by itself, though its parent does not."""
+    return {name: value for name, value in environment.items() if name not in RANK + SIZE}
 
 
 def launched() -> int | None:

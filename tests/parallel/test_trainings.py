@@ -28,19 +28,25 @@ def python(mpiexec, monkeypatch):
 
 
 @pytest.fixture
-def train(python, tmp_path):
-    """train(n, WHAT, RANK, STEP, …): train in tmp_path / "run"."""
-    data = tiny_training.dataset()
+def data(tmp_path):
+    """A folder with a file of images."""
+    images = tiny_training.dataset()
     parts = {
-        f"{kind}_{part}": getattr(data, f"{part}_{name}")
-        for kind, name in (("x", "images"), ("y", "labels"))
+        f"{letter}_{part}": getattr(images, f"{part}_{name}")
+        for letter, name in (("x", "images"), ("y", "labels"))
         for part in ("train", "test")
     }
     np.savez(tmp_path / "data.npz", **parts)
+    return tmp_path
+
+
+@pytest.fixture
+def train(python, data):
+    """train(n, WHAT, RANK, STEP, …): train in the folder "run" beside the images."""
 
     def start(n, what="nothing", rank="all", step=0, *, resume=False):
-        out = f"--out={tmp_path / 'run'}"
-        new = [f"--data={tmp_path / 'data.npz'}", *SETTINGS]
+        out = f"--out={data / 'run'}"
+        new = [f"--data={data / 'data.npz'}", *SETTINGS]
         rest = ["--resume"] if resume else new
         return python(n, "incident.py", what, rank, step, "train", out, *rest)
 
@@ -99,3 +105,42 @@ def test_what_goes_wrong_is_said_once_and_ends_all(train, what, rank, message):
     assert code == 1
     assert err.startswith(message), err
     assert err.count("\n") == 1, err
+
+
+STUDY = """
+data = "data.npz"
+title = "Two small networks"
+seeds = 1
+[settings]
+hidden_dim = 4
+depth = 1
+patch_size = 4
+padding = 1
+batch_size = 30
+epochs = 60
+whiten = false
+[models.small]
+kernel_size = 1
+[models.large]
+kernel_size = 3
+"""
+
+
+def test_a_study_is_spread_and_goes_on(python, data, monkeypatch):
+    monkeypatch.chdir(data)
+    Path("study.toml").write_text(STUDY)
+    code, out, err = python(2, "study.py", "stop", "study.toml")
+    assert code == 130, err
+    assert out.count("stopped, and saved") == 1
+    assert "failed" not in out
+    runs = sorted(Path("studies").glob("*/runs/*/seed-0"))
+    assert [run.parent.name for run in runs] == ["large", "small"]  # one in each process
+    assert not any((run / "model.safetensors").exists() for run in runs)
+
+    code, out, err = python(2, "study.py", "go on", "study.toml")
+    assert code == 0, err
+    assert "2 trainings, 0 of them done before" in out
+    assert all((run / "model.safetensors").exists() for run in runs)
+    for run in runs:
+        assert sorted(losses(run)) == list(range(1, 181))
+        assert "resuming from" in run.with_name("seed-0.log").read_text("utf-8")
