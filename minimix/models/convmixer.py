@@ -65,14 +65,8 @@ class ConvMixer(nn.Module):
         filters: Literal["trained", "random", "smooth", "delta"] = "trained",
         rng: Seed = None,
     ) -> None:
-        positive(
-            "ConvMixer",
-            hidden_dim=hidden_dim,
-            kernel_size=kernel_size,
-            patch_size=patch_size,
-            n_classes=n_classes,
-            in_channels=in_channels,
-        )
+        positive("ConvMixer", hidden_dim=hidden_dim, kernel_size=kernel_size, patch_size=patch_size)
+        positive("ConvMixer", n_classes=n_classes, in_channels=in_channels)
         if not isinstance(depth, (int, np.integer)) or depth < 0:
             raise ValueError(f"ConvMixer: depth is {depth!r}; expected a whole number, 0 or more")
         Activation = one_of("ConvMixer", "activation", activation, ACTIVATIONS)

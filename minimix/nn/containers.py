@@ -57,8 +57,8 @@ class _List(Module, MutableSequence[Item]):
         """The i-th item, or a list of the same kind of those in a slice; nothing is copied."""
         return self._list(self._items()[i]) if isinstance(i, slice) else self._items()[i]
 
-    def _list(self, items: list[Item]) -> _List[Item]:
-        raise NotImplementedError
+    def _list(self, items: list[Any]) -> Any:
+        return ModuleList(items) if self.kind is Module else ParameterList(items)
 
     def __setitem__(self, i: Any, value: Any) -> None:
         items = self._items()
@@ -85,17 +85,11 @@ class ModuleList(_List[Module]):
 
     kind = Module
 
-    def _list(self, items: list[Module]) -> ModuleList:
-        return ModuleList(items)
-
 
 class ParameterList(_List[Parameter]):
     """A list of parameters under the names "0", "1", …; has no forward."""
 
     kind = Parameter
-
-    def _list(self, items: list[Parameter]) -> ParameterList:
-        return ParameterList(items)
 
 
 class ModuleDict(Module, MutableMapping[str, Module]):

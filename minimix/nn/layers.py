@@ -126,9 +126,8 @@ class Patchify(_Affine):
         bias: bool = True,
         rng: Seed = None,
     ) -> None:
-        positive(
-            "Patchify", in_channels=in_channels, out_channels=out_channels, patch_size=patch_size
-        )
+        positive("Patchify", in_channels=in_channels, out_channels=out_channels)
+        positive("Patchify", patch_size=patch_size)
         shape = (patch_size, patch_size, in_channels, out_channels)
         super().__init__(shape, patch_size**2 * in_channels, bias, rng)
 
@@ -158,15 +157,8 @@ class Conv2d(_Affine):
         bias: bool = True,
         rng: Seed = None,
     ) -> None:
-        positive(
-            "Conv2d",
-            in_channels=in_channels,
-            out_channels=out_channels,
-            kernel_size=kernel_size,
-            stride=stride,
-            dilation=dilation,
-            groups=groups,
-        )
+        positive("Conv2d", in_channels=in_channels, out_channels=out_channels)
+        positive("Conv2d", kernel_size=kernel_size, stride=stride, dilation=dilation, groups=groups)
         if in_channels % groups or out_channels % groups:
             raise ValueError(
                 f"Conv2d: {in_channels} or {out_channels} channels do not fit into {groups} groups"
@@ -253,16 +245,9 @@ class BatchNorm(_Norm):
         self.register_buffer("running_var", np.ones(channels, np.float32))
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.batch_norm(
-            x,
-            self.weight,
-            self.bias,
-            running_mean=self.running_mean,
-            running_var=self.running_var,
-            training=self.training,
-            momentum=self.momentum,
-            eps=self.eps,
-        )
+        run: dict[str, Any] = {"running_mean": self.running_mean, "running_var": self.running_var}
+        how: dict[str, Any] = {"momentum": self.momentum, "eps": self.eps}
+        return F.batch_norm(x, self.weight, self.bias, training=self.training, **run, **how)
 
 
 class LayerNorm(_Norm):
