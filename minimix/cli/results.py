@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def reading(quiet: bool = False, unit: str = " pictures") -> Iterator[Callable[[int, int], None]]:
+def reading(quiet: bool = False) -> Iterator[Callable[[int, int], None]]:
     """A function to be called with how much is done and how much there is: it draws a bar."""
     bar: Any = None
 
@@ -28,7 +28,7 @@ def reading(quiet: bool = False, unit: str = " pictures") -> Iterator[Callable[[
             from tqdm import tqdm
 
             silent = quiet or not sys.stderr.isatty()
-            bar = tqdm(total=total, unit=unit, unit_scale=True, disable=silent, leave=False)
+            bar = tqdm(total=total, unit="", unit_scale=True, disable=silent, leave=False)
         bar.update(done - bar.n)
 
     try:

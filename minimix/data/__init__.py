@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from ..errors import DataError
 from ..files import expand
@@ -50,11 +51,18 @@ def load(
     Errors: DataError, in one line that says what was found and what is expected.
     """
     height, width = (image_size,) * 2 if isinstance(image_size, int) else image_size
-    named = name in ("auto", "cifar10", "shapes10", "")
-    if not named and (found := folders.find(expand(name))):
+    if name in ("auto", "cifar10", "shapes10"):
+        data = _load(name, say, progress)
+    elif not name:
+        raise DataError(f"`data` is empty; expected auto, cifar10, shapes10, or {EXPECTED}")
+    elif (known := _read(expand(name))) is not None:
+        data = known
+    elif found := folders.find(expand(name)):
         size = (height or folders.SIDE, width or folders.SIDE)
         return folders.read(found, size, test_fraction, say=say, progress=progress)
-    data = _load(name, say, progress)
+    else:
+        what = describe(expand(name))
+        raise DataError(f"{name} is {what}; expected auto, cifar10, shapes10, or {EXPECTED}")
     if height and data.train_images.shape[1:3] != (height, width):
         h, w = data.train_images.shape[1:3]
         raise DataError(
@@ -65,11 +73,9 @@ def load(
 
 
 def _load(name: str, say: Callable[[str], None], progress: Callable[[int, int], None]) -> Dataset:
-    """The data set that has its own size."""
+    """The data set of that name."""
     if name == "shapes10":
         return shapes10.load()
-    if name not in ("auto", "cifar10"):
-        return _read(name)
     path = cifar10.find()
     if path is None:
         from . import download  # the network's modules are slow to import
@@ -84,14 +90,10 @@ def _load(name: str, say: Callable[[str], None], progress: Callable[[int, int], 
     return cifar10.read(path)
 
 
-def _read(name: str) -> Dataset:
-    """The data set at a path."""
-    if not name:
-        raise DataError(f"`data` is empty; expected auto, cifar10, shapes10, or {EXPECTED}")
-    path = expand(name)
+def _read(path: Path) -> Dataset | None:
+    """The published data set or the .npz file at a path; None where there is neither."""
     for source in (cifar100, idx, npz):
         if found := source.find(path):
             return source.read(found)
-    if found := cifar10.find(path):
-        return cifar10.read(found)
-    raise DataError(f"{name} is {describe(path)}; expected auto, cifar10, shapes10, or {EXPECTED}")
+    found = cifar10.find(path)
+    return cifar10.read(found) if found else None

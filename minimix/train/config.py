@@ -39,7 +39,11 @@ class Config:
     """The settings of a run. Errors: ValueError naming the first setting that makes no sense."""
 
     # data
-    data: str = setting("auto", "auto, cifar10, shapes10, or the path of a data set")
+    data: str = setting(
+        "auto",
+        "auto, cifar10, shapes10, or a path: of CIFAR-10 or 100, of MNIST's idx files, of an .npz "
+        "file, of a folder that has a folder of pictures for each class",
+    )
     validation: int = setting(
         0,
         "hold out N training images, of all classes and the same for every seed, and test on "

@@ -6,10 +6,12 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 from PIL import Image
+from small_cifar10 import write_python
 
 from minimix import data
 from minimix.data import folders, pictures
@@ -153,7 +155,7 @@ def test_what_is_no_set_of_pictures(nowhere):
 def reads(monkeypatch):
     """The pictures that were decoded."""
     read, of = [], pictures.read
-    monkeypatch.setattr(pictures, "read", lambda path, size: read.append(path) or of(path, size))
+    monkeypatch.setattr(pictures, "read", lambda *a: read.append(a[0]) or of(*a))
     return read
 
 
@@ -252,3 +254,18 @@ def test_other_sets_keep_their_size(nowhere, monkeypatch):
     monkeypatch.setattr(data.shapes10, "load", lambda: few)
     with pytest.raises(DataError, match="images of shapes10 have 32×32 pixels; expected"):
         data.load("shapes10", image_size=64)
+
+
+def test_a_published_set_beside_pictures_comes_first(photos):
+    write_python(photos)
+    with pytest.raises(DataError, match="data_batch_1 holds images of shape"):
+        data.load(str(photos))
+
+
+def test_two_at_once_read_them_once(photos, reads):
+    """The second waits for the first, and takes what that one has read."""
+    lines = []
+    with ThreadPoolExecutor(2) as pool:
+        for found in pool.map(lambda _: data.load(str(photos), say=lines.append), range(2)):
+            assert len(found.train_images) == 18
+    assert len(reads) == 20
