@@ -32,8 +32,8 @@ class Metered(np.random.Generator):
     a MemoryError before it has filled it.
     """
 
-    def __init__(self, seed: int, most: float) -> None:
-        super().__init__(np.random.PCG64(seed))
+    def __init__(self, bits: np.random.BitGenerator, most: float = np.inf) -> None:
+        super().__init__(bits)  # what `spawn` makes of it has no limit
         self.left = most
 
     def _meter(self, size: Any) -> None:
@@ -79,7 +79,7 @@ def network(config: Config, data: Dataset) -> Module:
             )
     memory = physical_memory()
     try:
-        rng = Metered(config.seed, memory / PARAMETER or np.inf)
+        rng = Metered(np.random.PCG64(config.seed), memory / PARAMETER or np.inf)
         model = config.build(data.n_classes, (height, width), rng, in_channels=len(data.mean))
         rng.left = np.inf  # dropout may go on drawing from it
         check(config, data, model)

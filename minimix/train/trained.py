@@ -155,7 +155,9 @@ def load_model(
         if model is None:
             if code is None:
                 _check_code(config.model, found)
-            rng = Metered(config.seed, 1000 + 4 * sum(a.size for a in found.weights.values()))
+            rng = Metered(
+                np.random.PCG64(config.seed), 1000 + 4 * sum(a.size for a in found.weights.values())
+            )
             model = config.build(len(data["class_names"]), tuple(size), rng, in_channels=len(mean))
             rng.left = math.inf
         model.load_state_dict(found.weights)

@@ -46,6 +46,26 @@ def test_it_trains_stops_resumes_and_is_loaded(tmp_path, family):
     assert results(tmp_path / "whole")["model.safetensors"] == expected
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        *({"filters": filters} for filters in ("random", "smooth", "delta")),
+        *({"norm": norm} for norm in ("layer", "none")),
+        *({"residual": residual} for residual in ("none", "both")),
+    ],
+)
+def test_what_an_ablation_takes_away_is_trained_too(tmp_path, settings):
+    config = config_of("convmixer", epochs=1, ema=0.5)
+    config = replace(config, model_settings={**config.model_settings, **settings})
+    before = config.build(4, (8, 8)).state_dict()
+    run_to_end(tmp_path, config)
+    after = load_model(tmp_path)[0].state_dict()
+    moved = {name for name in before if not np.array_equal(before[name], after[name])}
+    assert "head.weight" in moved
+    kernels = {name for name in before if before[name].ndim == 3}
+    assert bool(moved & kernels) == (settings.get("filters", "trained") == "trained")
+
+
 @FAMILY
 def test_without_settings_it_is_of_the_size_that_is_compared(family):
     model = recipe(family).build(10, (32, 32))
@@ -228,7 +248,7 @@ def test_logits_of_another_shape_are_noticed_before_training(monkeypatch):
 
 
 def test_a_metered_generator_draws_the_same_until_it_is_used_up():
-    plain, metered = np.random.default_rng(5), Metered(5, 40)
+    plain, metered = np.random.default_rng(5), Metered(np.random.PCG64(5), 40)
     for draw in (
         lambda rng: rng.uniform(-1, 1, (3, 4)),
         lambda rng: rng.normal(size=4),
@@ -237,5 +257,7 @@ def test_a_metered_generator_draws_the_same_until_it_is_used_up():
         lambda rng: rng.normal(),
     ):
         np.testing.assert_array_equal(draw(plain), draw(metered))
+    (a,), (b,) = plain.spawn(1), metered.spawn(1)
+    np.testing.assert_array_equal(a.normal(size=100), b.normal(size=100))
     with pytest.raises(MemoryError):
         metered.uniform(-1, 1, (10**9, 10**9))
