@@ -6,7 +6,10 @@
 A text, NN_name/lesson.py, is in the percent format of Jupytext, which VS Code and PyCharm read too.
 A code cell with lines between `### BEGIN SOLUTION` and `### END SOLUTION` is an exercise, and the
 text cell after it, titled "hints", has its three hints. The student finds a stub, the hints and the
-solution folded away; the solved notebook has the solution in place. WRITING.md says the rest.
+solution folded away; the solved notebook has the solution in place. A code cell titled "folded" is
+closed in both: it only draws. WRITING.md says the rest.
+
+A solved notebook keeps its outputs as long as its code stays as it is.
 """
 
 from __future__ import annotations
@@ -107,6 +110,8 @@ def notebook(folder: Path, solved: bool) -> Notebook:
             source = solution(source) if solved else stub(source)
         new = v4.new_code_cell if cell.cell_type == "code" else v4.new_markdown_cell
         found.append(new(source, id=f"{folder.name[:2]}-{len(found):02}"))
+        if cell.metadata.get("title") == "folded":
+            found[-1].metadata |= {"jupyter": {"source_hidden": True}, "tags": ["hide-input"]}
     metadata = {
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
         "language_info": {"name": "python"},
@@ -135,16 +140,28 @@ def execute(book: Notebook, timeout: float = 600) -> None:
         except CellExecutionError as error:
             raise MinimixError(re.sub(r"\x1b\[[\d;]*m", "", str(error))) from None  # no colors
     for cell in book.cells:
-        cell.metadata.clear()
+        cell.metadata.pop("execution", None)
         if cell.cell_type == "code":
-            cell.outputs = [output for output in cell.outputs if not _is_compiling(output)]
+            for output in cell.outputs:
+                if "text" in output:  # what is said once on a fresh machine is no part of a lesson
+                    output["text"] = re.sub(r"minimix: compiling.*\n?", "", output["text"])
+            cell.outputs = [o for o in cell.outputs if o.get("text", "output").strip()]
     book.metadata["language_info"] = {"name": "python"}
 
 
-def _is_compiling(output: dict[str, Any]) -> bool:
-    """What the library says once on a fresh machine, and what is not part of the lesson."""
-    text = output.get("text", "").strip()  # its line may end in an output of its own
-    return output.get("name") == "stderr" and (not text or text.startswith("minimix: compiling"))
+def keep_outputs(book: Notebook, path: Path) -> bool:
+    """Give a notebook the outputs of the one at `path`, if their code is the same."""
+    import nbformat
+
+    if not path.exists():
+        return False
+    old = nbformat.read(path, as_version=4)
+    pairs = [[c for c in b.cells if c.cell_type == "code"] for b in (book, old)]
+    if [c.source for c in pairs[0]] != [c.source for c in pairs[1]]:
+        return False
+    for new, cell in zip(*pairs, strict=True):
+        new.outputs, new.execution_count = cell.outputs, cell.execution_count
+    return True
 
 
 def write(path: Path, book: Notebook) -> None:
@@ -168,14 +185,18 @@ def main(argv: list[str] | None = None) -> int:
         try:
             write(ROOT / f"{folder.name}.ipynb", notebook(folder, solved=False))
             line = folder.name
+            path = ROOT / "solved" / f"{folder.name}.ipynb"
+            done = notebook(folder, solved=True)
             if args.execute:
                 start = time.perf_counter()
-                done = notebook(folder, solved=True)
                 execute(done)
-                path = ROOT / "solved" / f"{folder.name}.ipynb"
                 write(path, done)
                 took = time.perf_counter() - start
                 line += f": {took:.0f} s, {path.stat().st_size // 1024} KiB"
+            elif keep_outputs(done, path):
+                write(path, done)
+            else:
+                line += ": its code has changed, and its solved notebook has to be run: --execute"
             print(line, flush=True)
         except MinimixError as error:
             print(f"minimix: {folder.name}: {error}")

@@ -1,7 +1,7 @@
 """`minimix lessons`: the notebooks in a folder of the student's own, and how far one has come.
 
 minimix lessons [DIR]            copy them to DIR, never over existing work; open JupyterLab
-minimix lessons --check [DIR]    which exercises there are solved
+minimix lessons --check [DIR]    which exercises there are solved; with --json, for grading
 """
 
 from __future__ import annotations
@@ -27,7 +27,11 @@ def notebooks() -> list[Path]:
 
 
 def main(
-    folder: Path | str = DEFAULT, *, check_progress: bool = False, open_lab: bool = True
+    folder: Path | str = DEFAULT,
+    *,
+    check_progress: bool = False,
+    as_json: bool = False,
+    open_lab: bool = True,
 ) -> int:
     """What `minimix lessons` does; returns the exit code.
 
@@ -36,7 +40,7 @@ def main(
     """
     folder = Path(folder)
     if check_progress:
-        progress.show(folder)
+        progress.show(folder, as_json=as_json)
         return 0
     first = folder / notebooks()[0].name
     begun = first.exists()

@@ -1,4 +1,4 @@
-"""Which exercises in a student's notebooks are solved: `minimix lessons --check`.
+"""Which exercises in a student's notebooks are solved: `minimix lessons --check`, or `--json`.
 
 A notebook is run in a process of its own, top to bottom and as far as its checks need: what defines
 a name that a check uses, directly or through other names, and the checks. Training, timing and
@@ -32,8 +32,11 @@ LIMIT = 30.0  # seconds of computing for one statement
 PATIENCE = 60.0  # seconds for one that waits, or cannot be interrupted
 
 
-def show(folder: Path) -> None:
+def show(folder: Path, *, as_json: bool = False) -> None:
     """Print a line for each exercise as it is checked, and at last how many are solved.
+
+    as_json  print one JSON document instead, for grading: {"solved", "total", "exercises": [{
+             "exercise", "passed", "said"}, …]}
 
     Errors: MinimixError where there is no such folder, or no lesson in it.
     """
@@ -44,28 +47,42 @@ def show(folder: Path) -> None:
         raise MinimixError(
             f"there are no lessons in {folder}; `minimix lessons {folder}` copies them"
         )
-    solved = total = 0
+
+    def say(line: str) -> None:
+        if not as_json:
+            print(line, flush=True)
+
+    results = []
     for name in names:
-        print(name, flush=True)
-        notebook = folder / f"{name}.ipynb"
-        missing = {exercise.name: None for exercise in check.exercises(name[:2])}
-        total += len(missing)
-        try:
-            for event in examine(notebook):
-                if event.exercise in missing:
-                    del missing[event.exercise]
-                    solved += event.passed
-                    mark = "✓" if event.passed else "·"
-                    print(f"  {mark} {event.exercise.ljust(24)} {event.text}".rstrip(), flush=True)
-                elif not event.exercise:
-                    print(f"  {event.text}", flush=True)
-            why = "its check cell is missing"
-        except MinimixError as error:
-            print(f"  {error}", flush=True)
-            why = "not checked"
-        for exercise in missing:
-            print(f"  · {exercise.ljust(24)} {why}", flush=True)
-    print(f"\n{solved} of {total} exercises solved")
+        say(name)
+        for event in _checked(folder / f"{name}.ipynb"):
+            if event.exercise:
+                results.append(event)
+                mark = "✓" if event.passed else "·"
+                say(f"  {mark} {event.exercise.ljust(24)} {event.text}".rstrip())
+            else:
+                say(f"  {event.text}")
+    solved = sum(event.passed for event in results)
+    say(f"\n{solved} of {len(results)} exercises solved")
+    if as_json:
+        listed = [{"exercise": e.exercise, "passed": e.passed, "said": e.text} for e in results]
+        document = {"solved": solved, "total": len(results), "exercises": listed}
+        print(json.dumps(document, ensure_ascii=False, indent=1))
+
+
+def _checked(notebook: Path) -> Iterator[Event]:
+    """What came of each exercise of a lesson, and of those that could not be checked."""
+    missing = {exercise.name: None for exercise in check.exercises(notebook.name[:2])}
+    try:
+        for event in examine(notebook):
+            if event.exercise in missing or not event.exercise:
+                missing.pop(event.exercise, None)
+                yield event
+        why = "its check cell is missing"
+    except MinimixError as error:
+        yield Event(str(error))
+        why = "not checked"
+    yield from (Event(why, exercise) for exercise in missing)
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,20 @@ those of Okabe & Ito, which can be told apart with any color vision.
     fig, ax = show.subplots(alt="A parabola.")
     ax.plot(x, x**2)
     fig
+
+What a picture of a lesson shows is not said in its cell, where it would answer the prediction above
+it: `alt="05.3"` is the third text in pictures.json of lesson 05. What was predicted is drawn beside
+what is: `guess=guess`.
 """
 
 from __future__ import annotations
 
+import base64
+import functools
+import html
 import io
+import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -22,6 +31,8 @@ from matplotlib.figure import Figure
 
 from minimix import Tensor
 from minimix.autograd import NO_TENSOR
+
+from . import folders
 
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
 BLUE, RED, PURPLE = "#0072B2", "#D55E00", "#CC79A7"
@@ -45,9 +56,10 @@ DPI, SCREEN_DPI = 144, 96  # drawn finer than shown, so that it is sharp on a fi
 
 
 class Picture(Figure):
-    """A Figure that a notebook displays, with a text alternative."""
+    """A Figure that a notebook displays, with a text alternative and what was predicted."""
 
     alt: str = ""
+    guess: Any = None
 
     def png(self) -> bytes:
         """The picture in 256 colors, which takes a third of the space."""
@@ -61,20 +73,63 @@ class Picture(Figure):
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         png = self.png()
         width = int.from_bytes(png[16:20], "big")  # where a PNG says how wide it is
-        look = {"alt": self.alt, "width": round(width * SCREEN_DPI / DPI)}
-        return {"image/png": png, "text/plain": self.alt}, {"image/png": look}
+        return {
+            "text/html": picture_html(png, self.alt, round(width * SCREEN_DPI / DPI))
+            + guess_html(self.guess),
+            "text/plain": self.alt,
+        }, {}
+
+
+def picture_html(png: bytes, alt: str, width: int) -> str:
+    """A picture as HTML: an image whose alternative a screen reader reads."""
+    data = base64.b64encode(png).decode()
+    return f'<img width="{width}" alt="{html.escape(alt)}" src="data:image/png;base64,{data}">'
+
+
+def guess_html(guess: Any) -> str:
+    """A prediction, for the line below what it was about; "" where there is none."""
+    if guess is None or guess is ...:
+        return ""
+    return f'<div style="color: {RED}"><b>your guess:</b> {html.escape(str(guess))}</div>'
+
+
+def guessed(guess: Any) -> None:
+    """Print a prediction beside what comes out; nothing where it is still `...`."""
+    if guess is not ...:
+        print(f"your guess: {guess}")
+
+
+@functools.cache
+def _texts(lesson: str) -> list[str]:
+    (folder,) = (f for f in folders() if f.name.startswith(f"{lesson}_"))
+    texts: list[str] = json.loads((folder / "pictures.json").read_text(encoding="utf-8"))
+    return texts
+
+
+def described(alt: str) -> str:
+    """A text alternative: that of a lesson's picture where it is named, as in "05.3"."""
+    if match := re.fullmatch(r"(\d\d)\.(\d+)", alt):
+        return _texts(match[1])[int(match[2]) - 1]
+    return alt
 
 
 def subplots(
-    rows: int = 1, columns: int = 1, *, alt: str, size: tuple[float, float] = (7, 3), **options: Any
+    rows: int = 1,
+    columns: int = 1,
+    *,
+    alt: str,
+    size: tuple[float, float] = (7, 3),
+    guess: Any = None,
+    **options: Any,
 ) -> tuple[Picture, Any]:
     """An empty picture and its axes, as `plt.subplots`: one Axes, or an array of them.
 
-    alt   what can be seen, in a sentence or two
-    size  width and height in inches; a notebook is about 9 wide
+    alt    what can be seen, in a sentence or two; or which text of a lesson's, as in "05.3"
+    size   width and height in inches; a notebook is about 9 wide
+    guess  what was predicted, in any form: it stands below the picture
     """
     figure = Picture(figsize=size, layout="constrained")
-    figure.alt = alt
+    figure.alt, figure.guess = described(alt), guess
     return figure, figure.subplots(rows, columns, **options)
 
 
@@ -87,7 +142,12 @@ def image(ax: Axes, pixels: np.ndarray, title: str = "", **options: Any) -> None
 
 
 def arrays(
-    values: Mapping[str, Any], *, alt: str, title: str = "", joints: Sequence[str] = ()
+    values: Mapping[str, Any],
+    *,
+    alt: str,
+    title: str = "",
+    joints: Sequence[str] = (),
+    guess: Any = None,
 ) -> Picture:
     """Small arrays as tables of numbers, side by side, each with its name and shape.
 
@@ -100,6 +160,7 @@ def arrays(
         1,
         len(tables),
         alt=alt,
+        guess=guess,
         size=(0.55 * sum(columns) + 0.7 * len(tables), 0.42 * rows + 0.8),
         width_ratios=columns,
         squeeze=False,
@@ -135,6 +196,7 @@ def tape(
     names: Mapping[str, Any] | None = None,
     backward: bool = False,
     title: str = "",
+    guess: Any = None,
 ) -> Picture:
     """The tape that leads to a result, as a graph: inputs on the left, the result on the right.
 
@@ -157,7 +219,7 @@ def tape(
     xs, ys = zip(*place.values(), strict=True)
     width, height = max(xs) + 1, max(ys) - min(ys) + 1
     size = (min(1.55 * width + 0.4, 10), 0.95 * height + 0.45)
-    figure, ax = subplots(alt=alt, size=size)
+    figure, ax = subplots(alt=alt, size=size, guess=guess)
     ax.set(xlim=(-0.5, width - 0.5), ylim=(min(ys) - 0.65, max(ys) + 0.45), title=title)
     ax.axis("off")
 
@@ -309,17 +371,25 @@ def bars(
     unit: str = "",
     log: bool = False,
     mark: Sequence[str] = (),
+    guess: Any = None,
 ) -> Picture:
     """A horizontal bar per name, with its number at the end: for speeds and sizes.
 
-    mark  names whose bars stand out
+    mark   names whose bars stand out
+    guess  what was predicted: a number is a dashed line, a dict {name: number} a line at each of
+           its bars, and anything else stands below the picture
     """
-    figure, ax = subplots(alt=alt, size=(7, 0.38 * len(values) + 0.6))
+    figure, ax = subplots(alt=alt, size=(7, 0.38 * len(values) + 0.6), guess=guess)
     names, lengths = list(values), list(values.values())
     ax.barh(names, lengths, color=[RED if name in mark else BLUE for name in names], height=0.7)
     for i, length in enumerate(lengths):
         text = f"{_three_digits(length)} {unit}"
         ax.annotate(text, (length, i), (5, 0), textcoords="offset points", va="center")
+    numbers = guess if isinstance(guess, Mapping) else dict.fromkeys(values, guess)
+    for name, number in numbers.items():
+        if name in names and isinstance(number, (int, float)):
+            i = names.index(name)
+            ax.plot([number, number], [i - 0.5, i + 0.5], "--", color=RED, lw=2)
     ax.invert_yaxis()
     if log:
         ax.set_xscale("log")
@@ -430,7 +500,9 @@ def mosaic(tiles: np.ndarray, columns: int, gap: int = 1, fill: Any = 1.0) -> np
     return canvas
 
 
-def filters(w: np.ndarray, *, alt: str, columns: int = 16, title: str = "") -> Picture:
+def filters(
+    w: np.ndarray, *, alt: str, columns: int = 16, title: str = "", guess: Any = None
+) -> Picture:
     """Filters as little pictures, each as strong as its largest weight.
 
     w  (p, p, 3, D): in color, gray is 0; or (k, k, D): orange is positive, blue negative
@@ -443,7 +515,8 @@ def filters(w: np.ndarray, *, alt: str, columns: int = 16, title: str = "") -> P
         fill = (0.75, 0.75, 0.75)
     columns = min(columns, len(tiles))
     rows = -(-len(tiles) // columns)
-    figure, ax = subplots(alt=alt, size=(0.5 * columns + 0.1, 0.5 * rows + (0.4 if title else 0.1)))
+    size = 0.5 * columns + 0.1, 0.5 * rows + (0.4 if title else 0.1)
+    figure, ax = subplots(alt=alt, size=size, guess=guess)
     image(ax, mosaic(tiles, columns, fill=fill), title)
     return figure
 

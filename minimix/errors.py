@@ -48,9 +48,13 @@ _warned: set[str] = set()
 
 
 def warn(line: str) -> None:
-    """Print "minimix: line" on standard error, once per process; nothing if that is closed."""
+    """Print "minimix: line" on standard error, once per process; nothing if that is closed.
+
+    In a notebook, on standard output: Jupyter shows standard error in red, as what went wrong.
+    """
     if line in _warned or sys.stderr is None:
         return
     _warned.add(line)
     with contextlib.suppress(OSError, ValueError):  # a full disk, a closed pipe, a closed file
-        print(f"minimix: {line}", file=sys.stderr, flush=True)
+        out = sys.stdout if "ipykernel.kernelapp" in sys.modules else sys.stderr
+        print(f"minimix: {line}", file=out, flush=True)

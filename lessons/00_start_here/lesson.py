@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 00 · Start here
 #
-# In twelve lessons you will build a neural network that recognizes pictures: every derivative,
+# In fourteen lessons you will build a neural network that recognizes pictures: every derivative,
 # every layer and every step of its training, in Python that you write and understand. This page
 # shows where you are going, and checks that your machine is ready.
 #
@@ -23,6 +23,7 @@ from lessons.check import check
 from lessons.trained import shapes10_model
 from minimix.data import normalize, shapes10
 
+# %%
 data = shapes10.load(n_train=1, n_test=300, seed=7)
 model = shapes10_model()
 
@@ -34,8 +35,7 @@ def ask(images):
 
 
 logits = ask(data.test_images)
-fig, axes = show.subplots(3, 8, size=(8.5, 3.9), alt="24 small noisy pictures of shapes, each with "
-                          "the network's answer: all but one or two are right.")
+fig, axes = show.subplots(3, 8, size=(8.5, 3.9), alt="00.1")
 for i, ax in enumerate(axes.flat):
     said = data.class_names[logits[i].argmax()]
     right = logits[i].argmax() == data.test_labels[i]
@@ -117,8 +117,7 @@ def importance(image, label, side=6):
 
 
 chosen = [9, 11, 5, 17]
-fig, axes = show.subplots(2, 4, size=(7, 3.6), alt="Four pictures, and below each a map of where "
-                          "covering it hurts: bright on the shape, dark on the background.")
+fig, axes = show.subplots(2, 4, size=(7, 3.6), alt="00.2")
 for (above, below), i in zip(axes.T, chosen, strict=True):
     show.image(above, data.test_images[i], data.class_names[data.test_labels[i]])
     seen = importance(data.test_images[i], data.test_labels[i])
@@ -132,6 +131,9 @@ fig
 # > run the cell: *upside down*, *negative* (every color replaced by its opposite), *much darker*,
 # > *noise* added, *gray* instead of color, and *shuffled*: cut into 4 × 4 pieces of 8 × 8 pixels
 # > that are put back in random order.
+
+# %%
+guess = ...  # your prediction, such as {"upside down": 90, "gray": 20}: how many % are right?
 
 # %%
 rng = np.random.default_rng(0)
@@ -156,7 +158,7 @@ changes = {
     "gray": np.repeat(images.mean(axis=3, keepdims=True), 3, axis=3).astype(np.uint8),
     "shuffled": shuffled(images),
 }
-fig, axes = show.subplots(1, 7, size=(9, 1.8), alt="One picture changed in the six ways.")
+fig, axes = show.subplots(1, 7, size=(9, 1.8), alt="00.3")
 for ax, (name, changed) in zip(axes, changes.items(), strict=True):
     show.image(ax, changed[9], name)
 fig
@@ -167,8 +169,7 @@ show.bars(
     unit="% right",
     title="guessing gets 10 %",
     mark=["gray", "shuffled"],
-    alt="Upside down, negative, darker and noisy pictures are recognized almost as well as before; "
-    "gray ones only half of the time, shuffled ones one time in five.",
+    alt="00.4", guess=guess,
 )
 
 # %% [markdown]
@@ -196,11 +197,23 @@ show.bars(
 # | 10 | training | curves and schedules, and how to read them |
 # | 11 | are patches all you need? | an experiment with error bars |
 # | 12 | break it | bugs hunted with your own tools |
+# | 13 | why residuals, why norms | signals and gradients that survive depth |
+# | 14 | mixing tokens | attention, beside its rivals; a framework of your own |
 #
 # Each lesson builds on those before it, but nothing forces the order. `minimix lessons --check`
-# shows how far you are. At the very end, one line trains a network on photographs of ten kinds of
+# shows how far you are, and the last cell of each lesson keeps what you have built in a package of
+# your own, `mymix/`. At the very end, one line trains a network on photographs of ten kinds of
 # objects:
 #
 #     minimix train --data cifar10
 #
 # Next: **01 · A tape for scalars**.
+
+# %% [markdown]
+# **Keep it.** This cell writes what you have built to a small package of your own, `mymix/`, beside
+# the notebooks. Later lessons can use it in place of ours.
+
+# %%
+from lessons.keep import keep
+
+keep("00", accuracy)

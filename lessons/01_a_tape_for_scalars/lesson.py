@@ -21,6 +21,7 @@ import minimix as mx
 from lessons import show
 from lessons.check import check
 
+# %%
 a = mx.Tensor(2.0, requires_grad=True)
 b = mx.Tensor(-3.0, requires_grad=True)
 c = a * b
@@ -29,8 +30,7 @@ show.tape(
     d,
     backward=True,
     names={"a": a, "b": b, "c": c, "d": d},
-    alt="A graph: a = 2 and b = -3 lead to c = a × b = -6, and c and a lead to d = c + a = -4. "
-    "Below each its gradient: a -2, b 2, c 1, d 1.",
+    alt="01.1",
 )
 
 # %% [markdown]
@@ -43,6 +43,10 @@ show.tape(
 # > other use add?
 
 # %%
+guess = ...  # your prediction: a number, or a few words
+
+# %%
+show.guessed(guess)
 def f(a, b):
     return a * b + a
 
@@ -207,7 +211,7 @@ check("01.record", record)
 # Teach `Value` the operators `+`, `*` and `-`, and it looks like an ordinary number. Run ordinary
 # code on it, and the tape writes itself:
 
-# %%
+# %% folded
 Value.__add__ = Value.__radd__ = lambda x, y: record(add, x, y)
 Value.__mul__ = Value.__rmul__ = lambda x, y: record(multiply, x, y)
 Value.__sub__ = lambda x, y: x + y * -1.0
@@ -219,7 +223,7 @@ d = c + a
 show.tape(
     d,
     names={"a": a, "b": b, "c": c, "d": d},
-    alt="The same graph as at the top, made of your Values, without gradients yet.",
+    alt="01.2",
 )
 
 # %% [markdown]
@@ -250,6 +254,9 @@ print(f"da {a.grad}   db {b.grad}   in {calls} calls")
 # > $n = 18$, with nineteen values?
 
 # %%
+guess = ...  # your prediction: a number, or a few words
+
+# %%
 def doubled(x, n):
     for _ in range(n):
         x = x + x
@@ -263,8 +270,7 @@ for n in depths:
     counts.append(calls)
 
 fig, ax = show.subplots(
-    alt="Calls of push against n on a logarithmic axis: a straight line from 3 to half a million, "
-    "while the number of values, n + 1, stays below 20.",
+    alt="01.3", guess=guess,
     size=(6.5, 2.8),
 )
 ax.plot(depths, counts, "o-", label="calls of push")
@@ -310,6 +316,10 @@ print("100 additions:", len(ancestors(total(100), set())), "values")
 # > **Predict:** a sum of 5,000 numbers is nothing for a computer. What happens below?
 
 # %%
+guess = ...  # your prediction: a number, or a few words
+
+# %%
+show.guessed(guess)
 try:
     print("5,000 additions:", len(ancestors(total(5_000), set())), "values")
 except RecursionError as error:
@@ -388,7 +398,7 @@ backward(d)
 show.tape(
     d,
     names={"a": a, "b": b, "c": c, "d": d},
-    alt="The graph of the first picture with the same gradients: a -2, b 2, c 1, d 1.",
+    alt="01.4",
 )
 
 # %% [markdown]
@@ -451,8 +461,7 @@ def classify(many):
 
 fig, (left, right) = show.subplots(
     1, 2, size=(8, 3),
-    alt="Left: the loss falls from above 1 to about 0.1 in 80 steps. Right: two crescents of points "
-    "and the line that your network draws between them.",
+    alt="01.5",
 )
 left.plot(losses)
 left.set(xlabel="step", title="loss", ylim=(0, None))
@@ -469,6 +478,10 @@ fig
 # > Are the gradients the same, to how many digits?
 
 # %%
+guess = ...  # your prediction: a number, or a few words
+
+# %%
+show.guessed(guess)
 weights = mx.Tensor([[w.data for w in neuron] for neuron in neurons], requires_grad=True)
 weights = weights.astype(np.float64)
 hidden = (mx.Tensor(points) @ weights[:, :2].transpose() + weights[:, 2]).tanh()
@@ -496,3 +509,12 @@ print(f"backward pass: yours {1000 * yours:.1f} ms, the library's {1000 * librar
 # save memory. · What is the derivative of a derivative: could `backward` itself be recorded?
 #
 # Next: **02 · Tensors and broadcasting**, in which one value stands for a million.
+
+# %% [markdown]
+# **Keep it.** This cell writes what you have built to a small package of your own, `mymix/`, beside
+# the notebooks. Later lessons can use it in place of ours.
+
+# %%
+from lessons.keep import keep
+
+keep("01", multiply, tanh, record, newest_first, backward)

@@ -17,13 +17,14 @@ from lessons import show
 from lessons.check import check
 from minimix import functional as F
 
+# %%
 rng = np.random.default_rng(0)
 labels = np.arange(240) % 3
 radius = rng.uniform(0.1, 1, 240)
 angle = 4 * radius + labels * 2 * np.pi / 3 + rng.normal(0, 0.15, 240)
 points = (radius * [np.cos(angle), np.sin(angle)]).T  # (240, 2)
 
-fig, ax = show.subplots(alt="Three intertwined spiral arms of points, 80 each.", size=(3.4, 3.2))
+fig, ax = show.subplots(alt="02.1", size=(3.4, 3.2))
 show.plane(ax, None, points, labels)
 fig
 
@@ -38,7 +39,7 @@ y = np.array([10.0, 20.0, 30.0, 40.0])  # (4,):  one number per column
 show.arrays(
     {"x": x, "y": y, "x · y": x * y},
     joints=("×", "="),
-    alt="x of shape (3, 1) times y of shape (4,) gives a table of shape (3, 4).",
+    alt="02.2",
 )
 
 # %% [markdown]
@@ -50,11 +51,14 @@ show.arrays(
 # > numbers does it contain?
 
 # %%
+guess = ...  # your prediction: a number, or a few words
+
+# %%
 g = np.ones((3, 4))
 show.arrays(
     {"g · x": g * x, "dy": (g * x).sum(axis=0)},
     joints=("→",),
-    alt="The table g times x, each row constant: 1, 2, 3. Its column sums, dy, are 6 four times.",
+    alt="02.3", guess=guess,
 )
 
 # %% [markdown]
@@ -162,8 +166,10 @@ good, bad = fit(targets), fit(targets.ravel())  # (50, 1) and (50,)
 # > no warning. What is the shape of `error`? Which line does it find?
 
 # %%
-fig, ax = show.subplots(alt="Points along a rising line. The fit with targets of shape (50, 1) "
-                        "follows them; the one with (50,) is flat.", size=(6, 2.8))
+guess = ...  # your prediction: a number, or a few words
+
+# %%
+fig, ax = show.subplots(alt="02.4", guess=guess, size=(6, 2.8))
 ax.plot(t, targets, ".", color=show.GRAY)
 for (w, b, loss), name, style in ((good, "(50, 1)", "-"), (bad, "(50,)", "--")):
     ax.plot(t, w * t + b, style, label=f"targets {name}: loss {loss:.3f}")
@@ -251,6 +257,10 @@ check("02.linear", linear)
 # > **Predict:** three logits, 1000, 0 and 0. What is $e^{1000}$ in floating point? And $p$?
 
 # %%
+guess = ...  # your prediction: a number, or a few words
+
+# %%
+show.guessed(guess)
 z = np.array([1000.0, 0.0, 0.0])
 with np.errstate(all="ignore"):
     print("as written:        ", np.exp(z) / np.exp(z).sum())
@@ -312,8 +322,7 @@ def network(x):
     return layer(layer(mx.Tensor(x), w1, b1).tanh(), w2, b2)
 
 
-fig, axes = show.subplots(1, 3, size=(8, 2.9), alt="The plane as the network divides it after 0, "
-                          "50 and 1,000 steps: from random regions to three spiral arms.")
+fig, axes = show.subplots(1, 3, size=(8, 2.9), alt="02.5")
 shots = dict(zip((0, 50, 1000), axes, strict=True))
 for step in range(1001):
     loss = loss_of(network(points), labels=labels)
@@ -336,6 +345,10 @@ fig
 # > **Predict:** below, the bias gradient is not summed. What will the engine say?
 
 # %%
+guess = ...  # your prediction: a number, or a few words
+
+# %%
+show.guessed(guess)
 @mx.op
 def careless(x, w, b):
     def backward(g):
@@ -378,3 +391,12 @@ for name, mine, library in zip(("dx", "dw", "db"), *results, strict=True):
 # your own code where `(N, 1)` could have met `(N,)`.
 #
 # Next: **03 · Gradients you can trust**. You checked yours against ours. Who checked ours?
+
+# %% [markdown]
+# **Keep it.** This cell writes what you have built to a small package of your own, `mymix/`, beside
+# the notebooks. Later lessons can use it in place of ours.
+
+# %%
+from lessons.keep import keep
+
+keep("02", unbroadcast, multiply, matmul, linear, cross_entropy)

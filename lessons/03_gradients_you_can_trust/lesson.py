@@ -21,8 +21,8 @@ from lessons.suspects import suspects
 from minimix import functional as F
 from minimix import gradcheck
 
-fig, ax = show.subplots(size=(7, 3.2), alt="Seven curves of a loss over 40 steps, one for each "
-                        "suspect. All fall, each at its own pace; none stands out.")
+# %% folded
+fig, ax = show.subplots(size=(7, 3.2), alt="03.1")
 rng = np.random.default_rng(4)
 for (name, (op, inputs)), style in zip(suspects().items(), ["-", "--", ":", "-."] * 2):
     x, more = inputs[0], inputs[1:]
@@ -70,6 +70,10 @@ check("03.slope", slope)
 # > about $10^{-5}$. How far is it off with $h = 10^{-5}$? With $10^{-9}$? With $10^{-15}$?
 
 # %%
+guess = ...  # your prediction: a number, or a few words
+
+# %%
+show.guessed(guess)
 for h in (1e-2, 1e-5, 1e-9, 1e-15):
     print(f"h = {h:.0e}   off by {abs(slope(np.sin, 1.0, h) - np.cos(1.0)):.1e}")
 
@@ -82,6 +86,9 @@ for h in (1e-2, 1e-5, 1e-9, 1e-15):
 # > **Predict:** float32 rounds at $10^{-7}$. What is the smallest error that any $h$ can give?
 
 # %%
+guess = ...  # your prediction: a number, or a few words
+
+# %%
 steps = np.logspace(-15, 0, 61)
 f32 = np.float32
 
@@ -90,9 +97,7 @@ def one_sided(f, x, h):
     return (f(x + h) - f(x)) / h
 
 
-fig, ax = show.subplots(size=(7, 3.4), alt="Error against step size, both logarithmic: three V "
-                        "shapes. Central float64 reaches 1e-11 near h = 1e-5, one-sided float64 "
-                        "1e-8 near 1e-8, central float32 only 1e-5 near 1e-2.")
+fig, ax = show.subplots(size=(7, 3.4), alt="03.2", guess=guess)
 for name, measure, kind, style in (
     ("one-sided, float64", one_sided, np.float64, "--"),
     ("central, float64", slope, np.float64, "-"),
@@ -153,6 +158,10 @@ def lying_softmax(x):
 # > **Predict:** does it pass, if you compare with the numerical gradient of the sum?
 
 # %%
+guess = ...  # your prediction: a number, or a few words
+
+# %%
+show.guessed(guess)
 x = np.random.default_rng(0).normal(size=(2, 3))
 y, backward = lying_softmax(x)
 
@@ -178,6 +187,10 @@ print("measured:", measured.ravel().round(3))
 # > **Predict:** what does `slope` measure at exactly 0?
 
 # %%
+guess = ...  # your prediction: a number, or a few words
+
+# %%
+show.guessed(guess)
 print("measured at 0:", slope(lambda x: max(x, 0.0), 0.0, 1e-5))
 
 # %% [markdown]
@@ -243,6 +256,9 @@ check("03.compare", compare)
 # line? Print the errors first and look.
 
 # %%
+guess = ...  # your prediction: a number, or a few words
+
+# %%
 def guilty(suspects):
     """The names of the operations whose backward is wrong: a set."""
     rng = np.random.default_rng(0)
@@ -265,8 +281,7 @@ check("03.guilty", guilty)
 rng = np.random.default_rng(0)
 errors = {name: max(compare(op, inputs, rng)) for name, (op, inputs) in suspects().items()}
 
-fig, ax = show.subplots(size=(7, 2.8), alt="The errors of the seven on a logarithmic axis: four "
-                        "near 1e-10, and gelu, layer_norm and smooth above 1e-2.")
+fig, ax = show.subplots(size=(7, 2.8), alt="03.3", guess=guess)
 for i, (name, error) in enumerate(errors.items()):
     wrong = error > 1e-6
     ax.plot(error, i, "X" if wrong else "o", color=show.RED if wrong else show.BLUE, ms=9)
@@ -322,3 +337,12 @@ print(gradcheck(mx.op(lies), list(inputs), raise_on_failure=False))
 # backward that changes its `g` in place. · Why does `gradcheck` never report an error of exactly 0?
 #
 # Next: **04 · The speed ladder**. Your gradients are right. Now make them fast.
+
+# %% [markdown]
+# **Keep it.** This cell writes what you have built to a small package of your own, `mymix/`, beside
+# the notebooks. Later lessons can use it in place of ours.
+
+# %%
+from lessons.keep import keep
+
+keep("03", slope, numerical_gradient, compare, guilty)

@@ -21,6 +21,7 @@ from lessons import show
 from lessons.check import check
 
 
+# %%
 def once(f, *args):
     """The time of one call, in seconds."""
     start = time.perf_counter()
@@ -49,8 +50,7 @@ show.bars(
     unit="million per second",
     title=f"multiply-adds: a factor of {float(f'{machine / python:.1g}'):,.0f}",
     log=True,
-    alt="Two bars on a logarithmic axis: a Python loop does some tens of millions of multiply-adds "
-    "per second, NumPy's matrix product some tens of thousands of millions.",
+    alt="04.1",
 )
 
 # %% [markdown]
@@ -148,6 +148,10 @@ def matmul_ijk(a, b):
 # > **Predict:** we call it twice on a 64 × 64 product. How long do the two calls take?
 
 # %%
+guess = ...  # your prediction, in milliseconds: (first, second)
+
+# %%
+show.guessed(guess)
 first, second = (once(matmul_ijk, *small) for _ in range(2))
 print(f"first call {1000 * first:.0f} ms, second call {1000 * second:.2f} ms")
 
@@ -162,6 +166,9 @@ print(f"first call {1000 * first:.0f} ms, second call {1000 * second:.2f} ms")
 # ### Exercise 3 · `matmul_ikj`
 #
 # The same function with the loops in the order i, k, j.
+
+# %%
+guess = ...  # your prediction: how many times as fast?
 
 # %%
 @njit
@@ -197,8 +204,7 @@ show.bars(
     log=True,
     title="million multiply-adds per second",
     mark=["4. Numba, i k j"],
-    alt="Six bars on a logarithmic axis, from about 4 for Python loops to several ten thousand for "
-    "BLAS. Swapping two loops, i j k to i k j, gains a factor of about 30.",
+    alt="04.2", guess=guess,
 )
 
 # %% [markdown]
@@ -251,6 +257,9 @@ assert np.allclose(gelu_numpy(x), gelu_numba(x), atol=1e-5)
 # > for the next. The Numba loop passes over memory once, and it is compiled. Which one is faster?
 
 # %%
+guess = ...  # your prediction, such as {"NumPy, nine passes": 30, "Numba, one pass": 10}, in ms
+
+# %%
 took = {
     "a copy": 1000 * seconds(np.copy, x),
     "NumPy, nine passes": 1000 * seconds(gelu_numpy, x),
@@ -261,7 +270,7 @@ show.bars(
     unit="ms",
     title="GELU of 4 million numbers",
     mark=["Numba, one pass"],
-    alt="A copy takes one or two milliseconds, NumPy about 30, the one-pass Numba loop about 120.",
+    alt="04.3", guess=guess,
 )
 
 # %% [markdown]
@@ -331,6 +340,9 @@ print(f"{took['Numba, Lambert']:.1f} ms")
 # > **Predict:** what do we gain if Numba need not check?
 
 # %%
+guess = ...  # your prediction, such as {"the same, without the check": 20}, in ms
+
+# %%
 tanh_lambert = njit(tanh_lambert.py_func, error_model="numpy")  # the same two functions,
 gelu_faster = njit(gelu_fast.py_func, error_model="numpy")  # with NumPy's rules for division
 
@@ -341,8 +353,7 @@ show.bars(
     unit="ms",
     title="GELU of 4 million numbers",
     mark=["the same, without the check"],
-    alt="A copy takes 1 or 2 ms, NumPy about 30, Numba with math.tanh about 100, Lambert with the "
-    "check for zero about 20, Lambert without it about 2.5, minimix about the same.",
+    alt="04.4", guess=guess,
 )
 
 # %% [markdown]
@@ -381,3 +392,12 @@ print(f"matmul_ikj: largest difference {difference:.0e}, of sums near {np.abs(a 
 # in `gelu_fast`, compile it again without the check for 0, and time it.
 #
 # Next: **05 · Patches**. You have climbed the ladder; now for pictures.
+
+# %% [markdown]
+# **Keep it.** This cell writes what you have built to a small package of your own, `mymix/`, beside
+# the notebooks. Later lessons can use it in place of ours.
+
+# %%
+from lessons.keep import keep
+
+keep("04", matmul_loops, matmul_outer, matmul_ikj, gelu_fast)

@@ -20,6 +20,7 @@ from lessons.check import check
 from minimix import functional as F
 from minimix.data import shapes10
 
+# %% folded
 rng = np.random.default_rng(0)
 images = shapes10.load(1000, 10).train_images / np.float32(255)  # (N, H, W, C), 0 to 1
 star = images[219:220]  # (1, 32, 32, 3)
@@ -30,8 +31,7 @@ description = F.patchify(star, weight).array  # (1, 4, 4, 24)
 tiles = [star[0, i : i + 8, j : j + 8] for i in range(0, 32, 8) for j in range(0, 32, 8)]
 fig, (a, b, c) = show.subplots(
     1, 3, size=(8, 2.7), width_ratios=(1, 1.1, 1.5),
-    alt="Left: a picture of a star, 32 by 32 pixels. Middle: the same cut into 16 patches. Right: "
-    "a table of 16 rows, one per patch, each of 24 numbers shown as colors.",
+    alt="05.1",
 )
 show.image(a, star[0], "an image (32, 32, 3)")
 show.image(b, show.mosaic(np.array(tiles), 4), "its patches (4, 4, 8·8·3)")
@@ -57,6 +57,9 @@ fig
 # > **Predict:** which four pixels are patch 0?
 
 # %%
+guess = ...  # your prediction: a number, or a few words
+
+# %%
 H, W, p = 4, 6, 2
 pixels = np.arange(H * W)
 at_once = np.empty(H * W, int)
@@ -76,8 +79,7 @@ def draw(ax, labels, title):
 
 fig, (left, right) = show.subplots(
     1, 2, size=(6, 2.2),
-    alt="Left: reshape(2, 3, 2, 2) gives stripes: patch 0 is the first four pixels of the first "
-    "row. Right: with a transpose between, patch 0 is a square of two by two pixels.",
+    alt="05.2", guess=guess,
 )
 draw(left, at_once, "reshape(2, 3, 2, 2)")
 draw(right, with_care, "what we want")
@@ -130,6 +132,9 @@ check("05.cut", cut)
 # the length of a patch.)
 
 # %%
+guess = ...  # your prediction: a number, or a few words
+
+# %%
 def join(patches, p):
     """patches (N, H/p, W/p, p·p·C) -> x (N, H, W, C)."""
     ### BEGIN SOLUTION
@@ -149,6 +154,7 @@ def join(patches, p):
 check("05.join", join)
 
 # %%
+show.guessed(guess)
 print("cut and joined, nothing lost:", np.array_equal(join(cut(images, 4), 4), images))
 
 # %% [markdown]
@@ -208,10 +214,12 @@ check("05.patchify", patchify)
 # > middle read?
 
 # %%
+guess = ...  # your prediction: a number, or a few words
+
+# %%
 fig, axes = show.subplots(
     1, 3, size=(8, 2.6),
-    alt="How often each pixel of a 16 by 16 image is read by a 4 by 4 window: with stride 1 up to "
-    "16 times and less near the border, with stride 2 up to 4 times, with stride 4 once each.",
+    alt="05.3", guess=guess,
 )
 for ax, stride in zip(axes, (1, 2, 4)):
     x = mx.Tensor(np.zeros((1, 16, 16, 1)), requires_grad=True)
@@ -260,11 +268,10 @@ print(f"the general convolution takes about {float(f'{ratio:.1g}'):.0f} times as
 # The patch size is the point of the paper. Here is what remains of an image when each patch keeps
 # only its mean color:
 
-# %%
+# %% folded
 fig, axes = show.subplots(
     1, 4, size=(8, 2.3),
-    alt="The star at patch sizes 1, 2, 4 and 8: 32 by 32, 16 by 16, 8 by 8 and 4 by 4 colored "
-    "squares. At 8 the star cannot be recognized any more.",
+    alt="05.4",
 )
 for ax, p in zip(axes, (1, 2, 4, 8)):
     patches = cut(star, p)  # (1, 32/p, 32/p, p·p·3)
@@ -281,6 +288,9 @@ fig
 #
 # > **Predict** before you write it: double $p$. There are a quarter as many patches and nearly four
 # > times as many parameters. And multiplications?
+
+# %%
+guess = ...  # your prediction: a number, or a few words
 
 # %%
 def patch_costs(H, W, C, p, D):
@@ -320,7 +330,7 @@ show.bars(
     work,
     title="one image through ConvMixer-128/4",
     unit="million multiply-adds",
-    alt="Multiply-adds of one image: 81 million for p = 1, 20 for 2, 5.4 for 4, 1.6 for 8.",
+    alt="05.5", guess=guess,
 )
 
 # %% [markdown]
@@ -332,13 +342,12 @@ show.bars(
 # $K$ numbers, but much less information than that: they are strongly correlated. A pixel and its
 # right neighbor:
 
-# %%
+# %% folded
 one, neighbor = images[:200, 8, 8, 0], images[:200, 8, 9, 0]
 far = images[:200, 8, 30, 0]
 fig, axes = show.subplots(
     1, 2, size=(6, 2.9), sharey=True,
-    alt="Two scatter plots. The red of a pixel against that of its right neighbor: points near "
-    "the diagonal. Against a pixel far away: a much wider cloud.",
+    alt="05.6",
 )
 for ax, other, words in zip(axes, (neighbor, far), ("its right neighbor", "22 pixels away")):
     ax.plot(one, other, ".", markersize=4)
@@ -364,13 +373,15 @@ fig
 # > the smallest?
 
 # %%
+guess = ...  # your prediction: a number, or a few words
+
+# %%
 p = 4
 rows = cut(images, p).reshape(-1, p * p * 3).astype(np.float64)  # (M, K): 64,000 patches
 variances, patterns = np.linalg.eigh(np.cov(rows, rowvar=False))  # in increasing order
 show.filters(
     patterns[:, ::-1].reshape(p, p, 3, -1),
-    alt="48 patterns of 4 by 4 pixels: three flat colors first, then gradients from one side to "
-    "the other, then finer and finer stripes and checkerboards.",
+    alt="05.7", guess=guess,
 )
 
 # %% [markdown]
@@ -423,14 +434,13 @@ check("05.whitening", whitening)
 # How strongly are the outputs of 48 filters correlated with each other? Random filters beside
 # yours:
 
-# %%
+# %% folded
 whiten = whitening(rows, eps=5e-4)
 random = rng.normal(size=whiten.shape)
 
 fig, axes = show.subplots(
     1, 2, size=(6, 2.9),
-    alt="Correlations between the outputs of 48 filters. Random filters: a table full of dark "
-    "squares. Whitening filters: dark on the diagonal alone.",
+    alt="05.8",
 )
 for ax, filters, name in zip(axes, (random, whiten), ("random filters", "whitening filters")):
     size = np.abs(np.corrcoef(rows @ filters, rowvar=False))
@@ -486,3 +496,12 @@ print("the same filters, up to their signs:", same)
 # longer the inverse of `cut`?
 #
 # Next: **06 · Depthwise and pointwise convolution**, what happens between the patches.
+
+# %% [markdown]
+# **Keep it.** This cell writes what you have built to a small package of your own, `mymix/`, beside
+# the notebooks. Later lessons can use it in place of ours.
+
+# %%
+from lessons.keep import keep
+
+keep("05", cut, join, patchify, patch_costs, whitening)

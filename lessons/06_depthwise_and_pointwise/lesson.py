@@ -22,6 +22,7 @@ from minimix import functional as F
 from minimix.data import shapes10
 from minimix.kernels import depthwise_conv2d
 
+# %%
 rng = np.random.default_rng(0)
 images = shapes10.load(300, 10).train_images / np.float32(255)  # (N, H, W, C), 0 to 1
 star = images[219]  # (32, 32, 3)
@@ -40,8 +41,7 @@ def blocks(n):
 
 fig, axes = show.subplots(
     1, 4, size=(8, 2.3),
-    alt="The picture of a star four times, faded except for a square that grows: 10, 18, 26 and then "
-    "all 32 pixels wide.",
+    alt="06.1",
 )
 for n, ax in enumerate(axes, 1):
     seen = show.reads(blocks(n), (1, 16, 16, 1))[0, 8, 8, 0, 0, :, :, 0]
@@ -68,6 +68,10 @@ fig
 # > together than the ordinary convolution?
 
 # %%
+guess = ...  # your prediction: a number, or a few words
+
+# %%
+show.guessed(guess)
 k, h = 5, 256
 print(f"ordinary {k * k * h * h:,}   depthwise {k * k * h:,}   pointwise {h * h:,}")
 print(f"{k * k * h * h / (k * k * h + h * h):.0f} times fewer")
@@ -117,7 +121,7 @@ check("06.depthwise", depthwise)
 # What can nine weights do? Here is one gray picture in four channels, each with its own kernel, in
 # one call:
 
-# %%
+# %% folded
 kernels = {
     "blur": np.ones((3, 3)) / 9,
     "edges between rows": np.array([[-1, -1, -1], [0, 0, 0], [1, 1, 1]]) / 3,
@@ -130,8 +134,7 @@ y = depthwise(gray, np.stack(list(kernels.values()), axis=-1))
 
 fig, axes = show.subplots(
     1, 5, size=(8.6, 2),
-    alt="A dark triangle in gray, then blurred, then its horizontal edges, its vertical edges, "
-    "and as a relief lit from the top left.",
+    alt="06.2",
 )
 show.image(axes[0], gray[0, :, :, 0], "x")
 for c, (ax, name) in enumerate(zip(axes[1:], kernels)):
@@ -147,14 +150,16 @@ fig
 # > around the white pixel, and in which order?
 
 # %%
+guess = ...  # your prediction: a number, or a few words
+
+# %%
 dot = np.zeros((1, 5, 5, 1))
 dot[0, 2, 2, 0] = 1
 w = np.arange(1.0, 10).reshape(3, 3, 1)
 show.arrays(
     {"x": dot[0, :, :, 0], "w": w[:, :, 0], "y": depthwise(dot, w)[0, :, :, 0]},
     joints=("∗", "="),
-    alt="A 5 by 5 image with a single 1 in the middle, the kernel 1 to 9, and the result: in the "
-    "middle the kernel rotated by 180 degrees, 9 to 1.",
+    alt="06.3", guess=guess,
 )
 
 # %% [markdown]
@@ -165,14 +170,13 @@ show.arrays(
 # multiplied, they merge their lists of sources. An even kernel shows the rotation best: it reaches
 # further to one side.
 
-# %%
+# %% folded
 table = show.reads(lambda x: depthwise(x, np.ones((4, 4, 1))), (1, 9, 9, 1))
 table = table.reshape(9, 9, 9, 9)  # (row and column of the output, row and column of the input)
 
 fig, (left, right) = show.subplots(
     1, 2, size=(6, 2.9),
-    alt="Left: the output in the middle reads inputs from one before to two after it, in both "
-    "directions. Right: the input in the middle is read by outputs from two before to one after.",
+    alt="06.4",
 )
 for ax, mask, words in (
     (left, table[4, 4], "inputs that output ★ reads"),
@@ -297,6 +301,9 @@ for k in (3, 4):
 # shapes `(N, H, W, K)`, `(K, C)` and `(C,)`.
 
 # %%
+guess = ...  # your prediction: a number, or a few words
+
+# %%
 def pointwise(x, w, b):
     """1×1 convolution, and its backward function."""
     ### BEGIN SOLUTION
@@ -318,6 +325,7 @@ def pointwise(x, w, b):
 check("06.pointwise", pointwise)
 
 # %%
+show.guessed(guess)
 x, w, b = rng.normal(size=(2, 5, 6, 3)), rng.normal(size=(3, 4)), rng.normal(size=4)
 y, _ = pointwise(x, w, b)
 one, _ = F.patchify.array(x, w[None, None], b)
@@ -332,6 +340,10 @@ print("pointwise is patchify with p = 1:", np.allclose(y, one))
 # > **Predict:** can the pair compute everything that an ordinary convolution of the same size can?
 
 # %%
+guess = ...  # your prediction: a number, or a few words
+
+# %%
+show.guessed(guess)
 x = rng.normal(size=(2, 8, 8, 3))
 w, v = rng.normal(size=(5, 5, 3)), rng.normal(size=(3, 4))
 pair, _ = pointwise(depthwise(x, w), v, 0)
@@ -401,6 +413,9 @@ for k, depth in [(3, 1), (3, 4), (4, 3), (5, 4)]:
 # > on each pixel? Equally on all that it can see?
 
 # %%
+guess = ...  # your prediction: a number, or a few words
+
+# %%
 model = mx.ConvMixer(32, 4, kernel_size=5, patch_size=2, n_classes=10, rng=0).eval()
 x = mx.Tensor(images[:32], requires_grad=True)
 features = model.blocks(model.stem(x))  # (32, 16, 16, 32)
@@ -411,8 +426,7 @@ weight = np.abs(x.grad).mean(axis=(0, 3))  # (32, 32)
 
 fig, (left, right) = show.subplots(
     1, 2, size=(7, 2.9), width_ratios=(1, 1.5),
-    alt="Left: how much the output in the middle depends on each pixel: dark in the very middle, "
-    "fading quickly. Right: the same summed over each column of pixels, a narrow peak.",
+    alt="06.5", guess=guess,
 )
 show.image(left, np.sqrt(weight), "dependence on each pixel (square root)", cmap="Blues")
 across = weight.sum(axis=0) / weight.sum()
@@ -441,7 +455,7 @@ show.bars(
     {"depthwise": k * k * h, "pointwise": h * h, "ordinary": k * k * h * h},
     title="multiply-adds at one place, k = 5, h = 256 (logarithmic)",
     log=True,
-    alt="Depthwise 6,400, pointwise 65,536, ordinary 1,638,400 multiply-adds.",
+    alt="06.6",
 )
 
 # %% [markdown]
@@ -449,6 +463,10 @@ show.bars(
 # > in NumPy: which of them takes longer?
 
 # %%
+guess = ...  # your prediction: a number, or a few words
+
+# %%
+show.guessed(guess)
 x = mx.Tensor(rng.normal(size=(16, 16, 16, h)).astype(np.float32))
 w = mx.Tensor(rng.normal(size=(k, k, h)).astype(np.float32))
 v = mx.Tensor(rng.normal(size=(h, h)).astype(np.float32))
@@ -505,3 +523,12 @@ print(f"back end {mx.kernels.backend_name()}: yours takes {ratio:.0f} times as l
 # apart: what is its receptive field? · Which depthwise kernel makes the whole layer the identity?
 #
 # Next: **07 · GELU and batch normalization**, what stands between the convolutions.
+
+# %% [markdown]
+# **Keep it.** This cell writes what you have built to a small package of your own, `mymix/`, beside
+# the notebooks. Later lessons can use it in place of ours.
+
+# %%
+from lessons.keep import keep
+
+keep("06", depthwise, depthwise_dx, depthwise_dw, pointwise, receptive_field)

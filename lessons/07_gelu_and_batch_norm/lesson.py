@@ -22,6 +22,8 @@ from lessons.check import check
 from minimix import functional as F
 from minimix import nn
 from minimix.data import shapes10
+
+# %%
 from minimix.kernels.reference.activation import erf
 
 mx.kernels.set_num_threads(1)  # arrays as small as these are not worth a second one
@@ -59,8 +61,7 @@ def layers(model, x):
 
 fig, axes = show.subplots(
     1, 2, size=(8, 2.9), sharey=True,
-    alt="Differences between images through 16 blocks, on a logarithmic axis. Without "
-    "normalization they fall steeply, from 0.1 to a hundred-millionth. With it they stay near 1.",
+    alt="07.1",
 )
 for ax, norm in zip(axes, (False, True)):
     outputs = [x.array for x in layers(mixer(16, norm), mx.Tensor(images[:32]))]
@@ -118,14 +119,16 @@ check("07.gelu", gelu)
 # > than 1?
 
 # %%
+guess = ...  # your prediction: a number, or a few words
+
+# %%
 x = np.linspace(-4, 4, 401)
 y, backward = gelu(x)
 slope = backward(np.ones_like(x))
 
 fig, (left, right) = show.subplots(
     1, 2, size=(8, 2.8),
-    alt="Left: GELU follows ReLU far from 0 and dips to -0.17 near -0.75. Right: its slope rises "
-    "smoothly from 0 to 1, dips to -0.13 on the way and overshoots to 1.13.",
+    alt="07.2", guess=guess,
 )
 left.plot(x, y, label="GELU")
 left.plot(x, np.maximum(x, 0), "--", label="ReLU")
@@ -147,13 +150,15 @@ fig
 # > **Predict:** to how many digits do they agree with the exact form?
 
 # %%
+guess = ...  # your prediction: a number, or a few words
+
+# %%
 tanh_form, _ = F.gelu.array(x, approximate="tanh")
 sigmoid_form = x / (1 + np.exp(-1.702 * x))
 
 fig, ax = show.subplots(
     size=(7, 2.6),
-    alt="Errors on a logarithmic axis: the tanh form stays below 0.0005, the sigmoid form below "
-    "0.02; both vanish at 0 and far away.",
+    alt="07.3", guess=guess,
 )
 ax.plot(x, abs(sigmoid_form - y), "--", label="sigmoid form")
 ax.plot(x, abs(tanh_form - y), label="tanh form")
@@ -206,7 +211,7 @@ def batch_norm(x, gamma, beta, eps=1e-5):
 # %%
 check("07.batch_norm", batch_norm)
 
-# %%
+# %% folded
 rng = np.random.default_rng(0)
 x = mx.Tensor(rng.normal(3, 2, (6, 2)), requires_grad=True)
 gamma, beta = mx.Tensor(np.ones(2), requires_grad=True), mx.Tensor(np.zeros(2), requires_grad=True)
@@ -214,8 +219,7 @@ y = batch_norm(x, gamma, beta)
 show.tape(
     y,
     names={"x": x, "γ": gamma, "β": beta, "y": y},
-    alt="The tape from x, gamma and beta to y, about ten operations: mean, minus, times, mean, "
-    "plus, root, divide, times, plus.",
+    alt="07.4",
 )
 
 # %% [markdown]
@@ -227,6 +231,10 @@ show.tape(
 # > **Predict:** what is the gradient of `y.sum()` with respect to `x`?
 
 # %%
+guess = ...  # your prediction: a number, or a few words
+
+# %%
+show.guessed(guess)
 y.sum().backward()
 print("largest number in dx:", f"{np.abs(x.grad).max():.0e}")
 
@@ -253,7 +261,7 @@ print(mx.gradcheck(batch_norm, arrays))
 #
 # There is a picture in it. Plot $g$ against $\hat x$ for one channel and fit a line:
 
-# %%
+# %% folded
 normal = np.sort(rng.normal(size=12))
 normal = (normal - normal.mean()) / normal.std()  # one channel, M = 12
 g = 0.5 + 0.8 * normal + rng.normal(0, 0.7, 12)
@@ -261,8 +269,7 @@ line = g.mean() + (g * normal).mean() * normal  # dβ/M + x̂ dγ/M
 
 fig, ax = show.subplots(
     size=(6, 3),
-    alt="Twelve points, g against normalized x, with a fitted line. Vertical strokes from the line "
-    "to the points are dx.",
+    alt="07.5",
 )
 ax.plot(normal, line, label="dβ/M + x̂ dγ/M")
 ax.vlines(normal, line, g, colors=show.RED, label="dx, up to its scale")
@@ -328,6 +335,10 @@ print(mx.gradcheck(batch_norm_closed, arrays))
 # > units of the size of `x`? How much longer does the graph take?
 
 # %%
+guess = ...  # your prediction: a number, or a few words
+
+# %%
+show.guessed(guess)
 forms = {"graph": batch_norm, "closed form": batch_norm_closed, "fused": F.batch_norm}
 values = rng.normal(size=(32, 16, 16, 64)).astype(np.float32)
 g = rng.normal(size=values.shape).astype(np.float32)
@@ -365,7 +376,7 @@ for name in forms:
 # The mean over a batch has a strange consequence: what the network says about an image depends on
 # the *other* images in the batch.
 
-# %%
+# %% folded
 model = mixer(4, norm=True)
 said = {"in training": [], "at test time": []}
 for i in range(1, 9):
@@ -377,8 +388,7 @@ for i in range(1, 9):
 
 fig, axes = show.subplots(
     1, 2, size=(8, 2.7), sharey=True,
-    alt="The ten scores of one image in eight batches. In training they scatter from batch to "
-    "batch; at test time they coincide.",
+    alt="07.6",
 )
 for ax, (mode, scores) in zip(axes, said.items()):
     ax.plot(np.array(scores).T, "o", color=show.BLUE, markersize=4, alpha=0.6)
@@ -429,6 +439,9 @@ check("07.running_statistics", running_statistics)
 # > training steps here; the next lesson builds it.)
 
 # %%
+guess = ...  # your prediction: a number, or a few words
+
+# %%
 def train(model, steps, watch=None, lr=0.01):
     """The loss of every step; watch() is called before every third one."""
     rng = np.random.default_rng(0)
@@ -465,8 +478,7 @@ def watch():
 with_norm = train(model, 60, watch)
 fig, ax = show.subplots(
     size=(7, 2.8),
-    alt="Two losses over 60 steps. In training mode it falls from 2.3 to about 1.7. In eval mode "
-    "it first rises to 2.5, and comes down to the other after 40 steps.",
+    alt="07.7", guess=guess,
 )
 ax.plot(range(0, 60, 3), in_training, "o-", label="with the batch's statistics (training)")
 ax.plot(range(0, 60, 3), at_test_time, "s--", label="with running statistics (eval)")
@@ -487,8 +499,7 @@ fig
 # %%
 fig, axes = show.subplots(
     1, 2, size=(8, 2.9), sharey=True,
-    alt="Gradients through 16 blocks, from the end to the beginning. Without normalization they "
-    "shrink toward the first block to a ten-thousand-billionth; with it they stay of one size.",
+    alt="07.8",
 )
 for ax, norm in zip(axes, (False, True)):
     deep = mixer(16, norm)
@@ -508,11 +519,13 @@ fig
 # > **Predict:** does a network of four blocks learn without normalization? (60 steps of 64 images.)
 
 # %%
+guess = ...  # your prediction: a number, or a few words
+
+# %%
 without = train(mixer(4, norm=False), 60)
 fig, ax = show.subplots(
     size=(7, 2.6),
-    alt="With batch normalization the loss falls from 2.3 to about 1.7. Without it stays at 2.3, "
-    "which is guessing.",
+    alt="07.9", guess=guess,
 )
 ax.plot(with_norm, label="with batch normalization")
 ax.plot(without, "--", label="without")
@@ -553,3 +566,12 @@ print("gelu:   ", np.allclose(mine, theirs), np.allclose(my_backward(x), their_b
 # convolution can absorb them? · Find the minimum of GELU to six digits.
 #
 # Next: **08 · AdamW**, which takes the steps.
+
+# %% [markdown]
+# **Keep it.** This cell writes what you have built to a small package of your own, `mymix/`, beside
+# the notebooks. Later lessons can use it in place of ours.
+
+# %%
+from lessons.keep import keep
+
+keep("07", gelu, batch_norm, batch_norm_backward, running_statistics)

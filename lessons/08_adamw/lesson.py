@@ -19,6 +19,7 @@ from minimix import functional as F
 from minimix import nn
 from minimix.data import shapes10
 
+# %%
 STEEP = 50.0
 start = np.array([-4.0, 0.6])
 
@@ -47,9 +48,7 @@ paths = {
 }
 fig, axes = show.subplots(
     1, 3, size=(8.6, 2.7), sharey=True,
-    alt="Contours of a narrow valley, three times, with a path each. Gradient descent zigzags "
-    "between the walls and stops short of the minimum. Momentum swings more widely and arrives. "
-    "AdamW starts diagonally in steps of equal length, swings gently and is nearly there.",
+    alt="08.1",
 )
 for ax, (name, path) in zip(axes, paths.items()):
     show.valley(ax, height, {name: path}, extent=(-4.5, 1.5, -0.8, 0.8))
@@ -73,6 +72,9 @@ fig
 # > then need to shrink to a tenth?
 
 # %%
+guess = ...  # your prediction: a number, or a few words
+
+# %%
 def gradient(theta):
     return np.array([theta[0], STEEP * theta[1]])
 
@@ -87,8 +89,7 @@ def descend(rate, steps=40):
 
 fig, axes = show.subplots(
     1, 3, size=(8.6, 2.7), sharey=True,
-    alt="Forty steps with three learning rates. 0.005: straight to the middle of the valley, then "
-    "creeping along. 0.038: zigzag, further along. 0.041: a zigzag that grows out of the valley.",
+    alt="08.2", guess=guess,
 )
 for ax, rate in zip(axes, (0.005, 0.038, 0.041)):
     path = descend(rate)
@@ -121,6 +122,9 @@ fig
 # one.
 
 # %%
+guess = ...  # your prediction: a number, or a few words
+
+# %%
 def momentum(theta, g, u, lr, mu):
     """One step of gradient descent with momentum: the new theta and u."""
     ### BEGIN SOLUTION
@@ -137,6 +141,7 @@ def momentum(theta, g, u, lr, mu):
 check("08.momentum", momentum)
 
 # %%
+show.guessed(guess)
 u, speeds = 0.0, []
 for _ in range(40):
     _, u = momentum(0.0, 1.0, u, lr=1.0, mu=0.9)
@@ -191,13 +196,15 @@ for mu in (0.5, 0.7, 0.8, 0.9, 0.95):
 # > step $m = 0.1$ and $v = 0.001$. Is the step too short or too long? And at step 10?
 
 # %%
+guess = ...  # your prediction: a number, or a few words
+
+# %%
 t = np.arange(1, 5001)
 m, v = 1 - 0.9**t, 1 - 0.999**t  # what the averages of ones are after t steps
 
 fig, (left, right) = show.subplots(
     1, 2, size=(8, 2.8),
-    alt="Left: the average m of a constant 1 reaches 1 after 30 steps, v only after 3000. Right: "
-    "their quotient, which should be 1, begins at 3.2, rises to 6.6 and falls to 1 after 3000.",
+    alt="08.3", guess=guess,
 )
 left.plot(t, m, label="m")
 left.plot(t, v, "--", label="v")
@@ -270,6 +277,10 @@ check("08.adam", adam)
 # > gradient descent? And to that of Adam?
 
 # %%
+guess = ...  # your prediction: a number, or a few words
+
+# %%
+show.guessed(guess)
 def ten_steps(step, scale):
     theta, m, v = start, zero, zero
     for t in range(1, 11):
@@ -298,6 +309,9 @@ for name, step in {"gradient descent": plain, "Adam": lambda *a: adam(*a, lr=0.1
 # > **Predict:** which of the three optimizers become slower, and which do not?
 
 # %%
+guess = ...  # your prediction: a number, or a few words
+
+# %%
 turn = np.array([[1, -1], [1, 1]]) / np.sqrt(2)
 along = np.diag([1, STEEP])
 valleys = {  # curvature, where to start, what to show
@@ -311,8 +325,7 @@ optimizers = {
 }
 fig, axes = show.subplots(
     1, 2, size=(8, 3.2),
-    alt="Adam's path. Along an axis it is at the minimum after 60 steps. Rotated by 45 degrees it "
-    "first steps across the valley, then creeps along it, and is only half way there.",
+    alt="08.4", guess=guess,
 )
 for ax, (name, (matrix, begin, extent)) in zip(axes, valleys.items()):
 
@@ -378,6 +391,9 @@ check("08.adamw", adamw)
 # > decoupled decay?
 
 # %%
+guess = ...  # your prediction: a number, or a few words
+
+# %%
 rng = np.random.default_rng(0)
 lr, decay, steps = 0.01, 0.1, 1500
 noise = np.repeat([10.0, 0.1], 400)  # (800,)
@@ -393,8 +409,7 @@ def decoupled(theta, g, m, v, t):
 
 fig, axes = show.subplots(
     1, 2, size=(8, 2.8), sharey=True,
-    alt="Mean weight against steps. Decay in the gradient: weights with large gradients stay above "
-    "0.8, those with small ones are at 0 after 300 steps. Decoupled: both follow one curve.",
+    alt="08.5", guess=guess,
 )
 for ax, step in zip(axes, (in_the_gradient, decoupled)):
     theta, m, v = np.ones(800), np.zeros(800), np.zeros(800)
@@ -421,6 +436,9 @@ fig
 # A small ConvMixer, 60 steps, each optimizer with four learning rates.
 #
 # > **Predict:** for which optimizer does the learning rate matter least?
+
+# %%
+guess = ...  # your prediction: a number, or a few words
 
 # %%
 mx.kernels.set_num_threads(1)  # arrays as small as these are not worth a second one
@@ -464,8 +482,7 @@ makers = {
 rates = (0.001, 0.01, 0.1, 1)
 fig, ax = show.subplots(
     size=(7, 3),
-    alt="Loss after 60 steps against the learning rate. AdamW is best, 1.9, at 0.01; momentum at "
-    "0.1, gradient descent at 1. AdamW at 1 is off the picture.",
+    alt="08.6", guess=guess,
 )
 for (name, make), marker in zip(makers.items(), "os^"):
     ax.plot(rates, [final_loss(make, lr) for lr in rates], f"{marker}-", label=name)
@@ -510,3 +527,12 @@ print("momentum after 20 steps:", np.allclose(mine_q, q.array))
 # scale of the weights before it. What effect can decay have on such weights? (Think of angles.)
 #
 # Next: **09 · ConvMixer**, all of it in twenty lines.
+
+# %% [markdown]
+# **Keep it.** This cell writes what you have built to a small package of your own, `mymix/`, beside
+# the notebooks. Later lessons can use it in place of ours.
+
+# %%
+from lessons.keep import keep
+
+keep("08", momentum, moments, adam, adamw)

@@ -18,15 +18,14 @@ from lessons.check import check
 from minimix import nn
 from minimix.data import normalize, shapes10
 
+# %%
 show.network(
     ["patches p×p", "GELU", "BatchNorm", "depthwise k×k", "GELU", "BatchNorm", "pointwise",
      "GELU", "BatchNorm", "average pool", "linear"],
     skip=(3, 5),
     repeat=(3, 8, "d times"),
     shapes={-1: "H×W×3", 2: "H/p × W/p × h", 8: "H/p × W/p × h", 9: "h", 10: "n"},
-    alt="From left to right: patches, GELU, BatchNorm; then d times a block of depthwise, GELU, "
-    "BatchNorm, an addition of the block's input, pointwise, GELU, BatchNorm; then average pool "
-    "and linear.",
+    alt="09.1",
 )
 
 # %% [markdown]
@@ -142,6 +141,9 @@ print(mx.summary(net, (1, 32, 32, 3)))
 # bias, and a batch norm has two trained numbers per channel, $\gamma$ and $\beta$.
 
 # %%
+guess = ...  # your prediction: a number, or a few words
+
+# %%
 def count_parameters(h, d, k, p, n, c=3):
     """The number of trainable parameters of a ConvMixer-h/d: an int."""
     ### BEGIN SOLUTION
@@ -183,8 +185,7 @@ show.bars(
     },
     unit="thousand",
     title="parameters of a ConvMixer-256/8",
-    alt="Bars: pointwise has 526 thousand parameters, depthwise 53 thousand, the others below 10 "
-    "thousand each.",
+    alt="09.2", guess=guess,
 )
 
 # %% [markdown]
@@ -226,13 +227,15 @@ check("09.count_multiply_adds", count_multiply_adds)
 # > parameters? And to the work?
 
 # %%
+guess = ...  # your prediction: a number, or a few words
+
+# %%
 patch_sizes = [1, 2, 4, 8]
 parameters = [count_parameters(256, 8, 5, p, 10) for p in patch_sizes]
 work = [count_multiply_adds(256, 8, 5, p, 10) for p in patch_sizes]
 
 fig, ax = show.subplots(
-    alt="Against the patch size 1, 2, 4, 8, all axes logarithmic: parameters stay at 0.6 million, "
-    "multiply-adds fall from 590 to 10 million, to a quarter with each doubling.",
+    alt="09.3", guess=guess,
     size=(6.5, 3),
 )
 ax.loglog(patch_sizes, np.array(work) / 1e6, "o-", label="multiply-adds per image")
@@ -258,6 +261,9 @@ fig
 # > $k = 5$)? What does it see of image 1? And what changes in *training* mode?
 
 # %%
+guess = ...  # your prediction: a number, or a few words
+
+# %%
 def seen(layers, training, size=40):
     """How much each pixel of two images matters for the place in the middle of the first."""
     x = mx.Tensor(np.random.default_rng(1).normal(size=(2, size, size, 3)), requires_grad=True)
@@ -274,8 +280,7 @@ width = np.ptp(np.nonzero(evaluation[0].any(axis=0))) + 1
 
 fig, axes = show.subplots(
     1, 4, size=(8.5, 2.5),
-    alt="Two pairs of maps. In evaluation: a blue square 18 pixels wide in image 0, nothing in "
-    "image 1. In training: the same square, and faint blue everywhere, in image 1 too.",
+    alt="09.4", guess=guess,
 )
 names = (f"evaluation, image 0: {width} wide", "image 1", "training, image 0", "image 1")
 for ax, pixels, name in zip(axes, (*evaluation, *training), names):
@@ -295,6 +300,10 @@ fig
 # > **Predict:** which of these image sizes does the network accept: 48×48, 64×96, 33×33?
 
 # %%
+guess = ...  # your prediction: a number, or a few words
+
+# %%
+show.guessed(guess)
 for height, width in ((48, 48), (64, 96), (33, 33)):
     try:
         image = np.zeros((1, height, width, 3), np.float32)
@@ -397,6 +406,9 @@ print("multiply-adds:", total, "=", f"{count_multiply_adds(64, 4, 5, 4, 10):,}")
 # > loss, the mean of $-\ln(\text{probability of the right class})$?
 
 # %%
+guess = ...  # your prediction: a number, or a few words
+
+# %%
 mine = conv_mixer(64, 4, 5, 4, 10, rng=np.random.default_rng(0))
 optimizer = mx.AdamW(mine.parameters(), lr=0.01)
 losses = []
@@ -407,7 +419,7 @@ for _ in range(30):
     optimizer.step()
     losses.append(loss.item())
 
-fig, ax = show.subplots(alt="The loss falls from 2.4 to below 0.05 in 30 steps.", size=(6.5, 2.6))
+fig, ax = show.subplots(alt="09.5", guess=guess, size=(6.5, 2.6))
 ax.plot(losses, "o-", markersize=3)
 ax.axhline(np.log(10), color=show.GRAY, linestyle="--")
 ax.text(29, np.log(10) + 0.05, "ln 10: a guess", ha="right", color=show.GRAY)
@@ -424,3 +436,12 @@ fig
 # What can the network still tell apart?
 #
 # Next: **10 · Train it**. The network can memorize; now it should learn.
+
+# %% [markdown]
+# **Keep it.** This cell writes what you have built to a small package of your own, `mymix/`, beside
+# the notebooks. Later lessons can use it in place of ours.
+
+# %%
+from lessons.keep import keep
+
+keep("09", block, conv_mixer, count_parameters, count_multiply_adds, channels_last)

@@ -24,6 +24,7 @@ from minimix.data.augment.reference import geometry
 from minimix.optim import schedules
 from minimix.train.evaluation import evaluate
 
+# %% folded
 # github.com/locuslab/convmixer-cifar10: accuracy on the test images after each epoch, in percent
 log = [54.18, 61.57, 70.69, 77.08, 73.44, 76.55, 83.28, 76.55, 81.38, 78.91, 83.87, 83.12,
        85.63, 87.00, 85.27, 89.07, 90.19, 90.68, 91.39, 92.40, 92.38, 92.48, 92.53, 92.55,
@@ -31,9 +32,7 @@ log = [54.18, 61.57, 70.69, 77.08, 73.44, 76.55, 83.28, 76.55, 81.38, 78.91, 83.
 
 fig, (above, below) = show.subplots(
     2, 1, size=(7, 3.8), sharex=True, height_ratios=(3, 1),
-    alt="Above, test accuracy: it climbs from 54 % and jumps up and down by 5 % until epoch 15, "
-    "then rises smoothly to 92.6 %. Below, the learning rate: up in a straight line until epoch "
-    "10, down until epoch 20, near 0 from there on.",
+    alt="10.1",
 )
 above.plot(range(1, 26), log, "o-", markersize=4)
 above.set(ylabel="correct, %", title="ConvMixer-256/8 on CIFAR-10, trained by its authors")
@@ -48,13 +47,13 @@ fig
 # drawn on the spot. Everything below works with either. (`minimix train --data cifar10` downloads
 # CIFAR-10.)
 
-# %%
+# %% folded
 place = cifar10.find()
 data = cifar10.read(place) if place else shapes10.load(n_train=6000, n_test=1000)
 names = data.class_names
 test_images, test_labels = data.test_images[:1000], data.test_labels[:1000]
 
-fig, axes = show.subplots(2, 8, size=(8, 2.3), alt="Sixteen training images with their labels.")
+fig, axes = show.subplots(2, 8, size=(8, 2.3), alt="10.2")
 for ax, picture, label in zip(axes.flat, data.train_images, data.train_labels):
     show.image(ax, picture, names[label])
 fig.suptitle(f"{data.name}: {len(data.train_images):,} images to learn from")
@@ -74,6 +73,9 @@ fig
 #
 # `images` (N, H, W, C) and `which` (N,), True or False for each image. Return a new array in which
 # the images selected by `which` are mirrored, left to right.
+
+# %%
+guess = ...  # your prediction: a number, or a few words
 
 # %%
 def flip(images, which):
@@ -128,8 +130,7 @@ def augment(images, rng):
     return flip(crop(images, rng.integers(0, 9, n), rng.integers(0, 9, n)), rng.random(n) < 0.5)
 
 
-fig, axes = show.subplots(1, 8, size=(8, 1.4), alt="An image, and seven times the same image, "
-                          "moved by a few pixels and partly mirrored.")
+fig, axes = show.subplots(1, 8, size=(8, 1.4), alt="10.3", guess=guess)
 eight = augment(data.train_images[[9] * 8], np.random.default_rng(0))
 eight[0] = data.train_images[9]
 for i, (ax, picture) in enumerate(zip(axes, eight)):
@@ -240,6 +241,10 @@ def fit(images, labels, steps, augmented, seed=0):
 # > thousand that it has never seen?
 
 # %%
+guess = ...  # your prediction: a number, or a few words
+
+# %%
+show.guessed(guess)
 few, few_labels = data.train_images[:1000], data.train_labels[:1000]
 
 start = time.perf_counter()
@@ -257,6 +262,9 @@ if not COMPILED:
 # > picture comes twice. What fraction of the test images is classified correctly now?
 
 # %%
+guess = ...  # your prediction: a number, or a few words
+
+# %%
 _, moved = fit(few, few_labels, STEPS, augmented=True)
 print(f"training images {moved[-1, 1]:.0%}, test images {moved[-1, 2]:.0%}")
 
@@ -270,8 +278,7 @@ def curves(ax, history, title):
 
 fig, (left, right) = show.subplots(
     1, 2, size=(8, 3), sharey=True,
-    alt="Two panels, accuracy against step. Left, as they are: training images reach 100 %, "
-    "test images stay far below. Right, augmented: test images end higher, and nearer to those.",
+    alt="10.4", guess=guess,
 )
 curves(left, memorized, "a thousand images")
 curves(right, moved, "a thousand images, augmented")
@@ -289,14 +296,17 @@ fig
 # > **Predict:** what works better than pretending to have more pictures?
 
 # %%
+guess = ...  # your prediction: a number, or a few words
+
+# %%
+show.guessed(guess)
 model, more = fit(data.train_images, data.train_labels, 2 * STEPS, augmented=True)
 print(f"training images {more[-1, 1]:.0%}, test images {more[-1, 2]:.0%}")
 print(f"all three runs: {time.perf_counter() - start:.0f} seconds")
 
 # %%
 fig, ax = show.subplots(
-    alt="Accuracy against step for all images, augmented: both curves climb together, close to "
-    "each other, unevenly until the middle, and are flat at the end.",
+    alt="10.5",
     size=(6.5, 3),
 )
 curves(ax, more, f"{len(data.train_images):,} images, augmented")
@@ -346,7 +356,7 @@ def confusion(labels, guesses, n):
 # %%
 check("10.confusion", confusion)
 
-# %%
+# %% folded
 with mx.no_grad():
     logits = model.eval()(mx.Tensor(normalize(test_images)))
 probability = F.softmax(logits).array  # (N, n_classes)
@@ -354,8 +364,7 @@ guesses = probability.argmax(axis=1)
 counts = confusion(test_labels, guesses, data.n_classes)
 
 fig, ax = show.subplots(
-    size=(5.2, 4.6), alt="The confusion matrix as a table of ten rows and columns. Most counts are "
-    "on the diagonal; the rest are mistakes, more of them between classes that look alike.",
+    size=(5.2, 4.6), alt="10.6",
 )
 ax.imshow(np.sqrt(counts), cmap="Blues", vmax=np.sqrt(counts.max()) * 1.7)
 for (i, j), count in np.ndenumerate(counts):
@@ -379,12 +388,11 @@ print(f"most common mistake: {names[i]} predicted as {names[j]}, {wrong[i, j]} o
 # **most confident**. In a set like CIFAR-10 there are pictures among them that nobody could
 # recognize, and labels that are wrong. In any set they show what the network really looks at.
 
-# %%
+# %% folded
 mistakes = np.flatnonzero(guesses != test_labels)
 worst = mistakes[np.argsort(-probability[mistakes, guesses[mistakes]])[:12]]
 
-fig, axes = show.subplots(2, 6, size=(8, 3.4), alt="Twelve test images with their class, the "
-                          "predicted class, and how confident the network was.")
+fig, axes = show.subplots(2, 6, size=(8, 3.4), alt="10.7")
 for ax in axes.flat:
     ax.axis("off")
 for ax, i in zip(axes.flat, worst):
@@ -424,3 +432,12 @@ print("confusion:    ", np.array_equal(counts, theirs))
 # learned? · Which augmentation would ruin *shapes10*, and which would ruin CIFAR-10?
 #
 # Next: **11 · Are patches all you need?** The network learns. Which of its parts matter?
+
+# %% [markdown]
+# **Keep it.** This cell writes what you have built to a small package of your own, `mymix/`, beside
+# the notebooks. Later lessons can use it in place of ours.
+
+# %%
+from lessons.keep import keep
+
+keep("10", flip, crop, learning_rate, train_step, confusion)

@@ -23,6 +23,7 @@ from minimix import nn
 from minimix.data import normalize, shapes10
 from minimix.optim import clip_grad_norm, schedules
 
+# %%
 data = shapes10.load(n_train=6000, n_test=2000)
 KEPT = (0, 1, 3, 7, 9)  # half of the shapes, so that small networks learn them in seconds
 
@@ -36,15 +37,14 @@ def kept(images, labels):
 images, labels = kept(data.train_images, data.train_labels)
 test_images, test_labels = kept(data.test_images, data.test_labels)
 
-# %%
+# %% folded
 star = data.train_images[9]
 order = np.random.default_rng(0).permutation(64)
 patches = star.reshape(8, 4, 8, 4, 3).swapaxes(1, 2).reshape(64, 4, 4, 3)
 shuffled = patches[order].reshape(8, 8, 4, 4, 3).swapaxes(1, 2).reshape(32, 32, 3)
 
 fig, axes = show.subplots(
-    1, 2, size=(5, 2.6), alt="Left a star. Right the same image cut into 64 patches of 4×4 pixels, "
-    "in random order: nobody would recognize a star in it.",
+    1, 2, size=(5, 2.6), alt="11.1",
 )
 show.image(axes[0], star, "patches in their places")
 show.image(axes[1], shuffled, "a bag of patches")
@@ -125,6 +125,10 @@ def accuracy_of(seed, h=H, k=5, p=4, lr=0.03, **parts):
 # > what does the ConvMixer get?
 
 # %%
+guess = ...  # your prediction: a number, or a few words
+
+# %%
+show.guessed(guess)
 print(f"bag of patches, k = 1: {accuracy_of(0, k=1):.0%}")
 print(f"ConvMixer, k = 5:      {accuracy_of(0):.0%}")
 if not COMPILED:
@@ -144,6 +148,10 @@ if not COMPILED:
 # > initial weights and for the order of the images. How far apart are the four accuracies?
 
 # %%
+guess = ...  # your prediction: a number, or a few words
+
+# %%
+show.guessed(guess)
 results = {"baseline": [accuracy_of(seed) for seed in SEEDS]}
 print("baseline: ", "  ".join(f"{a:.1%}" for a in results["baseline"]))
 
@@ -201,6 +209,10 @@ print(f"the best of {len(SEEDS)} is {100 * (best - mean):.1f} above: what choosi
 # > norm, LayerNorm, ReLU, no activation at all, kernels of 3×3, kernels of 9×9.
 
 # %%
+guess = ...  # your prediction: a number, or a few words
+
+# %%
+show.guessed(guess)
 CHANGES = {
     "kernel 1 (bag of patches)": {"k": 1},
     "kernel 3": {"k": 3},
@@ -236,9 +248,7 @@ def picture(results, alt):
 
 picture(
     results,
-    alt="Accuracy of each variant with four runs and a 95 % interval. The baseline is near 70 %. "
-    "The bag of patches, no activation, no norm and LayerNorm are near 20 %, LayerNorm with "
-    "smaller steps near 45 %; the intervals of most others overlap with the baseline's.",
+    alt="11.2",
 )
 
 # %% [markdown]
@@ -300,6 +310,10 @@ for name, runs in results.items():
 # > a hundred such studies would at least one be called "better" or "worse"?
 
 # %%
+guess = ...  # your prediction: a number, or a few words
+
+# %%
+show.guessed(guess)
 rng = np.random.default_rng(0)
 spread = np.std(baseline, ddof=1)
 false_alarms = 0
@@ -354,6 +368,10 @@ check("11.affordable", affordable)
 # > the same cost, and one with $p = 8$? Which of the three wins?
 
 # %%
+guess = ...  # your prediction: a number, or a few words
+
+# %%
+show.guessed(guess)
 budget = multiply_adds(H, p=4)
 sizes = {"baseline": results["baseline"]}
 for p in (2, 8):
@@ -363,8 +381,7 @@ for p in (2, 8):
 
 picture(
     sizes,
-    alt="Accuracy with patches of 4, 2 and 8 pixels at the same work, with intervals. Patches of 8 "
-    "are clearly the worst.",
+    alt="11.3",
 )
 
 # %% [markdown]
@@ -395,3 +412,12 @@ print("the same scores:", np.allclose(yours(x).array, library(x).array, atol=1e-
 # steps. What was the norm good for, then?
 #
 # Next: **12 · Break it**. Everything works. How would you know if it did not?
+
+# %% [markdown]
+# **Keep it.** This cell writes what you have built to a small package of your own, `mymix/`, beside
+# the notebooks. Later lessons can use it in place of ours.
+
+# %%
+from lessons.keep import keep
+
+keep("11", block, interval, verdict, affordable)

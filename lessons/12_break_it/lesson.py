@@ -18,6 +18,7 @@ from minimix import functional as F
 from minimix import gradcheck, nn
 from minimix.data import normalize, shapes10
 
+# %%
 data = shapes10.load(n_train=60, n_test=10)
 pictures, labels = mx.Tensor(normalize(data.train_images)), data.train_labels
 
@@ -59,8 +60,7 @@ def losses_with(operation, steps=40):
 
 
 fig, ax = show.subplots(
-    size=(7, 3), alt="Six losses falling from 2.3 to near 0 in 40 steps, one for each suspect. "
-    "Five lie on top of each other, B is a little slower.",
+    size=(7, 3), alt="12.1",
 )
 styles = ["-", "--", ":", "-.", "-", "--"]
 for (letter, operation), style in zip(broken.depthwise.items(), styles):
@@ -85,6 +85,10 @@ fig
 # > **Predict:** how many of the five broken ones does `gradcheck` find?
 
 # %%
+guess = ...  # your prediction: a number, or a few words
+
+# %%
+show.guessed(guess)
 rng = np.random.default_rng(0)
 x, w, b = rng.normal(size=(2, 3, 4, 2)), rng.normal(size=(2, 2, 2)), rng.normal(size=2)
 for letter, operation in broken.depthwise.items():
@@ -172,6 +176,10 @@ for letter, why in line_up(test_depthwise, broken.depthwise).items():
 # > differ when $\sigma = 1$? Would `np.allclose` notice?
 
 # %%
+guess = ...  # your prediction: a number, or a few words
+
+# %%
+show.guessed(guess)
 sigma, eps = 1.0, 1e-5
 right, wrong = 1 / np.sqrt(sigma**2 + eps), 1 / (sigma + eps)
 print(f"{right:.8f} and {wrong:.8f}: allclose says {np.allclose(right, wrong)}")
@@ -246,6 +254,10 @@ for letter, why in line_up(test_batch_norm, broken.batch_norm).items():
 # > the first step move a weight whose gradient is 3? And one whose gradient is 0.001?
 
 # %%
+guess = ...  # your prediction: a number, or a few words
+
+# %%
+show.guessed(guess)
 weights = mx.Tensor([5.0, 5.0], requires_grad=True)
 optimizer = mx.AdamW([weights], lr=0.1, weight_decay=0.0)
 weights.grad = np.array([3.0, 0.001], np.float32)
@@ -319,6 +331,9 @@ for letter, why in line_up(test_adamw, broken.adamw).items():
 # the pictures unchanged. How many pictures do you classify?
 
 # %%
+guess = ...  # your prediction: a number, or a few words
+
+# %%
 def test_classifier(classify):
     """Raise AssertionError if scores depend on what they must not, or pictures are changed."""
     rng = np.random.default_rng(0)
@@ -344,6 +359,7 @@ def test_classifier(classify):
 check("12.test_classifier", test_classifier)
 
 # %%
+show.guessed(guess)
 for letter, why in line_up(test_classifier, broken.classifiers).items():
     print(letter, "caught" if why else "passes")
 
@@ -375,6 +391,9 @@ print(f"{model.n_parameters():,} parameters, 16 pictures of pure noise")
 # the network memorize one batch.
 
 # %%
+guess = ...  # your prediction: a number, or a few words
+
+# %%
 def test_learning(step):
     """Raise AssertionError unless this step can memorize a batch."""
     model, optimizer, x, labels = tiny()
@@ -394,8 +413,7 @@ check("12.test_learning", test_learning)
 
 # %%
 fig, ax = show.subplots(
-    size=(7, 3), alt="Five losses over sixty steps. B falls from 2.3 to 0. A stops at 1.46, C is "
-    "at 1 and falls slowly, D and E stay above 2.",
+    size=(7, 3), alt="12.2", guess=guess,
 )
 for (letter, step), style in zip(broken.steps.items(), styles):
     batch = tiny()
@@ -430,9 +448,7 @@ GROUPS = {
 
 fig, axes = show.subplots(
     1, 2, size=(7.5, 2.9), sharey=True,
-    alt="Two tables of crosses and dots, a row for each group, a column for each suspect. On the "
-    "left gradcheck finds two of five convolutions and one of five batch norms. On the right your "
-    "tests find all; one suspect in each row passes.",
+    alt="12.3",
 )
 caught = {}
 for row, (group, (suspects, gradient_check, test)) in enumerate(GROUPS.items()):
@@ -508,3 +524,12 @@ for group, library in LIBRARY.items():
 #
 # That was the last lesson. There is no part of this library that you could not have written
 # yourself. Go and build something that is not in it.
+
+# %% [markdown]
+# **Keep it.** This cell writes what you have built to a small package of your own, `mymix/`, beside
+# the notebooks. Later lessons can use it in place of ours.
+
+# %%
+from lessons.keep import keep
+
+keep("12", test_depthwise, test_batch_norm, test_adamw, test_classifier, test_learning)

@@ -20,6 +20,7 @@ from minimix import functional as F
 from minimix import nn
 from minimix.data import normalize, shapes10
 
+# %%
 mx.kernels.set_num_threads(1)  # arrays as small as these are not worth a second one
 H, DEPTH = 64, 40
 x = np.random.default_rng(0).standard_normal((256, H)).astype(np.float32)
@@ -69,6 +70,10 @@ check("13.signal_sizes", signal_sizes)
 # > about 1, about 0.1, or much less?
 
 # %%
+guess = ...  # your prediction: a number, or a few words
+
+# %%
+show.guessed(guess)
 sizes = signal_sizes(layers, x)
 print(f"layer 1: {sizes[0]:.2f}, layer 2: {sizes[1]:.2f}, layer 40: {sizes[-1]:.2g}")
 
@@ -189,6 +194,10 @@ check("13.gradient_sizes", gradient_sizes)
 # > forward. Is the gradient of its first layer large or small, compared with the last?
 
 # %%
+guess = ...  # your prediction: a number, or a few words
+
+# %%
+show.guessed(guess)
 g = np.random.default_rng(2).standard_normal((256, H)).astype(np.float32)
 backward = gradient_sizes(plain(DEPTH, np.random.default_rng(0)), x, g)
 print(f"gradient at layer 40: {backward[-1]:.2g}, at layer 1: {backward[0]:.2g}")
@@ -241,15 +250,14 @@ def paths(n):
 # %%
 check("13.paths", paths)
 
-# %%
+# %% folded
 share = np.array(paths(DEPTH)) / 2.0**DEPTH
 factor = backward[0] / backward[-1]
 per_layer = factor ** (1 / (DEPTH - 1))  # what one layer does to a gradient, on average
 reach = share * per_layer ** np.arange(DEPTH + 1)
 
 fig, axes = show.subplots(
-    1, 2, size=(8, 2.8), alt="Left: the number of layers on a path is 20 on average, seldom fewer "
-    "than 10. Right: weighted by how much gradient passes, paths of about 9 layers carry most.",
+    1, 2, size=(8, 2.8), alt="13.1",
 )
 axes[0].bar(range(DEPTH + 1), share, color=show.BLUE)
 axes[0].set(xlabel="layers on a path", ylabel="fraction of the paths", title="How many there are")
@@ -348,6 +356,10 @@ def train(model, steps):
 # > of them learn in 200 steps? (Guessing among ten classes has a loss of $\ln 10 = 2.30$.)
 
 # %%
+guess = ...  # your prediction: a number, or a few words
+
+# %%
+show.guessed(guess)
 VARIANTS = {
     "both": (True, True), "no residual": (False, True),
     "no norm": (True, False), "neither": (False, False),
@@ -361,11 +373,9 @@ for name, (residual_too, norm_too) in VARIANTS.items():
     first, last = before[name][0], before[name][-1]
     print(f"{name:12} gradient, first block over last: {first / last:7.1g}   loss {loss:.2f}")
 
-# %%
+# %% folded
 fig, axes = show.subplots(
-    1, 2, size=(8, 3), sharey=True, alt="Gradients of the depthwise kernels by block. With both, and "
-    "without residuals, the first block's gradient is about as large as the last one's, or larger. "
-    "Without norms it is smaller by several orders of magnitude; without either by the most.",
+    1, 2, size=(8, 3), sharey=True, alt="13.2",
 )
 for ax, sizes, title in zip(axes, (before, trained), ("at the start", "after training"), strict=True):
     for (name, values), marker in zip(sizes.items(), "os^D", strict=True):
@@ -399,3 +409,12 @@ print("residuals in a ConvMixer of four blocks:",
 # zero ("ReZero", or ResMLP's layer scale). Does the network without norms learn now? · Put the norm
 # *before* the layer, inside the residual, as transformers do. What changes in the picture? · How
 # deep can you go without residuals before norms are no longer enough?
+
+# %% [markdown]
+# **Keep it.** This cell writes what you have built to a small package of your own, `mymix/`, beside
+# the notebooks. Later lessons can use it in place of ours.
+
+# %%
+from lessons.keep import keep
+
+keep("13", signal_sizes, he_normal, gradient_sizes, paths)

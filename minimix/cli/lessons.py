@@ -16,6 +16,7 @@ def add(commands: Any) -> None:
         "folder", nargs="?", type=path, metavar="DIR", help="folder to copy to (minimix-lessons)"
     )
     parser.add_argument("--check", action="store_true", help="show which exercises are solved")
+    parser.add_argument("--json", action="store_true", help="with --check: print JSON, to grade by")
     parser.add_argument("--no-open", action="store_true", help="copy, but do not open")
 
 
@@ -23,4 +24,9 @@ def run(args: argparse.Namespace) -> int:
     from lessons import command
 
     folder = args.folder or command.DEFAULT
-    return command.main(folder, check_progress=args.check, open_lab=not args.no_open)
+    return command.main(
+        folder,
+        check_progress=args.check or args.json,
+        as_json=args.json,
+        open_lab=not args.no_open,
+    )

@@ -1,10 +1,12 @@
 """The notebooks are made from the lessons' texts, which have the form that WRITING.md asks for."""
 
+import itertools
+import json
 import re
 
 import pytest
 
-from lessons import ROOT, build, folders
+from lessons import ROOT, build, folders, teaching
 from lessons.check import exercises
 
 jupytext = pytest.importorskip("jupytext", reason="needs the extra minimix[lessons]")
@@ -29,9 +31,11 @@ def test_the_solved_notebook_is_built_from_its_text_and_was_run(lesson):
     for output in (output for cell in code for output in cell.outputs):
         assert output["output_type"] != "error"
         assert output.get("name") != "stderr", output["text"]
-        if png := output.get("data", {}).get("image/png"):
-            assert len(png) * 3 / 4 < 60 * 1024, "a picture is larger than 60 KB"
-            assert len(output["metadata"]["image/png"]["alt"]) > 20, "a picture needs its alt"
+        data = output.get("data", {})
+        assert "image/png" not in data, "a picture whose alternative no screen reader reads"
+        if picture := re.search(r'<img .*alt="(.*?)" src="(.*?)"', data.get("text/html", "")):
+            assert len(picture[2]) * 3 / 4 < 60 * 1024, "a picture is larger than 60 KB"
+            assert len(picture[1]) > 20, "a picture needs its alt"
     for cell in code:
         cell.outputs, cell.execution_count = [], None
     expected = build.notebook(lesson, solved=True)
@@ -81,3 +85,45 @@ def test_the_table_of_lessons_has_it_with_its_running_time(lesson):
     time = re.search(r"work through, (.*?) to run", build.cells(lesson)[0].source)
     assert time
     assert row.endswith(f" {time[1]} |"), f"{lesson.name} says {time[1]}"
+
+
+@each_lesson
+def test_what_a_picture_shows_is_not_told_before_it_is_shown(lesson):
+    """Text alternatives stand in pictures.json, each used once; predictions have a place."""
+    texts = json.loads((lesson / "pictures.json").read_text(encoding="utf-8"))
+    code = "\n".join(c.source for c in build.cells(lesson) if c.cell_type == "code")
+    named = re.findall(r'alt="(.*?)"', code)
+    assert named == [f"{lesson.name[:2]}.{i}" for i in range(1, len(texts) + 1)]
+    found = build.cells(lesson)
+    for cell, after in itertools.pairwise(found):
+        if "**Predict" in cell.source:
+            assert after.source.startswith("guess = ...")
+    uses = len(re.findall(r"guess=guess|show\.guessed\(guess\)", code))
+    assert uses == code.count("guess = ...")
+
+
+@each_lesson
+def test_cells_are_short_and_the_last_one_keeps_what_was_built(lesson):
+    code = [cell for cell in build.cells(lesson) if cell.cell_type == "code"]
+    assert len([line for line in code[0].source.splitlines() if line.strip()]) <= 10
+    assert not any("fmt: skip" in cell.source or "# noqa" in cell.source for cell in code)
+    names = [e.name[3:] for e in exercises(lesson.name[:2])]
+    assert code[-1].source.endswith(f'keep("{lesson.name[:2]}", {", ".join(names)})')
+
+
+def test_a_cell_that_only_draws_is_folded_and_outputs_are_kept_with_their_code(tmp_path):
+    (lesson,) = (folder for folder in LESSONS if folder.name.startswith("07"))
+    book = build.notebook(lesson, solved=True)
+    folded = [c for c in book.cells if c.metadata.get("jupyter", {}).get("source_hidden")]
+    assert folded
+    assert all("show." in cell.source for cell in folded)
+    path = ROOT / "solved" / f"{lesson.name}.ipynb"
+    assert build.keep_outputs(book, path)
+    assert any(c.outputs for c in book.cells if c.cell_type == "code")
+    next(c for c in book.cells if c.cell_type == "code").source += "\n1"
+    assert not build.keep_outputs(book, path)
+    assert not build.keep_outputs(book, tmp_path / "missing.ipynb")
+
+
+def test_the_teachers_page_follows_from_the_lessons():
+    assert teaching.PAGE.read_text("utf-8") == teaching.page(), "python -m lessons.teaching"

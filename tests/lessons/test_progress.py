@@ -149,6 +149,18 @@ def test_the_list_of_a_folder_is_printed_as_it_goes(tmp_path, capsys, monkeypatc
     assert said.endswith("\n1 of 15 exercises solved\n")
 
 
+def test_json_is_one_document_to_grade_by(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(progress, "folders", lambda: LESSONS[:2])
+    (tmp_path / f"{LESSONS[0].name}.ipynb").write_bytes(
+        (ROOT / "solved" / f"{LESSONS[0].name}.ipynb").read_bytes()
+    )
+    command.main(tmp_path, check_progress=True, as_json=True)
+    found = json.loads(capsys.readouterr().out)
+    assert (found["solved"], found["total"]) == (1, 6)
+    assert found["exercises"][0] == {"exercise": "00.accuracy", "passed": True, "said": ""}
+    assert found["exercises"][1]["said"] == "not checked"
+
+
 def test_a_folder_without_lessons_is_one_line(tmp_path):
     with pytest.raises(MinimixError, match="there is no folder"):
         command.main(tmp_path / "nowhere", check_progress=True)

@@ -86,3 +86,37 @@ def test_tape_draws_arrays_that_are_used_twice():
     assert "x\n3×2" in words
     assert words.count("grad 3×2") >= 2
     assert picture.png()
+
+
+def test_a_picture_is_html_whose_alternative_a_screen_reader_reads():
+    picture, ax = show.subplots(alt='Two "bars" & a line.', guess="a <line>")
+    ax.plot([0, 1])
+    data, _ = picture._repr_mimebundle_()
+    assert (
+        'alt="Two &quot;bars&quot; &amp; a line." src="data:image/png;base64,' in data["text/html"]
+    )
+    assert data["text/html"].endswith("your guess:</b> a &lt;line&gt;</div>")
+    assert data["text/plain"] == 'Two "bars" & a line.'
+    assert "guess" not in show.subplots(alt="A.", guess=...)[0]._repr_mimebundle_()[0]["text/html"]
+
+
+def test_what_a_lessons_picture_shows_is_named_in_its_cell_and_not_told():
+    picture, _ = show.subplots(alt="04.2")
+    assert picture.alt == show.described("04.2") != "04.2"
+    assert "bars" in picture.alt
+
+
+@pytest.mark.parametrize(
+    ("guess", "lines"), [(..., 0), (None, 0), ("b", 0), (3, 2), ({"b": 1.5, "c": 7}, 1)]
+)
+def test_a_guess_is_drawn_beside_the_bars(guess, lines):
+    picture = show.bars({"a": 1, "b": 2}, alt="Bars.", guess=guess)
+    assert len(picture.axes[0].lines) == lines
+    for line in picture.axes[0].lines:
+        assert line.get_xdata()[0] == (3 if guess == 3 else 1.5)
+
+
+def test_a_guess_is_printed_where_nothing_is_drawn(capsys):
+    show.guessed(...)
+    show.guessed("twice as fast")
+    assert capsys.readouterr().out == "your guess: twice as fast\n"
