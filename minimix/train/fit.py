@@ -51,11 +51,11 @@ def fit(
         test = mx.train.fit(model, data, out="runs/mine", epochs=5, lr=0.005)
         print(test.accuracy, test.per_class)
 
-    model     a Module from float32 images (N, H, W, 3), normalized, to logits (N, n_classes), which
+    model     a Module from float32 images (N, H, W, C), normalized, to logits (N, n_classes), which
               is trained in place. Or a name, as after `minimix train --model`: a family such as
               "vit", or "my_net.py:Net"; or a class of a file. Then the model is made here, of its
               settings, and `minimix evaluate`, `predict` and `report` can make it again
-    data      a Dataset: uint8 images (N, H, W, 3) with labels (N,); or a name or path, as for
+    data      a Dataset: uint8 images (N, H, W, C) with labels (N,); or a name or path, as for
               `minimix.data.load`
     config    the settings: epochs, batch_size, lr, augmentation, … (default: the recipe of the
               model's family)
