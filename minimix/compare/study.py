@@ -11,7 +11,7 @@ A TOML file, of which every part but one is optional:
     epochs = 10
 
     [models.ViT]                    # the rows: each has a name, and settings of its own
-    model = "vit"
+    model = "vit"                   # not needed where the row's name is that of a family
     lr = 0.002
 
     [variants.plain]                # every model is trained in every variant
@@ -38,6 +38,7 @@ from typing import Any
 
 from ..data import Dataset
 from ..errors import MinimixError
+from ..models import FAMILIES
 from ..train.architecture import described, settings_of
 from ..train.config import SETTINGS, Config, recipe
 from ..train.probe import network
@@ -181,6 +182,9 @@ def parse(content: Mapping[str, Any], name: str, source: str, seeds: int | None 
     for key in ("models", "variants"):
         if key in content:
             factors[key.removesuffix("s")] = _levels(content, key, source)
+    for label, settings in factors.get("model", {}).items():
+        if label in FAMILIES and "model" not in shared:
+            settings.setdefault("model", label)
     for key, values in _table(content, "grid", source).items():
         if not isinstance(values, list) or not values:
             raise wrong(source, "[grid]", f"{key} is {values!r}; expected a list of values")

@@ -69,6 +69,13 @@ def test_the_smallest(tmp_path):
     assert list(found.contrasts()) == []
 
 
+def test_a_row_may_be_named_after_its_family(tmp_path):
+    found = study(tmp_path, "[models.vit]\ndepth = 2\n[models.resnet]\n[models.x]\nmodel = 'vit'")
+    assert [row.config().model for row in found.rows] == ["vit", "resnet", "vit"]
+    found = study(tmp_path, "[settings]\nmodel = 'resmlp'\n[models.vit]\n[models.x]")
+    assert [row.config().model for row in found.rows] == ["resmlp", "resmlp"]
+
+
 def test_settings_for_all(tmp_path):
     found = study(tmp_path, GRID).with_settings(epochs=1, limit_train=50)
     assert {row.settings["epochs"] for row in found.rows} == {1}
