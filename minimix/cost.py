@@ -123,7 +123,8 @@ def summary(model: Module, input_shape: tuple[int, ...]) -> str:
 
     input_shape  that of a batch, (N, H, W, C)
 
-    See `layers`. Operations of your own cannot be counted, and are named below the table.
+    See `layers`. Operations of your own cannot be counted, and are named below the table; so is
+    how many of the parameters are frozen.
     """
     rows, uncounted = layers(model, input_shape)
     text = [("name", "layer", "output", "parameters", "multiply-adds")]
@@ -141,5 +142,8 @@ def summary(model: Module, input_shape: tuple[int, ...]) -> str:
     ]
     rule = "─" * max(map(len, lines))
     title = f"{type(model).__name__}, input {input_shape}"
-    missing = [f"not counted: {name}" for name in uncounted]
-    return "\n".join([title, rule, lines[0], rule, *lines[1:-1], rule, lines[-1], *missing])
+    below = [f"not counted: {name}" for name in uncounted]
+    frozen = sum(p.size for p in model.parameters() if not p.requires_grad)
+    if frozen:
+        below.insert(0, f"frozen: {frozen:,} of the parameters")
+    return "\n".join([title, rule, lines[0], rule, *lines[1:-1], rule, lines[-1], *below])

@@ -85,8 +85,9 @@ class ConvMixer(nn.Module):
         def block() -> nn.Sequential:
             depthwise = nn.DepthwiseConv2d(hidden_dim, kernel_size, rng=rng)
             pointwise = nn.PointwiseConv2d(hidden_dim, hidden_dim, rng=rng)
-            if draw is not None:
-                depthwise.weight.array = draw(depthwise.weight.shape, rng.spawn(1)[0])
+            if draw is not None:  # from a stream beside rng's, so that the rest is as without
+                aside = np.random.Generator(rng.bit_generator.spawn(1)[0])
+                depthwise.weight.array = draw(depthwise.weight.shape, aside)
             depthwise.weight.requires_grad = filters == "trained"
             return nn.Sequential(*half(depthwise, shortcuts[0]), *half(pointwise, shortcuts[1]))
 

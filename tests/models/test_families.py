@@ -7,7 +7,8 @@ from math import pi
 import numpy as np
 import pytest
 
-from minimix import AdamW, Tensor, models, nn
+from minimix import AdamW, Tensor, models, nn, summary
+from minimix import functional as F
 from minimix.models import MLPMixer, ResMLP, ResNet, ViT
 from minimix.nn import init
 
@@ -209,11 +210,32 @@ def test_frozen_filters_stay_as_they_begin_and_the_rest_is_trained(kind):
     assert same == {"blocks.0.0.fn.0.weight", "blocks.1.0.fn.0.weight"}
 
 
+def test_the_summary_says_what_is_frozen():
+    assert "frozen" not in summary(small(), (1, 8, 8, 3))
+    lines = summary(small(filters="random"), (1, 8, 8, 3)).splitlines()
+    assert lines[-1] == "frozen: 300 of the parameters"  # 2 blocks of 6 filters of 5×5
+
+
+class OwnGenerator(np.random.Generator):
+    """One that cannot be made without arguments of its own."""
+
+    def __init__(self, seed, _other):
+        super().__init__(np.random.PCG64(seed))
+
+
+def test_any_generator_draws_filters_and_the_same_each_time():
+    one, same = (
+        models.ConvMixer(4, 2, 3, 2, 5, filters="smooth", rng=rng).state_dict()
+        for rng in (OwnGenerator(3, None), 3)
+    )
+    assert all(np.array_equal(one[name], same[name]) for name in one)
+    w = [one[f"blocks.{i}.0.fn.0.weight"] for i in (0, 1)]
+    assert not np.array_equal(*w)
+
+
 def test_delta_filters_mix_nothing():
     w = small(filters="delta").blocks[0][0].fn[0].weight
     x = images(2, 7, 6, 6)
-    from minimix import functional as F
-
     np.testing.assert_array_equal(F.depthwise_conv2d(x, w).array, x.array)
     even = init.delta((4, 4, 6))
     np.testing.assert_array_equal(F.depthwise_conv2d(x, even).array, x.array)
