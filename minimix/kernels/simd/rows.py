@@ -13,7 +13,7 @@ CHUNK = 96  # rows a thread takes at a time: 256 channels of them are a fifth of
 PIECE = (
     32768  # numbers a thread takes at a time, where there are no rows: less is not worth waking it
 )
-FAR = 16  # times the variance: how far a pivot may be from the mean, squared
+FAR = 48  # times the variance: how far a pivot may be from the mean, squared
 
 
 def flat(x):
