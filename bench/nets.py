@@ -126,20 +126,12 @@ def inputs(net: Net | Rival) -> tuple[np.ndarray, np.ndarray]:
     return images, rng.integers(0, 10, net.batch)
 
 
-def _fused(model: Any) -> Any:
-    """The model fused, where that is possible."""
-    try:
-        return mx.fuse(model)
-    except TypeError:
-        return model
-
-
 class Minimix:
     """minimix's, fused as `minimix train` has it, or plain."""
 
     def __init__(self, net: Net | Rival, fused: bool = True) -> None:
         self.model: Any = net.ours()
-        self.run = _fused(self.model) if fused else self.model
+        self.run = mx.fuse(self.model) if fused else self.model
         images, self.labels = inputs(net)
         self.x = mx.Tensor(images)
         self.optimizer = mx.AdamW(self.model.parameters(), lr=1e-3)

@@ -2,10 +2,10 @@
 
 Activations do not fit into a cache, so a layer that reads and writes all of them for a handful of
 multiplications mostly waits. Convolution, GELU and batch norm together need one pass: the
-convolution writes z and, while z is still in cache, sums the moments of gelu(z); after that, batch
+convolution writes z and, while z is still in cache, sums the moments of act(z); after that, batch
 norm is a factor and a term for each channel,
 
-    y = γ (a − μ) r + β = s a + t,     a = gelu(z),  r = 1/√(σ²+ε),  s = γ r,  t = β − μ s
+    y = γ (a − μ) r + β = s a + t,     a = act(z),  r = 1/√(σ²+ε),  s = γ r,  t = β − μ s
 
 which are applied wherever z is read next. Only z is saved for backward; a and y are computed again.
 
@@ -13,7 +13,7 @@ In the backward pass, with g = dy, batch norm first needs two sums over all pixe
 
     dγ = Σ g x̂     dβ = Σ g     x̂ = (a − μ) r
 
-and then every pixel of z gets dz = gelu′(z) γ r (g − dβ/M − x̂ dγ/M), again while it is read for
+and then every pixel of z gets dz = act′(z) γ r (g − dβ/M − x̂ dγ/M), again while it is read for
 what comes next: the transposed convolution and the weight's gradient.
 
 In evaluation μ and σ² are constants, and a whole stage is one pass that saves nothing.
@@ -24,7 +24,7 @@ themselves are kernels.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -34,7 +34,7 @@ from .autograd import Array, Tensor, is_recording, op
 from .functional import concatenate
 from .functional.norm import move_statistics
 from .models import ConvMixer
-from .nn.module import is_observed
+from .nn.module import Module, is_observed
 from .parallel.moments import whole_moments, whole_sums
 
 # In inference, as many images at a time as make about this many bytes a stage: what one stage
@@ -42,26 +42,26 @@ from .parallel.moments import whole_moments, whole_sums
 CACHED = 4 << 20
 
 
-def fuse(model: ConvMixer) -> FusedConvMixer:
+def fuse(model: Module) -> Module:
     """A faster model that shares everything with `model`, and gives the same numbers.
 
-    model  a ConvMixer of the layers that it is made with: exact GELU, biases, batch norm
+    What is fused are the blocks of a ConvMixer with batch norm, and the stem before them where it
+    is a patch embedding; exact GELU or ReLU, whichever it has throughout. Any other model is
+    returned as it is.
 
     The two are one model with two ways to run: what is assigned, loaded, trained, frozen or
     switched to evaluation in one is so in the other. Numbers differ by rounding only. Where the
     fused operations do not apply, the layers run one by one as in `model`: with batch norms in
-    different modes, gradients in evaluation, layers replaced later, parameters or statistics of
+    different modes, gradients in evaluation, layers of another kind, parameters or statistics of
     another precision, inside an `nn.observe` block.
 
-    Errors: TypeError, naming the layer, where `model` is not a ConvMixer or one of its layers is
-    not the one that it was made with.
+    Errors: TypeError where `model` is not a Module.
     """
-    if not isinstance(model, ConvMixer):
-        raise TypeError(f"fuse: model is a {type(model).__name__}; expected a ConvMixer")
-    if type(model).forward not in (ConvMixer.forward, FusedConvMixer.forward):
-        raise TypeError(f"fuse: {type(model).__name__} has a forward of its own; use it unfused")
-    list(_stages(model))
-    return FusedConvMixer(model)
+    if not isinstance(model, Module):
+        raise TypeError(f"fuse: model is a {type(model).__name__}; expected a Module")
+    if isinstance(model, ConvMixer) and type(model).forward is ConvMixer.forward:
+        return FusedConvMixer(model)
+    return model
 
 
 class FusedConvMixer(ConvMixer):
@@ -72,14 +72,21 @@ class FusedConvMixer(ConvMixer):
 
     def forward(self, x: Tensor) -> Tensor:
         """x (N, H, W, C) -> logits (N, n_classes); as ConvMixer, and with its errors."""
-        stages = _fusible(self, x)
-        if not stages:
-            return super().forward(x)
+        stem, blocks = _stages(self)
+        if stem is not None and _fusible(self, x, [stem, *blocks]):
+            return self._run(x, [stem, *blocks])
+        x = self.stem(x)
+        if blocks and _fusible(self, x, blocks):
+            return self._run(x, blocks)
+        return self.head(self.pool(self.blocks(x)))
+
+    def _run(self, x: Tensor, stages: list[Stage]) -> Tensor:
         if stages[0].norm.training:
             return self.head(self.pool(_train(x, stages)))
         n, height, width, _ = x.shape
-        p, _, _, d = stages[0].convolution.weight.shape
-        size = x.array.itemsize * (height // p) * (width // p) * d  # of one image, after a stage
+        p = stages[0].patch
+        pixels = (height // p) * (width // p)
+        size = x.array.itemsize * pixels * stages[0].norm.weight.size  # of one image, after a stage
         at_once = max(1, CACHED // size)
         parts = (x.array[i : i + at_once] for i in range(0, n, at_once))
         return self.head(concatenate([self.pool(Tensor(_infer(part, stages))) for part in parts]))
@@ -89,64 +96,63 @@ class FusedConvMixer(ConvMixer):
 
 
 class Stage(NamedTuple):
-    """A convolution, GELU, and the batch norm after it."""
+    """A convolution, an activation, and the batch norm after it."""
 
     convolution: Any  # a Patchify, a DepthwiseConv2d or a PointwiseConv2d
+    relu: bool
     norm: nn.BatchNorm
+
+    @property
+    def patch(self) -> int:
+        """How many pixels down and across one result is for."""
+        return len(self.convolution.weight) if type(self.convolution) is nn.Patchify else 1
 
     def parameters(self) -> tuple[Tensor, ...]:
         return self.convolution.weight, self.convolution.bias, self.norm.weight, self.norm.bias
 
 
-def _stages(model: ConvMixer) -> Iterator[Stage]:
-    """The stem's, and two a block. TypeError, naming it, at a layer that has been replaced."""
-    yield _stage("stem", _layers("stem", model.stem, 3), nn.Patchify)
-    for i, block in enumerate(_layers("blocks", model.blocks)):
-        residual, *rest = _layers(f"blocks.{i}", block, 4)
-        _expect(f"blocks.{i}.0", residual, nn.Residual)
-        inside = _layers(f"blocks.{i}.0.fn", residual.fn, 3)
-        yield _stage(f"blocks.{i}.0.fn", inside, nn.DepthwiseConv2d)
-        yield _stage(f"blocks.{i}", rest, nn.PointwiseConv2d, first=1)
+def _stages(model: ConvMixer) -> tuple[Stage | None, list[Stage]]:
+    """The stem's, or None where it has another kind; and two a block, none where one has."""
+    stages: list[Stage] = []
+    for block in _layers(model.blocks):
+        residual, *rest = _layers(block) or [None]
+        inside = _layers(residual.fn) if _is_plain(residual, nn.Residual) else []
+        upper, lower = _stage(inside, nn.DepthwiseConv2d), _stage(rest, nn.PointwiseConv2d)
+        if upper is None or lower is None:
+            return None, []
+        stages += upper, lower
+    plain = _is_plain(model.blocks, nn.Sequential)
+    return _stage(_layers(model.stem), nn.Patchify) if plain else None, stages
 
 
-def _layers(name: str, layers: Any, count: int | None = None) -> list[Any]:
-    """What a Sequential holds, which must be as many layers as ConvMixer has there."""
-    _expect(name, layers, nn.Sequential)
-    inside = list(layers.children())
-    if count is not None and len(inside) != count:
-        raise TypeError(f"fuse: {name} has {len(inside)} layers; a ConvMixer has {count} there")
-    return inside
+def _layers(layers: Any) -> list[Any]:
+    """What a Sequential holds; nothing where it is none."""
+    return list(layers.children()) if _is_plain(layers, nn.Sequential) else []
 
 
-def _stage(name: str, layers: list[Any], convolution: type[nn.Module], first: int = 0) -> Stage:
-    for i, kind in enumerate((convolution, nn.GELU, nn.BatchNorm)):
-        _expect(f"{name}.{first + i}", layers[i], kind)
-    return Stage(layers[0], layers[2])
+def _stage(layers: list[Any], convolution: type[nn.Module]) -> Stage | None:
+    """These layers as one stage, if they are one."""
+    if len(layers) != 3 or not any(_is_plain(layers[1], kind) for kind in (nn.GELU, nn.ReLU)):
+        return None
+    if not (_is_plain(layers[0], convolution) and _is_plain(layers[2], nn.BatchNorm)):
+        return None
+    return Stage(layers[0], type(layers[1]) is nn.ReLU, layers[2])
 
 
-def _expect(name: str, layer: Any, kind: type[nn.Module]) -> None:
-    """Raise TypeError unless `layer` is of this kind, as ConvMixer makes it."""
+def _is_plain(layer: Any, kind: type[nn.Module]) -> bool:
+    """Whether a layer is of this kind, with all its parameters, and nothing about it replaced."""
     own = vars(layer) if type(layer) is kind else {"forward": None}
     without = own.get("weight", 0) is None or own.get("bias", 0) is None
-    if "forward" in own or without or own.get("approximate", "none") != "none":
-        what = repr(layer).partition("(\n")[0]  # of one that holds others, the kind alone
-        raise TypeError(
-            f"fuse: {name} is {what}; expected a {kind.__name__} as ConvMixer has it. "
-            "Use the model unfused"
-        )
+    return not ("forward" in own or without or own.get("approximate", "none") != "none")
 
 
-def _fusible(model: ConvMixer, x: Tensor) -> list[Stage]:
-    """The stages of `model`, if the fused operations give what its layers give for x; else none."""
+def _fusible(model: ConvMixer, x: Tensor, stages: list[Stage]) -> bool:
+    """Whether the fused operations give what these layers give for x."""
     if is_observed() or not isinstance(x, Tensor) or x.ndim != 4 or not x.size:
-        return []
-    try:
-        stages = list(_stages(model))
-    except TypeError:
-        return []
+        return False
     n, height, width, channels = x.shape
     training, d, dtype = stages[0].norm.training, stages[0].norm.weight.size, x.dtype
-    for convolution, norm in stages:
+    for convolution, relu, norm in stages:
         weight = convolution.weight.array
         k = weight.shape[:1] * 2
         shapes = {nn.Patchify: (*k, channels, d), nn.DepthwiseConv2d: (*k, d)}
@@ -155,33 +161,39 @@ def _fusible(model: ConvMixer, x: Tensor) -> list[Stage]:
         alike = [type(v) is np.ndarray and v.shape == (d,) and v.dtype == dtype for v in vectors]
         if not (
             norm.training == training
+            and relu == stages[0].relu
             and all(isinstance(v, float) and 0 <= v <= 1 for v in (norm.momentum, norm.eps))
             and weight.shape == shapes.get(type(convolution), (d, d))
             and weight.dtype == dtype
             and all(alike)
         ):
-            return []
-    p = stages[0].convolution.weight.shape[0]
-    if height % p or width % p:
-        return []
+            return False
+    p, embeds = stages[0].patch, type(stages[0].convolution) is nn.Patchify
+    if height % p or width % p or not (embeds or channels == d):
+        return False
     if training:
-        usable = n * (height // p) * (width // p) > 1
-    else:
-        pool = type(model.pool) is nn.GlobalAvgPool and "forward" not in vars(model.pool)
-        usable = pool and not is_recording()  # a pool of another kind may look at the whole batch
-    return stages if usable else []
+        return n * (height // p) * (width // p) > 1
+    # A pool of another kind may look at the whole batch.
+    return _is_plain(model.pool, nn.GlobalAvgPool) and not is_recording()
 
 
 # ---- both ways to run
 
 
 def _train(x: Tensor, stages: list[Stage]) -> Tensor:
-    """Embedding and blocks in training; running statistics move after all has been computed."""
-    stem, *rest = stages
+    """Embedding, where it is among the stages, and blocks in training.
+
+    Running statistics move after all has been computed.
+    """
     moments: list[Moments] = []
-    y = fused_embedding(x, *stem.parameters(), eps=stem.norm.eps, moments=moments)
-    parameters = [p for stage in rest for p in stage.parameters()]
-    y = fused_blocks(y, *parameters, eps=[stage.norm.eps for stage in rest], moments=moments)
+    y, blocks, relu = x, stages, stages[0].relu
+    if type(stages[0].convolution) is nn.Patchify:
+        stem, *blocks = stages
+        eps = stem.norm.eps
+        y = fused_embedding(x, *stem.parameters(), eps=eps, moments=moments, relu=relu)
+    parameters = [p for stage in blocks for p in stage.parameters()]
+    every_eps = [stage.norm.eps for stage in blocks]
+    y = fused_blocks(y, *parameters, eps=every_eps, moments=moments, relu=relu)
     for stage, of_batch in zip(stages, moments, strict=True):
         norm = stage.norm
         move_statistics(norm.running_mean, norm.running_var, *of_batch, norm.momentum)
@@ -189,18 +201,19 @@ def _train(x: Tensor, stages: list[Stage]) -> Tensor:
 
 
 def _infer(x: Array, stages: list[Stage]) -> Array:
-    """Embedding and blocks in evaluation.   x (N, H, W, C) -> (N, H/p, W/p, D)"""
-    p, _, _, d = stages[0].convolution.weight.shape
-    y = kernels.cut_patches(x, p)
-    for convolution, norm in stages:
+    """Embedding, where it is among the stages, and blocks in evaluation.   x (N, H, W, C)"""
+    y = x
+    for convolution, relu, norm in stages:
         w, b = convolution.weight.array, convolution.bias.array
         scale = norm.weight.array / np.sqrt(norm.running_var + norm.eps)
         scale = scale.astype(x.dtype)
         shift = norm.bias.array - norm.running_mean * scale
         if type(convolution) is nn.DepthwiseConv2d:
-            y = kernels.infer_places(y, w, b, scale, shift)
-        else:  # a patch is one pixel of many channels
-            y = kernels.infer_channels(y, w.reshape(-1, d), b, scale, shift)
+            y = kernels.infer_places(y, w, b, scale, shift, relu=relu)
+            continue
+        if type(convolution) is nn.Patchify:  # a patch is one pixel of many channels
+            y = kernels.cut_patches(y, len(w))
+        y = kernels.infer_channels(y, w.reshape(-1, b.size), b, scale, shift, relu=relu)
     return y
 
 
@@ -208,19 +221,21 @@ Moments = tuple[Array, Array, int]  # μ and σ², each (C,), and how many numbe
 
 
 @op
-def fused_embedding(x, w, b, gamma, beta, *, eps: float, moments: list[Moments]):
-    """Patch embedding, GELU, batch norm.   x (N, H, W, C), w (p, p, C, D) -> (N, H/p, W/p, D)
+def fused_embedding(
+    x, w, b, gamma, beta, *, eps: float, moments: list[Moments], relu: bool = False
+):
+    """Patch embedding, activation, batch norm.   x (N, H, W, C), w (p, p, C, D) -> (N, H/p, W/p, D)
 
-        z = patches(x) w + b     y = s gelu(z) + t
+        z = patches(x) w + b     y = s act(z) + t
 
         dx = patches⁻¹(dz wᵀ)     dw = patches(x)ᵀ dz     db = Σ dz
 
-    b, γ, β (D,). What the norm knows of gelu(z) is appended to `moments`.
+    b, γ, β (D,). What the norm knows of act(z) is appended to `moments`.
     """
     p, _, c, d = w.shape
     patches, matrix = kernels.cut_patches(x, p), w.reshape(p * p * c, d)
     rows = patches.reshape(-1, p * p * c)
-    z, mean, var = kernels.embed(rows, matrix, b)
+    z, mean, var = kernels.embed(rows, matrix, b, relu=relu)
     z = z.reshape(*patches.shape[:3], d)
     mean, var, whole = whole_moments(mean, var, len(rows))
     moments.append((mean, var, whole))
@@ -228,9 +243,9 @@ def fused_embedding(x, w, b, gamma, beta, *, eps: float, moments: list[Moments])
     scale = gamma * rstd
 
     def backward(g):
-        dgamma, dbeta = kernels.gelu_norm_sums(z, g, mean, rstd)
+        dgamma, dbeta = kernels.act_norm_sums(z, g, mean, rstd, relu=relu)
         sums = whole_sums(dgamma, dbeta, len(rows))
-        dz = kernels.gelu_norm_backward(z, g, mean, rstd, gamma, *sums).reshape(-1, d)
+        dz = kernels.act_norm_backward(z, g, mean, rstd, gamma, *sums, relu=relu).reshape(-1, d)
 
         def dx():
             return kernels.join_patches(kernels.matmul(dz, matrix.T).reshape(patches.shape), p)
@@ -238,11 +253,11 @@ def fused_embedding(x, w, b, gamma, beta, *, eps: float, moments: list[Moments])
         dw = kernels.matmul(rows.T, dz).reshape(w.shape)
         return dx, dw, kernels.channel_sum(dz), dgamma, dbeta
 
-    return kernels.gelu_affine(z, scale, beta - mean * scale), backward
+    return kernels.act_affine(z, scale, beta - mean * scale, relu=relu), backward
 
 
 @op
-def fused_blocks(x, *parameters, eps: Sequence[float], moments: list[Moments]):
+def fused_blocks(x, *parameters, eps: Sequence[float], moments: list[Moments], relu: bool = False):
     """The blocks of a ConvMixer, one after the other.   x (N, H, W, C) -> as x
 
     parameters  of each block: w₁ (k, k, C), b₁, γ₁, β₁, w₂ (C, C), b₂, γ₂, β₂, the others (C,)
@@ -256,7 +271,9 @@ def fused_blocks(x, *parameters, eps: Sequence[float], moments: list[Moments]):
     blocks: list[tuple[Callable[[], Array], Callable[[Array, Array], tuple[Array, ...]]]] = []
     y = x
     for i in range(len(eps) // 2):
-        output, back = _block(y, parameters[8 * i : 8 * i + 8], eps[2 * i : 2 * i + 2], moments)
+        output, back = _block(
+            y, parameters[8 * i : 8 * i + 8], eps[2 * i : 2 * i + 2], moments, relu
+        )
         y = output()
         blocks.append((output, back))
 
@@ -276,11 +293,12 @@ def _block(
     parameters: Sequence[Array],
     eps: Sequence[float],
     moments: list[Moments],
+    relu: bool,
 ) -> tuple[Callable[[], Array], Callable[[Array, Array], tuple[Array, ...]]]:
     """One block: a function that computes y, as often as it is called, and its backward.
 
-        z₁ = depthwise(x, w₁) + b₁     u = s₁ gelu(z₁) + t₁ + x        mixes places
-        z₂ = u w₂ + b₂                 y = s₂ gelu(z₂) + t₂            mixes channels
+        z₁ = depthwise(x, w₁) + b₁     u = s₁ act(z₁) + t₁ + x        mixes places
+        z₂ = u w₂ + b₂                 y = s₂ act(z₂) + t₂            mixes channels
 
     u is never written to memory: it goes into the product as it is computed. And back, x given:
 
@@ -291,11 +309,11 @@ def _block(
     """
     w1, b1, gamma1, beta1, w2, b2, gamma2, beta2 = parameters
     m = x.size // x.shape[-1]
-    z1, mean1, var1 = kernels.mix_places(x, w1, b1)
+    z1, mean1, var1 = kernels.mix_places(x, w1, b1, relu=relu)
     mean1, var1, whole = whole_moments(mean1, var1, m)
     rstd1 = _rstd(var1, eps[0])
     scale1 = gamma1 * rstd1
-    z2, mean2, var2 = kernels.mix_channels(z1, x, scale1, beta1 - mean1 * scale1, w2, b2)
+    z2, mean2, var2 = kernels.mix_channels(z1, x, scale1, beta1 - mean1 * scale1, w2, b2, relu=relu)
     mean2, var2, whole = whole_moments(mean2, var2, m)
     rstd2 = _rstd(var2, eps[1])
     scale2 = gamma2 * rstd2
@@ -303,18 +321,18 @@ def _block(
     saved = [z2]  # from where backward takes it, so that dx can have its memory
 
     def output():
-        return kernels.gelu_affine(saved[0], scale2, beta2 - mean2 * scale2)
+        return kernels.act_affine(saved[0], scale2, beta2 - mean2 * scale2, relu=relu)
 
     def backward(g, x):
         z2 = saved.pop()
-        dgamma2, dbeta2 = kernels.gelu_norm_sums(z2, g, mean2, rstd2)
+        dgamma2, dbeta2 = kernels.act_norm_sums(z2, g, mean2, rstd2, relu=relu)
         norm2 = mean2, rstd2, gamma2, *whole_sums(dgamma2, dbeta2, m)
         du, dw2, db2, dgamma1, dbeta1 = kernels.mix_channels_backward(
-            z2, g, norm2, z1, x, (mean1, rstd1, gamma1, beta1), w2
+            z2, g, norm2, z1, x, (mean1, rstd1, gamma1, beta1), w2, relu=relu
         )
         del z2
         norm1 = mean1, rstd1, gamma1, *whole_sums(dgamma1, dbeta1, m)
-        dx, dw1, db1 = kernels.mix_places_backward(z1, du, norm1, x, w1)
+        dx, dw1, db1 = kernels.mix_places_backward(z1, du, norm1, x, w1, relu=relu)
         return dx, dw1, db1, dgamma1, dbeta1, dw2, db2, dgamma2, dbeta2
 
     return output, backward

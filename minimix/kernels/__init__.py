@@ -26,10 +26,10 @@ from .reference.conv import conv2d_dx as conv2d_dx
 from .reference.depthwise import depthwise_conv2d as depthwise_conv2d
 from .reference.depthwise import depthwise_conv2d_dw as depthwise_conv2d_dw
 from .reference.depthwise import depthwise_conv2d_dx as depthwise_conv2d_dx
+from .reference.fused import act_affine as act_affine
+from .reference.fused import act_norm_backward as act_norm_backward
+from .reference.fused import act_norm_sums as act_norm_sums
 from .reference.fused import embed as embed
-from .reference.fused import gelu_affine as gelu_affine
-from .reference.fused import gelu_norm_backward as gelu_norm_backward
-from .reference.fused import gelu_norm_sums as gelu_norm_sums
 from .reference.fused import infer_channels as infer_channels
 from .reference.fused import infer_places as infer_places
 from .reference.fused import mix_channels as mix_channels

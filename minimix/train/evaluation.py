@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -46,11 +44,7 @@ class Evaluation:
 
 def fastest(model: Module) -> Module:
     """The model in its fused form where it has one, else the model itself; the same parameters."""
-    fusing: Callable[[Any], Module] = fuse
-    try:
-        return fusing(model)
-    except TypeError:
-        return model
+    return fuse(model)
 
 
 def evaluate(

@@ -32,17 +32,17 @@ def close(mine, truth, dtype):
         assert error < TOLERANCE[dtype], error
 
 
-def agree(name, *arrays_and_options, dtype):
+def agree(name, *arrays_and_options, dtype, **how):
     """The compiled kernel against the reference, which computes in float64."""
-    mine = getattr(compiled, name)(*arrays_and_options)
-    truth = reference(name, *_in_float64(arrays_and_options))
+    mine = getattr(compiled, name)(*arrays_and_options, **how)
+    truth = reference(name, *_in_float64(arrays_and_options), **how)
     for a, b in zip(_tuple(mine), _tuple(truth), strict=True):
         close(a, b, dtype)
 
 
-def reference(name, *arguments):
+def reference(name, *arguments, **how):
     with kernels.backend("numpy"):
-        return KERNELS[name](*arguments)
+        return KERNELS[name](*arguments, **how)
 
 
 def _in_float64(values):
@@ -429,35 +429,48 @@ def norms(c, dtype):
     return forward, (*forward[:3], draw((c,), dtype, 5), draw((c,), dtype, 6))
 
 
+@pytest.mark.parametrize("relu", [False, True], ids=["GELU", "ReLU"])
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("n", "h", "v", "c", "k", "d"), MIXERS)
-def test_mixer_forward(n, h, v, c, k, d, dtype):
+def test_mixer_forward(n, h, v, c, k, d, dtype, relu):
     x, z = draw((n, h, v, c), dtype), draw((n, h, v, c), dtype, 1)
     places, channels = draw((k, k, c), dtype, 2), draw((c, d), dtype, 3)
     scale, shift, b = (draw((c,), dtype, seed) for seed in (4, 5, 6))
     scale_d, shift_d, b_d = (draw((d,), dtype, seed) for seed in (7, 8, 9))
-    agree("embed", x.reshape(-1, c), channels, b_d, dtype=dtype)
-    agree("mix_places", x, places, b, dtype=dtype)
-    agree("mix_channels", z, x, scale, shift, channels, b_d, dtype=dtype)
-    agree("gelu_affine", z, scale, shift, dtype=dtype)
-    agree("infer_places", x, places, b, scale, shift, dtype=dtype)
-    agree("infer_channels", x, channels, b_d, scale_d, shift_d, dtype=dtype)
+    agree("embed", x.reshape(-1, c), channels, b_d, dtype=dtype, relu=relu)
+    agree("mix_places", x, places, b, dtype=dtype, relu=relu)
+    agree("mix_channels", z, x, scale, shift, channels, b_d, dtype=dtype, relu=relu)
+    agree("act_affine", z, scale, shift, dtype=dtype, relu=relu)
+    agree("infer_places", x, places, b, scale, shift, dtype=dtype, relu=relu)
+    agree("infer_channels", x, channels, b_d, scale_d, shift_d, dtype=dtype, relu=relu)
 
 
+@pytest.mark.parametrize("relu", [False, True], ids=["GELU", "ReLU"])
 @pytest.mark.parametrize("pooled", [False, True], ids=["gradient", "gradient of a mean"])
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("n", "h", "v", "c", "k", "d"), MIXERS)
-def test_mixer_backward(n, h, v, c, k, d, dtype, pooled):
+def test_mixer_backward(n, h, v, c, k, d, dtype, pooled, relu):
     x, z = draw((n, h, v, c), dtype), draw((n, h, v, c), dtype, 1)
     g, z2 = draw((n, h, v, d), dtype, 2), draw((n, h, v, d), dtype, 3)
     if pooled:
         g = np.broadcast_to(g[:, :1, :1], g.shape)
     places, channels = draw((k, k, c), dtype, 4), draw((c, d), dtype, 5)
     (norm, backward_norm), (norm2, backward_norm2) = norms(c, dtype), norms(d, dtype)
-    agree("gelu_norm_sums", z2, g, *norm2[:2], dtype=dtype)
-    agree("gelu_norm_backward", z2, g, *backward_norm2, dtype=dtype)
-    agree("mix_channels_backward", z2, g, backward_norm2, z, x, norm, channels, dtype=dtype)
-    agree("mix_places_backward", z, draw(z.shape, dtype, 6), backward_norm, x, places, dtype=dtype)
+    agree("act_norm_sums", z2, g, *norm2[:2], dtype=dtype, relu=relu)
+    agree("act_norm_backward", z2, g, *backward_norm2, dtype=dtype, relu=relu)
+    agree(
+        "mix_channels_backward", z2, g, backward_norm2, z, x, norm, channels, dtype=dtype, relu=relu
+    )
+    agree(
+        "mix_places_backward",
+        z,
+        draw(z.shape, dtype, 6),
+        backward_norm,
+        x,
+        places,
+        dtype=dtype,
+        relu=relu,
+    )
 
 
 # ---- any shape, any layout

@@ -104,9 +104,9 @@ def test_forward_and_backward_see_the_same_activation():
     """Batch norm behind GELU is differentiated at the value that the forward pass gave."""
     z = np.linspace(-8, 8, 3000, dtype=np.float32).reshape(1, 30, 100, 1)
     one = np.ones(1, np.float32)
-    value = kernels.gelu_affine(z, one, 0 * one)
+    value = kernels.act_affine(z, one, 0 * one)
     np.testing.assert_array_equal(value, kernels.gelu(z))
     # dz = gelu′(z) (p g + q gelu(z) + o): with p = o = 0 it is q gelu gelu′
     m = np.float32(z.size)
-    both = kernels.gelu_norm_backward(z, 0 * z, 0 * one, one, one, -m * one, 0 * one)
+    both = kernels.act_norm_backward(z, 0 * z, 0 * one, one, one, -m * one, 0 * one)
     np.testing.assert_array_equal(both, value * kernels.gelu_backward(z, np.ones_like(z)))

@@ -42,7 +42,7 @@ def everything():
         *kernels.embed(rows, w, c), *kernels.mix_places(x, k3, c),
         *kernels.mix_channels(x, g, c, c, w, c),
         kernels.infer_places(x, k3, c, c, c), kernels.infer_channels(x, w, c, c, c),
-        *kernels.gelu_norm_sums(x, g, c, c),
+        *kernels.act_norm_sums(x, g, c, c),
         *kernels.mix_channels_backward(x, g, five, g, x, five[:4], w),
         *kernels.mix_places_backward(x, g, five, g, k3),
     )  # fmt: skip

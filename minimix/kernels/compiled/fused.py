@@ -27,11 +27,13 @@ from ..simd.rows import (
 from ..simd.threads import run
 from ..simd.vectors import (
     address,
+    clip,
     gelu_and_slope,
     gelu_value,
     lanes,
     load,
     prefetch,
+    relu_and_slope,
     store,
     work,
     zeros,
@@ -55,12 +57,23 @@ from .depthwise import (
 )
 from .matmul import ROWS, columns, multiply_blocks, multiply_rows, packed, padded, split, widened
 
+
+@helper
+def activated(relu, v):
+    return clip(v, 0.0, np.inf) if relu else gelu_value(v)
+
+
+@helper
+def activated_and_slope(relu, v):
+    return relu_and_slope(v) if relu else gelu_and_slope(v)
+
+
 # ---- forward: pointwise
 
 
 @helper
-def gelu_moments(z, at, rows, c, pivots, sums, means, squares, to):
-    """Moments of gelu(z) over a chunk of rows, about the mean of its first few.
+def act_moments(relu, z, at, rows, c, pivots, sums, means, squares, to):
+    """Moments of act(z) over a chunk of rows, about the mean of its first few.
 
     One row as the pivot might be an outlier, which would cost digits of all others.
     """
@@ -70,91 +83,107 @@ def gelu_moments(z, at, rows, c, pivots, sums, means, squares, to):
         n = c - i
         s = zeros(z)
         for row in range(few):
-            s = s + gelu_value(load(z, at + row * c + i, n))
+            s = s + activated(relu, load(z, at + row * c + i, n))
         store(pivots, i, n, s / few)
     sums[:] = 0
     for row in range(rows):
         for i in range(0, c, step):
             n = c - i
-            a = gelu_value(load(z, at + row * c + i, n))
+            a = activated(relu, load(z, at + row * c + i, n))
             add_moments(a, load(pivots, i, n), sums, i, c, n)
     end_moments(pivots, sums, rows, c, c, means, squares, to)
 
 
-@kernel
-def _embed(queue, x, m, k, w, bias, c, z, means, squares):
-    edge = np.zeros(ROWS * columns(x), x.dtype)
-    pivots, sums = np.zeros(c, x.dtype), np.zeros(2 * c, x.dtype)
-    for piece in work(address(queue)):
-        row = piece * CHUNK
-        rows = min(CHUNK, m - row)
-        multiply_rows(x, row * k, k, rows, k, w, c, bias, z, row * c, edge)
-        gelu_moments(z, row * c, rows, c, pivots, sums, means, squares, piece * c)
+@functools.cache
+def _embed(relu):
+    @kernel
+    def embed(queue, x, m, k, w, bias, c, z, means, squares):
+        edge = np.zeros(ROWS * columns(x), x.dtype)
+        pivots, sums = np.zeros(c, x.dtype), np.zeros(2 * c, x.dtype)
+        for piece in work(address(queue)):
+            row = piece * CHUNK
+            rows = min(CHUNK, m - row)
+            multiply_rows(x, row * k, k, rows, k, w, c, bias, z, row * c, edge)
+            act_moments(relu, z, row * c, rows, c, pivots, sums, means, squares, piece * c)
+
+    return embed
 
 
 @helper
-def load_mixed(z, x, start, rows, c, scale, shift, u, a):
-    """u = scale gelu(z) + shift + x, and a = gelu(z), for a block of rows; `padded` apart."""
+def load_mixed(relu, z, x, start, rows, c, scale, shift, u, a):
+    """u = scale act(z) + shift + x, and a = act(z), for a block of rows; `padded` apart."""
     step = lanes(z)
     ahead = padded(c, z)
     for row in range(rows):
         for i in range(0, c, step):
             n = c - i
             at = (start + row) * c + i
-            v = gelu_value(load(z, at, n))
+            v = activated(relu, load(z, at, n))
             store(a, row * ahead + i, step, v)
             store(
                 u, row * ahead + i, step, v * load(scale, i, n) + load(shift, i, n) + load(x, at, n)
             )
 
 
-@kernel
-def _mix_channels(queue, z, x, m, k, scale, shift, w, bias, c, out, means, squares):
-    edge = np.zeros(ROWS * columns(x), x.dtype)
-    ahead = padded(k, x)
-    u, a = np.zeros(CHUNK * ahead, x.dtype), np.zeros(CHUNK * ahead, x.dtype)
-    pivots, sums = np.zeros(c, x.dtype), np.zeros(2 * c, x.dtype)
-    for piece in work(address(queue)):
-        row = piece * CHUNK
-        rows = min(CHUNK, m - row)
-        load_mixed(z, x, row, rows, k, scale, shift, u, a)
-        multiply_rows(u, np.int64(0), ahead, rows, k, w, c, bias, out, row * c, edge)
-        gelu_moments(out, row * c, rows, c, pivots, sums, means, squares, piece * c)
+@functools.cache
+def _mix_channels(relu):
+    @kernel
+    def mix_channels(queue, z, x, m, k, scale, shift, w, bias, c, out, means, squares):
+        edge = np.zeros(ROWS * columns(x), x.dtype)
+        ahead = padded(k, x)
+        u, a = np.zeros(CHUNK * ahead, x.dtype), np.zeros(CHUNK * ahead, x.dtype)
+        pivots, sums = np.zeros(c, x.dtype), np.zeros(2 * c, x.dtype)
+        for piece in work(address(queue)):
+            row = piece * CHUNK
+            rows = min(CHUNK, m - row)
+            load_mixed(relu, z, x, row, rows, k, scale, shift, u, a)
+            multiply_rows(u, np.int64(0), ahead, rows, k, w, c, bias, out, row * c, edge)
+            act_moments(relu, out, row * c, rows, c, pivots, sums, means, squares, piece * c)
+
+    return mix_channels
 
 
 @helper
-def gelu_affine_rows(z, at, rows, c, scale, shift, y):
-    """y = scale gelu(z) + shift."""
+def act_affine_rows(relu, z, at, rows, c, scale, shift, y):
+    """y = scale act(z) + shift."""
     step = lanes(z)
     for row in range(rows):
         for i in range(0, c, step):
             n = c - i
-            v = gelu_value(load(z, at + row * c + i, n))
+            v = activated(relu, load(z, at + row * c + i, n))
             store(y, at + row * c + i, n, v * load(scale, i, n) + load(shift, i, n))
 
 
-@kernel
-def _gelu_affine(queue, z, m, c, scale, shift, y):
-    for piece in work(address(queue)):
-        row = piece * CHUNK
-        gelu_affine_rows(z, row * c, min(CHUNK, m - row), c, scale, shift, y)
+@functools.cache
+def _act_affine(relu):
+    @kernel
+    def act_affine(queue, z, m, c, scale, shift, y):
+        for piece in work(address(queue)):
+            row = piece * CHUNK
+            act_affine_rows(relu, z, row * c, min(CHUNK, m - row), c, scale, shift, y)
+
+    return act_affine
 
 
-@kernel
-def _infer_channels(queue, x, m, k, w, bias, c, scale, shift, y):
-    edge = np.zeros(ROWS * columns(x), x.dtype)
-    for piece in work(address(queue)):
-        row = piece * CHUNK
-        rows = min(CHUNK, m - row)
-        multiply_rows(x, row * k, k, rows, k, w, c, bias, y, row * c, edge)
-        gelu_affine_rows(y, row * c, rows, c, scale, shift, y)
+@functools.cache
+def _infer_channels(relu):
+    @kernel
+    def infer_channels(queue, x, m, k, w, bias, c, scale, shift, y):
+        edge = np.zeros(ROWS * columns(x), x.dtype)
+        for piece in work(address(queue)):
+            row = piece * CHUNK
+            rows = min(CHUNK, m - row)
+            multiply_rows(x, row * k, k, rows, k, w, c, bias, y, row * c, edge)
+            act_affine_rows(relu, y, row * c, rows, c, scale, shift, y)
+
+    return infer_channels
 
 
 # ---- forward: depthwise
 
 
 @functools.cache
-def _mix_places(k):
+def _mix_places(k, relu):
     before = (k - 1) // 2
 
     @kernel
@@ -178,10 +207,10 @@ def _mix_places(k):
                         start = v * (line.size // 2)
                         to = ((image * height + row) * width) * c + channel + i
                         b = load(bias, channel + i, half)
-                        if row == 0:  # about the mean of the first row, as in `gelu_moments`
+                        if row == 0:  # about the mean of the first row, as in `act_moments`
                             s = zeros(x)
                             for at in range(start, start + width * half, half):
-                                s = s + gelu_value(load(line, at, half) + b)
+                                s = s + activated(relu, load(line, at, half) + b)
                             store(pivots, i, half, s / width)
                         pivot = load(pivots, i, half)
                         s, q = load(sums, i, half), load(sums, 2 * half + i, half)
@@ -189,7 +218,7 @@ def _mix_places(k):
                             value = load(line, at, half) + b
                             store(z, to, n, value)
                             prefetch(z, to + 2 * half)
-                            d = gelu_value(value) - pivot
+                            d = activated(relu, value) - pivot
                             s, q = s + d, q + d * d
                             to += c
                         store(sums, i, half, s)
@@ -202,7 +231,7 @@ def _mix_places(k):
 
 
 @functools.cache
-def _infer_places(k):
+def _infer_places(k, relu):
     before = (k - 1) // 2
 
     @kernel
@@ -224,7 +253,7 @@ def _infer_places(k):
                         b = load(bias, i, half)
                         s, t = load(scale, i, half), load(shift, i, half)
                         for at in range(start, start + width * half, half):
-                            a = gelu_value(load(line, at, half) + b)
+                            a = activated(relu, load(line, at, half) + b)
                             store(u, to, n, a * s + t + load(x, to, n))
                             prefetch(u, to + 2 * half)
                             to += c
@@ -237,86 +266,98 @@ def _infer_places(k):
 # The gradient of batch norm is per channel a combination of what came in, what it normalized, and
 # a constant; times the slope of GELU it is the gradient of z:
 #
-#     dz = gelu′(z) (p g + q gelu(z) + o)
+#     dz = act′(z) (p g + q act(z) + o)
 
 
-@kernel
-def _gelu_norm_sums(queue, z, g, pixels, m, c, mean, rstd, gammas, betas):
-    """Each chunk's Σ g x̂ and Σ g. A row of g belongs to `pixels` rows of z."""
-    step = lanes(z)
-    sums = np.empty(2 * c, z.dtype)
-    for piece in work(address(queue)):
-        sums[:] = 0
-        for row in range(piece * CHUNK, min((piece + 1) * CHUNK, m)):
-            g_at = row // pixels * c
-            for i in range(0, c, step):
-                n = c - i
-                u = load(g, g_at + i, n)
-                normal = gelu_value(load(z, row * c + i, n)) - load(mean, i, n)
-                normal = normal * load(rstd, i, n)
-                store(sums, i, n, load(sums, i, n) + u * normal)
-                store(sums, c + i, n, load(sums, c + i, n) + u)
-        gammas[piece * c : (piece + 1) * c] = sums[:c]
-        betas[piece * c : (piece + 1) * c] = sums[c:]
-
-
-@kernel
-def _gelu_norm_backward(queue, z, g, pixels, m, c, p, q, o, dz):
-    step = lanes(z)
-    for piece in work(address(queue)):
-        for row in range(piece * CHUNK, min((piece + 1) * CHUNK, m)):
-            g_at = row // pixels * c
-            for i in range(0, c, step):
-                n = c - i
-                a, slope = gelu_and_slope(load(z, row * c + i, n))
-                v = load(p, i, n) * load(g, g_at + i, n) + load(q, i, n) * a + load(o, i, n)
-                store(dz, row * c + i, n, v * slope)
-
-
-@kernel
-def _mix_channels_backward(queue, z, g, pixels, p, q, o, c, z1, x, m, k, scale, shift, mean, rstd,
-                           w, nothing, long, du, dw, db, dgamma, dbeta):  # fmt: skip
-    """Per part of `long` rows: du, and that part's dw, db and sums for the batch norm below."""
-    step = lanes(z)
-    edge = np.zeros(ROWS * columns(z), z.dtype)
-    u_row, z_row = padded(k, z), padded(c, z)
-    u, a = np.zeros(CHUNK * u_row, z.dtype), np.zeros(CHUNK * u_row, z.dtype)
-    dz = np.zeros(CHUNK * z_row, z.dtype)
-    dz_sums, du_sums = np.zeros(c, z.dtype), np.zeros(2 * k, z.dtype)
-    for piece in work(address(queue)):
-        dw[piece * k * c : (piece + 1) * k * c] = 0
-        dz_sums[:] = 0
-        du_sums[:] = 0
-        first, last = piece * long, min((piece + 1) * long, m)
-        for start in range(first, last, CHUNK):
-            rows = min(CHUNK, last - start)
-            for row in range(rows):
-                g_at = (start + row) // pixels * c
+@functools.cache
+def _act_norm_sums(relu):
+    @kernel
+    def act_norm_sums(queue, z, g, pixels, m, c, mean, rstd, gammas, betas):
+        """Each chunk's Σ g x̂ and Σ g. A row of g belongs to `pixels` rows of z."""
+        step = lanes(z)
+        sums = np.empty(2 * c, z.dtype)
+        for piece in work(address(queue)):
+            sums[:] = 0
+            for row in range(piece * CHUNK, min((piece + 1) * CHUNK, m)):
+                g_at = row // pixels * c
                 for i in range(0, c, step):
                     n = c - i
-                    b, slope = gelu_and_slope(load(z, (start + row) * c + i, n))
-                    v = load(p, i, n) * load(g, g_at + i, n) + load(q, i, n) * b + load(o, i, n)
-                    v = v * slope
-                    store(dz, row * z_row + i, step, v)
-                    store(dz_sums, i, n, load(dz_sums, i, n) + v)
-            load_mixed(z1, x, start, rows, k, scale, shift, u, a)
-            multiply_blocks(u, k, dz, c, rows, dw, piece * k * c, edge)
-            multiply_rows(dz, np.int64(0), z_row, rows, c, w, k, nothing, du, start * k, edge)
-            for row in range(rows):
-                for i in range(0, k, step):
-                    n = k - i
-                    v = load(du, (start + row) * k + i, n)
-                    normal = load(a, row * u_row + i, step) - load(mean, i, n)
+                    u = load(g, g_at + i, n)
+                    normal = activated(relu, load(z, row * c + i, n)) - load(mean, i, n)
                     normal = normal * load(rstd, i, n)
-                    store(du_sums, i, n, load(du_sums, i, n) + v * normal)
-                    store(du_sums, k + i, n, load(du_sums, k + i, n) + v)
-        db[piece * c : (piece + 1) * c] = dz_sums
-        dgamma[piece * k : (piece + 1) * k] = du_sums[:k]
-        dbeta[piece * k : (piece + 1) * k] = du_sums[k:]
+                    store(sums, i, n, load(sums, i, n) + u * normal)
+                    store(sums, c + i, n, load(sums, c + i, n) + u)
+            gammas[piece * c : (piece + 1) * c] = sums[:c]
+            betas[piece * c : (piece + 1) * c] = sums[c:]
+
+    return act_norm_sums
+
+
+@functools.cache
+def _act_norm_backward(relu):
+    @kernel
+    def act_norm_backward(queue, z, g, pixels, m, c, p, q, o, dz):
+        step = lanes(z)
+        for piece in work(address(queue)):
+            for row in range(piece * CHUNK, min((piece + 1) * CHUNK, m)):
+                g_at = row // pixels * c
+                for i in range(0, c, step):
+                    n = c - i
+                    a, slope = activated_and_slope(relu, load(z, row * c + i, n))
+                    v = load(p, i, n) * load(g, g_at + i, n) + load(q, i, n) * a + load(o, i, n)
+                    store(dz, row * c + i, n, v * slope)
+
+    return act_norm_backward
+
+
+@functools.cache
+def _mix_channels_backward(relu):
+    @kernel
+    def mix_channels_backward(queue, z, g, pixels, p, q, o, c, z1, x, m, k, scale, shift, mean,
+                              rstd, w, nothing, long, du, dw, db, dgamma, dbeta):  # fmt: skip
+        """Per part of `long` rows: du, and that part's dw, db and sums for the batch norm below."""
+        step = lanes(z)
+        edge = np.zeros(ROWS * columns(z), z.dtype)
+        u_row, z_row = padded(k, z), padded(c, z)
+        u, a = np.zeros(CHUNK * u_row, z.dtype), np.zeros(CHUNK * u_row, z.dtype)
+        dz = np.zeros(CHUNK * z_row, z.dtype)
+        dz_sums, du_sums = np.zeros(c, z.dtype), np.zeros(2 * k, z.dtype)
+        for piece in work(address(queue)):
+            dw[piece * k * c : (piece + 1) * k * c] = 0
+            dz_sums[:] = 0
+            du_sums[:] = 0
+            first, last = piece * long, min((piece + 1) * long, m)
+            for start in range(first, last, CHUNK):
+                rows = min(CHUNK, last - start)
+                for row in range(rows):
+                    g_at = (start + row) // pixels * c
+                    for i in range(0, c, step):
+                        n = c - i
+                        b, slope = activated_and_slope(relu, load(z, (start + row) * c + i, n))
+                        v = load(p, i, n) * load(g, g_at + i, n) + load(q, i, n) * b + load(o, i, n)
+                        v = v * slope
+                        store(dz, row * z_row + i, step, v)
+                        store(dz_sums, i, n, load(dz_sums, i, n) + v)
+                load_mixed(relu, z1, x, start, rows, k, scale, shift, u, a)
+                multiply_blocks(u, k, dz, c, rows, dw, piece * k * c, edge)
+                multiply_rows(dz, np.int64(0), z_row, rows, c, w, k, nothing, du, start * k, edge)
+                for row in range(rows):
+                    for i in range(0, k, step):
+                        n = k - i
+                        v = load(du, (start + row) * k + i, n)
+                        normal = load(a, row * u_row + i, step) - load(mean, i, n)
+                        normal = normal * load(rstd, i, n)
+                        store(du_sums, i, n, load(du_sums, i, n) + v * normal)
+                        store(du_sums, k + i, n, load(du_sums, k + i, n) + v)
+            db[piece * c : (piece + 1) * c] = dz_sums
+            dgamma[piece * k : (piece + 1) * k] = du_sums[:k]
+            dbeta[piece * k : (piece + 1) * k] = du_sums[k:]
+
+    return mix_channels_backward
 
 
 @helper
-def cut_backward(z, g, p, q, o, image, block, top, bottom, height, width, c, k, strip, sums):
+def cut_backward(relu, z, g, p, q, o, image, block, top, bottom, height, width, c, k, strip, sums):
     """What `cut_strip` does of x, of dz; and Σ dz over rows top … bottom − 1."""
     half = lanes(z)
     row = strip_row(k, width, z)
@@ -330,7 +371,7 @@ def cut_backward(z, g, p, q, o, image, block, top, bottom, height, width, c, k, 
             at = ((image * height + y) * width) * c + i
             s = zeros(z)
             for _ in range(width):
-                a, slope = gelu_and_slope(load(z, at, n))
+                a, slope = activated_and_slope(relu, load(z, at, n))
                 dz = (pv * load(g, at, n) + qv * a + ov) * slope
                 store(strip, to, half, dz)
                 prefetch(z, at + 2 * half)
@@ -343,7 +384,7 @@ def cut_backward(z, g, p, q, o, image, block, top, bottom, height, width, c, k, 
 
 
 @functools.cache
-def _mix_places_backward(k):
+def _mix_places_backward(k, relu):
     count, both = split_taps(k)
     before, after = (k - 1) // 2, k // 2
 
@@ -366,7 +407,7 @@ def _mix_places_backward(k):
                 cut_strip(k, x, image, block, top, bottom, height, width, c, before, strip)
                 channel = block * 2 * half
                 cut_backward(
-                    z, g, p, q, o, image, block, top, bottom, height, width, c, k, dz, dz_sums
+                    relu, z, g, p, q, o, image, block, top, bottom, height, width, c, k, dz, dz_sums
                 )
                 correlate_rows(
                     k, count, both, strip, dz, top - after, block, top, bottom, height, width, sums
@@ -412,17 +453,17 @@ def _spread(g):
     return flat(g), 1
 
 
-def embed(x, w, b):
+def embed(x, w, b, relu=False):
     m, k = x.shape
     c = w.shape[1]
     z = empty((m, c), x.dtype)
     means, squares = _moments_room(chunks(m), c)
     bias, out = widened(b, c, x.dtype), [v.reshape(-1) for v in (z, means, squares)]
-    run(_embed, chunks(m), flat(x), m, k, packed(w), bias, c, *out)
+    run(_embed(relu), chunks(m), flat(x), m, k, packed(w), bias, c, *out)
     return z, *merge_moments(means, squares, CHUNK, m, x.dtype)
 
 
-def mix_places(x, w, b):
+def mix_places(x, w, b, relu=False):
     n, height, width, c = x.shape
     k = w.shape[0]
     taps, blocks = blocked(w)
@@ -430,70 +471,91 @@ def mix_places(x, w, b):
     means, squares = _moments_room(n, c)
     share, size = shares(n, blocks), (height, width, c, bands(height, width, k))
     bias, out = widened(b, c, x.dtype), [v.reshape(-1) for v in (z, means, squares)]
-    run(_mix_places(k), n * blocks // share, share, flat(x), taps, bias, *size, *out)
+    run(_mix_places(k, relu), n * blocks // share, share, flat(x), taps, bias, *size, *out)
     return z, *merge_moments(means, squares, height * width, n * height * width, x.dtype)
 
 
-def mix_channels(z, x, scale, shift, w, b):
+def mix_channels(z, x, scale, shift, w, b, relu=False):
     k, c = w.shape
     m = x.size // k
     z2 = empty((*x.shape[:-1], c), x.dtype)
     means, squares = _moments_room(chunks(m), c)
     affine = flat(scale), flat(shift), packed(w), widened(b, c, x.dtype)
     out = [v.reshape(-1) for v in (z2, means, squares)]
-    run(_mix_channels, chunks(m), flat(z), flat(x), m, k, *affine, c, *out)
+    run(_mix_channels(relu), chunks(m), flat(z), flat(x), m, k, *affine, c, *out)
     return z2, *merge_moments(means, squares, CHUNK, m, x.dtype)
 
 
-def gelu_affine(z, scale, shift):
+def act_affine(z, scale, shift, relu=False):
     c = z.shape[-1]
     m = z.size // c
     y = empty_like(z)
-    run(_gelu_affine, chunks(m), flat(z), m, c, flat(scale), flat(shift), y.reshape(-1))
+    run(_act_affine(relu), chunks(m), flat(z), m, c, flat(scale), flat(shift), y.reshape(-1))
     return y
 
 
-def infer_places(x, w, b, scale, shift):
+def infer_places(x, w, b, scale, shift, relu=False):
     n, height, width, c = x.shape
     k = w.shape[0]
     taps, blocks = blocked(w)
     u = empty_like(x)
     rows = [widened(a, c, x.dtype) for a in (b, scale, shift)]
     share, size = shares(n, blocks), (height, width, c, bands(height, width, k))
-    run(_infer_places(k), n * blocks // share, share, flat(x), taps, *rows, *size, u.reshape(-1))
+    run(
+        _infer_places(k, relu),
+        n * blocks // share,
+        share,
+        flat(x),
+        taps,
+        *rows,
+        *size,
+        u.reshape(-1),
+    )
     return u
 
 
-def infer_channels(x, w, b, scale, shift):
+def infer_channels(x, w, b, scale, shift, relu=False):
     k, c = w.shape
     m = x.size // k
     y = empty((*x.shape[:-1], c), x.dtype)
     matrix, bias, out = packed(w), widened(b, c, x.dtype), y.reshape(-1)
-    run(_infer_channels, chunks(m), flat(x), m, k, matrix, bias, c, flat(scale), flat(shift), out)
+    run(
+        _infer_channels(relu),
+        chunks(m),
+        flat(x),
+        m,
+        k,
+        matrix,
+        bias,
+        c,
+        flat(scale),
+        flat(shift),
+        out,
+    )
     return y
 
 
-def gelu_norm_sums(z, g, mean, rstd):
+def act_norm_sums(z, g, mean, rstd, relu=False):
     c = z.shape[-1]
     m = z.size // c
     g, pixels = _spread(g)
     gammas, betas = _moments_room(chunks(m), c, z.dtype)
     out = gammas.reshape(-1), betas.reshape(-1)
-    run(_gelu_norm_sums, chunks(m), flat(z), g, pixels, m, c, flat(mean), flat(rstd), *out)
+    run(_act_norm_sums(relu), chunks(m), flat(z), g, pixels, m, c, flat(mean), flat(rstd), *out)
     return total(gammas, z.dtype), total(betas, z.dtype)
 
 
-def gelu_norm_backward(z, g, mean, rstd, gamma, dgamma, dbeta):
+def act_norm_backward(z, g, mean, rstd, gamma, dgamma, dbeta, relu=False):
     c = z.shape[-1]
     m = z.size // c
     g, pixels = _spread(g)
     dz = empty_like(z)
     terms = _terms(m, mean, rstd, gamma, dgamma, dbeta)
-    run(_gelu_norm_backward, chunks(m), flat(z), g, pixels, m, c, *terms, dz.reshape(-1))
+    run(_act_norm_backward(relu), chunks(m), flat(z), g, pixels, m, c, *terms, dz.reshape(-1))
     return dz
 
 
-def mix_channels_backward(z2, g, norm2, z1, x, norm1, w):
+def mix_channels_backward(z2, g, norm2, z1, x, norm1, w, relu=False):
     k, c = w.shape
     m = x.size // k
     g, pixels = _spread(g)
@@ -507,11 +569,11 @@ def mix_channels_backward(z2, g, norm2, z1, x, norm1, w):
     norm = [flat(v) for v in (scale, beta - mean * scale, mean, rstd)]
     lower = flat(z1), flat(x), m, k, *norm, packed(w.T), widened(None, k, x.dtype)
     out = [v.reshape(-1) for v in (du, dw, db, dgamma, dbeta)]
-    run(_mix_channels_backward, sums, *upper, *lower, long, *out)
+    run(_mix_channels_backward(relu), sums, *upper, *lower, long, *out)
     return du, add_up(dw), *(total(part, x.dtype) for part in (db, dgamma, dbeta))
 
 
-def mix_places_backward(z, g, norm, x, w):
+def mix_places_backward(z, g, norm, x, w, relu=False):
     n, height, width, c = x.shape
     k = w.shape[0]
     taps, _ = blocked(w[::-1, ::-1])
@@ -521,5 +583,5 @@ def mix_places_backward(z, g, norm, x, w):
     above = flat(z), flat(g), *_terms(n * height * width, *norm)
     size = units, height, width, c, bands(height, width, k)
     out = [v.reshape(-1) for v in (dx, dw, db)]
-    run(_mix_places_backward(k), parts, share, *above, flat(x), taps, *size, *out)
+    run(_mix_places_backward(k, relu), parts, share, *above, flat(x), taps, *size, *out)
     return dx, add_up(dw), total(db, x.dtype)

@@ -1,6 +1,8 @@
 """A ConvMixer's layers, fused; `minimix.fuse` has the mathematics.
 
-A norm is what batch normalization of a = gelu(z) knows of its channels: (mean, rstd, γ, β) in the
+act is GELU, or ReLU where `relu` is true.
+
+A norm is what batch normalization of a = act(z) knows of its channels: (mean, rstd, γ, β) in the
 forward pass, (mean, rstd, γ, dγ, dβ) in the backward pass. As a scale and a shift: scale = γ rstd,
 shift = β − mean · scale.
 """
@@ -8,94 +10,124 @@ shift = β − mean · scale.
 from __future__ import annotations
 
 from ..dispatch import Array, kernel
-from .activation import gelu, gelu_backward
+from .activation import gelu, gelu_backward, relu_backward
+from .activation import relu as rectify
 from .depthwise import depthwise_conv2d, depthwise_conv2d_dw, depthwise_conv2d_dx
 from .norm import channel_moments, channel_sum
 
 Norm = tuple[Array, ...]  # what batch normalization knows: see above
-Moments = tuple[Array, Array, Array]  # z, and the mean and biased variance of gelu(z)
+Moments = tuple[Array, Array, Array]  # z, and the mean and biased variance of act(z)
 
 
-def _with_moments(z: Array) -> Moments:
-    return z, *channel_moments(gelu(z).reshape(-1, z.shape[-1]))
+def _act(z: Array, relu: bool) -> Array:
+    return rectify(z) if relu else gelu(z)
+
+
+def _with_moments(z: Array, relu: bool) -> Moments:
+    return z, *channel_moments(_act(z, relu).reshape(-1, z.shape[-1]))
 
 
 @kernel(x="M K", w="K C", b="C")
-def embed(x: Array, w: Array, b: Array) -> Moments:
-    """z = x w + b, and the moments of gelu(z).   x (M, K), w (K, C) -> (M, C), (C,), (C,)"""
-    return _with_moments(x @ w + b)
+def embed(x: Array, w: Array, b: Array, *, relu: bool = False) -> Moments:
+    """z = x w + b, and the moments of act(z).   x (M, K), w (K, C) -> (M, C), (C,), (C,)"""
+    return _with_moments(x @ w + b, relu)
 
 
 @kernel(x="N H W C", w="k k C", b="C")
-def mix_places(x: Array, w: Array, b: Array) -> Moments:
-    """z = depthwise(x, w) + b, and the moments of gelu(z).   x (N, H, W, C), w (k, k, C)"""
-    return _with_moments(depthwise_conv2d(x, w) + b)
+def mix_places(x: Array, w: Array, b: Array, *, relu: bool = False) -> Moments:
+    """z = depthwise(x, w) + b, and the moments of act(z).   x (N, H, W, C), w (k, k, C)"""
+    return _with_moments(depthwise_conv2d(x, w) + b, relu)
 
 
 @kernel(z="N H W K", x="N H W K", scale="K", shift="K", w="K C", b="C")
-def mix_channels(z: Array, x: Array, scale: Array, shift: Array, w: Array, b: Array) -> Moments:
-    """z₂ = u w + b with u = scale gelu(z) + shift + x, and the moments of gelu(z₂).
+def mix_channels(
+    z: Array, x: Array, scale: Array, shift: Array, w: Array, b: Array, *, relu: bool = False
+) -> Moments:
+    """z₂ = u w + b with u = scale act(z) + shift + x, and the moments of gelu(z₂).
 
     z, x (N, H, W, K), scale, shift (K,), w (K, C)
     """
-    return _with_moments((gelu(z) * scale + shift + x) @ w + b)
+    return _with_moments((_act(z, relu) * scale + shift + x) @ w + b, relu)
 
 
 @kernel(z="... C", scale="C", shift="C")
-def gelu_affine(z: Array, scale: Array, shift: Array) -> Array:
-    """scale gelu(z) + shift.   z (…, C), the others (C,)"""
-    return gelu(z) * scale + shift
+def act_affine(z: Array, scale: Array, shift: Array, *, relu: bool = False) -> Array:
+    """scale act(z) + shift.   z (…, C), the others (C,)"""
+    return _act(z, relu) * scale + shift
 
 
 @kernel(x="N H W C", w="k k C", b="C", scale="C", shift="C")
-def infer_places(x: Array, w: Array, b: Array, scale: Array, shift: Array) -> Array:
+def infer_places(
+    x: Array, w: Array, b: Array, scale: Array, shift: Array, *, relu: bool = False
+) -> Array:
     """scale gelu(depthwise(x, w) + b) + shift + x.   x (N, H, W, C)"""
-    return gelu_affine(depthwise_conv2d(x, w) + b, scale, shift) + x
+    return act_affine(depthwise_conv2d(x, w) + b, scale, shift, relu=relu) + x
 
 
 @kernel(x="... K", w="K C", b="C", scale="C", shift="C")
-def infer_channels(x: Array, w: Array, b: Array, scale: Array, shift: Array) -> Array:
+def infer_channels(
+    x: Array, w: Array, b: Array, scale: Array, shift: Array, *, relu: bool = False
+) -> Array:
     """scale gelu(x w + b) + shift.   x (…, K), w (K, C)"""
-    return gelu_affine(x @ w + b, scale, shift)
+    return act_affine(x @ w + b, scale, shift, relu=relu)
 
 
 @kernel(z="N H W C", g="N H W C", mean="C", rstd="C")
-def gelu_norm_sums(z: Array, g: Array, mean: Array, rstd: Array) -> tuple[Array, Array]:
-    """dγ = Σ g x̂ and dβ = Σ g, with x̂ = (gelu(z) − mean) rstd.   z, g (N, H, W, C)"""
+def act_norm_sums(
+    z: Array, g: Array, mean: Array, rstd: Array, *, relu: bool = False
+) -> tuple[Array, Array]:
+    """dγ = Σ g x̂ and dβ = Σ g, with x̂ = (act(z) − mean) rstd.   z, g (N, H, W, C)"""
     rows, c = g.reshape(-1, z.shape[-1]), z.shape[-1]
-    normal = (gelu(z).reshape(-1, c) - mean) * rstd
+    normal = (_act(z, relu).reshape(-1, c) - mean) * rstd
     return channel_sum(rows * normal), channel_sum(rows)
 
 
 @kernel(z="N H W C", g="N H W C", mean="C", rstd="C", gamma="C", dgamma="C", dbeta="C")
-def gelu_norm_backward(
-    z: Array, g: Array, mean: Array, rstd: Array, gamma: Array, dgamma: Array, dbeta: Array
+def act_norm_backward(
+    z: Array,
+    g: Array,
+    mean: Array,
+    rstd: Array,
+    gamma: Array,
+    dgamma: Array,
+    dbeta: Array,
+    *,
+    relu: bool = False,
 ) -> Array:
-    """dz = gelu′(z) γ rstd (g − dβ/M − x̂ dγ/M).   z, g (N, H, W, C)"""
+    """dz = act′(z) γ rstd (g − dβ/M − x̂ dγ/M).   z, g (N, H, W, C)"""
     m = z.size // z.shape[-1]
-    normal = (gelu(z) - mean) * rstd
-    return gelu_backward(z, gamma * rstd * (g - dbeta / m - normal * (dgamma / m)))
+    normal = (_act(z, relu) - mean) * rstd
+    back = relu_backward if relu else gelu_backward
+    return back(z, gamma * rstd * (g - dbeta / m - normal * (dgamma / m)))
 
 
 @kernel(z2="N H W C", g="N H W C", norm2="C", z1="N H W K", x="N H W K", norm1="K", w="K C")
 def mix_channels_backward(
-    z2: Array, g: Array, norm2: Norm, z1: Array, x: Array, norm1: Norm, w: Array
+    z2: Array,
+    g: Array,
+    norm2: Norm,
+    z1: Array,
+    x: Array,
+    norm1: Norm,
+    w: Array,
+    *,
+    relu: bool = False,
 ) -> tuple[Array, Array, Array, Array, Array]:
-    """Back through gelu, batch norm and `mix_channels`: du, dw, db, and dγ, dβ of norm1."""
+    """Back through act, batch norm and `mix_channels`: du, dw, db, and dγ, dβ of norm1."""
     mean, rstd, gamma, beta = norm1
-    dz2 = gelu_norm_backward(z2, g, *norm2)
-    u = gelu_affine(z1, gamma * rstd, beta - mean * gamma * rstd) + x
+    dz2 = act_norm_backward(z2, g, *norm2, relu=relu)
+    u = act_affine(z1, gamma * rstd, beta - mean * gamma * rstd, relu=relu) + x
     rows = dz2.reshape(-1, w.shape[1])
     du = dz2 @ w.T
     dw, db = u.reshape(-1, w.shape[0]).T @ rows, channel_sum(rows)
-    return du, dw, db, *gelu_norm_sums(z1, du, mean, rstd)
+    return du, dw, db, *act_norm_sums(z1, du, mean, rstd, relu=relu)
 
 
 @kernel(z="N H W C", g="N H W C", norm="C", x="N H W C", w="k k C")
 def mix_places_backward(
-    z: Array, g: Array, norm: Norm, x: Array, w: Array
+    z: Array, g: Array, norm: Norm, x: Array, w: Array, *, relu: bool = False
 ) -> tuple[Array, Array, Array]:
-    """Back through gelu, batch norm and `mix_places`, and past them by the residual: dx, dw, db."""
-    dz = gelu_norm_backward(z, g, *norm)
+    """Back through act, batch norm and `mix_places`, and past them by the residual: dx, dw, db."""
+    dz = act_norm_backward(z, g, *norm, relu=relu)
     db = channel_sum(dz.reshape(-1, dz.shape[-1]))
     return depthwise_conv2d_dx(dz, w) + g, depthwise_conv2d_dw(x, dz, len(w)), db

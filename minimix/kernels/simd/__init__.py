@@ -45,7 +45,7 @@ AVX-512, 8 with AVX, 4 with SSE or NEON; half as many float64.
     larger(v, w)               the larger in each lane; load_or_least reads −∞ past n
     sum_lanes(v), largest_lane(v)   one number from all lanes
     gelu_value(v)              v Φ(v)
-    gelu_and_slope(v)          the same, and its derivative
+    gelu_and_slope(v)          the same, and its derivative; relu_and_slope(v)
     widen(v)                   v in float64, with as many lanes; load_wide reads such vectors back
     any_greater(v, w)          whether v > w in any lane
     prefetch(x, i), prefetch_write(x, i)   ask for x[i], to be read or written soon

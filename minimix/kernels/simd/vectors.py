@@ -329,6 +329,21 @@ def larger(typingctx: Any, v: Any, w: Any) -> Any:
 
 
 @intrinsic
+def relu_and_slope(typingctx: Any, v: Any) -> Any:
+    """max(v, 0), and its derivative: 1 where v > 0 or is NaN, else 0."""
+    pair = types.UniTuple(v, 2)
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        (x,) = args
+        zero, one = constant(x.type, 0.0), constant(x.type, 1.0)
+        off = builder.fcmp_ordered("<=", x, zero)
+        value, slope = builder.select(off, zero, x), builder.select(off, zero, one)
+        return context.make_tuple(builder, pair, (value, slope))
+
+    return pair(v), codegen
+
+
+@intrinsic
 def gate(typingctx: Any, v: Any, w: Any) -> Any:
     """w where v > 0, or is NaN; 0 elsewhere."""
 
