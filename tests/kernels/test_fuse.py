@@ -112,9 +112,12 @@ def test_the_fused_kernels_really_run(monkeypatch):
     called = []
     for name in ("mix_places", "mix_channels", "infer_places", "infer_channels"):
         kernel = getattr(mx.kernels, name)
-        monkeypatch.setattr(
-            mx.kernels, name, lambda *a, kernel=kernel, name=name: called.append(name) or kernel(*a)
-        )
+
+        def call(*a, kernel=kernel, name=name, **how):
+            called.append(name)
+            return kernel(*a, **how)
+
+        monkeypatch.setattr(mx.kernels, name, call)
     _, _, fused = pair(8, 2, 3, 2, np.float32)
     x, _ = batch(8, 2, np.float32)
     fused(x)
