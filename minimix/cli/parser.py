@@ -15,8 +15,9 @@ from .. import files
 from ..errors import MinimixError
 from ..train.config import SETTINGS, option
 
-# What has an option by its name: the settings of training, and those of the network in question.
-OPTIONS = set(SETTINGS)
+# What has an option by its name: the settings of training, those of the network in question, and
+# the file of the user's own class where a trained model is read.
+OPTIONS = {*SETTINGS, "code"}
 
 
 class Parser(argparse.ArgumentParser):

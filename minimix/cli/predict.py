@@ -43,6 +43,7 @@ def add(commands: Any) -> None:
         help="run folder or model file (the model that comes with minimix); or ImageNet weights in "
         "timm's layout, as convmixer_768_32.safetensors, which the file or its folder names",
     )
+    parser.add_argument("--code", type=path, metavar="FILE", help="the file of your own class")
     parser.add_argument(
         "--weights",
         type=path,
@@ -83,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
         args.parser.error("--weights needs the name of their model, as in --model resnet18")
     try:
         name = str(args.model) if args.weights else None
-        trained = load(args.weights or args.model, name=name, classes=args.classes)
+        trained = load(args.weights or args.model, code=args.code, name=name, classes=args.classes)
     except ValueError as error:  # there is no model of that name
         args.parser.error(f"--model: {str(error).partition(': ')[2]}")
     names, tables = trained.class_names, (args.csv, args.json, args.features)

@@ -138,7 +138,11 @@ def _form(setting: Setting, presets: dict[str, Any]) -> dict[str, Any]:
     words = ["required" if setting.default is REQUIRED else _word(setting.default)]
     words += [f"{preset}: {_word(value)}" for preset, value in presets.items()]
     help = " ".join(filter(None, [setting.help, f"({'; '.join(words)})"])).replace("%", "%%")
-    form: dict[str, Any] = {"default": argparse.SUPPRESS, "dest": setting.name, "help": help}
+    form: dict[str, Any] = {
+        "default": argparse.SUPPRESS,
+        "dest": f"net.{setting.name}",
+        "help": help,
+    }
     if setting.kind is bool:
         return form | {"action": argparse.BooleanOptionalAction}
     types: dict[type, Callable[[str], Any]] = {int: whole, float: number, str: str}
@@ -181,7 +185,8 @@ def run(args: argparse.Namespace) -> int:
     from ..train.interrupt import Interrupted
     from ..train.progress import clock
 
-    given = {name: getattr(args, name) for name in OPTIONS if hasattr(args, name)}
+    given = {name: getattr(args, name) for name in SETTINGS if hasattr(args, name)}
+    given |= {name[4:]: value for name, value in vars(args).items() if name.startswith("net.")}
     model = given.pop("model", None)
     if args.resume is None:
         config = _checked(args, lambda: recipe(model or "convmixer", args.preset, **given))

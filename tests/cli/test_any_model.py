@@ -13,7 +13,9 @@ NET = """\
 import minimix as mx
 
 class Net(mx.Module):
-    def __init__(self, width: int = 4, kinds: tuple[int, ...] = (1, 2), n_classes: int = 10):
+    def __init__(
+        self, width: int = 4, command: str = "", kinds: tuple[int, ...] = (1, 2), n_classes=10
+    ):
         super().__init__()
         self.first = mx.nn.Linear(3, width)
         self.head = mx.nn.Linear(width, n_classes)
@@ -77,7 +79,7 @@ def test_a_transformer_goes_all_the_way(minimix, tmp_path):
         (["--model=resnet", "--optimizer=muon"], "--optimizer is muon, but ResNet"),
         (["--model=resnet", "--validation=60000"], "--validation is 60,000; expected fewer than"),
         (["--model=my_net.py:Net", "--width=x"], "--width: expected a whole number, not 'x'"),
-        (["--model=my_net.py:Net", "--width=0"], "my_net.py, line 6: ValueError: Linear: out_fe"),
+        (["--model=my_net.py:Net", "--width=0"], "my_net.py, line 8: ValueError: Linear: out_fe"),
         (["--model=my_net.py:Nett"], "my_net.py has no class Nett; did you mean Net?"),
         (["--model=my_net.py"], "name a class of my_net.py as well, as my_net.py:Net"),
         (["--model=no_net.py:Net"], "no_net.py: No such file or directory"),
@@ -109,23 +111,30 @@ def test_each_network_has_a_page_of_help(minimix, tmp_path):
 def test_a_network_of_ones_own(minimix, tmp_path):
     (tmp_path / "my_net.py").write_text(NET)
     code, out, err = minimix(
-        "train", *SHORT, "--model=my_net.py:Net", "--width=5", "--kinds=3,4", "--validation=40"
+        "train",
+        *SHORT,
+        "--model=my_net.py:Net",
+        "--width=5",
+        "--kinds=3,4",
+        "--validation=40",
+        "--command=x",
     )
     assert (code, err) == (0, "")
     (run,) = Path("runs").iterdir()
     assert run.name == "Net-1"
     assert (run / "model.py").read_text() == NET
-    assert "model  Net (my_net.py), width 5, kinds 3-4, 80 parameters" in out
+    assert "model  Net (my_net.py), width 5, command x, kinds 3-4, 80 parameters" in out
     assert "validation accuracy" in out.splitlines()[-2]
     assert "test accuracy" not in out
     settings = json.loads((run / "run.json").read_text())["settings"]
     assert settings["model"] == f"{tmp_path}/my_net.py:Net"
-    assert settings["model_settings"] == {"width": 5, "kinds": [3, 4]}
+    assert settings["model_settings"] == {"width": 5, "command": "x", "kinds": [3, 4]}
     result = out.splitlines()[-2]
     (tmp_path / "my_net.py").write_text(NET.replace("relu", "gelu"))
     code, _, err = minimix("evaluate", run)
     assert code == 1
-    assert "my_net.py has changed since Net was trained with it; name a file, such as" in err
+    kept = f"such as {run / 'model.py'}, with the code of then as --code"
+    assert f"my_net.py has changed since Net was trained with it; name a file, {kept}" in err
     code, out, err = minimix("evaluate", run, "--code", run / "model.py")
     assert (code, err) == (0, "")
     assert result in out
@@ -137,5 +146,5 @@ def test_an_error_of_ones_own_during_training_names_its_line(minimix, tmp_path):
     code, _, err = minimix("train", *SHORT, "--model=my_net.py:Net")
     assert code == 1
     assert err.splitlines()[-1].endswith(
-        "my_net.py, line 10: AttributeError: 'Tensor' object has no attribute 'nothing'"
+        "my_net.py, line 12: AttributeError: 'Tensor' object has no attribute 'nothing'"
     )
