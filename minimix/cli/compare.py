@@ -47,6 +47,9 @@ def add(commands: Any) -> None:
         help="print what would be trained and how long it would take, after a few steps of each",
     )
     parser.add_argument(
+        "--print", action="store_true", help="print the study's file, to make another one of it"
+    )
+    parser.add_argument(
         "--jobs", type=count, default=1, metavar="N", help="how many to train at a time (1)"
     )
     parser.add_argument(
@@ -82,6 +85,9 @@ def run(args: argparse.Namespace) -> int:
             serve(ranks)
         return ranks.broadcast(0)  # the exit code is rank 0's
     study = read_study(args.study, args.seeds)
+    if args.print:
+        print(study.text, end="")
+        return 0
     smaller = {name: getattr(args, name) for name in SMALLER if getattr(args, name) is not None}
     if smaller:
         study = study.with_settings(**smaller)

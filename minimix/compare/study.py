@@ -79,12 +79,14 @@ class Study:
     """What is to be trained and compared.
 
     source   where it was read from, for messages
+    text     its file
     factors  the names of the levels of each factor, the baseline first
     rows     every combination of levels
     """
 
     name: str
     source: str
+    text: str
     title: str
     about: str
     data: str
@@ -152,7 +154,7 @@ def read_study(name: str, seeds: int | None = None) -> Study:
         content = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise MinimixError(f"{name} is not TOML: {error}") from error
-    return parse(content, name if known else Path(name).stem, name, seeds)
+    return replace(parse(content, name if known else Path(name).stem, name, seeds), text=text)
 
 
 def _read(name: str) -> str:
@@ -209,6 +211,7 @@ def parse(content: Mapping[str, Any], name: str, source: str, seeds: int | None 
     study = Study(
         name,
         source,
+        "",
         content.get("title", name),
         content.get("about", ""),
         content.get("data", "auto"),

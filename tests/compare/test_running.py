@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 from dataclasses import replace
 from xml.etree import ElementTree
 
@@ -203,6 +204,12 @@ def test_stopped_in_every_way(compare, study, done, tmp_path):
 
 
 # ------------------------------------------------------------------ what does not fit
+
+
+def test_a_preset_is_the_beginning_of_another_study(minimix, tmp_path):
+    code, out, _ = minimix("compare", "quick", "--print")
+    assert (code, tomllib.loads(out)["data"]) == (0, "shapes10")
+    assert not (tmp_path / "studies").exists()
 
 
 def test_a_changed_study_is_named(compare, done, tmp_path, monkeypatch):
