@@ -57,6 +57,12 @@ def add(commands: Any) -> None:
         help="names of the classes of such weights, one a line (the .txt beside them, or numbers)",
     )
     parser.add_argument(
+        "--code",
+        type=path,
+        metavar="FILE",
+        help="the file of your own class, where it is not where it was or has changed since",
+    )
+    parser.add_argument(
         "--top", type=count, default=3, metavar="N", help="how many classes to print (3)"
     )
     parser.add_argument(

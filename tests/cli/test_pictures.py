@@ -167,3 +167,35 @@ def test_gray_images(minimix, tmp_path, photos):
     best = int(likely.argmax())
     assert f"{found.class_names[best]} {100 * likely[best]:.1f} %" in said
     assert minimix("report", "g", "--out=g.html")[0] == 0
+
+
+OWN = """
+import minimix as mx
+
+
+class Net(mx.Module):
+    def __init__(self, width: int = 4, n_classes=10, rng=0):
+        super().__init__()
+        self.stem = mx.nn.Patchify(3, width, 16, rng=rng)
+        self.last = mx.nn.Linear(width, n_classes, rng=rng)
+
+    def forward(self, x):
+        return self.last(mx.functional.relu(self.stem(x)).mean(axis=(1, 2)))
+"""
+
+
+def test_a_class_of_your_own(minimix, photos, tmp_path):
+    """Its pictures are predicted and its features are what its last layer is given."""
+    (tmp_path / "net.py").write_text(OWN)
+    run = ("--data=shapes10", "--model=net.py:Net", "--epochs=1", "--quiet", "--out=own")
+    assert minimix("train", *run)[0] == 0
+    (tmp_path / "net.py").rename(tmp_path / "moved.py")
+    tables = ("--features=a.npz", "--csv=a.csv", "--code=moved.py")
+    code, _, err = minimix("predict", photos, "--model=own", *tables)
+    assert (code, err) == (0, "")
+    found = mx.load("own", code="moved.py")
+    with np.load("a.npz") as kept:
+        features = kept["features"]
+    logits = features @ found.model.last.weight.array + found.model.last.bias.array
+    numbers = np.array([row[3:] for row in rows("a.csv")[1:]], float)
+    np.testing.assert_allclose(mx.functional.softmax(logits).array, numbers, atol=2e-6)
