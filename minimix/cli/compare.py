@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from .. import files
 from ..errors import MinimixError
 from .parser import command, count, path, print_line
-from .train import where
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -72,6 +71,7 @@ def run(args: argparse.Namespace) -> int:
     from ..data import load
     from ..kernels import get_num_threads
     from ..parallel import world
+    from ..train.fit import where
 
     ranks = world()
     jobs = args.jobs if ranks.size == 1 else ranks.size

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from .. import files
 from ..errors import DiskError, MinimixError
 from ..models import FAMILIES
-from ..train.architecture import REQUIRED, Setting, absolute, blaming, settings_of
+from ..train.architecture import REQUIRED, Setting, absolute, blaming, settings_of, sized
 from ..train.config import (
     PRESETS,
     RECIPES,
@@ -32,7 +32,7 @@ from .parser import OPTIONS, Parser, command, number, path, print_line, seconds,
 from .results import print_test, reading
 
 if TYPE_CHECKING:
-    from ..data import Dataset
+    pass
 
 SECTIONS = {  # by the first setting of each
     "data": "Data",
@@ -181,7 +181,7 @@ def run(args: argparse.Namespace) -> int:
     from ..parallel import world
     from ..runs import hold
     from ..train import TrainingState, loop
-    from ..train.fit import about
+    from ..train.fit import about, where
     from ..train.interrupt import Interrupted
     from ..train.progress import clock
 
@@ -203,7 +203,9 @@ def run(args: argparse.Namespace) -> int:
                 say(f"{folder.path} has been trained to the end: minimix evaluate {folder.path}")
                 return 0
             began = config_of(folder.checkpoint.facts)
-            if model is not None and absolute(model) != began.model:
+            family, sizes = sized(absolute(model or began.model))
+            given = {**sizes, **given}
+            if family != began.model:
                 args.parser.error(
                     f"`model` is {model}, but this run was begun with {began.model}; "
                     "leave it out, or start another run"
@@ -278,10 +280,3 @@ def _run_folder(args: argparse.Namespace) -> Path:
     if not os.path.isdir(folder):
         raise MinimixError(f"there is no run folder {folder} to resume")
     return folder
-
-
-def where(given: str, data: Dataset) -> str:
-    """What a resumed run is to load: the set that was found, or the same path from anywhere."""
-    if given in ("auto", "cifar10", "shapes10"):
-        return data.name
-    return os.path.abspath(files.expand(given))

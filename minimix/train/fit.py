@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from .. import kernels
-from ..data import Dataset, load
+from ..data import Dataset
 from ..errors import CheckpointError
 from ..files import expand
 from ..models import FAMILIES
@@ -88,9 +88,8 @@ def fit(
     say: Callable[[str], None] = print if ranks.first and not quiet else lambda line: None
     given = model if isinstance(model, Module) else None
     config = _config(_name_of(model), config, given is not None, settings)
-    if isinstance(data, str):
-        data = load(data, say=say)
-    config = replace(config, data=data.name)
+    found = config.load(data, say=say) if isinstance(data, str) else data
+    config = replace(config, data=where(data, found) if isinstance(data, str) else found.name)
     path = expand(out)
     with hold(lambda: path, say, ranks) as folder:
         if ranks.broadcast(folder.begun) and not resume:
@@ -100,8 +99,8 @@ def fit(
         if given is not None:
             given.train()
         with blaming(config.model):
-            state = TrainingState.build(config, data, folder.checkpoint, given)
-            say(f"data   {data.name}, {data.source or 'from Python'}")
+            state = TrainingState.build(config, found, folder.checkpoint, given)
+            say(f"data   {found.name}, {found.source or 'from Python'}")
             say(f"model  {config.name}, {state.model.n_parameters():,} parameters")
             say(f"run    {path}, seed {config.seed}")
             folder.describe(about(state.config, f"minimix.train.fit(…, out={str(out)!r})"))
@@ -118,6 +117,13 @@ def fit(
         weights = read_weights(path).weights if ranks.first else {}
         given.eval().load_state_dict(ranks.broadcast(weights))
     return test
+
+
+def where(given: str, data: Dataset) -> str:
+    """What a resumed run is to load: the set that was found, or the same path from anywhere."""
+    if given in ("auto", "cifar10", "shapes10"):
+        return data.name
+    return os.path.abspath(expand(given))
 
 
 def about(config: Config, command: str) -> dict[str, Any]:

@@ -54,6 +54,7 @@ def test_a_transformer_goes_all_the_way(minimix, tmp_path):
     for arguments, words in [
         (["--n-heads=4"], "--n-heads is 4, but this run was begun with 2"),
         (["--model=resnet"], "--model is resnet, but this run was begun with vit"),
+        (["--model=deit_tiny_patch16_224"], "--hidden-dim is 192, but this run was begun with 8"),
         (["--kernel-size=3"], "unknown option --kernel-size=3 (the network vit has --hidden-dim, "),
     ]:
         (run / "model.safetensors").unlink(missing_ok=True)

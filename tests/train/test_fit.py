@@ -77,6 +77,17 @@ def test_a_name_or_a_class_is_made_here_as_by_the_command(tmp_path):
     assert load_model(tmp_path / "a")[0].stem[0].weight.shape == (2, 2, 3, 8)
 
 
+def test_data_by_name_or_path_are_found_again_from_anywhere(tmp_path, monkeypatch):
+    d = dataset()
+    parts = {"x_train": d.train_images, "y_train": d.train_labels}
+    parts |= {"x_test": d.test_images, "y_test": d.test_labels}
+    np.savez(tmp_path / "set.npz", **parts)
+    monkeypatch.chdir(tmp_path)
+    fit(Net(), "set.npz", PLAIN, out="run", quiet=True, epochs=1)
+    about = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert about["settings"]["data"] == str(tmp_path / "set.npz")
+
+
 def test_it_is_stopped_and_goes_on(tmp_path, monkeypatch):
     whole, stopped = Net(), Net()
     expected = fit(whole, dataset(), PLAIN, out=tmp_path / "whole", quiet=True)
