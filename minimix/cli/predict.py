@@ -43,7 +43,6 @@ def add(commands: Any) -> None:
         help="run folder or model file (the model that comes with minimix); or ImageNet weights in "
         "timm's layout, as convmixer_768_32.safetensors, which the file or its folder names",
     )
-    parser.add_argument("--code", type=path, metavar="FILE", help="the file of your own class")
     parser.add_argument(
         "--weights",
         type=path,
