@@ -67,7 +67,7 @@ class Node:
         self.backward: Backward | None = back
         self.serial = next(_serial)
 
-    def pull(self, version: int, g: Array) -> list[tuple[Tensor, Array]]:
+    def pull(self, version: int, g: Array) -> list[tuple[Tensor, Array | Part]]:
         """The inputs that require a gradient, each with its share of `g`. Frees what was saved.
 
         version  that of the result as it is now
@@ -98,7 +98,7 @@ class Node:
                 f"{self.op}: backward returned {len(shares)} gradients for {len(inputs)} arguments"
             )
         return [
-            (t, self._checked(name, t, share))
+            (t, share if isinstance(share, Part) else self._checked(name, t, share))
             for name, t, share in zip(self.names, inputs, shares, strict=True)
             if t.requires_grad
         ]
@@ -124,11 +124,34 @@ class Node:
         return share
 
 
+class Part:
+    """A gradient that is 0 but for one part, x[at], no place of which was read twice.
+
+    Called, it is an array. Where one is waiting already, it is added to that part alone: a tensor
+    that is cut into pieces would otherwise have a gradient of its whole size from each of them.
+    """
+
+    def __init__(self, x: Array, at: Any, g: Array) -> None:
+        self.x, self.at, self.g = x, at, g
+
+    def __call__(self) -> Array:
+        dx = np.zeros_like(self.x)
+        dx[self.at] = self.g
+        return dx
+
+
 def _accumulate(
-    shares: list[tuple[Tensor, Array]], waiting: dict[Tensor, Array], owned: set[Tensor]
+    shares: list[tuple[Tensor, Array | Part]], waiting: dict[Tensor, Array], owned: set[Tensor]
 ) -> None:
     """Add each share to the gradient waiting for its tensor. `owned`: those summed here."""
     for source, share in shares:
+        if isinstance(share, Part):
+            if source in owned:
+                waiting[source][share.at] += share.g
+                continue
+            share = share()
+            if source not in waiting:
+                owned.add(source)  # an array that nobody else has
         if source not in waiting:
             waiting[source] = share
         elif source in owned:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 
-from ..autograd import Axis, Tensor, op
+from ..autograd import Axis, Part, Tensor, op
 
 __all__ = ["broadcast_to", "concatenate", "flatten", "flip", "index", "pad", "reshape", "split"]
 __all__ += ["squeeze", "stack", "swapaxes", "transpose", "unbind", "unsqueeze"]
@@ -104,11 +104,10 @@ def index(x, *, at: Any):
         at = deepcopy(at)  # backward needs it as it is now
 
     def backward(g):
-        dx = np.zeros_like(x)
         if basic:  # no place is read twice
-            dx[at] = g
-        else:
-            np.add.at(dx, at, g)
+            return Part(x, at, g)
+        dx = np.zeros_like(x)
+        np.add.at(dx, at, g)
         return dx
 
     return np.asarray(x[at]), backward

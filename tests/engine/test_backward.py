@@ -401,3 +401,38 @@ def test_the_graph_is_freed_without_the_garbage_collector():
         assert alive() is None
     finally:
         gc.enable()
+
+
+# ---- the gradient of a part
+
+
+def test_parts_of_one_tensor_add_up():
+    """Whatever else is waiting for it: nothing, another part, all of it, before or after."""
+    for order in ("ab", "aab", "axb", "xab", "abx", "xxa", "axa"):
+        x = Tensor(np.arange(6.0).reshape(2, 3), requires_grad=True)
+        terms = {
+            "a": lambda x=x: (x[0] * 2).sum(),
+            "b": lambda x=x: (x[:, 1:] * 10).sum(),
+            "x": lambda x=x: (x * 100).sum(),
+        }
+        total = sum(terms[term]() for term in order)
+        total.backward()
+        a = np.array([[2, 2, 2], [0, 0, 0]])
+        b = np.array([[0, 10, 10], [0, 10, 10]])
+        expected = order.count("a") * a + order.count("b") * b + order.count("x") * 100
+        assert np.array_equal(x.grad, expected), order
+
+
+def test_a_part_leaves_the_gradient_of_others_alone():
+    """x and y wait for one array, g; x gets a part more, and y must not."""
+    x, y = (Tensor(np.zeros(3), requires_grad=True) for _ in range(2))
+    g = np.array([1.0, 2.0, 3.0])
+    part = (x[1:] * 10).sum()
+    ((x + y) + part).backward(g)
+    assert x.grad.tolist() == [1, 62, 63]
+    assert y.grad.tolist() == g.tolist() == [1, 2, 3]
+    once = Tensor(np.zeros((2, 2)), requires_grad=True)
+    once[0].backward(g[:2])
+    once.grad += 1
+    assert g.tolist() == [1, 2, 3]
+    assert once.grad.tolist() == [[2, 3], [1, 1]]
