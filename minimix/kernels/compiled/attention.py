@@ -19,7 +19,7 @@ from ..simd.jit import helper, kernel
 from ..simd.memory import empty
 from ..simd.rows import CHUNK
 from ..simd.threads import run
-from ..simd.vectors import address, lanes, load, store, work
+from ..simd.vectors import address, lanes, load, store, turn_tile, work
 from .matmul import ROWS, columns, copy_tile, padded, tile
 from .rowwise import softmax_row, softmax_row_backward
 
@@ -38,8 +38,13 @@ def _copy(x, at, row, n, c, y, to, ahead):
 @helper
 def _turn(x, at, row, n, c, y, ahead):
     """n rows of c numbers become the columns of y, whose rows are `ahead` apart."""
+    step = lanes(x)
+    whole_n, whole_c = n - n % step, c - c % step
+    for r in range(0, whole_n, step):
+        for i in range(0, whole_c, step):
+            turn_tile(x, at + r * row + i, row, y, i * ahead + r, ahead)
     for r in range(n):
-        for i in range(c):
+        for i in range(whole_c if r < whole_n else 0, c):
             y[i * ahead + r] = x[at + r * row + i]
 
 

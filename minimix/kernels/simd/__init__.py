@@ -37,6 +37,7 @@ AVX-512, 8 with AVX, 4 with SSE or NEON; half as many float64.
     lanes(x)                   how many numbers of x's kind fit into a vector
     load(x, i, n)              x[i : i+lanes] as a vector; only the first n are read, the rest is 0
     store(y, i, n, v)          the first n numbers of v to y[i : i+n]
+    turn_tile(x, i, row, y, j, ahead)   a square of lanes × lanes numbers, transposed
     zeros(x)                   a vector of zeros
     first(v, n)                v, but 0 in lanes from n on
     v + w, v * 2.0, -v, v / w  in every lane; a number counts as a vector of equal numbers

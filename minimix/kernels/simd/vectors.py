@@ -218,6 +218,38 @@ def store(typingctx: Any, array: Any, i: Any, n: Any, v: Any) -> Any:
     return types.void(array, types.int64, types.int64, v), codegen
 
 
+@intrinsic
+def turn_tile(typingctx: Any, x: Any, i: Any, row: Any, y: Any, j: Any, ahead: Any) -> Any:
+    """y[j + b ahead + a] = x[i + a row + b] for a and b below LANES: a square tile, transposed.
+
+    Each step shuffles the first half of the vectors into the second, lane by lane; after as many
+    steps as LANES has doublings, rows are columns.
+    """
+    kind = Vector(x.dtype)
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        vector, n, size = vector_type(kind), kind.lanes, kind.dtype.bitwidth // 8
+
+        def place(array: int, first: Any, stride: Any, r: int) -> Any:
+            at = builder.add(first, builder.mul(stride, I64(r)))
+            p = pointer(context, builder, sig.args[array], args[array], at)
+            return builder.bitcast(p, vector.as_pointer())
+
+        rows = [builder.load(place(0, args[1], args[2], r), align=size) for r in range(n)]
+        low, high = (
+            ir.Constant(ir.VectorType(I32, n), [half + a // 2 + n * (a % 2) for a in range(n)])
+            for half in (0, n // 2)
+        )
+        for _ in range(n.bit_length() - 1):
+            pairs = list(zip(rows[: n // 2], rows[n // 2 :], strict=True))
+            rows = [builder.shuffle_vector(*pair, m) for pair in pairs for m in (low, high)]
+        for r, v in enumerate(rows):
+            builder.store(v, place(3, args[4], args[5], r), align=size)
+        return context.get_dummy_value()
+
+    return types.void(x, types.int64, types.int64, y, types.int64, types.int64), codegen
+
+
 def _prefetch(array: Any, write: int, level: int) -> Any:
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         p = pointer(context, builder, array, args[0], args[1])
