@@ -48,6 +48,7 @@ from .reference.rowwise import layer_norm as layer_norm
 from .reference.rowwise import layer_norm_backward as layer_norm_backward
 from .reference.rowwise import softmax as softmax
 from .reference.rowwise import softmax_backward as softmax_backward
+from .reference.stack import matmul_stack as matmul_stack
 from .simd import threads as threads
 from .simd.threads import get_num_threads as get_num_threads
 from .simd.threads import set_num_threads as set_num_threads

@@ -215,6 +215,33 @@ def test_sums_of_many_numbers_lose_no_digits(backend):
         )
 
 
+# ---- stacks of matrices
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    ("leading", "m", "k", "n"),
+    [((1,), 1, 1, 1), ((3,), 5, 7, 3), ((2, 3), 65, 32, 65), ((2, 1, 2), 200, 33, 19),
+     ((2,), 3, 2000, 4)],
+)  # fmt: skip
+def test_matmul_stack(leading, m, k, n, dtype):
+    a, b = draw((*leading, m, k), dtype), draw((*leading, k, n), dtype, 1)
+    agree("matmul_stack", a, b, dtype=dtype)
+    plain = compiled.matmul_stack(a, b)
+    for x in layouts(a):
+        for y in layouts(b):
+            assert compiled.matmul_stack(x, y).tobytes() == plain.tobytes() or k > 1024
+            agree("matmul_stack", x, y, dtype=dtype)
+
+
+def layouts(x):
+    """The same numbers: rows before columns, tokens before heads, backwards, with gaps."""
+    yield x.swapaxes(-1, -2).copy().swapaxes(-1, -2)
+    yield x.swapaxes(0, -2).copy().swapaxes(0, -2)
+    yield x[..., ::-1, ::-1].copy()[..., ::-1, ::-1]
+    yield np.repeat(x, 2, axis=-1)[..., ::2]
+
+
 # ---- attention
 
 

@@ -146,6 +146,7 @@ ARGUMENTS = {  # of every kernel: valid arguments, to be spoiled one by one
     "softmax_backward": [(2, 5), (2, 5)],
     "layer_norm": [(6, 5), (5,), (5,), 1],
     "layer_norm_backward": [(6, 5), (6, 5), (5,), 1],
+    "matmul_stack": [(2, 3, 4, 5), (2, 3, 5, 6)],
     "attention": [(2, 3, 4, 5), (2, 3, 6, 5), (2, 3, 6, 7)],
     "attention_backward": [(2, 3, 4, 5), (2, 3, 6, 5), (2, 3, 6, 7), (2, 3, 4, 7)],
     "depthwise_conv2d": [(2, 4, 4, 5), (3, 3, 5)],

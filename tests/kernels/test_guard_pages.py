@@ -49,6 +49,7 @@ AXES = {
     "softmax_backward": ["M C", "M C"],
     "layer_norm": ["M C", "C", "C", "eps"],
     "layer_norm_backward": ["M C", "M C", "C", "eps"],
+    "matmul_stack": ["N M K", "N K C"],
     "attention": ["N H K", "N M K", "N M C"],
     "attention_backward": ["N H K", "N M K", "N M C", "N H C"],
     "depthwise_conv2d": ["N H W C", "k k C"],

@@ -34,6 +34,8 @@ def test_what_is_not_finite_stays_so(bad, dtype):
         compiled.relu_backward(good, rows),
         compiled.layer_norm(rows, c, c, 1e-5),
         *compiled.layer_norm_backward(rows, good, c, 1e-5)[:2],
+        compiled.matmul_stack(rows[None], w[None]),
+        compiled.matmul_stack(good.T[None], rows[None]),
         compiled.attention(rows, good, good),
         compiled.attention(good, rows * rows, good),  # a score of −∞ is a weight of 0
         compiled.attention(good, good, rows),

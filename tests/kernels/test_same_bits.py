@@ -76,6 +76,7 @@ CASES = {
     ),
     "depthwise": lambda: with_gradients(F.depthwise_conv2d, draw(9, 17, 16, 40), draw(5, 5, 40)),
     "batch norm": lambda: with_gradients(F.batch_norm, draw(9, 17, 16, 40), draw(40), draw(40)),
+    "stacks of matrices": lambda: with_gradients(F.matmul, draw(6, 120, 70), draw(6, 70, 33)),
     "attention": lambda: with_gradients(
         F.attention, draw(2, 3, 120, 20), draw(2, 3, 70, 20), draw(2, 3, 70, 33)
     ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..dispatch import Array, kernel
+from .stack import matmul_stack
 
 
 @kernel(a="M K", b="K C", bias="C")
@@ -14,11 +15,11 @@ def matmul(a: Array, b: Array, bias: Array | None = None) -> Array:
 def product(x: Array, y: Array) -> Array:
     """x @ y of matrices, or of stacks of matrices whose leading axes broadcast.
 
-    One matrix by one is `matmul`, which in compiled code has the same bits for any number of
-    threads. Stacks go to NumPy, and BLAS divides its sums by the threads that it has.
+    In compiled code, where no stack is repeated to fit the other, the bits are the same for any
+    number of threads. The rest goes to NumPy, and BLAS divides its sums by the threads it has.
     """
     if x.ndim == y.ndim == 2:
         return matmul(x, y)
     if x.ndim == y.ndim == 3 and len(x) == len(y) == 1:
         return matmul(x[0], y[0])[None]
-    return x @ y
+    return matmul_stack(x, y)

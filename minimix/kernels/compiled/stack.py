@@ -1,0 +1,116 @@
+"""Products of stacks of matrices, with tiles of `compiled/matmul.py`.
+
+The first factor and the result are read and written where they lie; the second is copied to where
+whole tiles fit and rows do not clash.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
+
+from ..simd.jit import helper, kernel
+from ..simd.memory import empty
+from ..simd.rows import CHUNK
+from ..simd.threads import run
+from ..simd.vectors import address, lanes, load, store, turn_tile, work
+from .matmul import ROWS, columns, copy_tile, padded, tile
+
+LONG = 1024  # products of longer rows would lose digits in one sum: they are NumPy's
+
+
+@helper
+def copy_rows(x, at, row, n, c, y, to, ahead):
+    """n rows of c numbers, from `row` apart in x to `ahead` apart in y."""
+    step = lanes(x)
+    for r in range(n):
+        for i in range(0, c, step):
+            store(y, to + r * ahead + i, c - i, load(x, at + r * row + i, c - i))
+
+
+@helper
+def turn_rows(x, at, row, n, c, y, ahead):
+    """n rows of c numbers become the columns of y, whose rows are `ahead` apart."""
+    step = lanes(x)
+    whole_n, whole_c = n - n % step, c - c % step
+    for r in range(0, whole_n, step):
+        for i in range(0, whole_c, step):
+            turn_tile(x, at + r * row + i, row, y, i * ahead + r, ahead)
+    for r in range(n):
+        for i in range(whole_c if r < whole_n else 0, c):
+            y[i * ahead + r] = x[at + r * row + i]
+
+
+@helper
+def times(a, at, a_row, a_step, rows, k, b, b_row, n, zero, c, to, c_row, edge):
+    """c[rows, n] = a[rows, k] b, of which b has room for whole tiles; c too, where `edge` is empty.
+
+    `edge` has room for one tile, or for none.
+    """
+    wide = columns(a)
+    for j in range(0, n, wide):
+        whole = n - j >= wide or edge.size == 0
+        for r in range(0, rows, ROWS):
+            left = rows - r
+            out, o, o_row = (c, to + r * c_row + j, c_row) if whole else (edge, 0, wide)
+            tile(k, a, at + r * a_row, left, a_row, a_step, b, j, b_row, zero, 0, 0, out, o, o_row)
+            if not whole:
+                copy_tile(edge, 0, wide, left, n - j, c, to + r * c_row + j, c_row)
+
+
+@helper
+def add_turned(a, a_row, rows, k, b, b_row, n, c, c_row):
+    """c[k, n] += aᵀ b with a[rows, k] and b[rows, n]; b and c have room for whole tiles."""
+    for j in range(0, n, columns(a)):
+        for i in range(0, k, ROWS):
+            to = i * c_row + j
+            tile(rows, a, i, k - i, 1, a_row, b, j, b_row, c, to, c_row, c, to, c_row)
+
+
+@kernel
+def _matmul_stack(queue, a, a1, a2, a3, a4, b, b1, b2, b3, b4, inner, m, k, n, c):
+    n_row = padded(n, a)
+    own = np.zeros(k * n_row, a.dtype)
+    zero, edge = np.zeros(columns(a), a.dtype), np.zeros(ROWS * columns(a), a.dtype)
+    chunks = -(-m // CHUNK)
+    held = np.int64(-1)  # which b is copied
+    for piece in work(address(queue)):
+        which, first = piece // chunks, piece % chunks * CHUNK
+        i, j = which // inner, which % inner
+        if which != held:
+            if b4 == 1:
+                copy_rows(b, i * b1 + j * b2, b3, k, n, own, np.int64(0), n_row)
+            else:
+                turn_rows(b, i * b1 + j * b2, b4, n, k, own, n_row)
+            held = which
+        rows, at = min(CHUNK, m - first), i * a1 + j * a2 + first * a3
+        to = (which * m + first) * n
+        times(a, at, a3, a4, rows, k, own, n_row, n, zero, c, to, n, edge)
+
+
+def four(x):
+    """x with four axes, the first two for the stack, that steps forward through its memory."""
+    x = x.reshape((1,) * (4 - x.ndim) + x.shape if x.ndim < 4 else (-1, *x.shape[-3:]))
+    return x.copy(order="C") if any(s < 0 or s % x.itemsize for s in x.strides) else x
+
+
+def place(x):
+    """The memory from the first number of x to the last, and how far each axis steps in it."""
+    steps = [s // x.itemsize for s in x.strides]
+    size = 1 + sum((n - 1) * s for n, s in zip(x.shape, steps, strict=True))
+    return as_strided(x, (size,), (x.itemsize,)), *steps
+
+
+def matmul_stack(a, b):
+    leading, k = a.shape[:-2], a.shape[-1]
+    if k > LONG:
+        return a @ b
+    m, n = a.shape[-2], b.shape[-1]
+    a, b = four(a), four(b)
+    b = b if b.itemsize in b.strides[2:] else b.copy(order="C")
+    c = empty((*leading, m, n), a.dtype)
+    pieces = math.prod(leading) * -(-m // CHUNK)
+    run(_matmul_stack, pieces, *place(a), *place(b), a.shape[1], m, k, n, c.reshape(-1))
+    return c
