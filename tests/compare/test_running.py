@@ -32,7 +32,7 @@ hidden_dim = 4
 depth = 1
 patch_size = 8
 batch_size = 5
-epochs = 8
+epochs = 12
 [models.small]
 kernel_size = 1
 [models."as <large> as it gets"]
@@ -193,6 +193,10 @@ def test_stopped_in_every_way(compare, study, done, tmp_path):
         assert "Traceback" not in err
         if number == signal.SIGKILL:
             assert process.returncode == -number
+            wait_for(lambda: not any(in_use(path) for path in folder.glob("runs/*/*")))
+            assert not any(
+                folder.glob("runs/*/*/model.safetensors")
+            )  # they did not go on to the end
             continue
         assert process.returncode == 128 + number
         assert "continue with: minimix compare s.toml --jobs=2 --seeds=1" in out
@@ -240,7 +244,7 @@ def test_a_training_that_fails_does_not_stop_the_others(compare, tmp_path):
     (tmp_path / "s.toml").write_text(
         STUDY.replace("seeds = 2", "seeds = 1")
         .replace("kernel_size = 1", "lr = 1e30")
-        .replace("epochs = 8", "epochs = 1")
+        .replace("epochs = 12", "epochs = 1")
     )
     code, out, err = compare("s.toml")
     assert (code, err.count("\n")) == (1, 1)
