@@ -525,7 +525,7 @@ def test_statistics_move_together_or_not_at_all():
         assert np.array_equal(broken.running_mean, before)
     fused, before = mx.fuse(mx.ConvMixer(6, 2, 3, 2, 3, rng=0)), 5 * [[0.0] * 6]
 
-    def fail(*arguments):
+    def fail(*arguments, **how):
         raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patch:
