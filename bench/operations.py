@@ -36,7 +36,24 @@ def operations(quick: bool) -> Iterator[Operation]:
     for n, size, c in [(64, 16, 256)] if quick else [(64, 16, 256), (64, 16, 128), (128, 8, 128)]:
         yield from elementwise(n, size, c)
     yield from patchify(64, 2, 256)
+    for convolution in CONVOLUTIONS[1:2] if quick else CONVOLUTIONS:
+        yield from conv2d(*convolution)
+    yield from others()
     yield from adamw(700_000)
+
+
+# size of the image, channels, results, kernel, stride, groups; batches of 64
+CONVOLUTIONS = [
+    (32, 16, 16, 3, 1, 1),
+    (16, 32, 32, 3, 1, 1),
+    (8, 64, 64, 3, 1, 1),
+    (32, 64, 64, 3, 1, 1),
+    (16, 128, 128, 3, 1, 1),
+    (4, 512, 512, 3, 1, 1),
+    (32, 64, 128, 3, 2, 1),
+    (32, 3, 128, 7, 4, 1),
+    (16, 128, 128, 3, 2, 128),
+]
 
 
 def _draw(*shape: int, seed: int = 0) -> np.ndarray:
@@ -212,6 +229,122 @@ def patchify(n: int, p: int, d: int) -> Iterator[Operation]:
         x.size + y.size,
         lambda: back(g)[1]().transpose(3, 2, 0, 1),
         backward,
+    )
+
+
+def _both_ways(
+    name: str,
+    flops: float,
+    mine: Any,
+    theirs: Any,
+    *arrays: np.ndarray,
+    weights: tuple[np.ndarray, ...] = (),
+) -> Iterator[Operation]:
+    """An operation and its gradients: `mine` gives (y, backward), `theirs` takes tensors.
+
+    Arrays of four axes are images, and layouts matter; weights are such of convolutions.
+    """
+    torch = _torch()
+    images = bool(weights) or name.partition(",")[0].endswith("pooling")
+    y, back = mine(*arrays, *weights)
+    g = _draw(*y.shape, seed=1)
+    forward, backward = {}, {}
+    for layout in ("NCHW", "channels_last")[: 1 + images] if torch is not None else ():
+        if images:
+            *xs, tg = (_layouts(torch, a)[layout][0] for a in (*arrays, g))
+        else:
+            *xs, tg = (torch.from_numpy(a.copy()) for a in (*arrays, g))
+        ws = [torch.from_numpy(np.ascontiguousarray(w.transpose(3, 2, 0, 1))) for w in weights]
+        tensors = [t.requires_grad_() for t in (*xs, *ws)]
+        graph = theirs(*tensors)
+
+        def call(tensors=tensors):
+            with torch.no_grad():
+                return theirs(*tensors)
+
+        def call_back(graph=graph, tensors=tensors, tg=tg):
+            return torch.autograd.grad(graph, tensors, tg, retain_graph=True)
+
+        label = layout if images else "eager"
+        forward[label], backward[label] = call, call_back
+
+    def gradients() -> tuple[np.ndarray, ...]:
+        results = back(g)
+        results = results if isinstance(results, tuple) else (results,)
+        computed = [r() if callable(r) else r for r in results]
+        n = len(arrays)
+        dws = [dw.transpose(3, 2, 0, 1) for dw in computed[n : n + len(weights)]]
+        return (*computed[:n], *dws)
+
+    numbers = float(sum(a.size for a in arrays) + y.size)
+    yield Operation(name, flops, numbers, lambda: mine(*arrays, *weights)[0], forward)
+    what, _, where = name.partition(", ")
+    yield Operation(f"{what} gradients, {where}", 2 * flops, 2 * numbers, gradients, backward)
+
+
+def conv2d(size: int, c: int, d: int, k: int, stride: int, groups: int) -> Iterator[Operation]:
+    torch = _torch()
+    x, w = _draw(64, size, size, c), _draw(k, k, c // groups, d)
+    options: dict[str, Any] = {"stride": stride, "padding": k // 2, "groups": groups}
+    places = 64 * ((size - 1) // stride + 1) ** 2
+    where = f"{size}×{size}, {c} to {d} channels, k {k}" + f", stride {stride}" * (stride > 1)
+    yield from _both_ways(
+        f"conv2d, {where}" + ", a group a channel" * (groups > 1),
+        2.0 * places * d * k * k * c / groups,
+        lambda x, w: F.conv2d.array(x, w, **options),
+        lambda x, w: torch.nn.functional.conv2d(x, w, **options),
+        x,
+        weights=(w,),
+    )
+
+
+def others() -> Iterator[Operation]:
+    """What transformers and residual nets need besides."""
+    torch = _torch()
+    functional = torch.nn.functional if torch is not None else None
+    x = _draw(64, 32, 32, 48)
+    yield from _both_ways("ReLU, 64×32×32×48", x.size, F.relu.array, lambda x: x.relu(), x)
+    yield from _both_ways(
+        "max pooling, 64×32×32×48, 3×3, stride 2",
+        2.25 * x.size,
+        lambda x: F.max_pool2d.array(x, size=3, stride=2, padding=1),
+        lambda x: functional.max_pool2d(x, 3, 2, 1),
+        x,
+    )
+    yield from _both_ways(
+        "average pooling, 64×32×32×48, 2×2",
+        x.size,
+        lambda x: F.avg_pool2d.array(x, size=2),
+        lambda x: functional.avg_pool2d(x, 2),
+        x,
+    )
+    tokens, gamma, beta = _draw(64, 65, 128), _draw(128), _draw(128, seed=1)
+    yield from _both_ways(
+        "layer norm, 64×65×128",
+        7.0 * tokens.size,
+        F.layer_norm.array,
+        lambda x, gamma, beta: functional.layer_norm(x, (128,), gamma, beta),
+        tokens,
+        gamma,
+        beta,
+    )
+    scores = _draw(256, 65, 65)
+    yield from _both_ways(
+        "softmax, 256×65×65",
+        20.0 * scores.size,
+        F.softmax.array,
+        lambda x: functional.softmax(x, -1),
+        scores,
+    )
+    q, k, v = _draw(3, 64, 4, 65, 32)
+    yield from _both_ways(
+        "attention, 64×4×65×32",
+        4.0 * 64 * 4 * 65 * 65 * 32,
+        F.attention.array,
+        lambda q, k, v: functional.scaled_dot_product_attention(q, k, v),
+        q,
+        k,
+        v,
     )
 
 
