@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 
+from .. import kernels
 from ..autograd import Array, Tensor, op
 from .reduce import mean
 
@@ -27,19 +27,9 @@ def max_pool2d(x, *, size: int, stride: int | None = None, padding: int = 0):
     Errors: ValueError where x is not an image, a window does not fit into it, or an option is not a
     whole number in its range.
     """
-    padded, stride = _padded("max_pool2d", x, size, stride, padding, -np.inf)
-    windows = _windows(padded, size, stride)
-    choices = windows.reshape(*windows.shape[:4], size * size)
-    chosen = choices.argmax(axis=-1)
-
-    def backward(g):
-        dx = np.zeros_like(padded)
-        places = _windows(dx, size, stride)
-        for place, (i, j) in enumerate(np.ndindex(size, size)):
-            places[..., i, j] += np.where(chosen == place, g, 0)
-        return _inside(dx, padding)
-
-    return np.take_along_axis(choices, chosen[..., None], axis=-1)[..., 0], backward
+    how = _checked("max_pool2d", x, size, stride, padding)
+    y, chosen = kernels.max_pool2d(x, *how)
+    return y, lambda g: kernels.max_pool2d_dx(g, chosen, x.shape[1:3], *how)
 
 
 @op
@@ -51,22 +41,15 @@ def avg_pool2d(x, *, size: int, stride: int | None = None, padding: int = 0):
     dx̄[n, sh+i, sv+j, c] += g / size².   Options, sizes and errors are those of `max_pool2d`; the
     zeros around the image are averaged too.
     """
-    padded, stride = _padded("avg_pool2d", x, size, stride, padding, 0)
-
-    def backward(g):
-        dx = np.zeros_like(padded)
-        places = _windows(dx, size, stride)
-        for i, j in np.ndindex(size, size):
-            places[..., i, j] += g / size**2
-        return _inside(dx, padding)
-
-    return _windows(padded, size, stride).mean(axis=(-2, -1)), backward
+    how = _checked("avg_pool2d", x, size, stride, padding)
+    y = kernels.avg_pool2d(x, *how)
+    return y, lambda g: kernels.avg_pool2d_dx(g, x.shape[1:3], *how)
 
 
-def _padded(
-    name: str, x: Array, size: int, stride: int | None, padding: int, border: float
-) -> tuple[Array, int]:
-    """x with a border, and the stride, once everything is known to fit together."""
+def _checked(
+    name: str, x: Array, size: int, stride: int | None, padding: int
+) -> tuple[int, int, int]:
+    """Size, stride and padding, once everything is known to fit together."""
     if x.ndim != 4:
         raise ValueError(f"{name}: x has shape {x.shape}; expected 4 axes (N, H, W, C)")
     stride = size if stride is None else stride
@@ -78,19 +61,7 @@ def _padded(
             f"{name}: a window of {size}×{size} does not fit an image of {x.shape[1]}×{x.shape[2]} "
             f"with padding {padding}, which may be half the window at most"
         )
-    sides = (padding, padding)
-    return np.pad(x, ((0, 0), sides, sides, (0, 0)), constant_values=border), stride
-
-
-def _windows(image: Array, size: int, stride: int) -> Array:
-    """A view of every window, (N, H′, W′, C, size, size)."""
-    windows = sliding_window_view(image, (size, size), (1, 2), writeable=True)
-    return windows[:, ::stride, ::stride]
-
-
-def _inside(image: Array, padding: int) -> Array:
-    """The image without its border."""
-    return image[:, padding : image.shape[1] - padding, padding : image.shape[2] - padding]
+    return int(size), int(stride), int(padding)
 
 
 def global_avg_pool(x: Tensor) -> Tensor:

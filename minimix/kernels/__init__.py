@@ -44,6 +44,10 @@ from .reference.norm import channel_sum as channel_sum
 from .reference.norm import normalize as normalize
 from .reference.patches import cut_patches as cut_patches
 from .reference.patches import join_patches as join_patches
+from .reference.pool import avg_pool2d as avg_pool2d
+from .reference.pool import avg_pool2d_dx as avg_pool2d_dx
+from .reference.pool import max_pool2d as max_pool2d
+from .reference.pool import max_pool2d_dx as max_pool2d_dx
 from .reference.rowwise import layer_norm as layer_norm
 from .reference.rowwise import layer_norm_backward as layer_norm_backward
 from .reference.rowwise import softmax as softmax

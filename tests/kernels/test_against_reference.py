@@ -407,6 +407,37 @@ def test_places_that_do_not_fit_are_refused():
         compiled.conv2d_dw(x, g, (3, 3), *options)
 
 
+# ---- pooling
+
+WINDOWS = [
+    ((2, 5, 7, 3), 2, 2, 0),
+    ((3, 8, 6, 33), 3, 2, 1),
+    ((1, 4, 4, 16), 4, 1, 2),
+    ((2, 9, 5, 1), 2, 3, 1),
+    ((1, 7, 7, 5), 1, 2, 0),
+]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("shape", "size", "stride", "padding"), WINDOWS)
+def test_pooling(shape, size, stride, padding, dtype):
+    rng, how = np.random.default_rng(0), (size, stride, padding)
+    x = rng.integers(-2, 3, shape).astype(dtype)  # many are equally large
+    x.reshape(-1)[::17] = np.nan
+    x.reshape(-1)[::11] = -np.inf
+    expected = reference("max_pool2d", x, *how)
+    for mine, truth in zip(compiled.max_pool2d(x, *how), expected, strict=True):
+        assert mine.dtype == truth.dtype == dtype
+        np.testing.assert_array_equal(mine, truth)
+    g = rng.integers(-9, 10, expected[0].shape).astype(dtype)
+    arguments = g, expected[1], shape[1:3], *how
+    np.testing.assert_array_equal(
+        compiled.max_pool2d_dx(*arguments), reference("max_pool2d_dx", *arguments)
+    )
+    agree("avg_pool2d", draw(shape, dtype), *how, dtype=dtype)
+    agree("avg_pool2d_dx", g, shape[1:3], *how, dtype=dtype)
+
+
 # ---- depthwise convolution: 1-pixel images, kernels larger than the image, odd and even, bands
 
 IMAGES = [

@@ -170,10 +170,33 @@ def calls_of_conv2d(name, dtype, rng):
         }[name]
 
 
+def calls_of_pooling(name, dtype, rng):
+    for (n, h, v, c), *how in (
+        ((2, 5, 7, 3), 2, 2, 0),
+        ((3, 8, 6, 33), 3, 2, 1),
+        ((1, 4, 4, 16), 4, 1, 2),
+        ((2, 9, 5, 1), 2, 3, 1),
+    ):
+        size, stride, padding = how
+        x = rng.uniform(0.5, 1.5, (n, h, v, c)).astype(dtype)
+        counts = [(length + 2 * padding - size) // stride + 1 for length in (h, v)]
+        g = rng.uniform(0.5, 1.5, (n, *counts, c)).astype(dtype)
+        chosen = rng.integers(0, size * size, g.shape).astype(dtype)
+        yield {
+            "max_pool2d": [x, *how],
+            "max_pool2d_dx": [g, chosen, (h, v), *how],
+            "avg_pool2d": [x, *how],
+            "avg_pool2d_dx": [g, (h, v), *how],
+        }[name]
+
+
+POOLING = "max_pool2d", "max_pool2d_dx", "avg_pool2d", "avg_pool2d_dx"
+
 OTHERS = {
     "adamw_update": calls_of_adamw,
     "pad_crop": calls_of_pad_crop,
     "retouch": calls_of_retouch,
+    **{name: functools.partial(calls_of_pooling, name) for name in POOLING},
     **{
         name: functools.partial(calls_of_conv2d, name)
         for name in ("conv2d", "conv2d_dx", "conv2d_dw")

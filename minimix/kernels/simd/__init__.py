@@ -42,7 +42,8 @@ AVX-512, 8 with AVX, 4 with SSE or NEON; half as many float64.
     first(v, n)                v, but 0 in lanes from n on
     v + w, v * 2.0, -v, v / w  in every lane; a number counts as a vector of equal numbers
     sqrt(v), exp2(v), clip(v, low, high), squarable(v)
-    gate(v, w)                 w where v > 0, else 0
+    gate(v, w)                 w where v > 0, else 0; where_equal(v, w, u): u where v = w, else 0
+    first_largest(v, at, w, w_at)   (w, w_at) where w > v, else (v, at)
     larger(v, w)               the larger in each lane; load_or_least reads −∞ past n
     sum_lanes(v), largest_lane(v)   one number from all lanes
     gelu_value(v)              v Φ(v)

@@ -376,6 +376,32 @@ def relu_and_slope(typingctx: Any, v: Any) -> Any:
 
 
 @intrinsic
+def where_equal(typingctx: Any, v: Any, w: Any, u: Any) -> Any:
+    """u where v = w, else 0."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        equal = builder.fcmp_ordered("==", args[0], args[1])
+        return builder.select(equal, args[2], constant(args[2].type, 0.0))
+
+    return u(v, w, u), codegen
+
+
+@intrinsic
+def first_largest(typingctx: Any, v: Any, at: Any, w: Any, w_at: Any) -> Any:
+    """(w, w_at) where w > v, or only w is NaN; else (v, at)."""
+    pair = types.UniTuple(v, 2)
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        v, at, w, w_at = args
+        above = builder.fcmp_unordered(">", w, v)
+        taken = builder.and_(above, builder.fcmp_ordered("ord", v, v))
+        chosen = builder.select(taken, w, v), builder.select(taken, w_at, at)
+        return context.make_tuple(builder, pair, chosen)
+
+    return pair(v, at, w, w_at), codegen
+
+
+@intrinsic
 def gate(typingctx: Any, v: Any, w: Any) -> Any:
     """w where v > 0, or is NaN; 0 elsewhere."""
 
