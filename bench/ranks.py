@@ -5,12 +5,14 @@
 Each round starts every arrangement once, one after the other, so that whatever else the machine
 does falls on all of them; a figure is the median over rounds of a run's median step. It is the loop
 of `minimix train` with the preset `laptop`, on images of noise. `python -m bench.ranks step …` is
-one such run, in as many processes as mpiexec starts.
+one such run, in as many processes as mpiexec starts; `python -m bench.ranks paper` prints what
+many machines would do, by the formula in results/mpi.md.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -116,8 +118,39 @@ def main(rounds: int) -> None:
         )
 
 
+# ---- on paper, from what was measured
+
+IMAGE = 73.8e-3 / 128  # seconds an image, of a machine of two cores: 2 × 1 thread above
+GRADIENTS, FORWARD, BACKWARD, NORMS = 700e3, 3072, 2056, 17  # bytes of a message; batch norms
+NETWORKS = {"1 Gbit/s": (50e-6, 117e6), "10 Gbit/s": (30e-6, 1.17e9)}  # latency, bytes a second
+
+
+def predicted(n: int, batch_size: int, latency: float, speed: float) -> tuple[float, float]:
+    """Seconds a step on n machines: computing, and in messages."""
+    rounds = math.log2(n)
+    gradients = 2 * rounds * latency + 2 * (n - 1) / n * GRADIENTS / speed
+    norms = NORMS * rounds * (2 * latency + (FORWARD + BACKWARD) / speed)
+    return IMAGE * batch_size / n, gradients + norms + rounds * latency
+
+
+def paper() -> None:
+    for network, (latency, speed) in NETWORKS.items():
+        print(f"\n{network:10} |  128 images a step       |  128 images a machine")
+        print("machines   |  ms + messages  speed-up  |  ms + messages  speed-up")
+        for n in (1, 2, 4, 8, 16, 32, 64):
+            cells = []
+            for batch_size in (128, 128 * n):
+                compute, messages = predicted(n, batch_size, latency, speed)
+                speedup = batch_size / 128 * predicted(1, 128, latency, speed)[0]
+                speedup /= compute + messages
+                cells.append(f"{1e3 * compute:5.1f} + {1e3 * messages:4.1f}     {speedup:8.1f}")
+            print(f"{n:>8}   |  {cells[0]}  |  {cells[1]}")
+
+
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["step"]:
+    if sys.argv[1:] == ["paper"]:
+        paper()
+    elif sys.argv[1:2] == ["step"]:
         threads, batch_size, synchronized = sys.argv[2:]
         step(int(threads), int(batch_size), synchronized == "True")
     else:

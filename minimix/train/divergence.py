@@ -13,6 +13,8 @@ from ..errors import DivergenceError
 from ..nn import Module, observe
 from .config import Config
 
+ONLY_THE_NORM = "the norm of the gradient"  # of gradients that are finite one by one
+
 
 def divergence(config: Config, when: str, what: str, saved: Path | None) -> DivergenceError:
     """The error to raise: when and where, the last good checkpoint, what may help."""
@@ -59,4 +61,4 @@ def first_not_finite(model: Module, x: Array, targets: Array, label_smoothing: f
     for name, parameter in reversed(list(model.named_parameters())):
         if parameter.grad is not None and not np.isfinite(parameter.grad).all():
             return f"the gradient of {name}"
-    return "the norm of the gradient"
+    return ONLY_THE_NORM

@@ -14,7 +14,7 @@ from ..kernels import set_num_threads
 from ..optim import clip_grad_norm
 from ..parallel import ALONE, Ranks, synchronized
 from ..runs import RunFolder
-from .divergence import divergence, first_not_finite
+from .divergence import ONLY_THE_NORM, divergence, first_not_finite
 from .evaluation import Evaluation, evaluate, fastest
 from .interrupt import Interrupt, Interrupted
 from .metrics import TrainingLog
@@ -126,7 +126,8 @@ def train(
                 )
                 norm = clip_grad_norm(parameters, config.clip_norm or math.inf)
                 if not math.isfinite(mean_loss + norm):
-                    what = first_not_finite(model, x, targets, config.label_smoothing)
+                    found = first_not_finite(model, x, targets, config.label_smoothing)
+                    what = min(ranks.gather(found), key=ONLY_THE_NORM.__eq__)
                     raise divergence(config, f"at step {state.step + 1}", what, run.saved)
                 optimizer.step()
                 if average and state.step % config.ema_every == 0:

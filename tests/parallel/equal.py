@@ -1,15 +1,19 @@
 """mpiexec -n N python equal.py: twenty steps in float64, alone and together, against each other."""
 
+import shutil
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import tiny_training
 
+from minimix import models
 from minimix.data import Loader
 from minimix.parallel import ALONE, world
+from minimix.runs import read_weights
 from minimix.runs.elsewhere import Elsewhere
-from minimix.train import TrainingState, train
+from minimix.train import TrainingState, fit, train
 
 RANKS = world()
 BATCH = Loader._batch
@@ -48,5 +52,15 @@ check(CONFIG)
 check(replace(CONFIG, batch_size=22, optimizer="muon"))  # the last one of 2, which all look at
 RESNET = {"depth": 8, "width": 4}
 check(replace(CONFIG, model="resnet", model_settings=RESNET, optimizer="sgd"))
+
+Loader._batch = BATCH
+model = models.ViT(hidden_dim=8, depth=1, patch_size=4, image_size=8, n_heads=2, n_classes=4, rng=0)
+folder = RANKS.broadcast(tempfile.mkdtemp() if RANKS.first else "")
+test = fit(model, tiny_training.dataset(), out=Path(folder, "run"), epochs=1, quiet=True)
+same = [b"".join(a.tobytes() for a in model.state_dict().values()), test.confusion.tolist()]
+assert all(one == same for one in RANKS.gather(same))
+assert not model.training
 if RANKS.first:
+    assert read_weights(Path(folder, "run")).weights.keys() == model.state_dict().keys()
+    shutil.rmtree(folder)
     print("the same weights")
