@@ -427,7 +427,7 @@ def _orders(node: ast.AST, parent: ast.AST, field: str) -> Iterator[Change]:
             for new in _reordered(args):
                 yield (
                     ast.Call(func, new, keywords),
-                    (f"two arguments of {text(func)} are in each other's place"),
+                    (f"two arguments of {text(func)} are swapped"),
                 )
 
 

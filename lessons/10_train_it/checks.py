@@ -115,7 +115,7 @@ crop = Exercise(
             "symmetric"
         ),
         'the border comes from the other side: mode="reflect", not "wrap"': cropped("wrap"),
-        "top and left are in each other's place: rows come first": cropped(
+        "top and left are swapped: rows come first": cropped(
             at=lambda top, left, i, padding: (left[i], top[i])
         ),
         "every window was cut from the first image: image i from padded[i]": (
@@ -321,7 +321,7 @@ confusion = Exercise(
         ("the last class does not occur, n=4", (rng.integers(0, 3, 30), rng.integers(0, 3, 30), 4)),
     ],
     mistakes={
-        "rows and columns are in each other's place: the row is what is true": counted(
+        "rows and columns are swapped: the row is what is true": counted(
             lambda counts, labels, guesses: one_by_one(counts, guesses, labels)
         ),
         "a pair that comes twice was counted once: counts[labels, guesses] += 1 adds to each place "

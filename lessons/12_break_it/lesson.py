@@ -522,8 +522,8 @@ for group, library in LIBRARY.items():
 # test; then improve the test. · Change one character in a file of the library, run its tests, and
 # see whether they notice. That tests the tests.
 #
-# That was the last lesson. There is no part of this library that you could not have written
-# yourself. Go and build something that is not in it.
+# Next: **13 · Why residuals, why norms**. Two parts of every deep network that you have used so far
+# without asking.
 
 # %% [markdown]
 # **Keep it.** This cell writes what you have built to a small package of your own, `mymix/`, beside

@@ -2,7 +2,7 @@
 # # 13 · Why residuals, why norms
 #
 # **You build** the measurements that show what depth does to a signal and to its gradient, an
-# initialization that repairs half of it, and a count of the ways through a residual network.<br>
+# initialization that repairs half of it, and a count of the paths through a residual network.<br>
 # **You need** the chain rule, variances, and lessons 02, 07 and 09.<br>
 # **It takes** an hour to work through, 30 seconds to run.
 #
@@ -78,7 +78,7 @@ sizes = signal_sizes(layers, x)
 print(f"layer 1: {sizes[0]:.2f}, layer 2: {sizes[1]:.2f}, layer 40: {sizes[-1]:.2g}")
 
 # %% [markdown]
-# Only the biases are left of it: ask for two different inputs, and the outputs agree.
+# Only the biases remain of it: for two different inputs the outputs agree.
 
 # %%
 other = np.random.default_rng(1).standard_normal((256, H)).astype(np.float32)
@@ -103,7 +103,7 @@ print(f"largest difference between the outputs for two inputs: {difference:.1g}"
 #
 # Weights that are uniform in $\pm 1/\sqrt K$ have variance $1/(3K)$: the linear map alone divides
 # the variance by three, and an activation that lets about half of the numbers through halves it
-# once more. That is a factor of $\sqrt{1/6} \approx 0.4$ a layer for the standard deviation. Forty
+# once more. That is a factor of $\sqrt{1/6} \approx 0.4$ per layer for the standard deviation. Forty
 # layers: $0.4^{40} \approx 10^{-16}$.
 #
 # ## Half of a remedy
@@ -147,9 +147,10 @@ gelu = signal_sizes(rescaled(layers, np.random.default_rng(0), nn.GELU), x)
 print(f"layer 40, He et al.: with ReLU {relu[-1]:.2f}, with GELU {gelu[-1]:.2f}")
 
 # %% [markdown]
-# With ReLU the signal stays within a factor of about two. With GELU, which keeps a fraction of 0.43 of $\mathrm{E}[x^2]$ and not quite a
-# half, a small error a layer is a large one after forty, and grows as the signal shrinks (near zero
-# a GELU is $x/2$, and keeps a quarter). Initialization is a pencil balanced on its tip: right for
+# With ReLU the signal stays within a factor of about two. With GELU, which keeps a fraction of 0.43
+# of $\mathrm{E}[x^2]$ and not quite a half, a small error per layer is a large one after forty, and
+# it grows as the signal shrinks (near zero a GELU is $x/2$, and keeps a quarter). Initialization is
+# like balancing a pencil on its tip: it is right for
 # one width and one activation, and only until the weights move.
 #
 # ## The gradient
@@ -190,7 +191,7 @@ def gradient_sizes(layers, x, g):
 check("13.gradient_sizes", gradient_sizes)
 
 # %% [markdown]
-# > **Predict:** the network of above, with its first initialization, has lost its signal on the way
+# > **Predict:** the network above, with its first initialization, has lost its signal on the way
 # > forward. Is the gradient of its first layer large or small, compared with the last?
 
 # %%
@@ -228,7 +229,7 @@ print(f"with residuals: gradient at layer 40: {after[-1]:.2g}, at layer 1: {afte
 #
 # ### Exercise 4 · `paths`
 #
-# `paths(n)` returns a list of n + 1 integers: how many of the ways through n residual blocks go
+# `paths(n)` returns a list of n + 1 integers: how many of the paths through n residual blocks go
 # through exactly 0, 1, …, n layers.
 
 # %%
@@ -267,7 +268,7 @@ fig
 
 # %% [markdown]
 # Long paths vanish as before, but there are enough short ones. Nothing is free, though: what is
-# added at every block adds up, on the way forward too.
+# added at every block adds up, in the forward pass too.
 
 # %%
 print(f"with residuals: signal at layer 1: {signal_sizes(residual, x)[0]:.1f}, "
@@ -277,7 +278,7 @@ print(f"with residuals: signal at layer 1: {signal_sizes(residual, x)[0]:.1f}, "
 # ## The norm
 #
 # A batch normalization after each layer sets mean and standard deviation of each channel to 0 and
-# 1, *whatever* the layer before did. It is the pencil in a stand:
+# 1, *whatever* the layer before did. It holds the pencil:
 
 # %%
 def normalized(depth, rng, scale=1.0):
@@ -297,9 +298,9 @@ for scale in (0.1, 1, 10):
 
 # %% [markdown]
 # The signal no longer depends on the size of the weights. The gradient does not vanish either; it
-# *grows* on its way back, by a few percent a layer (each norm divides by the standard deviation of
+# *grows* in the backward pass, by a few percent per layer (each norm divides by the standard deviation of
 # what it normalizes; Yang and others 2019). Norm and residual repair different things: the norm
-# keeps the *signal* at a healthy size, the residual gives the *gradient* a direct way back, and
+# keeps the *signal* at a healthy size, the residual gives the *gradient* a direct path, and
 # with both, neither grows out of hand.
 #
 # ## In a ConvMixer, before and after training
@@ -389,9 +390,8 @@ fig
 # %% [markdown]
 # Take the norms away, and the gradient of the first block collapses, with residuals as without: in a
 # ConvMixer the residual goes around the depthwise half only, so that every block still has one
-# convolution without a way around it. Leaving out the residuals alone does little here. How much
-# each part is worth after hundreds of epochs is another question, which lesson 11 asks; in the paper's appendix a layer norm in place of the batch norm costs 1.4 points on CIFAR-10,
-# and a second residual, around the pointwise half, 1.1.
+# convolution with no path around it. Leaving out the residuals alone does little here. How much
+# each part is worth after hundreds of epochs is another question; lesson 11 has the paper's answer.
 #
 # ## Yours and the library's
 
@@ -409,6 +409,8 @@ print("residuals in a ConvMixer of four blocks:",
 # zero ("ReZero", or ResMLP's layer scale). Does the network without norms learn now? · Put the norm
 # *before* the layer, inside the residual, as transformers do. What changes in the picture? · How
 # deep can you go without residuals before norms are no longer enough?
+#
+# Next: **14 · Mixing tokens**, and what ConvMixer's rivals do in its place.
 
 # %% [markdown]
 # **Keep it.** This cell writes what you have built to a small package of your own, `mymix/`, beside

@@ -175,7 +175,7 @@ for name, matrix in matrices.items():
 # $$ S = \frac{Q K^T}{\sqrt D} \qquad A = \operatorname{softmax}(S) \text{ row by row} \qquad
 #    Y = A V $$
 #
-# Backward, with $G$ the gradient of $Y$, and $\circ$ the product number by number:
+# Backward, with $G$ the gradient of $Y$, and $\circ$ the elementwise product:
 #
 # $$ dV = A^T G \qquad dA = G V^T \qquad dS = A \circ (dA - \textstyle\sum_s dA \circ A) $$
 #
@@ -248,7 +248,7 @@ fig
 # %% [markdown]
 # ## Heads
 #
-# One matrix for all channels is little: a token may have to read its neighbor for one purpose and
+# One matrix for all channels is not much: a token may have to read its neighbor for one purpose and
 # the other eye for another. **Multi-head** attention cuts the D channels into n groups of D/n, and
 # each group has a matrix of its own. That is a reshape and a transposition, and nothing else.
 #
@@ -498,6 +498,9 @@ print(f"{100 * right:.0f} % of new pictures are classified correctly; guessing g
 # **Go further.** Check the gradient of your attention with your check from lesson 03. · Leave out
 # the softmax. Now (Q Kᵀ) V = Q (Kᵀ V): what does it cost, and what has been lost? · Mask A, so that
 # each token reads only tokens within two patches of it. Is that a convolution?
+#
+# That was the last lesson. There is no part of this library that you could not have written
+# yourself. Go and build something that is not in it.
 
 # %% [markdown]
 # **Keep it.** This cell writes what you have built to a small package of your own, `mymix/`, beside

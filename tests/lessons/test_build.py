@@ -127,3 +127,16 @@ def test_a_cell_that_only_draws_is_folded_and_outputs_are_kept_with_their_code(t
 
 def test_the_teachers_page_follows_from_the_lessons():
     assert teaching.PAGE.read_text("utf-8") == teaching.page(), "python -m lessons.teaching"
+
+
+@each_lesson
+def test_a_students_notebook_is_the_solved_one_up_to_its_stubs(lesson):
+    mine, solved = (
+        [c for c in build.notebook(lesson, solved=done).cells if c.cell_type == "code"]
+        for done in (False, True)
+    )
+    assert len(mine) == len(solved)
+    for stub, done in zip(mine, solved, strict=True):
+        if stub.source != done.source:
+            assert 'raise NotImplementedError("your turn: ' in stub.source
+            compile(stub.source, "stub", "exec")

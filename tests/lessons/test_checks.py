@@ -318,7 +318,7 @@ def swaps_arguments(x, w):
         (overwrites, "`=` keeps only the last value: add them up with `+=`"),
         (uses_the_wrong_name, "`total` is not the right variable"),
         (wrong_order, "something comes too early: the next line belongs before it"),
-        (swaps_arguments, "two arguments of `np.matmul` are in each other's place"),
+        (swaps_arguments, "two arguments of `np.matmul` are swapped"),
         (lambda x, w: np.linalg.inv(x), None),
     ],
 )
