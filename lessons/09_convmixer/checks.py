@@ -401,8 +401,9 @@ channels_last = Exercise(
         "the stem is (p, p, h, c) here: input channels come before output channels": translator(
             stem=lambda w: w.transpose(2, 3, 0, 1)
         ),
-        "the stem's two axes within a patch are swapped: columns became "
-        "rows": translator(stem=lambda w: w.T),
+        "the stem's two axes within a patch are swapped: columns became rows": translator(
+            stem=lambda w: w.T
+        ),
         "the kernels' two axes within a depthwise kernel are swapped: columns "
         "became rows": translator(depthwise=lambda w: w[:, 0].T),
         "a depthwise weight has three axes here, (k, k, h): take index 0 of the axis of "
