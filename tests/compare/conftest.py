@@ -23,7 +23,7 @@ def few(tmp_path_factory):
     return folder, shapes10.load(100, 20)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # not of the session: the tests that come after are not small
 def small(few):
     """A context in which everything is small."""
     folder, data = few
