@@ -4,6 +4,7 @@ import importlib
 import inspect
 import json
 import pkgutil
+import sys
 
 import numpy as np
 import pytest
@@ -284,3 +285,10 @@ def test_the_command_refuses(trained, capsys):
     assert cli.main(["export", str(trained), "--to=npz", "--normalize"]) == 2
     assert "--normalize is for --to onnx" in capsys.readouterr().err
     assert cli.main(["export", "nowhere", "--to=npz"]) == 1
+
+
+def test_without_onnx_it_says_how_to_get_it(trained, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    assert cli.main(["export", str(trained), "--to=onnx"]) == 1
+    assert "python -m pip install 'minimix[export]'" in capsys.readouterr().err
+    assert not list(trained.parent.glob("*.onnx"))
