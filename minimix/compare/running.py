@@ -36,8 +36,7 @@ Say = Callable[[str], None]
 class Point:
     """One training: a row of the study with one seed.
 
-    folder  its run folder
-    log     what its process prints
+    folder  its run folder; beside it, `log` has what its processes printed
     why     what went wrong, in a line, where it did
     """
 
@@ -128,6 +127,7 @@ class Training:
         with files.disk_errors(f"cannot write {point.log}"):
             point.log.parent.mkdir(parents=True, exist_ok=True)
             with open(point.log, "ab") as log:
+                self.said_before = log.tell()  # by the processes before this one
                 self.process = minimix(
                     "minimix.compare.lifeline",
                     *("train", *how, *options),
@@ -147,7 +147,8 @@ class Training:
             return False
         self.close()
         if code:
-            lines = self.point.log.read_text("utf-8", "replace").splitlines()
+            new = self.point.log.read_bytes()[self.said_before :]
+            lines = new.decode("utf-8", "replace").splitlines()
             said = [line for line in lines if line.startswith("minimix")]
             self.point.why = said[-1].partition(": ")[2] if said else f"it ended with code {code}"
         return True
