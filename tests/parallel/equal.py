@@ -53,6 +53,13 @@ check(replace(CONFIG, batch_size=22, optimizer="muon"))  # the last one of 2, wh
 RESNET = {"depth": 8, "width": 4}
 check(replace(CONFIG, model="resnet", model_settings=RESNET, optimizer="sgd"))
 
+# Batch norms that see their own images only: other numbers, but the same in all processes.
+apart, _ = trained(replace(CONFIG, sync_batch_norm=False), RANKS)
+RANKS.check_alike(apart.arrays(), "in the end")
+together, _ = trained(CONFIG, RANKS)
+for name in ("model.stem.2.running_mean", "model.stem.0.weight"):
+    assert not np.allclose(apart.arrays()[name], together.arrays()[name], rtol=1e-4), name
+
 Loader._batch = BATCH
 model = models.ViT(hidden_dim=8, depth=1, patch_size=4, image_size=8, n_heads=2, n_classes=4, rng=0)
 folder = RANKS.broadcast(tempfile.mkdtemp() if RANKS.first else "")
