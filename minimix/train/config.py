@@ -408,21 +408,24 @@ PRESETS = {
 # How each family is trained unless settings are given: what differs from `laptop`, which is the
 # recipe of ConvMixer and of classes of your own.
 TRANSFORMER = {
-    # omihub777/ViT-CIFAR and MLP-Mixer-CIFAR: AdamW at 1e-3 with batches of 128, cosine after a
-    # linear warm-up, label smoothing 0.1. DeiT (arXiv:2012.12877): decay 0.05, none for biases,
-    # norms, tokens and positions.
-    "lr": 0.001,
+    # omihub777/ViT-CIFAR and MLP-Mixer-CIFAR: AdamW with batches of 128, cosine after a linear
+    # warm-up, label smoothing 0.1. DeiT (arXiv:2012.12877): decay 0.05, none for biases, norms,
+    # tokens and positions.
     "schedule": "cosine",
     "peak": 0.1,
     "weight_decay": 0.05,
     "decay": "weights",
     "whiten": False,
 }
+
+# Learning rates by a search of one seed: four epochs on 15,000 of CIFAR-10's training images,
+# tested on 3,000 others, in % for 0.002, 0.005, 0.012: ConvMixer 66.0 69.8 69.2, ViT 43.6 39.1
+# 33.0, ResMLP 40.9 49.0 54.2, MLP-Mixer 51.8 53.6 50.7. ResNet's is ConvMixer's, not searched.
 RECIPES: dict[str, dict[str, Any]] = {
     "convmixer": {},
-    "vit": TRANSFORMER,
-    "resmlp": TRANSFORMER,
-    "mlp_mixer": TRANSFORMER,
+    "vit": {"lr": 0.002, **TRANSFORMER},
+    "resmlp": {"lr": 0.012, **TRANSFORMER},
+    "mlp_mixer": {"lr": 0.005, **TRANSFORMER},
     "resnet": {},
 }
 

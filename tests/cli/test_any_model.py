@@ -36,7 +36,7 @@ def test_a_transformer_goes_all_the_way(minimix, tmp_path):
     assert any(line.startswith(title) for line in out.splitlines())
     settings = json.loads((run / "run.json").read_text())["settings"]
     assert (settings["model"], settings["model_settings"]["n_heads"]) == ("vit", 2)
-    assert settings["lr"] == 0.001  # of the family's recipe
+    assert settings["lr"] == 0.002  # of the family's recipe
     result = out.splitlines()[-2]
     (run / "model.safetensors").unlink()
     max(run.glob("checkpoint-*")).unlink()
