@@ -68,7 +68,6 @@ def run(args: argparse.Namespace) -> int:
     from ..compare import running
     from ..compare.spread import serve, spread
     from ..compare.study import read_study
-    from ..data import load
     from ..kernels import get_num_threads
     from ..parallel import world
     from ..train.fit import where
@@ -93,7 +92,7 @@ def run(args: argparse.Namespace) -> int:
         study = study.with_settings(**smaller)
     out = args.out or Path("studies", study.name)
     named = args.data or study.data
-    data = load(named, say=print_line)
+    data = study.rows[0].config().load(named, say=print_line)  # of the size that it says
     study.check(data)
     points = running.points_of(study, out)
     running.check_folder(study, points, data, out)
