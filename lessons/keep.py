@@ -152,7 +152,10 @@ def _function(value: Any) -> types.FunctionType:
 def _text(value: Any) -> str:
     """The source of a function or class of a notebook; `inspect` does not find such classes."""
     if isinstance(value, types.FunctionType):
-        return textwrap.dedent(inspect.getsource(value))
+        text = textwrap.dedent(inspect.getsource(value))
+        if value.__name__ not in text:  # lines of another file, as after a change on disk
+            raise OSError(f"the source of {value.__name__} is not known")
+        return text
     cell = "".join(linecache.getlines(_function(value).__code__.co_filename))
     for node in ast.parse(cell).body:
         if isinstance(node, ast.ClassDef) and node.name == value.__name__:
