@@ -361,6 +361,15 @@ CASES: tuple[Case, ...] = (
     ),
     _op(
         "conv2d",
+        "3×3",
+        lambda conv, x, w, b: conv(x, w, b, padding=1),
+        linear="xwb",
+        x=(2, 8, 7, 9),
+        w=(3, 3, 9, 11),
+        b=(11,),
+    ),
+    _op(
+        "conv2d",
         "large",
         lambda conv, x, w, b: conv(x, w, b, stride=2, padding=2, groups=3),
         linear="xwb",
