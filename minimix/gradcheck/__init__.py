@@ -1,6 +1,7 @@
 """Gradient checking: backward against finite differences of forward.
 
     check.py    gradcheck(f, inputs): is the backward of f right?
+    inputs.py   what it is given
     report.py   what it found, in words
     cases.py    what `minimix gradcheck` checks: every operation, layer and model
 

@@ -35,7 +35,6 @@ and must give the same gradient.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -43,6 +42,7 @@ from typing import Any
 import numpy as np
 
 from ..autograd import Array, Tensor, no_grad
+from .inputs import name_of, tensors_of, validate
 from .report import GradcheckError, Index, Report
 
 HALVINGS = 12  # of the step, where it may be too long
@@ -83,18 +83,18 @@ def gradcheck(
     where backward and forward differ or there is nothing to compare; TypeError and ValueError
     where the inputs cannot be checked.
     """
-    tensors = _tensors(f, inputs)
+    tensors = tensors_of(f, inputs)
     count = len(tensors)
     buffers: list[tuple[Array, Array]] = []
     module: Any = f
     if hasattr(module, "named_parameters"):
         tensors |= {name: p for name, p in module.named_parameters() if p.requires_grad}
         buffers = [(buffer, buffer.copy()) for _, buffer in module.named_buffers()]
-    _validate(tensors, {*linear, *zero})
+    validate(tensors, {*linear, *zero})
     given = list(tensors.values())[:count]
     before = [(t, t.array, t.grad) for t in tensors.values()]
     check = _Check(
-        _name(f),
+        name_of(f),
         lambda: f(*given),
         {name: t for name, t in tensors.items() if t.requires_grad},
         rtol,
@@ -115,72 +115,6 @@ def gradcheck(
             t.array, t.grad = array, grad
         for buffer, copy in buffers:
             buffer[...] = copy
-
-
-# ---- what is checked
-
-
-def _name(f: Any) -> str:
-    while hasattr(f, "func"):  # functools.partial
-        f = f.func
-    name = getattr(f, "__name__", type(f).__name__)
-    return "f" if name == "<lambda>" else name
-
-
-def _tensors(f: Any, inputs: Any) -> dict[str, Tensor]:
-    """The inputs by name: those of a dict, or of f's parameters, or their numbers."""
-    if isinstance(inputs, (Tensor, np.ndarray)):
-        inputs = [inputs]
-    if not isinstance(inputs, Mapping):
-        try:
-            names = [
-                p.name
-                for p in inspect.signature(getattr(f, "forward", f)).parameters.values()
-                if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
-            ]
-        except (TypeError, ValueError):
-            names = []
-        names += [f"input {i}" for i in range(len(names), len(inputs))]
-        inputs = dict(zip(names, inputs, strict=False))
-    return {
-        name: Tensor(x, requires_grad=True)
-        if isinstance(x, np.ndarray) and x.dtype == np.float64
-        else x
-        for name, x in inputs.items()
-    }
-
-
-def _validate(tensors: dict[str, Tensor], named: set[str]) -> None:
-    for name, t in tensors.items():
-        if not isinstance(t, (Tensor, np.ndarray)):
-            raise TypeError(
-                f"gradcheck: {name!r} is a {type(t).__name__}; expected a tensor or an array of "
-                f"float64. What has no gradient belongs inside f: lambda x: f(x, {name})"
-            )
-        if t.dtype != np.float64:
-            raise TypeError(
-                f"gradcheck: {name!r} is {t.dtype}; expected float64, since the rounding of "
-                "anything shorter drowns the differences: convert with .astype(np.float64)"
-            )
-        if t.size == 0:
-            raise ValueError(f"gradcheck: {name!r} of shape {t.shape} is empty")
-        if t.node is not None:
-            raise ValueError(
-                f"gradcheck: {name!r} is the result of {t.node.op}; expected a leaf: give "
-                "Tensor(array, requires_grad=True)"
-            )
-        if not np.isfinite(t.array).all():
-            where = [int(i) for i in np.argwhere(~np.isfinite(t.array))[0]]
-            raise ValueError(f"gradcheck: {name!r} is not finite at {where}")
-    if not any(t.requires_grad for t in tensors.values()):
-        raise ValueError(
-            f"gradcheck: none of the inputs ({', '.join(tensors) or 'there are none'}) requires a "
-            "gradient; give Tensor(array, requires_grad=True)"
-        )
-    for name in named - {name for name, t in tensors.items() if t.requires_grad}:
-        raise ValueError(
-            f"gradcheck: no input {name!r} requires a gradient; there are {', '.join(tensors)}"
-        )
 
 
 # ---- how it is checked
