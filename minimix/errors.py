@@ -8,6 +8,7 @@ prints that line and exits with 1.
 
 import contextlib
 import math
+import re
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -42,6 +43,38 @@ def expect(where: str, fits: Callable[[Any], bool], expected: str, **values: Any
             fine = False
         if not fine:
             raise ValueError(f"{where}: {name} is {x!r}; expected {expected}")
+
+
+def expect_whole(where: str, least: int, **values: Any) -> None:
+    """Raise ValueError, naming the first of `values` that is not a whole number from `least` on."""
+    for name, x in values.items():
+        if not hasattr(x, "__index__") or x < least:
+            raise ValueError(f"{where}: {name} is {x!r}; expected {least}, {least + 1}, …")
+
+
+def expect_shapes(expected: str, *arrays: Any) -> None:
+    """Raise ValueError, naming the first array whose shape does not fit: "x (…, K), w (K, C)".
+
+    A letter is the same length wherever it stands, a small letter one that is not 0, and "…" any
+    axes, the same ones too. None fits.
+    """
+    lengths: dict[str, Any] = {}
+    names = re.findall(r"(?:, )?(.+?) \((.*?)\)", expected)
+    for (name, letters), a in zip(names, arrays, strict=True):
+        if a is None:
+            continue
+        axes, shape = re.findall(r"\w+|…", letters), a.shape
+        if axes[0] == "…" and a.ndim >= len(axes) - 1:
+            free = a.ndim - len(axes) + 1
+            shape = shape[:free], *shape[free:]
+        same = len(shape) == len(axes) and all(
+            (n != 0 or not axis.islower()) and lengths.setdefault(axis, n) == n
+            for axis, n in zip(axes, shape, strict=True)
+        )
+        if not same:
+            known = re.sub(r"\w+", lambda axis: str(lengths.get(axis[0], axis[0])), letters)
+            least = [f", {c} ≥ 1" for c in dict.fromkeys(axes) if c.islower() and c in known]
+            raise ValueError(f"{name} has shape {a.shape}; expected ({known}){''.join(least)}")
 
 
 _warned: set[str] = set()

@@ -9,6 +9,7 @@ import numpy as np
 
 from .. import kernels
 from ..autograd import Array, op
+from ..errors import expect
 
 __all__ = ["dropout", "gelu", "log_softmax", "relu", "sigmoid", "softmax"]
 
@@ -92,8 +93,7 @@ def dropout(x, *, p: float, rng: np.random.Generator):
 
     Errors: ValueError unless 0 ≤ p < 1.   Srivastava et al. 2014.
     """
-    if not 0 <= p < 1:
-        raise ValueError(f"dropout: p is {p}; it must be at least 0 and less than 1")
+    expect("dropout", lambda p: 0 <= p < 1, "at least 0 and less than 1", p=p)
     mask = (rng.random(x.shape) >= p).astype(x.dtype) / x.dtype.type(1 - p)
 
     return x * mask, lambda g: g * mask

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .. import kernels
 from ..autograd import op
+from ..errors import expect_shapes
 
 __all__ = ["attention"]
 
@@ -25,14 +26,5 @@ def attention(q, k, v):
     Errors: ValueError, naming the shapes, where they do not fit together.
     Vaswani et al. 2017, arXiv:1706.03762.
     """
-    if not (
-        q.ndim >= 2
-        and q.shape[:-2] == k.shape[:-2] == v.shape[:-2]
-        and q.shape[-1:] == k.shape[-1:]
-        and k.shape[-2:-1] == v.shape[-2:-1]
-    ):
-        raise ValueError(
-            f"attention: shapes {q.shape}, {k.shape} and {v.shape} do not fit together; expected "
-            "q (…, T, D), k (…, S, D) and v (…, S, E)"
-        )
+    expect_shapes("q (…, T, D), k (…, S, D), v (…, S, E)", q, k, v)
     return kernels.attention(q, k, v), lambda g: kernels.attention_backward(q, k, v, g)

@@ -16,23 +16,12 @@ from __future__ import annotations
 
 from math import prod
 
-import numpy as np
-
 from .. import kernels
 from ..autograd import Array, op
+from ..errors import expect_shapes, expect_whole
 from ..kernels.reference.conv import result_size
 
 __all__ = ["conv2d", "depthwise_conv2d", "linear", "patchify", "pointwise_conv2d"]
-
-
-def _check_image(name: str, x: Array) -> None:
-    if x.ndim != 4:
-        raise ValueError(f"{name}: x has shape {x.shape}; expected 4 axes (N, H, W, C)")
-
-
-def _check_bias(name: str, b: Array | None, channels: int) -> None:
-    if b is not None and b.shape != (channels,):
-        raise ValueError(f"{name}: b has shape {b.shape}; expected ({channels},)")
 
 
 def _rows(x: Array) -> Array:
@@ -40,16 +29,10 @@ def _rows(x: Array) -> Array:
     return x.reshape(prod(x.shape[:-1]), x.shape[-1])
 
 
-def _affine(name: str, x: Array, w: Array, b: Array | None):
+def _affine(x: Array, w: Array, b: Array | None):
     """x (…, K), w (K, C), b (C,) -> x w + b (…, C), and its backward."""
-    if w.ndim != 2 or x.ndim < 1 or x.shape[-1] != w.shape[0]:
-        raise ValueError(
-            f"{name}: x has {x.shape[-1] if x.ndim else 0} channels, but w of shape {w.shape} "
-            f"takes {w.shape[0] if w.ndim else 0}"
-        )
-    _check_bias(name, b, w.shape[1])
+    expect_shapes("x (…, K), w (K, C), b (C,)", x, w, b)
     rows = _rows(x)
-    y = kernels.matmul(rows, w, b)
 
     def backward(g):
         flat = _rows(g)
@@ -59,7 +42,7 @@ def _affine(name: str, x: Array, w: Array, b: Array | None):
             None if b is None else lambda: kernels.channel_sum(flat),
         )
 
-    return y.reshape(*x.shape[:-1], w.shape[1]), backward
+    return kernels.matmul(rows, w, b).reshape(*x.shape[:-1], w.shape[1]), backward
 
 
 @op
@@ -71,7 +54,7 @@ def linear(x, w, b=None):
 
     Errors: ValueError, naming both, where K or C differ.
     """
-    return _affine("linear", x, w, b)
+    return _affine(x, w, b)
 
 
 @op
@@ -84,8 +67,8 @@ def pointwise_conv2d(x, w, b=None):
     Channels last makes it one matrix product with nothing to transpose.
     Errors: ValueError, naming both, where x is not an image, or K or C differ.
     """
-    _check_image("pointwise_conv2d", x)
-    return _affine("pointwise_conv2d", x, w, b)
+    expect_shapes("x (N, H, W, K)", x)
+    return _affine(x, w, b)
 
 
 @op
@@ -104,12 +87,7 @@ def depthwise_conv2d(x, w, b=None):
 
     Errors: ValueError, naming both, where x or w has another shape or the channels differ.
     """
-    _check_image("depthwise_conv2d", x)
-    if w.ndim != 3 or w.shape[0] != w.shape[1] or len(w) == 0:
-        raise ValueError(f"depthwise_conv2d: w has shape {w.shape}; expected (k, k, C), k ≥ 1")
-    if w.shape[2] != x.shape[3]:
-        raise ValueError(f"depthwise_conv2d: x has {x.shape[3]} channels, w {w.shape[2]}")
-    _check_bias("depthwise_conv2d", b, x.shape[3])
+    expect_shapes("x (N, H, W, C), w (k, k, C), b (C,)", x, w, b)
     y = kernels.depthwise_conv2d(x, w)
     if b is not None:
         y += b
@@ -138,28 +116,18 @@ def patchify(x, w, b=None):
     Errors: ValueError, naming both, where H or W is not divisible by p or the channels differ.
     Dosovitskiy et al. 2021, arXiv:2010.11929; Trockman & Kolter 2022, arXiv:2201.09792.
     """
-    _check_image("patchify", x)
-    if w.ndim != 4 or w.shape[0] != w.shape[1] or len(w) == 0:
-        raise ValueError(f"patchify: w has shape {w.shape}; expected (p, p, C, D), p ≥ 1")
-    _, height, width, c = x.shape
-    p, d = w.shape[0], w.shape[3]
-    if c != w.shape[2]:
-        raise ValueError(f"patchify: x has {c} channels, w {w.shape[2]}")
+    expect_shapes("x (N, H, W, C), w (p, p, C, D), b (D,)", x, w, b)
+    (_, height, width, c), (p, _, _, d) = x.shape, w.shape
     if height % p or width % p:
         raise ValueError(
             f"patchify: an image of {height}×{width} is not divisible into patches of {p}×{p}; "
             "resize or crop it, or choose another patch size"
         )
-    patches = kernels.cut_patches(x, p)
-    y, affine_backward = _affine("patchify", patches, w.reshape(p * p * c, d), b)
+    y, affine_backward = _affine(kernels.cut_patches(x, p), w.reshape(p * p * c, d), b)
 
     def backward(g):
         dpatches, dw, db = affine_backward(g)
-        return (
-            lambda: kernels.join_patches(dpatches(), p),
-            lambda: dw().reshape(w.shape),
-            db,
-        )
+        return lambda: kernels.join_patches(dpatches(), p), lambda: dw().reshape(w.shape), db
 
     return y, backward
 
@@ -191,21 +159,14 @@ def conv2d(
     Errors: ValueError, naming both, where channels, groups or bias differ, the kernel is larger
     than the padded image, or an option is not a whole number in its range.
     """
-    _check_image("conv2d", x)
-    for option, value in {"stride": stride, "dilation": dilation, "groups": groups}.items():
-        if not isinstance(value, (int, np.integer)) or value < 1:
-            raise ValueError(f"conv2d: {option} is {value!r}; expected 1, 2, 3, …")
-    if w.ndim != 4 or 0 in w.shape[:2]:
-        raise ValueError(
-            f"conv2d: w has shape {w.shape}; expected (k, l, C/groups, D), k and l ≥ 1"
-        )
-    (_, height, width, c), (k, l, _, d) = x.shape, w.shape
-    if c % groups or d % groups or w.shape[2] != c // groups:
+    expect_shapes("x (N, H, W, C), w (k, l, K, D), b (D,)", x, w, b)
+    (_, height, width, c), (k, l, each, d) = x.shape, w.shape
+    expect_whole("conv2d", 1, stride=stride, dilation=dilation, groups=groups)
+    if c != each * groups or d % groups:
         raise ValueError(
             f"conv2d: x has {c} channels in {groups} groups, but w of shape {w.shape} takes "
-            f"{w.shape[2]} channels a group and gives {d}"
+            f"{each} channels a group and gives {d}"
         )
-    _check_bias("conv2d", b, d)
     zeros = _padding(padding, (k, l), stride, dilation)
     options = int(stride), int(dilation), zeros
     if min(result_size((height, width), (k, l), *options)) < 1:
@@ -243,6 +204,6 @@ def _padding(
             raise ValueError(f"conv2d: padding 'same' needs stride 1, not {stride}")
         down, across = (int(dilation) * (k - 1) for k in kernel)
         return down // 2, down - down // 2, across // 2, across - across // 2
-    if not isinstance(padding, (int, np.integer)) or padding < 0:
+    if isinstance(padding, str) or not hasattr(padding, "__index__") or padding < 0:
         raise ValueError(f"conv2d: padding is {padding!r}; it can be 'same', 'valid' or 0, 1, 2, …")
     return (int(padding),) * 4

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..autograd import Array, Tensor, op
+from ..errors import expect, expect_shapes
 from .activation import log_softmax
 
 __all__ = ["cross_entropy"]
@@ -24,13 +25,9 @@ def cross_entropy(
     [0, 1], or the batch is empty: nothing has no mean.
     Label smoothing: Szegedy et al. 2016, arXiv:1512.00567.
     """
-    if logits.ndim != 2:
-        raise ValueError(f"cross_entropy: logits have shape {logits.shape}; expected (N, K)")
-    if not 0 <= label_smoothing <= 1:
-        raise ValueError(f"cross_entropy: label_smoothing is {label_smoothing}; expected 0 to 1")
+    expect("cross_entropy", lambda e: 0 <= e <= 1, "0 to 1", label_smoothing=label_smoothing)
+    expect_shapes("cross_entropy: logits (n, k)", logits)
     n, k = logits.shape
-    if not n or not k:
-        raise ValueError(f"cross_entropy: logits of shape {logits.shape} are empty")
     if not isinstance(targets, Tensor):
         targets = np.asarray(targets)
         if targets.dtype.kind in "iub" and targets.ndim == 1:

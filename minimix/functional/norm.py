@@ -8,6 +8,7 @@ import numpy as np
 
 from .. import kernels
 from ..autograd import Array, op
+from ..errors import expect, expect_shapes
 from ..parallel.moments import synchronizing, whole_moments, whole_sums
 
 __all__ = ["batch_norm", "layer_norm"]
@@ -47,20 +48,14 @@ def batch_norm(
 
     Ioffe & Szegedy 2015, arXiv:1502.03167.
     """
-    if x.ndim == 0:
-        raise ValueError("batch_norm: x is a single number; expected (…, C)")
-    channels = x.shape[-1]
-    running = {"running_mean": running_mean, "running_var": running_var}
-    for name, a in {"gamma": gamma, "beta": beta, **running}.items():
-        if a is not None and a.shape != (channels,):
-            raise ValueError(f"batch_norm: x has {channels} channels, but {name} shape {a.shape}")
+    shapes = "x (…, C), gamma (C,), beta (C,), running_mean (C,), running_var (C,)"
+    expect_shapes(shapes, x, gamma, beta, running_mean, running_var)
     if (running_mean is None) != (running_var is None):
         raise ValueError("batch_norm: running_mean and running_var go together; one is missing")
-    for name, value in {"momentum": momentum, "eps": eps}.items():
-        if not isinstance(value, (int, float, np.number)) or not 0 <= value <= 1:
-            raise ValueError(f"batch_norm: {name} is {value!r}; expected a number from 0 to 1")
+    unit = {"momentum": momentum, "eps": eps}
+    expect("batch_norm", lambda v: 0 <= v <= 1, "a number from 0 to 1", **unit)
     m = prod(x.shape[:-1])
-    rows = x.reshape(m, channels)
+    rows = x.reshape(m, x.shape[-1])
     if training:
         if m < (1 if synchronizing() else 2):
             raise ValueError(
@@ -125,13 +120,7 @@ def layer_norm(x, gamma, beta, *, eps: float = 1e-5):
 
     Ba, Kiros & Hinton 2016, arXiv:1607.06450.
     """
-    if x.ndim == 0 or x.shape[-1] == 0:
-        raise ValueError(f"layer_norm: x has shape {x.shape}; expected (…, C), C at least 1")
-    for name, a in {"gamma": gamma, "beta": beta}.items():
-        if a.shape != x.shape[-1:]:
-            raise ValueError(
-                f"layer_norm: x has {x.shape[-1]} channels, but {name} shape {a.shape}"
-            )
+    expect_shapes("x (…, c), gamma (c,), beta (c,)", x, gamma, beta)
     rows = x.reshape(prod(x.shape[:-1]), x.shape[-1])
 
     def backward(g):

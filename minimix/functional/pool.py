@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from .. import kernels
 from ..autograd import Array, Tensor, op
+from ..errors import expect_shapes, expect_whole
 from .reduce import mean
 
 __all__ = ["avg_pool2d", "global_avg_pool", "max_pool2d"]
@@ -50,12 +49,10 @@ def _checked(
     name: str, x: Array, size: int, stride: int | None, padding: int
 ) -> tuple[int, int, int]:
     """Size, stride and padding, once everything is known to fit together."""
-    if x.ndim != 4:
-        raise ValueError(f"{name}: x has shape {x.shape}; expected 4 axes (N, H, W, C)")
+    expect_shapes("x (N, H, W, C)", x)
     stride = size if stride is None else stride
-    for option, value, least in (("size", size, 1), ("stride", stride, 1), ("padding", padding, 0)):
-        if not isinstance(value, (int, np.integer)) or value < least:
-            raise ValueError(f"{name}: {option} is {value!r}; expected {least}, {least + 1}, …")
+    expect_whole(name, 1, size=size, stride=stride)
+    expect_whole(name, 0, padding=padding)
     if 2 * padding > size or size > 2 * padding + min(x.shape[1:3]):
         raise ValueError(
             f"{name}: a window of {size}×{size} does not fit an image of {x.shape[1]}×{x.shape[2]} "
@@ -70,7 +67,5 @@ def global_avg_pool(x: Tensor) -> Tensor:
     dx = g / (H W), the same for every pixel.   Lin, Chen & Yan 2013, arXiv:1312.4400.
     Errors: ValueError where x is not (N, H, W, C), or has no pixels.
     """
-    if x.ndim != 4 or 0 in x.shape[1:3]:
-        expected = "4 axes (N, H, W, C)" if x.ndim != 4 else "at least one pixel"
-        raise ValueError(f"global_avg_pool: x has shape {x.shape}; expected {expected}")
+    expect_shapes("global_avg_pool: x (N, h, w, C)", x)
     return mean(x, axis=(1, 2))

@@ -84,18 +84,18 @@ def test_attention_of_nothing(n, t, s, d, e, backend):
 
 
 @pytest.mark.parametrize(
-    "shapes",
+    ("shapes", "message"),
     [
-        [(4,), (4,), (4,)],
-        [(3, 4), (3, 5), (3, 4)],
-        [(3, 4), (5, 4), (3, 4)],
-        [(2, 3, 4), (3, 4), (3, 4)],
-        [(2, 3, 4), (2, 3, 4), (1, 3, 4)],
+        ([(4,), (4,), (4,)], "q has shape (4,); expected (…, T, D)"),
+        ([(3, 4), (3, 5), (3, 4)], "k has shape (3, 5); expected (…, 3, 4)"),
+        ([(3, 4), (5, 4), (3, 4)], "v has shape (3, 4); expected (…, 5, E)"),
+        ([(2, 3, 4), (3, 4), (3, 4)], "k has shape (3, 4); expected (…, S, 4)"),
+        ([(2, 3, 4), (2, 3, 4), (1, 3, 4)], "v has shape (1, 3, 4); expected (…, 3, E)"),
     ],
 )
-def test_shapes_that_do_not_fit(shapes):
+def test_shapes_that_do_not_fit(shapes, message):
     q, k, v = shapes
-    message = f"attention: shapes {q}, {k} and {v} do not fit together; expected q (…, T, D)"
+    message = f"attention: {message} (given q {q}, k {k}, v {v})"
     with pytest.raises(ValueError, match="^" + re.escape(message)):
         F.attention(*map(np.ones, shapes))
 

@@ -75,9 +75,14 @@ def test_what_is_not_a_number_is_not_hidden():
         ((2, 3), [0, 1, 2], {}, "cross_entropy: 2 logits but 3 labels"),
         ((2, 3), [0.0, 1.0], {}, "targets have shape (2,); expected (2,) integers or (2, 3) prob"),
         ((2, 3), np.ones((3, 2)), {}, "2 logits of 3 classes, but targets have shape (3, 2)"),
-        ((3,), [0], {}, "cross_entropy: logits have shape (3,); expected (N, K)"),
+        ((3,), [0], {}, "cross_entropy: logits has shape (3,); expected (n, k)"),
         ((2, 3), [0, 1], {"label_smoothing": 1.5}, "label_smoothing is 1.5; expected 0 to 1"),
-        ((0, 3), np.zeros(0, int), {}, "cross_entropy: logits of shape (0, 3) are empty"),
+        (
+            (0, 3),
+            np.zeros(0, int),
+            {},
+            "cross_entropy: logits has shape (0, 3); expected (n, k), n ≥ 1, k ≥ 1",
+        ),
     ],
 )
 def test_what_is_refused(logits, targets, options, message):
@@ -91,6 +96,6 @@ def test_global_average_pool():
     assert y.array.tolist() == [[5, 6]]
     y.backward(np.array([[6.0, 12.0]]))
     np.testing.assert_allclose(x.grad, np.tile([1.0, 2.0], (1, 2, 3, 1)))
-    message = re.escape("global_avg_pool: x has shape (2, 3); expected 4 axes (N, H, W, C)")
+    message = re.escape("global_avg_pool: x has shape (2, 3); expected (N, h, w, C)")
     with pytest.raises(ValueError, match=message):
         F.global_avg_pool(Tensor(np.ones((2, 3))))

@@ -80,8 +80,8 @@ def test_an_empty_batch_in_evaluation(backend):
 @pytest.mark.parametrize(
     ("x", "options", "message"),
     [
-        ((4, 3), {}, "batch_norm: x has 3 channels, but gamma shape (2,)"),
-        ((), {}, "batch_norm: x is a single number; expected (…, C)"),
+        ((4, 3), {}, "batch_norm: gamma has shape (2,); expected (3,)"),
+        ((), {}, "batch_norm: x has shape (); expected (…, C)"),
         (
             (1, 2),
             {},
@@ -93,7 +93,7 @@ def test_an_empty_batch_in_evaluation(backend):
         (
             (4, 2),
             {"running_mean": np.ones(1), "running_var": ONE, "training": False},
-            "batch_norm: x has 2 channels, but running_mean shape (1,)",
+            "batch_norm: running_mean has shape (1,); expected (2,)",
         ),
     ],
 )
@@ -108,8 +108,8 @@ def test_layer_norm_by_hand():
 
 
 def test_layer_norm_s_messages():
-    message = re.escape("layer_norm: x has 3 channels, but gamma shape (2,)")
+    message = re.escape("layer_norm: gamma has shape (2,); expected (3,)")
     with pytest.raises(ValueError, match=message):
         F.layer_norm(np.ones((4, 3)), ONE, ZERO)
-    with pytest.raises(ValueError, match=r"layer_norm: x has shape \(\); .*C at least 1"):
+    with pytest.raises(ValueError, match=r"layer_norm: x has shape \(\); .*c ≥ 1"):
         F.layer_norm(1.0, ONE, ZERO)

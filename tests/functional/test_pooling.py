@@ -86,7 +86,7 @@ def test_every_window_of_any_image(n, height, width, c, data, dtype):
 @pytest.mark.parametrize(
     ("shape", "options", "message"),
     [
-        ((3, 3), {"size": 2}, "x has shape (3, 3); expected 4 axes (N, H, W, C)"),
+        ((3, 3), {"size": 2}, "x has shape (3, 3); expected (N, H, W, C)"),
         ((1, 3, 3, 1), {"size": 0}, "size is 0; expected 1, 2, …"),
         ((1, 3, 3, 1), {"size": 2.0}, "size is 2.0; expected 1, 2, …"),
         ((1, 3, 3, 1), {"size": 2, "stride": 0}, "stride is 0; expected 1, 2, …"),

@@ -359,5 +359,7 @@ def test_settings_that_make_no_sense(make, message):
 def test_images_of_another_size(name):
     with pytest.raises(ValueError, match="an image of 8×10; this model was made for 8×8"):
         TINY[name]()(images(1, 8, 10, 3))
-    with pytest.raises(ValueError, match=r"patchify: x has shape \(8, 8, 3\); expected 4 axes"):
+    with pytest.raises(
+        ValueError, match=r"patchify: x has shape \(8, 8, 3\); expected \(N, H, W, C\)"
+    ):
         TINY[name]()(images(8, 8, 3))

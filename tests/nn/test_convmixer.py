@@ -99,8 +99,8 @@ def test_images_of_a_batch_do_not_mix_in_evaluation():
     ("x", "message"),
     [
         ((1, 33, 32, 3), "patchify: an image of 33×32 is not divisible into patches of 2×2"),
-        ((1, 32, 32, 1), "patchify: x has 1 channels, w 3"),
-        ((32, 32, 3), "patchify: x has shape (32, 32, 3); expected 4 axes (N, H, W, C)"),
+        ((1, 32, 32, 1), "patchify: w has shape (2, 2, 3, 4); expected (2, 2, 1, D)"),
+        ((32, 32, 3), "patchify: x has shape (32, 32, 3); expected (N, H, W, C)"),
     ],
 )
 def test_images_that_do_not_fit(x, message):
