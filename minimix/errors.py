@@ -10,8 +10,11 @@ import contextlib
 import math
 import re
 import sys
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from numbers import Integral
+from typing import Any, TypeVar
+
+Choice = TypeVar("Choice")
 
 
 class MinimixError(Exception):
@@ -34,15 +37,42 @@ class DivergenceError(MinimixError):
     """A loss, gradient or input is no longer finite."""
 
 
-def expect(where: str, fits: Callable[[Any], bool], expected: str, **values: Any) -> None:
-    """Raise ValueError, naming the first of `values` that is not a finite number that fits."""
+RANGES: dict[str, Callable[[Any], bool]] = {
+    "> 0": lambda x: x > 0,
+    "≥ 0": lambda x: x >= 0,
+    "0 < x < 1": lambda x: 0 < x < 1,
+    "0 ≤ x < 1": lambda x: 0 <= x < 1,
+    "0 ≤ x ≤ 1": lambda x: 0 <= x <= 1,
+}
+
+
+def expect(where: str, expected: str, **values: Any) -> None:
+    """Raise ValueError, naming the first of `values` that is not a finite number in that range."""
     for name, x in values.items():
         try:
-            fine = math.isfinite(x) and fits(x)
+            fine = math.isfinite(x) and RANGES[expected](x)
         except TypeError:
             fine = False
         if not fine:
-            raise ValueError(f"{where}: {name} is {x!r}; expected {expected}")
+            raise ValueError(f"{where}: {name} is {x!r}; expected {expected.replace('x', name)}")
+
+
+def whole(where: str, least: int = 1, **values: Any) -> None:
+    """Raise ValueError, naming the first of `values` that is no whole number from `least` on."""
+    for name, x in values.items():
+        if isinstance(x, bool) or not isinstance(x, Integral) or x < least:
+            raise ValueError(
+                f"{where}: {name} is {x!r}; expected a whole number of at least {least}"
+            )
+
+
+def one_of(where: str, name: str, value: Any, choices: Mapping[Any, Choice]) -> Choice:
+    """What `choices` has for a value. Errors: ValueError, naming it, where that is not a choice."""
+    if not isinstance(value, str) or value not in choices:
+        *some, last = map(repr, choices)
+        can = f"{', '.join(some)} or {last}"
+        raise ValueError(f"{where}: {name} is {value!r}; it can be {can}")
+    return choices[value]
 
 
 def expect_whole(where: str, least: int, **values: Any) -> None:

@@ -50,6 +50,7 @@ FEW = 512  # numbers, inputs and outputs together, up to which the whole Jacobia
 DIRECTIONS = 3  # random ones for each input, where not
 ADJOINT_RTOL = 1e-12
 ULP = float(np.finfo(np.float64).eps)
+Place = tuple[Index | None, Index | None]  # which number of an input, which of the result
 
 
 def gradcheck(
@@ -84,24 +85,17 @@ def gradcheck(
     where the inputs cannot be checked.
     """
     tensors = tensors_of(f, inputs)
-    count = len(tensors)
+    given = list(tensors.values())
     buffers: list[tuple[Array, Array]] = []
     module: Any = f
     if hasattr(module, "named_parameters"):
         tensors |= {name: p for name, p in module.named_parameters() if p.requires_grad}
         buffers = [(buffer, buffer.copy()) for _, buffer in module.named_buffers()]
     validate(tensors, {*linear, *zero})
-    given = list(tensors.values())[:count]
     before = [(t, t.array, t.grad) for t in tensors.values()]
-    check = _Check(
-        name_of(f),
-        lambda: f(*given),
-        {name: t for name, t in tensors.items() if t.requires_grad},
-        rtol,
-        atol,
-        eps,
-        np.random.default_rng(seed),
-    )
+    checked = {name: t for name, t in tensors.items() if t.requires_grad}
+    rng = np.random.default_rng(seed)
+    check = _Check(name_of(f), lambda: f(*given), checked, rtol, atol, eps, rng)
     try:
         for t, array, _ in before:
             t.array = array.copy(order="K")  # whatever f does to it, the caller's stays as it is
@@ -147,10 +141,8 @@ class _Check:
         self._layouts(y)
         for name in self.tensors:
             if name not in zero and forward[name] <= self.noise:
-                self._fail(
-                    f"its result does not depend on {name!r} here, so that nothing would be "
-                    f"checked; give other inputs, or say zero=({name!r},) where that is right"
-                )
+                advice = f"give other inputs, or say zero=({name!r},) where that is right"
+                self._fail(f"its result does not depend on {name!r} here; {advice}")
         return self.worst
 
     def _fail(self, problem: str) -> None:
@@ -177,10 +169,8 @@ class _Check:
             self._fail(f"its result is not finite: {y.array[~np.isfinite(y.array)][0]}")
         again = self._value()
         if again.shape != y.shape or not np.allclose(again, y.array, rtol=1e-12, atol=1e-300):
-            self._fail(
-                "two calls with the same inputs differ; let each call draw the same numbers, such "
-                "as rng=np.random.default_rng(0) inside f"
-            )
+            advice = "draw from rng=np.random.default_rng(0) inside f"
+            self._fail(f"two calls with the same inputs differ; {advice}")
         return y.array
 
     def _inputs(self) -> dict[str, Array]:
@@ -220,29 +210,24 @@ class _Check:
         with np.errstate(invalid="ignore"):
             changes = np.nan_to_num(np.abs(np.diff(slopes, axis=0)), nan=np.inf)
         best = np.argmin(changes, axis=0)[None]
-        return (
-            np.take_along_axis(slopes[1:], best, axis=0)[0],
-            np.take_along_axis(changes, best, axis=0)[0],
-        )
+        slope, change = (np.take_along_axis(a, best, axis=0)[0] for a in (slopes[1:], changes))
+        return slope, change
 
     def _pull(self, v: Array) -> dict[str, Array]:
         """Jᵀv according to backward, after looking that it changed nothing in place."""
         for t in self.tensors.values():
             t.grad = None
         y = self.call()
-        unchanged = self._watch(
-            self._inputs() | {"the gradient it was sent": v, "its own result": y.array}
-        )
+        sent = {"the gradient it was sent": v, "its own result": y.array}
+        unchanged = self._watch(self._inputs() | sent)
         try:
             y.backward(v)
         except Exception as error:
             problem = f"backward raised {type(error).__name__}: {error}"
             raise GradcheckError(Report(self.name, np.inf, self.rtol, problem=problem)) from error
         unchanged()
-        return {
-            name: np.zeros(t.shape) if t.grad is None else t.grad
-            for name, t in self.tensors.items()
-        }
+        grads = {name: t.grad for name, t in self.tensors.items()}
+        return {k: np.zeros(self.tensors[k].shape) if g is None else g for k, g in grads.items()}
 
     # ---- comparing the answers
 
@@ -262,7 +247,7 @@ class _Check:
                 i, j = np.unravel_index(np.argmax(self._error(b, n)), n.shape)
                 index = tuple(map(int, np.unravel_index(j, t.shape)))
                 output = tuple(map(int, np.unravel_index(i, y.shape))) if b is backward else None
-                self._note(name, b[i, j], n[i, j], change[i, j], index, output)
+                self._note(name, b[i, j], n[i, j], change[i, j], (index, output))
             largest[name] = float(np.abs(forward).max())
         return largest
 
@@ -336,9 +321,8 @@ class _Check:
         error = abs(backward - forward) / float(np.linalg.norm(image) + np.linalg.norm(pulled))
         if not error <= ADJOINT_RTOL:
             problem = "the adjoint identity ⟨L u, v⟩ = ⟨u, Lᵀv⟩ fails: backward is not L transposed"
-            self.worst = Report(
-                self.name, error, ADJOINT_RTOL, name, None, None, backward, forward, problem
-            )
+            numbers = (None, None, backward, forward)
+            self.worst = Report(self.name, error, ADJOINT_RTOL, name, *numbers, problem)
 
     def _random(self, shape: tuple[int, ...]) -> Array:
         """A random direction: of length 1, no direction likelier than another."""
@@ -353,33 +337,12 @@ class _Check:
     def _agree(self, backward: Any, forward: Any) -> bool:
         return bool((self._error(backward, forward) <= self.rtol).all())
 
-    def _note(
-        self,
-        name: str,
-        backward: float,
-        forward: float,
-        change: float,
-        index: Index | None = None,
-        output: Index | None = None,
-    ) -> None:
-        """Keep one comparison if it is the worst so far. change: how unsettled forward is."""
-        error = float(self._error(backward, forward))
+    def _note(self, name: str, b: Any, n: Any, change: Any, at: Place = (None, None)) -> None:
+        """Keep backward b and forward n if they differ most so far. change: how unsettled n is."""
+        error = float(self._error(b, n))
         if error <= self.worst.error:
             return
         problem = ""
-        if error > self.rtol and not self._agree(forward + change, forward):
-            problem = (
-                f"from one step to the next forward changes by {change:.2g} at least: "
-                "is there a kink or noise near these inputs?"
-            )
-        self.worst = Report(
-            self.name,
-            error,
-            self.rtol,
-            name,
-            index,
-            output,
-            float(backward),
-            float(forward),
-            problem,
-        )
+        if error > self.rtol and not self._agree(n + change, n):
+            problem = f"forward changes by {change:.2g} with the step: is there a kink or noise?"
+        self.worst = Report(self.name, error, self.rtol, name, *at, float(b), float(n), problem)

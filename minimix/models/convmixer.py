@@ -9,8 +9,8 @@ import numpy as np
 
 from .. import nn
 from ..autograd import Tensor
+from ..errors import one_of, whole
 from ..nn.init import Seed, delta, smooth_normal
-from ..nn.layers import one_of, positive
 
 ACTIVATIONS = {"gelu": nn.GELU, "relu": nn.ReLU}
 NORMS: dict[str, Callable[[int], nn.Module]] = {
@@ -65,10 +65,9 @@ class ConvMixer(nn.Module):
         filters: Literal["trained", "random", "smooth", "delta"] = "trained",
         rng: Seed = None,
     ) -> None:
-        positive("ConvMixer", hidden_dim=hidden_dim, kernel_size=kernel_size, patch_size=patch_size)
-        positive("ConvMixer", n_classes=n_classes, in_channels=in_channels)
-        if not isinstance(depth, (int, np.integer)) or depth < 0:
-            raise ValueError(f"ConvMixer: depth is {depth!r}; expected a whole number, 0 or more")
+        whole("ConvMixer", hidden_dim=hidden_dim, kernel_size=kernel_size, patch_size=patch_size)
+        whole("ConvMixer", n_classes=n_classes, in_channels=in_channels)
+        whole("ConvMixer", least=0, depth=depth)
         Activation = one_of("ConvMixer", "activation", activation, ACTIVATIONS)
         Norm = one_of("ConvMixer", "norm", norm, NORMS)
         shortcuts = one_of("ConvMixer", "residual", residual, SHORTCUTS)

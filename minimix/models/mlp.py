@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import ClassVar
 
 import numpy as np
 
 from .. import nn
 from ..autograd import Tensor
+from ..errors import whole
 from ..nn import init
-from ..nn.layers import positive
 
 
 class PatchMLP(nn.Module):
@@ -46,7 +47,7 @@ class PatchMLP(nn.Module):
         in_channels: int = 3,
         rng: init.Seed = None,
     ) -> None:
-        positive(type(self).__name__, depth=depth, n_classes=n_classes)
+        whole(type(self).__name__, depth=depth, n_classes=n_classes)
         super().__init__()
         rng = np.random.default_rng(rng)
         self.stem = nn.PatchEmbed(image_size, in_channels, hidden_dim, patch_size, rng=rng)
@@ -88,11 +89,8 @@ class ResMLPBlock(nn.Module):
 class MixerBlock(nn.Module):
     """An MLP over places, of D/2 features inside, and one over channels, of 4 D."""
 
+    norm = partial(nn.LayerNorm, eps=1e-6)
     draw = staticmethod(init.xavier_uniform)
-
-    @staticmethod
-    def norm(dim: int) -> nn.Module:
-        return nn.LayerNorm(dim, eps=1e-6)
 
     def __init__(self, n_tokens: int, dim: int, depth: int, rng: init.Seed) -> None:
         super().__init__()

@@ -9,8 +9,8 @@ import numpy as np
 from .. import functional as F
 from .. import nn
 from ..autograd import Tensor
+from ..errors import one_of, whole
 from ..nn.init import Seed, he_normal, redraw
-from ..nn.layers import one_of, positive
 
 BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 152: (3, 8, 36, 3)}  # a stage
 
@@ -54,13 +54,12 @@ class ResNet(nn.Module):
         in_channels: int = 3,
         rng: Seed = None,
     ) -> None:
-        positive("ResNet", depth=depth, width=width, n_classes=n_classes, in_channels=in_channels)
+        whole("ResNet", depth=depth, width=width, n_classes=n_classes, in_channels=in_channels)
         kernel, stride = one_of("ResNet", "stem", stem, {"3x3": (3, 1), "7x7": (7, 2)})
         Shortcut = one_of("ResNet", "shortcut", shortcut, {"A": PadShortcut, "B": ConvShortcut})
         if depth not in BLOCKS and (depth < 8 or depth % 6 != 2):
-            raise ValueError(
-                f"ResNet: depth is {depth}; it can be {', '.join(map(str, BLOCKS))}, or 6n + 2"
-            )
+            some = ", ".join(map(str, BLOCKS))
+            raise ValueError(f"ResNet: depth is {depth}; it can be {some}, or 6n + 2")
         super().__init__()
         rng = np.random.default_rng(rng)
         c = width

@@ -9,8 +9,8 @@ import numpy as np
 from .. import functional as F
 from .. import nn
 from ..autograd import Tensor
+from ..errors import one_of, whole
 from ..nn.init import Seed, redraw, trunc_normal
-from ..nn.layers import one_of, positive
 
 
 class Block(nn.Module):
@@ -70,7 +70,7 @@ class ViT(nn.Module):
         in_channels: int = 3,
         rng: Seed = None,
     ) -> None:
-        positive("ViT", depth=depth, mlp_ratio=mlp_ratio, n_classes=n_classes)
+        whole("ViT", depth=depth, mlp_ratio=mlp_ratio, n_classes=n_classes)
         n_special = one_of("ViT", "pool", pool, {"token": 1, "average": 0, "distilled": 2})
         super().__init__()
         rng = np.random.default_rng(rng)

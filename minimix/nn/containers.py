@@ -151,8 +151,5 @@ class Residual(Module):
     def forward(self, x: Tensor) -> Tensor:
         y = self.fn(x)
         if y.shape != x.shape:
-            raise ValueError(
-                f"Residual: fn gave shape {y.shape} for x of shape {x.shape}; "
-                "to be added to x it must keep its shape"
-            )
+            raise ValueError(f"Residual: fn gave shape {y.shape}, not that of x, {x.shape}")
         return y + x

@@ -10,42 +10,19 @@ that; when it is called, it raises what its operation in `minimix.functional` ra
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import numpy as np
 
 from .. import functional as F
 from ..autograd import Tensor
-from ..errors import expect
+from ..errors import expect, whole
 from .init import Seed, uniform_fan_in
 from .module import Module, Parameter
 
 __all__ = ["GELU", "AvgPool2d", "BatchNorm", "Conv2d", "DepthwiseConv2d", "Dropout"]
 __all__ += ["GlobalAvgPool", "Identity", "LayerNorm", "Linear", "MaxPool2d", "Patchify"]
 __all__ += ["PointwiseConv2d", "ReLU", "Sigmoid"]
-
-Choice = TypeVar("Choice")
-
-
-def positive(layer: str, **values: int) -> None:
-    """Raise ValueError, naming the first of `values` that is not a whole number of at least 1."""
-    for name, value in values.items():
-        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-            raise ValueError(f"{layer}: {name} is {value!r}; expected a whole number of at least 1")
-
-
-def one_of(layer: str, name: str, value: Any, choices: Mapping[Any, Choice]) -> Choice:
-    """What `choices` has for a value. Errors: ValueError, naming it, where that is not a choice."""
-    if not isinstance(value, str) or value not in choices:
-        *some, last = map(repr, choices)
-        can = f"{', '.join(some)} or {last}"
-        raise ValueError(f"{layer}: {name} is {value!r}; it can be {can}")
-    return choices[value]
-
-
-def _fractions(layer: str, **values: float) -> None:
-    expect(layer, lambda x: 0 <= x <= 1, "a number from 0 to 1", **values)
 
 
 class _Affine(Module):
@@ -60,6 +37,9 @@ class _Affine(Module):
         self.weight = Parameter(uniform_fan_in(shape, fan_in, rng))
         self.bias = Parameter(uniform_fan_in(shape[-1:], fan_in, rng)) if bias else None
 
+    def extra_repr(self) -> str:
+        return "{} → {}".format(*self.weight.shape[-2:])
+
 
 class Linear(_Affine):
     """Linear map: x (…, K) -> x W + b (…, C).   weight (K, C), bias (C,)."""
@@ -67,14 +47,11 @@ class Linear(_Affine):
     def __init__(
         self, in_features: int, out_features: int, bias: bool = True, rng: Seed = None
     ) -> None:
-        positive("Linear", in_features=in_features, out_features=out_features)
+        whole("Linear", in_features=in_features, out_features=out_features)
         super().__init__((in_features, out_features), in_features, bias, rng)
 
     def forward(self, x: Tensor) -> Tensor:
         return F.linear(x, self.weight, self.bias)
-
-    def extra_repr(self) -> str:
-        return "{} → {}".format(*self.weight.shape)
 
 
 class PointwiseConv2d(_Affine):
@@ -83,14 +60,11 @@ class PointwiseConv2d(_Affine):
     def __init__(
         self, in_channels: int, out_channels: int, bias: bool = True, rng: Seed = None
     ) -> None:
-        positive("PointwiseConv2d", in_channels=in_channels, out_channels=out_channels)
+        whole("PointwiseConv2d", in_channels=in_channels, out_channels=out_channels)
         super().__init__((in_channels, out_channels), in_channels, bias, rng)
 
     def forward(self, x: Tensor) -> Tensor:
         return F.pointwise_conv2d(x, self.weight, self.bias)
-
-    def extra_repr(self) -> str:
-        return "{} → {}".format(*self.weight.shape)
 
 
 class DepthwiseConv2d(_Affine):
@@ -102,7 +76,7 @@ class DepthwiseConv2d(_Affine):
     def __init__(
         self, channels: int, kernel_size: int, bias: bool = True, rng: Seed = None
     ) -> None:
-        positive("DepthwiseConv2d", channels=channels, kernel_size=kernel_size)
+        whole("DepthwiseConv2d", channels=channels, kernel_size=kernel_size)
         super().__init__((kernel_size, kernel_size, channels), kernel_size**2, bias, rng)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -126,8 +100,8 @@ class Patchify(_Affine):
         bias: bool = True,
         rng: Seed = None,
     ) -> None:
-        positive("Patchify", in_channels=in_channels, out_channels=out_channels)
-        positive("Patchify", patch_size=patch_size)
+        whole("Patchify", in_channels=in_channels, out_channels=out_channels)
+        whole("Patchify", patch_size=patch_size)
         shape = (patch_size, patch_size, in_channels, out_channels)
         super().__init__(shape, patch_size**2 * in_channels, bias, rng)
 
@@ -135,8 +109,7 @@ class Patchify(_Affine):
         return F.patchify(x, self.weight, self.bias)
 
     def extra_repr(self) -> str:
-        p, _, c, d = self.weight.shape
-        return f"{c} → {d}, patch {p}"
+        return f"{super().extra_repr()}, patch {len(self.weight)}"
 
 
 class Conv2d(_Affine):
@@ -157,20 +130,15 @@ class Conv2d(_Affine):
         bias: bool = True,
         rng: Seed = None,
     ) -> None:
-        positive("Conv2d", in_channels=in_channels, out_channels=out_channels)
-        positive("Conv2d", kernel_size=kernel_size, stride=stride, dilation=dilation, groups=groups)
+        whole("Conv2d", in_channels=in_channels, out_channels=out_channels)
+        whole("Conv2d", kernel_size=kernel_size, stride=stride, dilation=dilation, groups=groups)
         if in_channels % groups or out_channels % groups:
-            raise ValueError(
-                f"Conv2d: {in_channels} or {out_channels} channels do not fit into {groups} groups"
-            )
+            channels = f"{in_channels} or {out_channels} channels"
+            raise ValueError(f"Conv2d: {channels} do not fit into {groups} groups")
         shape = (kernel_size, kernel_size, in_channels // groups, out_channels)
         super().__init__(shape, kernel_size**2 * in_channels // groups, bias, rng)
-        self.options: dict[str, Any] = {
-            "stride": stride,
-            "padding": padding,
-            "dilation": dilation,
-            "groups": groups,
-        }
+        options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+        self.options: dict[str, Any] = options
 
     def forward(self, x: Tensor) -> Tensor:
         return F.conv2d(x, self.weight, self.bias, **self.options)
@@ -212,9 +180,9 @@ class Sigmoid(Module):
 class _Norm(Module):
     """Scale γ and shift β of each channel, and ε: what norms have in common."""
 
-    def __init__(self, channels: int, eps: float) -> None:
-        positive(type(self).__name__, channels=channels)
-        _fractions(type(self).__name__, eps=eps)
+    def __init__(self, channels: int, eps: float = 1e-5) -> None:
+        whole(type(self).__name__, channels=channels)
+        expect(type(self).__name__, "0 ≤ x ≤ 1", eps=eps)
         super().__init__()
         self.eps = eps
         self.weight = Parameter(np.ones(channels, np.float32))
@@ -239,7 +207,7 @@ class BatchNorm(_Norm):
 
     def __init__(self, channels: int, momentum: float = 0.1, eps: float = 1e-5) -> None:
         super().__init__(channels, eps)
-        _fractions("BatchNorm", momentum=momentum)
+        expect("BatchNorm", "0 ≤ x ≤ 1", momentum=momentum)
         self.momentum = momentum
         self.register_buffer("running_mean", np.zeros(channels, np.float32))
         self.register_buffer("running_var", np.ones(channels, np.float32))
@@ -256,9 +224,6 @@ class LayerNorm(_Norm):
     γ starts at 1, β at 0. Formulas: `functional.layer_norm`.
     """
 
-    def __init__(self, channels: int, eps: float = 1e-5) -> None:
-        super().__init__(channels, eps)
-
     def forward(self, x: Tensor) -> Tensor:
         return F.layer_norm(x, self.weight, self.bias, eps=self.eps)
 
@@ -270,8 +235,7 @@ class Dropout(Module):
     """
 
     def __init__(self, p: float = 0.5, rng: Seed = None) -> None:
-        if not 0 <= p < 1:
-            raise ValueError(f"Dropout: p is {p}; it must be at least 0 and less than 1")
+        expect("Dropout", "0 ≤ x < 1", p=p)
         super().__init__()
         self.p = p
         self.rng = np.random.default_rng(rng)

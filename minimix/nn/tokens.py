@@ -6,8 +6,9 @@ import numpy as np
 
 from .. import functional as F
 from ..autograd import Tensor
+from ..errors import whole
 from .init import Seed
-from .layers import GELU, Linear, Patchify, positive
+from .layers import GELU, Linear, Patchify
 from .module import Module, Parameter
 
 __all__ = ["MLP", "Affine", "PatchEmbed", "SelfAttention"]
@@ -32,23 +33,18 @@ class PatchEmbed(Module):
     ) -> None:
         super().__init__()
         height, width = (image_size,) * 2 if isinstance(image_size, int) else image_size
-        positive("PatchEmbed", height=height, width=width)
+        whole("PatchEmbed", height=height, width=width)
         self.proj = Patchify(in_channels, dim, patch_size, rng=rng)
         if height % patch_size or width % patch_size:
-            raise ValueError(
-                f"PatchEmbed: an image of {height}×{width} is not divisible into patches of "
-                f"{patch_size}×{patch_size}"
-            )
+            image = f"PatchEmbed: an image of {height}×{width}"
+            raise ValueError(f"{image} is not divisible into patches of {patch_size}×{patch_size}")
         self.image_size = height, width
         self.n_tokens = height // patch_size * (width // patch_size)
 
     def forward(self, x: Tensor) -> Tensor:
         if x.ndim == 4 and x.shape[1:3] != self.image_size:
-            raise ValueError(
-                "PatchEmbed: an image of {}×{}; this model was made for {}×{}".format(
-                    *x.shape[1:3], *self.image_size
-                )
-            )
+            made = "{}×{}; this model was made for {}×{}".format(*x.shape[1:3], *self.image_size)
+            raise ValueError(f"PatchEmbed: an image of {made}")
         y = self.proj(x)  # (N, H/p, W/p, D)
         return y.reshape(y.shape[0], self.n_tokens, y.shape[3])
 
@@ -77,7 +73,7 @@ class SelfAttention(Module):
     """
 
     def __init__(self, dim: int, n_heads: int, rng: Seed = None) -> None:
-        positive("SelfAttention", dim=dim, n_heads=n_heads)
+        whole("SelfAttention", dim=dim, n_heads=n_heads)
         if dim % n_heads:
             raise ValueError(f"SelfAttention: {dim} features do not divide into {n_heads} heads")
         super().__init__()
@@ -104,7 +100,7 @@ class Affine(Module):
     """
 
     def __init__(self, channels: int) -> None:
-        positive("Affine", channels=channels)
+        whole("Affine", channels=channels)
         super().__init__()
         self.alpha = Parameter(np.ones(channels, np.float32))
         self.beta = Parameter(np.zeros(channels, np.float32))

@@ -46,14 +46,7 @@ class AdamW(Optimizer):
         betas = group["betas"]
         if not isinstance(betas, Sequence) or len(betas) != 2:
             raise ValueError(f"{self._kind}: betas are {betas!r}; expected two numbers")
-        for name, beta in zip(("β₁", "β₂"), betas, strict=True):
-            expect(
-                f"{self._kind}: betas are {betas}",
-                lambda x: 0 <= x < 1,
-                "0 ≤ β < 1",
-                **{name: beta},
-            )
-        expect(self._kind, lambda x: x > 0, "> 0", eps=group["eps"])
+        expect(f"{self._kind}: betas are {betas}", "0 ≤ x < 1", **{"β₁": betas[0], "β₂": betas[1]})
 
     def _fresh(self, p: Tensor, group: Mapping[str, Any]) -> State:
         return {"m": np.zeros_like(p.array), "v": np.zeros_like(p.array), "t": 0}
@@ -61,12 +54,6 @@ class AdamW(Optimizer):
     def _update(self, moved: Sequence[Moved], group: dict[str, Any]) -> None:
         for _, _, state in moved:
             state["t"] += 1
-        beta1, beta2 = group["betas"]
-        kernels.adamw_update(
-            [(p, g, state["m"], state["v"], state["t"]) for p, g, state in moved],
-            group["lr"],
-            beta1,
-            beta2,
-            group["eps"],
-            group["weight_decay"],
-        )
+        work = [(p, g, state["m"], state["v"], state["t"]) for p, g, state in moved]
+        (beta1, beta2), eps = group["betas"], group["eps"]
+        kernels.adamw_update(work, group["lr"], beta1, beta2, eps, group["weight_decay"])

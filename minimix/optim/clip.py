@@ -43,18 +43,17 @@ def clip_grad_norm(parameters: Iterable[Tensor], max_norm: float) -> float:
     """
     if not max_norm > 0:
         raise ValueError(f"clip_grad_norm: max_norm is {max_norm}; expected more than 0")
-    parameters = [p for p in parameters if p.grad is not None]
-    length = norm(p.grad for p in parameters if p.grad is not None)
+    given = [(p, p.grad) for p in parameters if p.grad is not None]
+    length = norm(g for _, g in given)
     if max_norm < length < math.inf:
         scale = max_norm / (length + 1e-6)
-        for p in parameters:
-            p.grad = _scaled(p.grad, scale)
+        for p, g in given:
+            p.grad = _scaled(g, scale)
     return length
 
 
-def _scaled(g: Array | None, scale: float) -> Array:
+def _scaled(g: Array, scale: float) -> Array:
     """g · scale, in float64 if its own dtype has too few digits for so small a number."""
-    assert g is not None
     if scale < np.finfo(g.dtype).tiny:
         return (g * np.float64(scale)).astype(g.dtype)
     return g * g.dtype.type(scale)

@@ -9,7 +9,6 @@ import numpy as np
 
 from .. import kernels
 from ..autograd import Array, Tensor
-from ..errors import expect
 from .adamw import AdamW
 from .clip import norm
 from .optimizer import Moved, Optimizer, State
@@ -57,12 +56,9 @@ class Muon(AdamW):
 
     def _check(self, group: Mapping[str, Any]) -> None:
         super()._check(group)
-        expect(self._kind, lambda x: 0 <= x < 1, "0 ≤ μ < 1", momentum=group["momentum"])
         for p in group["params"] if group["orthogonal"] else ():
             if p.ndim != 2:
-                raise ValueError(
-                    f"Muon: a parameter of shape {p.shape} is to be orthogonal; expected a matrix"
-                )
+                raise ValueError(f"Muon: orthogonal is for matrices, not for the shape {p.shape}")
 
     def _fresh(self, p: Tensor, group: Mapping[str, Any]) -> State:
         return {"m": np.zeros_like(p.array)} if group["orthogonal"] else super()._fresh(p, group)

@@ -11,6 +11,7 @@ import numpy as np
 from ..autograd import Array, Tensor
 from ..errors import expect
 
+RANGES = {"lr": "≥ 0", "weight_decay": "≥ 0", "momentum": "0 ≤ x < 1", "eps": "> 0"}
 State: TypeAlias = dict[str, Any]  # of one parameter: arrays like its own ("m", "v"), a count ("t")
 Moved: TypeAlias = tuple[Array, Array, State]  # a parameter's array, its gradient and its state
 
@@ -47,8 +48,9 @@ class Optimizer:
 
     def _check(self, group: Mapping[str, Any]) -> None:
         """ValueError naming the setting and its value if one makes no sense."""
-        rates = {name: group[name] for name in ("lr", "weight_decay")}
-        expect(self._kind, lambda x: x >= 0, "≥ 0", **rates)
+        for name, expected in RANGES.items():
+            if name in group:
+                expect(self._kind, expected, **{name: group[name]})
 
     def _fresh(self, p: Tensor, group: Mapping[str, Any]) -> State:
         """What is remembered of a parameter, before the first step."""
@@ -71,7 +73,7 @@ class Optimizer:
 
     @lr.setter
     def lr(self, value: float) -> None:
-        expect(self._kind, lambda x: x >= 0, "≥ 0", lr=value)
+        expect(self._kind, RANGES["lr"], lr=value)
         for group in self.groups:
             group["lr"] = value
 
@@ -122,10 +124,8 @@ class Optimizer:
         """A gradient in its parameter's dtype."""
         g = np.asarray(g, array.dtype)
         if g.shape != array.shape:
-            raise ValueError(
-                f"{self._kind}: the gradient of parameter {i} has shape {g.shape}, "
-                f"the parameter {array.shape}"
-            )
+            where = f"{self._kind}: the gradient of parameter {i}"
+            raise ValueError(f"{where} has shape {g.shape}, the parameter {array.shape}")
         return g
 
     # ---- saving and loading
@@ -188,22 +188,15 @@ class Optimizer:
         if not parameters:
             raise ValueError(f"{self._kind}: there are no parameters to train")
         for i, p in enumerate(parameters):
+            where = f"{self._kind}: parameter {i}"
             if not isinstance(p, Tensor):
-                raise TypeError(
-                    f"{self._kind}: parameter {i} is a {type(p).__name__}; expected a Tensor"
-                )
+                raise TypeError(f"{where} is a {type(p).__name__}; expected a Tensor")
             if not p.is_leaf:
-                raise ValueError(
-                    f"{self._kind}: parameter {i} is the result of an operation; expected a leaf, "
-                    "such as a Parameter"
-                )
+                raise ValueError(f"{where} is the result of an operation; expected a leaf")
         by_place = sorted(parameters, key=lambda p: p.array.__array_interface__["data"][0])
         for p, q in itertools.pairwise(by_place):
             if p is q or np.shares_memory(p.array, q.array):
-                raise ValueError(
-                    f"{self._kind}: a parameter is given twice, or two share memory; it would be "
-                    "updated twice a step"
-                )
+                raise ValueError(f"{self._kind}: a parameter is given twice, or two share memory")
 
 
 def _numbers(key: str, value: Any, like: Array) -> Array:

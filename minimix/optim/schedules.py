@@ -19,14 +19,6 @@ from ..errors import expect
 Schedule = Callable[[float], float]
 
 
-def _positive(name: str, **arguments: float) -> None:
-    expect(name, lambda x: x > 0, "more than 0", **arguments)
-
-
-def _not_negative(name: str, **arguments: float) -> None:
-    expect(name, lambda x: x >= 0, "≥ 0", **arguments)
-
-
 def piecewise(steps: Sequence[float], rates: Sequence[float]) -> Schedule:
     """Straight lines between the points (steps[i], rates[i]), flat before and after.
 
@@ -36,7 +28,7 @@ def piecewise(steps: Sequence[float], rates: Sequence[float]) -> Schedule:
     if len(steps) != len(rates) or not len(steps):
         raise ValueError(f"piecewise: {len(steps)} steps but {len(rates)} rates")
     for i, (step, rate) in enumerate(zip(steps, rates, strict=True)):
-        _not_negative("piecewise", **{f"steps[{i}]": step, f"rates[{i}]": rate})
+        expect("piecewise", "≥ 0", **{f"steps[{i}]": step, f"rates[{i}]": rate})
     if any(b < a for a, b in itertools.pairwise(steps)):
         raise ValueError(f"piecewise: steps {list(steps)} do not increase")
 
@@ -53,7 +45,7 @@ def piecewise(steps: Sequence[float], rates: Sequence[float]) -> Schedule:
 
 def constant(lr: float) -> Schedule:
     """lr, always."""
-    _not_negative("constant", lr=lr)
+    expect("constant", "≥ 0", lr=lr)
     return lambda step: lr
 
 
@@ -63,12 +55,10 @@ def warmup_cosine(lr: float, total: float, warmup: float = 0.0, final: float = 0
     The first step has a rate already: lr / (warmup + 1).
     Loshchilov & Hutter 2017, arXiv:1608.03983; warm-up: Goyal et al. 2017, arXiv:1706.02677.
     """
-    _positive("warmup_cosine", lr=lr, total=total)
-    _not_negative("warmup_cosine", final=final)
+    expect("warmup_cosine", "> 0", lr=lr, total=total)
+    expect("warmup_cosine", "≥ 0", final=final)
     if not 0 <= warmup < total:
-        raise ValueError(
-            f"warmup_cosine: warmup is {warmup} of {total} steps; expected 0 ≤ warmup < total"
-        )
+        raise ValueError(f"warmup_cosine: warmup is {warmup}; expected 0 ≤ warmup < total, {total}")
 
     def rate_at(step: float) -> float:
         if step < warmup:
@@ -86,9 +76,9 @@ def one_cycle(
 
     Smith & Topin 2018, arXiv:1708.07120.
     """
-    _positive("one_cycle", lr=lr, total=total)
-    _not_negative("one_cycle", start=start, final=final)
-    expect("one_cycle", lambda x: 0 < x < 1, "between 0 and 1", peak_at=peak_at)
+    expect("one_cycle", "> 0", lr=lr, total=total)
+    expect("one_cycle", "≥ 0", start=start, final=final)
+    expect("one_cycle", "0 < x < 1", peak_at=peak_at)
     return piecewise([0, peak_at * total, total], [start * lr, lr, final * lr])
 
 
@@ -101,7 +91,7 @@ def official(lr: float, total: float, epochs: int | None = None) -> Schedule:
     epochs  E: the corners are at the ends of whole epochs, ⌊2E/5⌋ and ⌊4E/5⌋, as theirs are.
             Without it they are at 2/5 and 4/5 of `total`
     """
-    _positive("official", lr=lr, total=total, epochs=1 if epochs is None else epochs)
+    expect("official", "> 0", lr=lr, total=total, epochs=1 if epochs is None else epochs)
     first, second = total * 2 / 5, total * 4 / 5
     if epochs is not None:
         first, second = (total * (part * epochs // 5) / epochs for part in (2, 4))

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from ..autograd import Tensor
-from ..errors import expect
 from .optimizer import Moved, Optimizer, State
 
 
@@ -38,7 +37,6 @@ class SGD(Optimizer):
 
     def _check(self, group: Mapping[str, Any]) -> None:
         super()._check(group)
-        expect(self._kind, lambda x: 0 <= x < 1, "0 ≤ μ < 1", momentum=group["momentum"])
         if group["nesterov"] and not group["momentum"]:
             raise ValueError("SGD: nesterov is True but momentum is 0; give a momentum such as 0.9")
 

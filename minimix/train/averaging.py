@@ -33,7 +33,7 @@ class WeightAverage:
     """
 
     def __init__(self, model: Module, decay: float) -> None:
-        expect("WeightAverage", lambda x: 0 <= x < 1, "0 ≤ decay < 1", decay=decay)
+        expect("WeightAverage", "0 ≤ x < 1", decay=decay)
         self.model = model
         self.decay = decay
         self.updates = 0

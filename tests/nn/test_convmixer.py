@@ -117,7 +117,7 @@ def test_images_of_another_precision():
     ("settings", "message"),
     [
         ({"hidden_dim": 0}, "ConvMixer: hidden_dim is 0; expected a whole number of at least 1"),
-        ({"depth": -1}, "ConvMixer: depth is -1; expected a whole number, 0 or more"),
+        ({"depth": -1}, "ConvMixer: depth is -1; expected a whole number of at least 0"),
         ({"depth": 1.5}, "ConvMixer: depth is 1.5"),
         ({"kernel_size": 0}, "ConvMixer: kernel_size is 0"),
         ({"patch_size": 2.5}, "ConvMixer: patch_size is 2.5"),

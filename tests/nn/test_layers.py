@@ -206,21 +206,21 @@ def test_statistics_of_integers_are_refused_and_neither_moves():
         (lambda: nn.Conv2d(3, 8, 3, groups=2), "Conv2d: 3 or 8 channels do not fit into 2 groups"),
         (lambda: nn.Linear(True, 3), "Linear: in_features is True"),
         (lambda: nn.BatchNorm(0), "BatchNorm: channels is 0"),
-        (lambda: nn.BatchNorm(2, momentum=None), "BatchNorm: momentum is None; expected a number"),
+        (lambda: nn.BatchNorm(2, momentum=None), "BatchNorm: momentum is None; expected 0 ≤"),
         (
             lambda: nn.BatchNorm(2, momentum=1.5),
-            "BatchNorm: momentum is 1.5; expected a number fro",
+            "BatchNorm: momentum is 1.5; expected 0 ≤ momentum ≤ 1",
         ),
         (
             lambda: nn.BatchNorm(2, eps=-1e-5),
-            "BatchNorm: eps is -1e-05; expected a number from 0 t",
+            "BatchNorm: eps is -1e-05; expected 0 ≤ eps ≤ 1",
         ),
         (
             lambda: nn.LayerNorm(2, eps=float("nan")),
-            "LayerNorm: eps is nan; expected a number from",
+            "LayerNorm: eps is nan; expected 0 ≤ eps ≤ 1",
         ),
         (lambda: nn.LayerNorm(0), "LayerNorm: channels is 0"),
-        (lambda: nn.Dropout(1), "Dropout: p is 1; it must be at least 0 and less than 1"),
+        (lambda: nn.Dropout(1), "Dropout: p is 1; expected 0 ≤ p < 1"),
     ],
 )
 def test_settings_that_make_no_sense(make, message):
