@@ -93,7 +93,7 @@ def dropout(x, *, p: float, rng: np.random.Generator):
 
     Errors: ValueError unless 0 ≤ p < 1.   Srivastava et al. 2014.
     """
-    expect("dropout", lambda p: 0 <= p < 1, "at least 0 and less than 1", p=p)
+    expect("dropout", "0 ≤ x < 1", p=p)
     mask = (rng.random(x.shape) >= p).astype(x.dtype) / x.dtype.type(1 - p)
 
     return x * mask, lambda g: g * mask

@@ -25,7 +25,7 @@ def cross_entropy(
     [0, 1], or the batch is empty: nothing has no mean.
     Label smoothing: Szegedy et al. 2016, arXiv:1512.00567.
     """
-    expect("cross_entropy", lambda e: 0 <= e <= 1, "0 to 1", label_smoothing=label_smoothing)
+    expect("cross_entropy", "0 ≤ x ≤ 1", label_smoothing=label_smoothing)
     expect_shapes("cross_entropy: logits (n, k)", logits)
     n, k = logits.shape
     if not isinstance(targets, Tensor):

@@ -53,7 +53,7 @@ def batch_norm(
     if (running_mean is None) != (running_var is None):
         raise ValueError("batch_norm: running_mean and running_var go together; one is missing")
     unit = {"momentum": momentum, "eps": eps}
-    expect("batch_norm", lambda v: 0 <= v <= 1, "a number from 0 to 1", **unit)
+    expect("batch_norm", "0 ≤ x ≤ 1", **unit)
     m = prod(x.shape[:-1])
     rows = x.reshape(m, x.shape[-1])
     if training:

@@ -112,5 +112,5 @@ def test_dropout_of_nothing_and_of_a_single_number():
 
 @pytest.mark.parametrize("p", [-0.1, 1, 1.5, math.nan])
 def test_dropout_of_everything(p):
-    with pytest.raises(ValueError, match=f"dropout: p is {p}; expected at least 0 and less than"):
+    with pytest.raises(ValueError, match=f"dropout: p is {p}; expected 0 ≤ p < 1"):
         F.dropout(np.ones(2), p=p, rng=np.random.default_rng(0))

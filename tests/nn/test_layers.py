@@ -156,9 +156,9 @@ def test_one_generator_serves_several_layers():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"momentum": None}, "batch_norm: momentum is None; expected a number from 0 to 1"),
-        ({"eps": None}, "batch_norm: eps is None; expected a number from 0 to 1"),
-        ({"momentum": 2.0}, "batch_norm: momentum is 2.0; expected a number from 0 to 1"),
+        ({"momentum": None}, "batch_norm: momentum is None; expected 0 ≤ momentum ≤ 1"),
+        ({"eps": None}, "batch_norm: eps is None; expected 0 ≤ eps ≤ 1"),
+        ({"momentum": 2.0}, "batch_norm: momentum is 2.0; expected 0 ≤ momentum ≤ 1"),
     ],
 )
 def test_a_batch_norm_that_was_changed_to_nonsense(fused, change, message):
