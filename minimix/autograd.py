@@ -25,7 +25,7 @@ import functools
 import inspect
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Any, ParamSpec, Protocol, Self, TypeVar, cast, overload
 
@@ -56,14 +56,14 @@ class Node:
     inputs' and the order of the tape is already a topological order: no sorting of graphs.
     """
 
-    __slots__ = ("backward", "inputs", "names", "op", "serial", "shape", "version", "versions")
+    __slots__ = ("backward", "inputs", "names", "op", "serial", "shape", "versions")
 
     def __init__(
         self, op: str, names: Sequence[str], inputs: tuple[Tensor, ...], y: Tensor, back: Backward
     ) -> None:
         self.op, self.names, self.inputs = op, names, inputs
-        self.versions = tuple(t.version for t in inputs)
-        self.shape, self.version = y.shape, y.version
+        self.versions = tuple(t.version for t in (*inputs, y))
+        self.shape = y.shape
         self.backward: Backward | None = back
         self.serial = next(_serial)
 
@@ -77,12 +77,9 @@ class Node:
                 f"backward has already passed through this {self.op}, and what it saved is freed; "
                 "run the forward pass again before a second backward"
             )
-        for name, now, recorded in zip(
-            (*(f"argument {name!r}" for name in self.names), "the result"),
-            (*(t.version for t in self.inputs), version),
-            (*self.versions, self.version),
-            strict=True,
-        ):
+        named = [*(f"argument {name!r}" for name in self.names), "the result"]
+        versions = [*(t.version for t in self.inputs), version]
+        for name, now, recorded in zip(named, versions, self.versions, strict=True):
             if now != recorded:
                 raise RuntimeError(
                     f"{self.op}: {name} was changed in place after the forward pass "
@@ -112,15 +109,9 @@ class Node:
         share = np.asarray(share)
         if share.shape != t.shape and share.shape == self.shape and share.ndim >= t.ndim:
             share = unbroadcast(share, t.shape)
-        if share.shape != t.shape:
-            raise RuntimeError(
-                f"{self.op}: the gradient of {name!r} has shape {share.shape}, "
-                f"but {name!r} has shape {t.shape}"
-            )
-        if share.dtype != t.dtype:
-            raise RuntimeError(
-                f"{self.op}: the gradient of {name!r} is {share.dtype}, but {name!r} is {t.dtype}"
-            )
+        if share.shape != t.shape or share.dtype != t.dtype:
+            given, wanted = (f"{a.dtype} of shape {a.shape}" for a in (share, t))
+            raise RuntimeError(f"{self.op}: the gradient of {name!r} is {given}, not {wanted}")
         return share
 
 
@@ -215,11 +206,7 @@ class Tensor:
         value = np.asarray(value, dtype=self.dtype)
         if value.shape != self.shape:
             raise ValueError(f"assigned shape {value.shape} to a tensor of shape {self.shape}")
-        if self.node is not None:
-            raise RuntimeError(
-                f"this tensor is the result of {self.node.op}; assigning to it would cut the tape. "
-                "Assign to a leaf, or to .detach()"
-            )
+        self._only_leaves("assigning to it would cut the tape: assign to a leaf, or .detach()")
         self._array = value
         self.version += 1
 
@@ -299,23 +286,21 @@ class Tensor:
         Errors: RuntimeError for a result that is on the tape, since no gradient would flow back:
         convert what went in, or .detach() first.
         """
-        if self.node is not None:
-            raise RuntimeError(
-                f"this tensor is the result of {self.node.op}; astype would cut the tape. "
-                "Convert the leaves, or .detach() first"
-            )
+        self._only_leaves("astype would cut the tape: convert the leaves, or .detach() first")
         return Tensor(self._array.astype(dtype), requires_grad=self.requires_grad)
 
     def __getstate__(self) -> Any:
         """What copy and pickle take: all of a leaf. A copied result would have a tape of its own,
         which leads to copies of the leaves, so no gradient would ever reach the leaves themselves.
         """
-        if self.node is not None:
-            raise RuntimeError(
-                f"this tensor is the result of {self.node.op}, and only leaves can be copied or "
-                "pickled; use .detach(), or compute it again from a copy"
-            )
+        self._only_leaves(
+            "only leaves can be copied or pickled: use .detach(), or compute it again"
+        )
         return super().__getstate__()
+
+    def _only_leaves(self, why: str) -> None:
+        if self.node is not None:
+            raise RuntimeError(f"this tensor is the result of {self.node.op}; {why}")
 
     # ---- for NumPy
 
@@ -337,9 +322,8 @@ class Tensor:
         if any(isinstance(out, Tensor) for out in options.get("out", ())):
             raise TypeError(f"np.{ufunc.__name__} cannot write into a Tensor; use t[...] = …")
         answers = "d" * ufunc.nin + "->?" in ufunc.types  # np.less, np.isnan, …
-        plain = [
-            (x._array if answers else np.asarray(x)) if isinstance(x, Tensor) else x for x in inputs
-        ]
+        with no_grad() if answers else nullcontext():
+            plain = [np.asarray(x) if isinstance(x, Tensor) else x for x in inputs]
         return getattr(ufunc, method)(*plain, **options)
 
     def __array_function__(self, function: Any, types: Any, args: Any, options: Any) -> Any:
@@ -352,9 +336,7 @@ class Tensor:
             given = inspect.signature(function).bind(*args, **options).arguments
             x = given.pop(next(iter(given)))
             return operation(x, **{OPTIONS.get(name, name): y for name, y in given.items()})
-        if function.__name__ not in ANSWERS:
-            return function._implementation(*args, **options)
-        with no_grad():
+        with no_grad() if function.__name__ in ANSWERS else nullcontext():
             return function._implementation(*args, **options)
 
     # ---- operators and methods: each calls the operation that it names
@@ -596,14 +578,12 @@ class Tensor:
         """
         if not self.requires_grad:
             raise RuntimeError("backward from a tensor that depends on nothing that requires_grad")
-        if gradient is None:
-            if self.size != 1:
-                raise RuntimeError(
-                    f"backward from shape {self.shape} needs a gradient of that shape; only for "
-                    "a tensor of one element it is 1 when left out"
-                )
-            gradient = np.ones_like(self._array)
-        gradient = np.asarray(gradient, dtype=self.dtype)
+        if gradient is None and self.size != 1:
+            raise RuntimeError(
+                f"backward from shape {self.shape} needs a gradient of that shape; only for "
+                "a tensor of one element it is 1 when left out"
+            )
+        gradient = np.asarray(np.ones(self.shape) if gradient is None else gradient, self.dtype)
         if gradient.shape != self.shape:
             raise ValueError(
                 f"backward: gradient has shape {gradient.shape}, the tensor {self.shape}"
@@ -626,16 +606,12 @@ class Tensor:
 
     def _tape(self) -> list[Tensor]:
         """Every tensor that self depends on and that requires a gradient, newest last."""
-        seen = {self}
-        stack = [self]
-        found: list[Tensor] = []
-        while stack:
-            t = stack.pop()
-            found.append(t)
+        found, seen = [self], {self}
+        for t in found:  # which grows meanwhile
             for source in t.node.inputs if t.node else ():
                 if source.requires_grad and source not in seen:
                     seen.add(source)
-                    stack.append(source)
+                    found.append(source)
         return sorted(found, key=lambda t: t.node.serial if t.node else -1)
 
 
@@ -667,9 +643,8 @@ def op(function: Callable[P, tuple[Any, Callable[[Array], Any]]]) -> Operation[P
     """
     name = function.__name__.strip("_")
     signature = inspect.signature(function)
-    argument_names = [
-        p.name for p in signature.parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD
-    ]
+    parameters = signature.parameters.values()
+    argument_names = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
     required = len(argument_names)
     on_arrays: Callable[..., Any] = function
 
@@ -684,9 +659,7 @@ def op(function: Callable[P, tuple[Any, Callable[[Array], Any]]]) -> Operation[P
                     f"give {option}.array or {option}.item()"
                 )
 
-    without_tensors(
-        {p.name: p.default for p in signature.parameters.values() if p.kind is p.KEYWORD_ONLY}
-    )
+    without_tensors({p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY})
 
     @functools.wraps(function)
     def lifted(*args: Any, **options: Any) -> Tensor:
@@ -751,15 +724,14 @@ def _operand(value: Any, dtype: np.dtype) -> Array | None:
 
 def _common_dtype(tensors: Sequence[Tensor], args: Sequence[Any]) -> np.dtype:
     """That of the tensors; where there are none, of the first float array; else float32."""
+    if not tensors:
+        arrays = (a.dtype for a in args if isinstance(a, np.ndarray) and a.dtype in FLOATS)
+        return next(arrays, FLOATS[0])
+    dtype = tensors[0].dtype
     for t in tensors:
-        if t.dtype != tensors[0].dtype:
-            raise TypeError(
-                f"arguments of {tensors[0].dtype} and {t.dtype}; convert one with .astype()"
-            )
-    if tensors:
-        return tensors[0].dtype
-    arrays = (a.dtype for a in args if isinstance(a, np.ndarray) and a.dtype in FLOATS)
-    return next(arrays, FLOATS[0])
+        if t.dtype != dtype:
+            raise TypeError(f"arguments of {dtype} and {t.dtype}; convert one with .astype()")
+    return dtype
 
 
 def _of_numpy(function: Any) -> Callable[..., Any] | None:

@@ -159,9 +159,13 @@ def test_a_gradient_of_another_shape():
     def total(x, weight):
         return (x * weight).sum(), lambda g: (g * weight, g)
 
-    with raises(RuntimeError, "total: the gradient of 'weight' has shape (), but", "shape (2,)"):
+    with raises(
+        RuntimeError, "total: the gradient of 'weight' is float64 of shape ()", "shape (2,)"
+    ):
         total(leaf(1, 2), leaf(3, 4)).backward()
-    with raises(RuntimeError, "total: the gradient of 'weight' has shape (), but", "shape (1,)"):
+    with raises(
+        RuntimeError, "total: the gradient of 'weight' is float64 of shape ()", "shape (1,)"
+    ):
         total(leaf(1), leaf(3)).backward()
 
 
@@ -170,7 +174,7 @@ def test_a_gradient_of_another_dtype():
     def single(x):
         return x * 2, lambda g: (2 * g).astype(np.float32)
 
-    with raises(RuntimeError, "single: the gradient of 'x' is float32, but 'x' is float64"):
+    with raises(RuntimeError, "single: the gradient of 'x' is float32 of shape (1,), not float64"):
         single(leaf(1)).backward()
 
 

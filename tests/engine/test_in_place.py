@@ -186,7 +186,7 @@ def copies():
 @pytest.mark.parametrize("copied", copies())
 def test_a_result_cannot_be_copied(copied):
     y = leaf(3) * 2
-    with pytest.raises(RuntimeError, match=r"result of multiply, and only leaves can be copied"):
+    with pytest.raises(RuntimeError, match=r"result of multiply; only leaves can be copied"):
         copied(y)
     with pytest.raises(RuntimeError, match="result of multiply"):
         copied([y]) if copied is not copy.copy else copied(y)
