@@ -15,9 +15,7 @@ from ..autograd import FLOATS, Array, Tensor
 __all__ = ["Module", "Parameter", "evaluating", "observe"]
 
 MAPPINGS = (dict, UserDict, MappingProxyType)
-CONTAINERS = (
-    *MAPPINGS, list, tuple, set, frozenset, deque, UserList, ValuesView, np.ndarray
-)  # fmt: skip
+CONTAINERS = (*MAPPINGS, list, tuple, set, frozenset, deque, UserList, ValuesView, np.ndarray)
 Observer = Callable[["Module", tuple[Any, ...], Any], None]
 _observers: list[tuple[Observer, Callable[[Module], None] | None]] = []
 
@@ -117,15 +115,10 @@ class Module:
                 self._buffer_names = tuple(other for other in buffers if other != name)
         elif name in buffers:
             value = _as_buffer(name, value, held)
-        elif isinstance(held, Parameter) and value is not None:
-            raise TypeError(
-                f"{name!r} is a parameter and takes a Parameter or None, not a "
-                f"{type(value).__name__}; to change its numbers, assign to {name}.array"
-            )
-        elif isinstance(held, Module) and value is not None:
-            raise TypeError(
-                f"{name!r} is a module and takes a Module or None, not a {type(value).__name__}"
-            )
+        elif isinstance(held, (Parameter, Module)) and value is not None:
+            kind, other = _kind(held), type(value).__name__
+            hint = f"; its numbers are {name}.array" if kind == "Parameter" else ""
+            raise TypeError(f"{name!r} takes a {kind} or None, not a {other}{hint}")
         else:
             _refuse_hidden(name, value)
         super().__setattr__(name, value)
@@ -233,22 +226,13 @@ class Module:
         integers are held, numbers that float32 cannot hold; or where two names of one shared
         parameter are given different values.
         """
-        mine = self.state_dict()
-        for key in mine:
-            if key not in state:
-                raise ValueError(f"load_state_dict: {key!r} is missing ({len(state)} keys given)")
-        for key in state:
-            if key not in mine:
-                raise ValueError(f"load_state_dict: {key!r} is not in this {type(self).__name__}")
+        mine, owner = self.state_dict(), type(self).__name__
         new: dict[int, tuple[str, Array, Array]] = {}
-        for key, array in mine.items():
-            value = _converted(key, state[key], array, type(self).__name__)
-            first, _, other = new.setdefault(id(array), (key, array, value))
+        for key, value in fitted(mine, state, owner).items():
+            first, _, other = new.setdefault(id(mine[key]), (key, mine[key], value))
             if not np.array_equal(value, other, equal_nan=True):
-                raise ValueError(
-                    f"load_state_dict: {first!r} and {key!r} are shared in this "
-                    f"{type(self).__name__}, but their values differ"
-                )
+                both = f"load_state_dict: {first!r} and {key!r}"
+                raise ValueError(f"{both} are shared in this {owner}, but their values differ")
         for parameter in self.parameters():
             parameter.version += 1
         for _, array, value in new.values():
@@ -306,16 +290,19 @@ class Module:
         return f"{type(self).__name__}({self.extra_repr()}\n  {body}\n)"
 
 
+def _kind(held: Any) -> str:
+    return "Parameter" if isinstance(held, Parameter) else "Module"
+
+
 def _refuse_hidden(name: str, value: Any) -> None:
     """Raise TypeError where a list, a dict or the like holds modules or parameters."""
     held = [value] if isinstance(value, CONTAINERS) else []
     for container in held:  # grows as containers are found inside
         for one in _inside(container):
             if isinstance(one, (Parameter, Module)):
-                kind = "Parameter" if isinstance(one, Parameter) else "Module"
                 raise TypeError(
                     f"{name!r} is a {type(value).__name__} that holds a {type(one).__name__}, "
-                    f"which would not be trained or saved; use an nn.{kind}List or nn.ModuleDict"
+                    f"which would not be trained or saved; use nn.{_kind(one)}List or nn.ModuleDict"
                 )
             if isinstance(one, CONTAINERS) and not any(one is other for other in held):
                 held.append(one)
@@ -332,19 +319,27 @@ def _inside(value: Any) -> list[Any]:
 
 def _as_buffer(name: str, value: Any, buffer: Array) -> Array:
     """`value` as what the buffer becomes: of its shape and dtype."""
+    where, hint = f"{name!r} is a buffer of", "register_buffer replaces it"
     array = None if isinstance(value, Tensor) or value is None else np.asarray(value)
     if array is None or not np.can_cast(array.dtype, buffer.dtype, "same_kind"):
         what = type(value).__name__ if array is None else f"{array.dtype} array"
-        raise TypeError(
-            f"{name!r} is a buffer of {buffer.dtype} and takes such arrays, not a {what}; "
-            "register_buffer replaces it, del removes it"
-        )
+        raise TypeError(f"{where} {buffer.dtype} and takes such arrays, not a {what}; {hint}")
     if array.shape != buffer.shape:
-        raise ValueError(
-            f"{name!r} is a buffer of shape {buffer.shape}, but was assigned shape {array.shape}; "
-            "register_buffer replaces it"
-        )
+        raise ValueError(f"{where} shape {buffer.shape}, and was assigned {array.shape}; {hint}")
     return array.astype(buffer.dtype, copy=False)
+
+
+def fitted(mine: Mapping[str, Array], state: Mapping[str, Any], owner: str) -> dict[str, Any]:
+    """Copies of a state dict's values that can be written into `mine`, in its order.
+
+    Errors: ValueError naming the first key that is missing, not in `mine`, or does not fit there.
+    """
+    for key in (*mine, *state):
+        if key not in state:
+            raise ValueError(f"load_state_dict: {key!r} is missing ({len(state)} keys given)")
+        if key not in mine:
+            raise ValueError(f"load_state_dict: {key!r} is not in this {owner}")
+    return {key: _converted(key, state[key], array, owner) for key, array in mine.items()}
 
 
 def _converted(key: str, value: Any, mine: Array, owner: str) -> Array:

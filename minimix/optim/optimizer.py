@@ -9,7 +9,8 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from ..autograd import Array, Tensor
-from ..errors import expect
+from ..errors import expect, whole
+from ..nn.module import fitted
 
 RANGES = {"lr": "≥ 0", "weight_decay": "≥ 0", "momentum": "0 ≤ x < 1", "eps": "> 0"}
 State: TypeAlias = dict[str, Any]  # of one parameter: arrays like its own ("m", "v"), a count ("t")
@@ -141,17 +142,14 @@ class Optimizer:
         Arrays are copied, in the dtype of their parameters.
         Errors: ValueError naming the first key that does not fit.
         """
-        mine = self.state_dict()
-        for key in sorted(mine.keys() ^ state.keys()):
-            raise ValueError(
-                f"load_state_dict: {key!r} is {'missing' if key in mine else 'unknown'}"
-            )
-        values = {key: _numbers(key, state[key], like) for key, like in mine.items()}
-        loaded: list[State] = []
-        for i, (s, p) in enumerate(zip(self.state, self.parameters(), strict=True)):
-            new = {name: values[f"{i}.{name}"] for name in s}
-            loaded.append({n: int(a) if n == "t" else a.astype(p.dtype) for n, a in new.items()})
-        self.state, self.steps = loaded, int(values["steps"])
+        for i, p in enumerate(self.parameters()):
+            self._meet(i, p.array)
+        values = fitted(self.state_dict(), state, self._kind)
+        counts = {key: int(a) for key, a in values.items() if a.dtype.kind == "i"}
+        whole("load_state_dict", least=0, **counts)
+        values |= counts
+        self.state = [{n: values[f"{i}.{n}"] for n in s} for i, s in enumerate(self.state)]
+        self.steps = values["steps"]
 
     # ---- what it was given
 
@@ -162,21 +160,22 @@ class Optimizer:
     def _grouped(self, parameters: Any, settings: dict[str, Any]) -> list[dict[str, Any]]:
         """Groups that each have all settings, from tensors or groups."""
         if isinstance(parameters, Mapping) or not isinstance(parameters, Iterable):
-            raise TypeError(
-                f"{self._kind}: parameters is a {type(parameters).__name__}; expected tensors, "
-                "such as model.parameters(), or a list of groups"
-            )
-        given: list[Any] = [parameters] if isinstance(parameters, Tensor) else list(parameters)
-        groups = given if given and isinstance(given[0], Mapping) else [{"params": given}]
+            given = f"{self._kind}: parameters is a {type(parameters).__name__}"
+            raise TypeError(f"{given}; expected tensors, such as model.parameters(), or groups")
+        groups: list[Any] = [parameters] if isinstance(parameters, Tensor) else list(parameters)
+        if not groups or not isinstance(groups[0], Mapping):
+            groups = [{"params": groups}]
         complete = []
         for group in groups:
             if not isinstance(group, Mapping):
                 raise TypeError(f"{self._kind}: a {type(group).__name__} stands among the groups")
             for name in ("params", *group):
                 if name not in {"params", *settings} or name not in group:
+                    wrong = (
+                        f"{'unknown' if name in group else 'missing'} setting {name!r} in a group"
+                    )
                     raise ValueError(
-                        f"{self._kind}: {'unknown' if name in group else 'missing'} setting "
-                        f"{name!r} in a group; there are params, {', '.join(settings)}"
+                        f"{self._kind}: {wrong}; there are params, {', '.join(settings)}"
                     )
             params = group["params"]
             params = [params] if isinstance(params, Tensor) else list(params)
@@ -197,15 +196,3 @@ class Optimizer:
         for p, q in itertools.pairwise(by_place):
             if p is q or np.shares_memory(p.array, q.array):
                 raise ValueError(f"{self._kind}: a parameter is given twice, or two share memory")
-
-
-def _numbers(key: str, value: Any, like: Array) -> Array:
-    """The value as numbers in the shape of what it replaces; ValueError if it is anything else."""
-    value = np.asarray(value)
-    if value.shape != like.shape:
-        raise ValueError(f"load_state_dict: {key!r} has shape {value.shape}, expected {like.shape}")
-    if value.dtype.kind not in "biuf":
-        raise ValueError(f"load_state_dict: {key!r} holds {value.dtype}; expected numbers")
-    if like.dtype.kind == "i" and not (value >= 0 and value == np.floor(value)):
-        raise ValueError(f"load_state_dict: {key!r} is {value}; expected a count")
-    return value
