@@ -145,8 +145,8 @@ class _Check:
                 self._fail(f"its result does not depend on {name!r} here; {advice}")
         return self.worst
 
-    def _fail(self, problem: str) -> None:
-        raise GradcheckError(Report(self.name, np.inf, self.rtol, problem=problem))
+    def _fail(self, problem: str, cause: Exception | None = None) -> None:
+        raise GradcheckError(Report(self.name, np.inf, self.rtol, problem=problem)) from cause
 
     # ---- asking f
 
@@ -223,8 +223,7 @@ class _Check:
         try:
             y.backward(v)
         except Exception as error:
-            problem = f"backward raised {type(error).__name__}: {error}"
-            raise GradcheckError(Report(self.name, np.inf, self.rtol, problem=problem)) from error
+            self._fail(f"backward raised {type(error).__name__}: {error}", error)
         unchanged()
         grads = {name: t.grad for name, t in self.tensors.items()}
         return {k: np.zeros(self.tensors[k].shape) if g is None else g for k, g in grads.items()}

@@ -171,12 +171,9 @@ class Optimizer:
                 raise TypeError(f"{self._kind}: a {type(group).__name__} stands among the groups")
             for name in ("params", *group):
                 if name not in {"params", *settings} or name not in group:
-                    wrong = (
-                        f"{'unknown' if name in group else 'missing'} setting {name!r} in a group"
-                    )
-                    raise ValueError(
-                        f"{self._kind}: {wrong}; there are params, {', '.join(settings)}"
-                    )
+                    word = "unknown" if name in group else "missing"
+                    there = f"there are params, {', '.join(settings)}"
+                    raise ValueError(f"{self._kind}: {word} setting {name!r} in a group; {there}")
             params = group["params"]
             params = [params] if isinstance(params, Tensor) else list(params)
             complete.append({**settings, **group, "params": params})
