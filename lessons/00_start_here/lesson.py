@@ -195,7 +195,7 @@ show.bars(
 # | 08 | AdamW | a fast path down a narrow valley |
 # | 09 | ConvMixer | the whole paper in twenty lines |
 # | 10 | training | curves and schedules, and how to read them |
-# | 11 | are patches all you need? | an experiment with error bars |
+# | 11 | is it attention, or is it patches? | an experiment with error bars |
 # | 12 | break it | bugs hunted with your own tools |
 # | 13 | why residuals, why norms | signals and gradients that survive depth |
 # | 14 | mixing tokens | attention, beside its rivals; a framework of your own |

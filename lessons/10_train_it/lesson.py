@@ -431,7 +431,7 @@ print("confusion:    ", np.array_equal(counts, theirs))
 # worse? · Give every image a random *label* and train: does it still reach 100 %? What has it
 # learned? · Which augmentation would ruin *shapes10*, and which would ruin CIFAR-10?
 #
-# Next: **11 · Are patches all you need?** The network learns. Which of its parts matter?
+# Next: **11 · Is it attention, or is it patches?** The network learns. Which of its parts matter?
 
 # %% [markdown]
 # **Keep it.** This cell writes what you have built to a small package of your own, `mymix/`, beside

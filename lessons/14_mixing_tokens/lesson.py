@@ -274,7 +274,7 @@ check("14.split_heads", split_heads)
 
 # %%
 def join_heads(x):
-    """The way back.   (n, T, D/n) -> (T, D)"""
+    """Inverse of split_heads.   (n, T, D/n) -> (T, D)"""
     return x.transpose(1, 0, 2).reshape(x.shape[1], -1)
 
 
@@ -317,7 +317,7 @@ for name, mix in {"convolution": convolution, "MLP-Mixer": mixer, "pool": pool,
 # a vision transformer adds a trainable vector to each token, its **position embedding**; and since
 # that is trained, a shuffle that is the same for all images makes no difference to what it can
 # learn: the position embeddings are shuffled along. An MLP-Mixer can shuffle the rows and columns of
-# its matrix. A convolution can do neither: it *assumes* which patches are neighbors. Lesson 11 makes
+# its matrix. A convolution can do neither: it *assumes* which patches are neighbors. Lesson 11 made
 # an experiment of it.
 #
 # ## What it costs
@@ -488,9 +488,11 @@ right = (scores.argmax(axis=1) == data.test_labels[few]).mean()
 print(f"{100 * right:.0f} % of new pictures are classified correctly; guessing gets 25 %")
 
 # %% [markdown]
-# No tensor, no layer and no optimizer of ours: what learned here is what you wrote. It is slow,
-# because it computes in float64 and in NumPy, and that is what the compiled kernels are for: put
-# `minimix.kernels.depthwise_conv2d(x, w)` in place of your `depthwise`, and time it.
+# No tensor, no layer and no optimizer of ours: what learned here is what you wrote. Four classes
+# were chosen so that it does so in seconds: all ten need a larger network and many times as many
+# steps, and take far longer. It is slow because it computes in float64 and in NumPy, and that is
+# what the compiled kernels are for: put `minimix.kernels.depthwise_conv2d(x, w)` in place of your
+# `depthwise`, and time it.
 #
 # Read **`minimix/functional/attention.py`**, and then **`minimix/models/vit.py`** and
 # **`minimix/models/mlp_mixer.py`**, each a page.

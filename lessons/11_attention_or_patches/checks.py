@@ -1,4 +1,4 @@
-"""Lesson 11, are patches all you need?"""
+"""Lesson 11, is it attention, or is it patches?"""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from minimix import nn
 
-from ..check import Exercise
+from ..check import Exercise, edited
 from ..networks import OUTPUTS, tried
 
 # ---- block
@@ -242,6 +242,75 @@ verdict = Exercise(
 )
 
 
+# ---- shuffle_patches
+
+
+def shuffle_patches(images, order, p):
+    n, height, width, c = images.shape
+    grid = images.reshape(n, height // p, p, width // p, p, c).swapaxes(2, 3)
+    patches = grid.reshape(n, -1, p, p, c)[:, order].reshape(grid.shape)
+    return patches.swapaxes(2, 3).reshape(images.shape)
+
+
+def image_case(rng, n, rows, columns, p):
+    order = rng.permutation(rows * columns)
+    while np.array_equal(order, np.argsort(order)):  # so that a permutation is not its inverse
+        order = rng.permutation(rows * columns)
+    return rng.normal(size=(n, rows * p, columns * p, 3)), order, p
+
+
+shuffling = Exercise(
+    "11.shuffle_patches",
+    reference=shuffle_patches,
+    cases=lambda rng: [
+        ("2 images of 4×6, p = 2", image_case(rng, 2, 2, 3, 2)),
+        ("1 image of 9×6, p = 3", image_case(rng, 1, 3, 2, 3)),
+    ],
+    mistakes={
+        "this is the inverse: patch order[i] goes where patch i was, not the other way round": (
+            lambda images, order, p: shuffle_patches(images, np.argsort(order), p)
+        ),
+        **edited(
+            shuffle_patches,
+            {
+                "the two axes are not swapped before the grid becomes one axis, so that rows of "
+                "pixels are shuffled, not patches": (
+                    "p, width // p, p, c).swapaxes(2, 3)",
+                    "p, width // p, p, c)",
+                    "patches.swapaxes(2, 3).reshape",
+                    "patches.reshape",
+                ),
+                "the two axes are not swapped back at the end": (
+                    "patches.swapaxes(2, 3).reshape",
+                    "patches.reshape",
+                ),
+                "the patches are in the order in which they were: index them with order": (
+                    "[:, order]",
+                    "",
+                ),
+                "the first axis is that of the images; the patches are the second: [:, order]": (
+                    "[:, order]",
+                    "[order]",
+                ),
+                "these are patches in their new order; put them together to images again": (
+                    "[:, order].reshape(grid.shape)",
+                    "[:, order]",
+                    "patches.swapaxes(2, 3).reshape(images.shape)",
+                    "patches",
+                ),
+                "height and width are exchanged: cut rows into height // p pieces, and columns "
+                "into width // p": ("height // p, p, width // p", "width // p, p, height // p"),
+                "the patches are counted column by column; they should be counted row by row": (
+                    "reshape(n, -1, p, p, c)[:, order].reshape(grid.shape)",
+                    "swapaxes(1, 2).reshape(n, -1, p, p, c)[:, order]"
+                    ".reshape(grid.swapaxes(1, 2).shape).swapaxes(1, 2)",
+                ),
+            },
+        ),
+    },
+)
+
+
 # ---- affordable
 
 
@@ -290,4 +359,4 @@ affordable = Exercise(
     },
 )
 
-EXERCISES = [block, interval, verdict, affordable]
+EXERCISES = [block, interval, verdict, shuffling, affordable]
