@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from back_ends import compiled
+from back_ends import KERNELS, compiled
 
 BAD = [np.nan, np.inf, -np.inf]
 
@@ -95,3 +95,31 @@ def test_adamw_keeps_nan():
     compiled.adamw_update([(p, g, m, v, 1)], 0.1, 0.9, 0.9, 1e-8, 0.1)
     assert np.isnan(p[3])
     assert np.isfinite(p[4:]).all()
+
+
+def convolutions(x, w, g, padding=(1, 1, 1, 1)):
+    """The three kernels of conv2d by both back ends, each as (compiled, reference)."""
+    for name, arguments in (
+        ("conv2d", (x, w, 1, 1, padding, g[0, 0, 0])),
+        ("conv2d_dx", (g, w, x.shape[1:3], 1, 1, padding)),
+        ("conv2d_dw", (x, g, (3, 3), 1, 1, padding)),
+    ):
+        yield getattr(compiled, name)(*arguments), KERNELS[name].reference(*arguments)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("bad", [*BAD, "large"])
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_a_convolution_by_3x3_is_not_finite_only_where_its_definition_is_not(bad, dtype):
+    """Also where the tiles of Winograd's filtering would sum what no result sums."""
+    large = bad == "large"
+    rng = np.random.default_rng(0)
+    for spoiled_one in (0, 1, 2) if large else (0, 2):  # a weight spoils whatever it may reach
+        x, g = rng.uniform(0.1, 0.9, (2, 2, 8, 9, 1, 10)).astype(dtype)
+        w = rng.uniform(0.001, 0.01, (3, 3, 10, 1, 10)).astype(dtype)
+        one = (x, w, g)[spoiled_one].reshape(-1)
+        one[[17, 3, one.size // 2]] = np.finfo(dtype).max / 2 if large else bad
+        for mine, truth in convolutions(x, w, g):
+            np.testing.assert_array_equal(np.isfinite(mine), np.isfinite(truth))
+            largest = np.abs(truth, where=np.isfinite(truth), out=np.zeros_like(truth)).max()
+            np.testing.assert_allclose(mine, truth, rtol=1e-4, atol=1e-6 * largest)

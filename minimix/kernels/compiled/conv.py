@@ -293,9 +293,10 @@ def conv2d(x, w, stride, dilation, padding, bias=None):
         out = matmul(x.reshape(-1, c), w.reshape(c, d), None if bias is None else bias[0])
         return out.reshape(n, *grid, 1, d)
     if winograd.worth_it(n * grid[0] * grid[1], (k, l), c, groups, d, stride, dilation):
-        bias = None if bias is None else bias[0]
-        y = winograd.convolve(x[..., 0, :], w[..., 0, :], bias, padding[0], padding[2], grid)
-        return y[..., None, :]
+        b = None if bias is None else bias[0]
+        y = winograd.convolve(x[..., 0, :], w[..., 0, :], b, padding[0], padding[2], grid)
+        if y is not None:
+            return y[..., None, :]
     y = empty((n, *grid, groups, d), x.dtype)
     if c == 1 and d > 1:  # a group's channels are side by side in a vector
         x, w = np.repeat(x, d, axis=3), w.reshape(k, l, 1, groups * d, 1)
@@ -324,7 +325,8 @@ def conv2d_dx(g, w, size, stride, dilation, padding):
     if winograd.worth_it(g[..., 0, 0].size, (k, l), c, groups, d, stride, dilation):
         top, left = 2 - padding[0], 2 - padding[2]
         dx = winograd.convolve(g[..., 0, :], w[..., 0, :], None, top, left, size, turned=True)
-        return dx[..., None, :]
+        if dx is not None:
+            return dx[..., None, :]
     if c == 1 and d > 1:
         w = w.reshape(k, l, 1, groups * d, 1)
         dx = conv2d_dx(_single(g), w, size, stride, dilation, padding)
@@ -362,7 +364,8 @@ def conv2d_dw(x, g, size, stride, dilation, padding):
         return matmul(x.reshape(m, c).T, g.reshape(m, d)).reshape(1, 1, c, 1, d)
     if winograd.worth_it(m, (k, l), c, groups, d, stride, dilation):
         dw = winograd.convolve_dw(x[..., 0, :], g[..., 0, :], padding[0], padding[2])
-        return dw[..., None, :]
+        if dw is not None:
+            return dw[..., None, :]
     if c == 1 and d > 1:
         dw = conv2d_dw(np.repeat(x, d, axis=3), _single(g), size, stride, dilation, padding)
         return dw.reshape(k, l, 1, groups, d)

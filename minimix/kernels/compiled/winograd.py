@@ -13,7 +13,9 @@ of matrices (tiles, C) and (C, D). The gradient for x is such a convolution with
 round, and that of the weights exchanges G and A: 2×2 gradients of results and 4×4 pixels give 3×3.
 
 Rounding errors are those of all numbers in a tile: a result that lies beside a very large number,
-without reading it, is as exact as if it did, and NaN where that one is not finite.
+without reading it, is as exact as if it did. Where that one is not finite, or a sum within a tile
+is too large for the dtype, such a result would not be finite either. So where anything comes out
+that is not, there is no result (None), and the convolution has to be computed as it is defined.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from ..simd.jit import helper, kernel
 from ..simd.memory import empty
 from ..simd.rows import add_up, flat
 from ..simd.threads import run
-from ..simd.vectors import VECTOR_BYTES, address, lanes, load, store, work
+from ..simd.vectors import VECTOR_BYTES, address, lanes, load, store, sum_lanes, work, zeros
 from .matmul import ROWS, columns, multiply_blocks, padded, tile_from_zero, widened
 
 NUMBERS = 160 * 1024  # that a thread keeps of transformed tiles and products, if they are not large
@@ -147,7 +149,9 @@ def transform_result(m, frm, plane, bias, d, y, at, near, far, below):
     """Aᵀ m A + bias of one tile, d channels, into the pixels of y that are there.
 
     The first is y[at], the next `near` further; the one below is `far` further, if it is there.
+    Returns zeros, or, in lanes where not all results are finite, NaN.
     """
+    wrong = zeros(m)
     right_n, below_n = d if near else 0, d if below else 0
     both_n = min(right_n, below_n)
     for i in range(0, d, lanes(m)):
@@ -160,6 +164,9 @@ def transform_result(m, frm, plane, bias, d, y, at, near, far, below):
         store(y, at + near + i, right_n - i, right[0] + b)
         store(y, at + far + i, below_n - i, left[1] + b)
         store(y, at + far + near + i, both_n - i, right[1] + b)
+        wrong = wrong + (left[0] + b) * 0.0 + (right[0] + b) * 0.0
+        wrong = wrong + (left[1] + b) * 0.0 + (right[1] + b) * 0.0
+    return wrong
 
 
 @helper
@@ -205,7 +212,8 @@ def _weights_turned(queue, w, c, d, panels):
 
 @kernel
 def _convolve(queue, tiles, most, x, height, width, c, top, left, down, across, u, bias, d, y,
-              rows, columns_):  # fmt: skip
+              rows, columns_, lost):  # fmt: skip
+    """lost[i] = 1 where the results of piece i are not all finite."""
     wide, half = columns(x), lanes(x)
     v_row, m_row = padded(c, x), padded(d, x)
     v_plane, m_plane, u_plane = most * v_row, most * m_row, c * (-(-d // wide) * wide)
@@ -230,12 +238,18 @@ def _convolve(queue, tiles, most, x, height, width, c, top, left, down, across, 
                     else:
                         tile_from_zero(1, c, v, a, count - t, v_row, 1, u, b, wide,
                                        zero, 0, 0, m, to, m_row)  # fmt: skip
+        wrong = zeros(x)
         for t in range(count):
             image, row, column = place(first + t, across, down)
             to = ((image * rows + 2 * row) * columns_ + 2 * column) * d
             near = d if 2 * column + 1 < columns_ else 0
             below = 2 * row + 1 < rows
-            transform_result(m, t * m_row, m_plane, bias, d, y, to, near, columns_ * d, below)
+            far = columns_ * d
+            wrong = wrong + transform_result(
+                m, t * m_row, m_plane, bias, d, y, to, near, far, below
+            )
+        if sum_lanes(wrong) != 0:
+            lost[piece] = 1
 
 
 @kernel
@@ -310,7 +324,10 @@ def _tiles(x, size, *rows):
 
 
 def convolve(x, w, bias, top, left, size, turned=False):
-    """x (N, H, W, C), w (3, 3, C, D) -> (N, *size, D); `turned`: w (3, 3, D, C) turned round."""
+    """x (N, H, W, C), w (3, 3, C, D) -> (N, *size, D); `turned`: w (3, 3, D, C) turned round.
+
+    None where that would not be finite.
+    """
     c, d = w.shape[2:] if not turned else w.shape[:1:-1]
     wide = 2 * VECTOR_BYTES // x.itemsize
     u = empty((16 * c * (-(-d // wide) * wide),), x.dtype)
@@ -322,12 +339,13 @@ def convolve(x, w, bias, top, left, size, turned=False):
     down, across, tiles, most = _tiles(x, size, c, d)
     image = flat(x), *x.shape[1:], top, left, down, across
     out = u, widened(bias, d, x.dtype), d, y.reshape(-1), *size
-    run(_convolve, -(-tiles // most), tiles, most, *image, *out)
-    return y
+    lost = np.zeros(-(-tiles // most), np.uint8)
+    run(_convolve, len(lost), tiles, most, *image, *out, lost)
+    return None if lost.any() else y
 
 
 def convolve_dw(x, g, top, left):
-    """x (N, H, W, C), g (N, H′, W′, D) -> (3, 3, C, D)"""
+    """x (N, H, W, C), g (N, H′, W′, D) -> (3, 3, C, D); None where that would not be finite."""
     c, (_, *size, d) = x.shape[3], g.shape
     share = min(c, SLICE)
     down, across, tiles, most = _tiles(x, size, share, d)
@@ -340,4 +358,5 @@ def convolve_dw(x, g, top, left):
         _convolve_dw, len(parts) * slices, long, slices, share, *image, flat(g), d, *size,
         parts.reshape(-1),
     )  # fmt: skip
-    return add_up(parts)
+    dw = add_up(parts)
+    return dw if np.isfinite(dw).all() else None
