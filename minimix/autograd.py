@@ -148,7 +148,7 @@ def _accumulate(
         elif source in owned:
             waiting[source] += share
         else:  # the first two shares may be one array, or the caller's: add into a new one
-            waiting[source] = waiting[source] + share
+            waiting[source] = np.asarray(waiting[source] + share)  # also of single numbers
             owned.add(source)
 
 

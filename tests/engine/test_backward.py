@@ -66,6 +66,14 @@ def test_a_tensor_used_twice_by_one_operation():
     assert y.grad.tolist() == [111]
 
 
+def test_a_part_of_a_single_number_is_added_to_what_others_gave():
+    for whole in (lambda x: x[None].sum(), lambda x: x[...], lambda x: x[()] * 1):
+        x = Tensor(2.0, requires_grad=True)
+        part = whole(x)  # read first, so that its gradient comes last
+        (x * 2 + x * 3 + part).backward()
+        assert x.grad == 6
+
+
 def test_a_diamond_in_which_the_newest_is_not_the_deepest():
     x = leaf(2)
     a = x * 3
