@@ -222,7 +222,7 @@ def test_sums_of_many_numbers_lose_no_digits(backend):
 @pytest.mark.parametrize(
     ("leading", "m", "k", "n"),
     [((1,), 1, 1, 1), ((3,), 5, 7, 3), ((2, 3), 65, 32, 65), ((2, 1, 2), 200, 33, 19),
-     ((2,), 3, 2000, 4)],
+     ((2,), 3, 2049, 4)],
 )  # fmt: skip
 def test_matmul_stack(leading, m, k, n, dtype):
     a, b = draw((*leading, m, k), dtype), draw((*leading, k, n), dtype, 1)
@@ -230,7 +230,7 @@ def test_matmul_stack(leading, m, k, n, dtype):
     plain = compiled.matmul_stack(a, b)
     for x in layouts(a):
         for y in layouts(b):
-            assert compiled.matmul_stack(x, y).tobytes() == plain.tobytes() or k > 1024
+            assert compiled.matmul_stack(x, y).tobytes() == plain.tobytes()
             agree("matmul_stack", x, y, dtype=dtype)
 
 

@@ -13,12 +13,12 @@ from numpy.lib.stride_tricks import as_strided
 
 from ..simd.jit import helper, kernel
 from ..simd.memory import empty
-from ..simd.rows import CHUNK
+from ..simd.rows import CHUNK, add_up
 from ..simd.threads import run
 from ..simd.vectors import address, lanes, load, store, turn_tile, work
 from .matmul import ROWS, columns, copy_tile, padded, tile
 
-LONG = 1024  # products of longer rows would lose digits in one sum: they are NumPy's
+LONG = 1024  # products of longer rows would lose digits in one sum: it is a sum of such
 
 
 @helper
@@ -106,7 +106,8 @@ def place(x):
 def matmul_stack(a, b):
     leading, k = a.shape[:-2], a.shape[-1]
     if k > LONG:
-        return a @ b
+        parts = [slice(i, i + LONG) for i in range(0, k, LONG)]
+        return add_up(np.stack([matmul_stack(a[..., p], b[..., p, :]) for p in parts]))
     m, n = a.shape[-2], b.shape[-1]
     a, b = four(a), four(b)
     b = b if b.itemsize in b.strides[2:] else b.copy(order="C")

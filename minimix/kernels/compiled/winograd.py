@@ -149,7 +149,7 @@ def transform_result(m, frm, plane, bias, d, y, at, near, far, below):
     """Aᵀ m A + bias of one tile, d channels, into the pixels of y that are there.
 
     The first is y[at], the next `near` further; the one below is `far` further, if it is there.
-    Returns zeros, or, in lanes where not all results are finite, NaN.
+    Returns zeros, and NaN in lanes where a result is not finite (or their sum is not).
     """
     wrong = zeros(m)
     right_n, below_n = d if near else 0, d if below else 0
@@ -164,8 +164,7 @@ def transform_result(m, frm, plane, bias, d, y, at, near, far, below):
         store(y, at + near + i, right_n - i, right[0] + b)
         store(y, at + far + i, below_n - i, left[1] + b)
         store(y, at + far + near + i, both_n - i, right[1] + b)
-        wrong = wrong + (left[0] + b) * 0.0 + (right[0] + b) * 0.0
-        wrong = wrong + (left[1] + b) * 0.0 + (right[1] + b) * 0.0
+        wrong = wrong + (left[0] + b + right[0] + (left[1] + b + right[1])) * 0.0
     return wrong
 
 
