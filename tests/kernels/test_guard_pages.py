@@ -102,6 +102,14 @@ def arrays(axes, sizes, dtype, rng):
 def calls_of_networks(name, dtype, rng):
     for sizes in SIZES:
         yield [arrays(axes, sizes, dtype, rng) for axes in AXES[name]]
+    if name == "matmul_stack":
+        for m, k, c in ((3, 1, 2), (65, 19, 33), (7, 1040, 9)):
+            a, b = (rng.uniform(0.5, 1.5, (2, n, 3, k)).astype(dtype) for n in (m, c))
+            yield [a.swapaxes(1, 2), b.transpose(0, 2, 3, 1)]  # heads of queries and of keys
+    if name.startswith("attention"):
+        for m, k, c in ((3, 1, 2), (65, 19, 33)):
+            shapes = (k, k, c, c) if name == "attention_backward" else (k, k, c)
+            yield [rng.uniform(0.5, 1.5, (2, m, 3, n)).astype(dtype).swapaxes(1, 2) for n in shapes]
     if name == "matmul":
         for m, k, c in ((7, 1031, 9), (13, 200, 31), (40, 3000, 48)):
             a = rng.uniform(0.5, 1.5, (k, m)).astype(dtype)
@@ -154,6 +162,8 @@ def calls_of_conv2d(name, dtype, rng):
         ((2, 8, 8, 1, 130), (3, 3), 32, 1, 1, (1, 1, 1, 1)),
         ((3, 7, 9, 1, 9), (3, 3), 40, 1, 1, (1, 1, 1, 1)),
         ((3, 8, 6, 1, 48), (3, 3), 17, 1, 1, (0, 1, 2, 2)),
+        ((2, 9, 13, 1, 33), (3, 3), 70, 1, 1, (5, 3, 4, 0)),  # tiles that see only zeros
+        ((2, 4, 3, 1, 5), (2, 1), 3, 5, 2, (3, 0, 0, 4)),
         ((3, 7, 6, 21, 1), (3, 3), 1, 2, 1, (1, 1, 1, 1)),
         ((2, 5, 5, 5, 1), (3, 2), 3, 1, 2, (4, 0, 0, 4)),
         ((2, 5, 5, 16, 1), (3, 3), 1, 1, 1, (1, 1, 1, 1)),
@@ -237,11 +247,10 @@ def guard(value, side):
         return tuple(guard(v, side) for v in value)
     if not isinstance(value, np.ndarray):
         return value
-    if value.flags.f_contiguous and not value.flags.c_contiguous:
-        return guard(value.T, side).T
-    copy = guarded(value.shape, value.dtype, side)
-    copy[...] = value
-    return copy
+    order = np.argsort([-step for step in value.strides], kind="stable")
+    copy = guarded([value.shape[axis] for axis in order], value.dtype, side)
+    copy[...] = value.transpose(order)
+    return copy.transpose(np.argsort(order))
 
 
 def in_float64(value):
