@@ -5,6 +5,7 @@ can be run twice: by minimix, and by `MEANING`, which is written from the defini
 with nothing of minimix in it.
 """
 
+import functools
 import math
 from dataclasses import dataclass, field
 
@@ -19,11 +20,31 @@ from minimix import functional as F
 _erf = np.vectorize(math.erf, otypes=[np.float64])
 
 
-def _conv2d(x, w, b, *, stride, padding):
-    k = len(w)
-    x = np.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
-    windows = sliding_window_view(x, (k, k), axis=(1, 2))[:, ::stride, ::stride]
-    return np.einsum("nhvcij,ijcd->nhvd", windows, w) + b
+def _windows(x, k, stride, padding, border=0.0):
+    """(N, H′, W′, C, k, k)"""
+    sides = (padding, padding)
+    x = np.pad(x, ((0, 0), sides, sides, (0, 0)), constant_values=border)
+    return sliding_window_view(x, (k, k), axis=(1, 2))[:, ::stride, ::stride]
+
+
+def _conv2d(x, w, b, *, stride, padding, dilation, groups):
+    windows = _windows(x, dilation * (len(w) - 1) + 1, stride, padding)
+    parts = zip(
+        np.split(windows[..., ::dilation, ::dilation], groups, 3),
+        np.split(w, groups, 3),
+        strict=True,
+    )
+    return np.concatenate([np.einsum("nhvcij,ijcd->nhvd", *part) for part in parts], -1) + b
+
+
+def _attention(q, k, v):
+    return _softmax(q @ np.swapaxes(k, -1, -2) / math.sqrt(q.shape[-1]), -1) @ v
+
+
+def _overlapping(x, index, join):
+    """Slices of slices that read places twice, and the whole again."""
+    part = index(x, slice(1, None))
+    return join((index(x, slice(None, -1)), part * 2, index(part, slice(None, None, -2)), x))
 
 
 def _depthwise(x, w, b):
@@ -76,6 +97,28 @@ MEANING = {
     "sum": lambda x, *, axis, keepdims: np.sum(x, axis=axis, keepdims=keepdims) / 3,
     "mean": np.mean,
     "max": np.max,
+    "min": np.min,
+    "var": lambda x, *, axis, keepdims: np.var(x, axis=axis, keepdims=keepdims),
+    "abs": np.abs,
+    "clip": lambda x, *, low, high: np.clip(x, low, high),
+    "maximum": np.maximum,
+    "minimum": np.minimum,
+    "where": lambda x, y, *, condition: np.where(condition, x, y),
+    "einsum": lambda x, y, *, subscripts: np.einsum(subscripts, x, y),
+    "attention": _attention,
+    "max_pool2d": lambda x, *, size, stride, padding: np.max(
+        _windows(x, size, stride, padding, -np.inf), (-1, -2)
+    ),
+    "avg_pool2d": lambda x, *, size, stride, padding: np.mean(
+        _windows(x, size, stride, padding), (-1, -2)
+    ),
+    "flip": lambda x, *, axis: np.flip(x, axis),
+    "swapaxes": lambda x, *, axis1, axis2: np.swapaxes(x, axis1, axis2),
+    "broadcast_to": lambda x, *, shape: np.broadcast_to(x, shape),
+    "stack": lambda x, y, *, axis: np.stack((x, y, x), axis),
+    "unbind": lambda x, *, axis: sum(np.moveaxis(x, axis, 0)) + np.take(x, 0, axis),
+    "split": lambda x, *, cut, axis: np.concatenate(np.split(x, [cut], axis)[::-1], axis),
+    "overlapping": lambda x: _overlapping(x, lambda a, at: a[at], np.concatenate),
     "reshape": lambda x, *, shape: np.reshape(x, shape),
     "transpose": lambda x, *, axes: np.transpose(x, axes),
     "index": lambda x, *, at: x[at],
@@ -92,6 +135,11 @@ MEANING = {
     "cross_entropy": _cross_entropy,
 }
 
+
+def _sum(parts):
+    return functools.reduce(lambda a, b: a + b, parts)
+
+
 OPERATION = {name: getattr(F, name) for name in MEANING if hasattr(F, name)} | {
     "divide": lambda x, y: F.divide(x, 2 + F.tanh(y)),
     "power": lambda x, y: F.power(1.5 + F.tanh(x), F.tanh(y)),
@@ -101,10 +149,22 @@ OPERATION = {name: getattr(F, name) for name in MEANING if hasattr(F, name)} | {
     "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
     "sum": lambda x, *, axis, keepdims: F.sum(x, axis=axis, keepdims=keepdims) / 3,
     "concatenate": lambda x, y, *, axis: F.concatenate((x, y), axis),
+    "where": lambda x, y, *, condition: F.where(condition, x, y),
+    "einsum": lambda x, y, *, subscripts: F.einsum(subscripts, x, y),
+    "swapaxes": lambda x, *, axis1, axis2: F.swapaxes(x, axis1, axis2),
+    "stack": lambda x, y, *, axis: F.stack((x, y, x), axis),
+    "unbind": lambda x, *, axis: _sum(F.unbind(x, axis)) + F.unbind(x, axis)[0],
+    "split": lambda x, *, cut, axis: F.concatenate(
+        F.split(x, [cut, x.shape[axis] - cut], axis)[::-1], axis
+    ),
+    "overlapping": lambda x: _overlapping(x, lambda a, at: a[at], F.concatenate),
     "cross_entropy": lambda x, *, labels, label_smoothing: F.cross_entropy(
         x, labels, label_smoothing=label_smoothing
     ),
 }
+
+
+KINKED = {"relu", "max", "min", "abs", "clip", "maximum", "minimum", "max_pool2d"}
 
 
 # ------------------------------------------------------------------ programs
@@ -121,7 +181,7 @@ class Program:
     @property
     def smooth(self) -> bool:
         """Whether nothing in it has a kink, where finite differences say nothing."""
-        return not {"relu", "max"} & {name for name, _, _ in self.steps}
+        return not KINKED & {name for name, _, _ in self.steps}
 
     def meaning(self, leaves):
         """Every value of it, leaves first, in plain NumPy."""
@@ -198,7 +258,7 @@ class Author:
         if size > 200_000:
             return None
         match name:
-            case "add" | "subtract" | "multiply" | "divide" | "power":
+            case "add" | "subtract" | "multiply" | "divide" | "power" | "maximum" | "minimum":
                 same = [v for v in values if shapes[v] == shape]
                 if rng.random() < 0.4:
                     return [int(rng.choice(same))], {}
@@ -213,7 +273,7 @@ class Author:
                 return [self.leaf((*lead, *tail) if len(tail) == 2 else tail)], {}
             case "softmax" | "log_softmax":
                 return ([], {"axis": axis}) if shape else None
-            case "sum" | "mean" | "max":
+            case "sum" | "mean" | "max" | "min" | "var":
                 if rng.random() < 0.2 or not shape:
                     return [], {"axis": None, "keepdims": bool(rng.random() < 0.5)}
                 return [], {"axis": axis, "keepdims": bool(rng.random() < 0.5)}
@@ -251,11 +311,57 @@ class Author:
                 return [self.leaf((p, p, c, d)), self.leaf((d,))], {}
             case "conv2d":
                 k, padding = int(rng.integers(1, 4)), int(rng.integers(0, 3))
+                dilation, groups = (
+                    int(rng.integers(1, 3)),
+                    int(rng.choice([1, 1, c, math.gcd(c, 4)])),
+                )
+                if not image or min(shape[1:3]) + 2 * padding < dilation * (k - 1) + 1:
+                    return None
+                d = groups * int(rng.integers(1, 3)) if groups > 1 else int(rng.integers(1, 12))
+                options = {"stride": int(rng.integers(1, 4)), "padding": padding}
+                options |= {"dilation": dilation, "groups": groups}
+                return [self.leaf((k, k, c // groups, d)), self.leaf((d,))], options
+            case "max_pool2d" | "avg_pool2d":
+                k = int(rng.integers(1, 5))
+                padding = int(rng.integers(0, k // 2 + 1))
                 if not image or min(shape[1:3]) + 2 * padding < k:
                     return None
-                d = int(rng.integers(1, 5))
-                options = {"stride": int(rng.integers(1, 3)), "padding": padding}
-                return [self.leaf((k, k, c, d)), self.leaf((d,))], options
+                return [], {"size": k, "stride": int(rng.integers(1, 6)), "padding": padding}
+            case "attention":
+                if len(shape) < 2:
+                    return None
+                lead, s, e = shape[:-2], int(rng.integers(1, 6)), int(rng.integers(1, 5))
+                if rng.random() < 0.3:
+                    return [place, place], {}
+                return [self.leaf((*lead, s, c)), self.leaf((*lead, s, e))], {}
+            case "einsum":
+                if not 2 <= len(shape) <= 4:
+                    return None
+                letters = "abcd"[: len(shape)]
+                kept = rng.permutation([*letters[:-1], "z"])
+                other = self.leaf((*shape[:1], c, 3)), f"{letters[0]}{letters[-1]}z"
+                return [other[0]], {"subscripts": f"{letters},{other[1]}->{''.join(kept)}"}
+            case "clip":
+                return [], {"low": -0.5, "high": float(rng.uniform(0, 1))}
+            case "where":
+                return [self.leaf(shape)], {"condition": rng.random(shape) < 0.5}
+            case "stack":
+                return [self.leaf(shape)], {"axis": axis}
+            case "flip" | "unbind":
+                return ([], {"axis": axis}) if shape else None
+            case "swapaxes":
+                return ([], {"axis1": axis, "axis2": -1}) if shape else None
+            case "broadcast_to":
+                wider = tuple(3 if n == 1 and rng.random() < 0.5 else n for n in shape)
+                return [], {"shape": (2, *wider) if rng.random() < 0.3 else wider}
+            case "split":
+                return (
+                    ([], {"cut": int(rng.integers(0, shape[axis] + 1)), "axis": axis})
+                    if shape
+                    else None
+                )
+            case "overlapping":
+                return ([], {}) if shape and shape[0] > 1 else None
             case "batch_norm" | "layer_norm":
                 if not shape or (name == "batch_norm" and size // max(1, c) < 2) or c < 2:
                     return None
