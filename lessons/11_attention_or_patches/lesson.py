@@ -308,7 +308,8 @@ for name, runs in results.items():
 #   bars.
 #
 # The authors made the same ablation with a large network and much time: ConvMixer-256/8 with patches
-# of 1 and kernels of 9×9, 200 epochs of CIFAR-10. (No error bars are given; what would you ask?)
+# of 1 and kernels of 9×9, 200 epochs of CIFAR-10. (No error bars are given; what would you ask? The
+# figures are from notes on the paper's appendix: look them up there before you quote them.)
 #
 # | | accuracy, % | difference |
 # |---|---|---|

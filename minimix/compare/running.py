@@ -80,7 +80,7 @@ def check_folder(study: Study, points: Sequence[Point], data: Dataset, out: Path
             if key not in MAY_CHANGE:
                 raise MinimixError(
                     f"{study.source}: {point.row.name}: {key} is {now}, but {point.folder} was "
-                    f"begun with {before}; put it back, or choose another --out"
+                    f"begun with {before}; put it back, or choose another folder"
                 )
         seed = mine.seed if mine.limit_train else 0  # a sample follows from the seed
         parts = mine.limit_train, mine.limit_test, mine.validation, seed
@@ -90,7 +90,7 @@ def check_folder(study: Study, points: Sequence[Point], data: Dataset, out: Path
         if learned.get("sha256") != digests[parts]:
             raise MinimixError(
                 f"{point.folder} was trained on other images of {learned.get('name')} than those "
-                f"of {data.name}, {data.source}; name those with --data, or choose another --out"
+                f"of {data.name}, {data.source}; give those images, or choose another folder"
             )
 
 

@@ -45,7 +45,7 @@ def pretrained(
     if known is None:
         raise CheckpointError(
             f"{path} holds weights, but neither it nor its folder has the name of their model; "
-            "say which: --model NAME --weights FILE"
+            "give that name beside the weights"
         )
     state = read_safetensors(path)
     n_classes = _n_classes(state)

@@ -88,8 +88,7 @@ def load(
     """
     if path is not None and str(path) in sizes() and not os.path.lexists(path):
         raise CheckpointError(
-            f"minimix comes without weights of {path}; say in which file they are: "
-            f"--model {path} --weights FILE"
+            f"minimix comes without weights of {path}; give that name beside the file with weights"
         )
     if path is not None and (name is not None or is_foreign(Path(path))):
         model, data = pretrained(Path(path), name, Path(classes) if classes else None)

@@ -89,7 +89,7 @@ def test_weights_by_their_folder_s_name_or_by_a_name_given(minimix, model, weigh
     assert minimix("predict", "--model", NAME, "--weights", other, photo)[:2] == (0, good)
     code, _, err = minimix("predict", "--model", other, photo)
     assert code == 1
-    assert "neither it nor its folder has the name of their model; say which: --model NAME" in err
+    assert "neither it nor its folder has the name of their model; give that name beside" in err
     code, _, err = minimix("predict", "--model", "convmixer_768", "--weights", other, photo)
     assert code == 2
     assert (
@@ -133,7 +133,7 @@ def test_what_is_refused(minimix, weights, photo, tmp_path):
         return err
 
     assert "--weights needs the name of their model" in refused("--weights", weights)
-    assert "minimix comes without weights of resnet50; say in which file they are: " in refused(
+    assert "minimix comes without weights of resnet50; give that name beside the file" in refused(
         "--model", "resnet50"
     )
     assert "no.safetensors: No such file" in refused(

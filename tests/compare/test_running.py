@@ -223,7 +223,7 @@ def test_a_changed_study_is_named(compare, done, tmp_path, monkeypatch):
     code, _, err = compare("s.toml")
     assert (code, err.count("\n")) == (1, 1)
     assert "as <large> as it gets: kernel_size is 5" in err
-    assert "seed-0 was begun with 3; put it back, or choose another --out" in err
+    assert "seed-0 was begun with 3; put it back, or choose another folder" in err
     study.write_text(STUDY)
     assert "epochs is 3" in compare("s.toml", "--epochs=3")[2]
     other = replace(shapes10.load(), test_labels=shapes10.load().test_labels[::-1].copy())

@@ -574,13 +574,14 @@ def _(h, normal, rstd, g):
 
 
 @mutant_of("FusedConvMixer", "moments held constant", kernels, "act_norm_backward")
-def _(z, g, mean, rstd, gamma, dgamma, dbeta):
-    return fused.act_norm_backward.reference(z, g, mean, rstd, gamma, 0 * dgamma, 0 * dbeta)
+def _(z, g, mean, rstd, gamma, dgamma, dbeta, *, relu):
+    nothing = 0 * dgamma, 0 * dbeta
+    return fused.act_norm_backward.reference(z, g, mean, rstd, gamma, *nothing, relu=relu)
 
 
 @mutant_of("FusedConvMixer", "evaluation without β", kernels, "infer_places")
-def _(y, w, b, scale, shift):
-    return fused.infer_places.reference(y, w, b, scale, 0 * shift)
+def _(y, w, b, scale, shift, *, relu):
+    return fused.infer_places.reference(y, w, b, scale, 0 * shift, relu=relu)
 
 
 # ---- pooling and loss
