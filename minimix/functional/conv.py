@@ -134,14 +134,7 @@ def patchify(x, w, b=None):
 
 @op
 def conv2d(
-    x,
-    w,
-    b=None,
-    *,
-    stride: int = 1,
-    padding: int | str = 0,
-    dilation: int = 1,
-    groups: int = 1,
+    x, w, b=None, *, stride: int = 1, padding: int | str = 0, dilation: int = 1, groups: int = 1
 ):
     """Convolution.   x (N, H, W, C), w (k, l, C/groups, D), b (D,) -> y (N, H′, W′, D)
 

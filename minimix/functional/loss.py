@@ -30,8 +30,8 @@ def cross_entropy(
     n, k = logits.shape
     if not isinstance(targets, Tensor):
         targets = np.asarray(targets)
-        if targets.dtype.kind in "iub" and targets.ndim == 1:
-            targets = one_hot(targets, n, k).astype(logits.dtype)
+        if targets.dtype.kind in "iub" and targets.shape == (n,):
+            targets = one_hot(targets, k).astype(logits.dtype)
     if targets.shape != (n, k):
         raise ValueError(
             f"cross_entropy: {n} logits of {k} classes, but targets have shape {targets.shape}; "
@@ -42,13 +42,11 @@ def cross_entropy(
     return _cross_entropy(logits, targets)
 
 
-def one_hot(labels: Array, n: int, k: int) -> Array:
+def one_hot(labels: Array, k: int) -> Array:
     """N integers in 0 … K−1 -> (N, K), 1 at the label and 0 elsewhere, float64."""
-    if labels.shape != (n,):
-        raise ValueError(f"cross_entropy: {n} logits but {len(labels)} labels")
-    if n and (labels.min() < 0 or labels.max() >= k):
-        wrong = labels[(labels < 0) | (labels >= k)][0]
-        raise ValueError(f"cross_entropy: label {wrong} is out of range for {k} classes")
+    wrong = labels[(labels < 0) | (labels >= k)]
+    if wrong.size:
+        raise ValueError(f"cross_entropy: label {wrong[0]} is out of range for {k} classes")
     return (labels[:, None] == np.arange(k)).astype(np.float64)
 
 

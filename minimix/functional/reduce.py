@@ -16,19 +16,17 @@ from ..autograd import Array, Axis, op
 __all__ = ["max", "mean", "min", "std", "sum", "var"]
 
 
-def _axis(x: Array, axis: Axis) -> Axis:
-    return None if x.ndim == 0 and axis in (0, -1) else axis
+def _reduced(x: Array, axis: Axis, name: str = "") -> tuple[Axis, tuple[int, ...], int]:
+    """The axes, the shape of x with length 1 there (what broadcasts against x), and n.
 
-
-def _kept(x: Array, axis: Axis) -> tuple[int, ...]:
-    """The shape of x with length 1 where it is reduced: what broadcasts against x."""
-    reduced = range(x.ndim) if axis is None else normalize_axis_tuple(axis, x.ndim)
-    return tuple(1 if i in reduced else n for i, n in enumerate(x.shape))
-
-
-def _refuse_nothing(name: str, x: Array, kept: tuple[int, ...]) -> None:
-    if any(n == 0 and k == 1 for n, k in zip(x.shape, kept, strict=True)):
+    n  how many numbers become one; an error where there are none and `name` says whose
+    """
+    axes = None if x.ndim == 0 and axis in (0, -1) else axis
+    reduced = range(x.ndim) if axes is None else normalize_axis_tuple(axes, x.ndim)
+    n = prod(x.shape[i] for i in reduced)
+    if n == 0 and name:
         raise ValueError(f"{name}: x of shape {x.shape} is empty, and nothing has no {name}")
+    return axes, tuple(1 if i in reduced else n for i, n in enumerate(x.shape)), n
 
 
 @op
@@ -37,8 +35,8 @@ def sum(x, *, axis: Axis = None, keepdims: bool = False):
 
     dx = g, copied back along the axes that were summed.
     """
-    axis = _axis(x, axis)
-    y, kept = np.asarray(x.sum(axis=axis, keepdims=keepdims)), _kept(x, axis)
+    axis, kept, _ = _reduced(x, axis)
+    y = np.asarray(x.sum(axis=axis, keepdims=keepdims))
     return y, lambda g: np.broadcast_to(g.reshape(kept), x.shape)
 
 
@@ -50,13 +48,9 @@ def mean(x, *, axis: Axis = None, keepdims: bool = False):
 
     Errors: ValueError where n is 0: nothing has no mean.
     """
-    axis = _axis(x, axis)
-    kept = _kept(x, axis)
-    _refuse_nothing("mean", x, kept)
+    axis, kept, n = _reduced(x, axis, "mean")
     y = np.asarray(x.mean(axis=axis, keepdims=keepdims))
-    n = x.dtype.type(x.size // (y.size or 1))
-
-    return y, lambda g: np.broadcast_to((g / n).reshape(kept), x.shape)
+    return y, lambda g: np.broadcast_to((g / x.dtype.type(n)).reshape(kept), x.shape)
 
 
 @op
@@ -68,9 +62,7 @@ def var(x, *, axis: Axis = None, correction: float = 0, keepdims: bool = False):
 
     Errors: ValueError where n is not more than the correction.
     """
-    axis = _axis(x, axis)
-    kept = _kept(x, axis)
-    n = prod(length for length, k in zip(x.shape, kept, strict=True) if k == 1)
+    axis, kept, n = _reduced(x, axis)
     if n <= correction:
         raise ValueError(
             f"var: x of shape {x.shape} has {n} numbers to a variance; with correction "
@@ -117,9 +109,7 @@ def min(x, *, axis: Axis = None, keepdims: bool = False):
 
 
 def _extreme(name: str, x: Array, axis: Axis, keepdims: bool):
-    axis = _axis(x, axis)
-    kept = _kept(x, axis)
-    _refuse_nothing(name, x, kept)
+    axis, kept, _ = _reduced(x, axis, name)
     y = np.asarray(getattr(x, name)(axis=axis, keepdims=keepdims))
 
     def backward(g):

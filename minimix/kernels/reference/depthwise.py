@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from ..dispatch import Array, kernel
 
 
-def _pad_same(x: Array, k: int, before: int) -> Array:
-    after = k - 1 - before
-    return np.pad(x, ((0, 0), (before, after), (before, after), (0, 0)))
+def _seen(x: Array, k: int, before: int) -> Iterator[tuple[int, int, Array]]:
+    """What each place (i, j) of a kernel sees of the images, `before` zeros above and left."""
+    after, (_, height, width, _) = k - 1 - before, x.shape
+    padded = np.pad(x, ((0, 0), (before, after), (before, after), (0, 0)))
+    return ((i, j, padded[:, i : i + height, j : j + width]) for i, j in np.ndindex(k, k))
 
 
 @kernel(x="N H W C", w="k k C")
@@ -18,12 +22,9 @@ def depthwise_conv2d(x: Array, w: Array) -> Array:
 
     x (N, H, W, C), w (k, k, C) -> (N, H, W, C).
     """
-    k, (_, height, width, _) = w.shape[0], x.shape
-    padded = _pad_same(x, k, (k - 1) // 2)
     y = np.zeros_like(x)
-    for i in range(k):
-        for j in range(k):
-            y += padded[:, i : i + height, j : j + width] * w[i, j]
+    for i, j, seen in _seen(x, len(w), (len(w) - 1) // 2):
+        y += seen * w[i, j]
     return y
 
 
@@ -33,22 +34,16 @@ def depthwise_conv2d_dx(g: Array, w: Array) -> Array:
 
     An even kernel pads unevenly, and its flip the other way round: k//2 before.
     """
-    k, (_, height, width, _) = w.shape[0], g.shape
-    padded = _pad_same(g, k, k // 2)
     dx = np.zeros_like(g)
-    for i in range(k):
-        for j in range(k):
-            dx += padded[:, i : i + height, j : j + width] * w[k - 1 - i, k - 1 - j]
+    for i, j, seen in _seen(g, len(w), len(w) // 2):
+        dx += seen * w[-1 - i, -1 - j]
     return dx
 
 
 @kernel(x="N H W C", g="N H W C", k=int)
 def depthwise_conv2d_dw(x: Array, g: Array, k: int) -> Array:
     """Gradient of `depthwise_conv2d` for w: dw[i,j,c] = Σₙₕᵥ x[n, h+i−b, v+j−b, c] g[n,h,v,c]."""
-    _, height, width, c = x.shape
-    padded = _pad_same(x, k, (k - 1) // 2)
-    dw = np.empty((k, k, c), x.dtype)
-    for i in range(k):
-        for j in range(k):
-            dw[i, j] = np.einsum("nhvc,nhvc->c", padded[:, i : i + height, j : j + width], g)
+    dw = np.empty((k, k, x.shape[3]), x.dtype)
+    for i, j, seen in _seen(x, k, (k - 1) // 2):
+        dw[i, j] = np.einsum("nhvc,nhvc->c", seen, g)
     return dw
