@@ -13,6 +13,7 @@ Spoilers ahead: write your tests before you read on.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -252,10 +253,11 @@ def _clipped(images: Array) -> Array:
 
 
 _fresh = np.random.default_rng(2)
+_distances = itertools.cycle((3, 7, 1, 5, 2, 8, 4, 6))  # never the same twice in a row
 
 
 def _moved(images: Array) -> Array:
-    return normalize(np.roll(images, _fresh.integers(1, 9), axis=2))
+    return normalize(np.roll(images, next(_distances), axis=2))
 
 
 classifiers = {

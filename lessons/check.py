@@ -693,6 +693,6 @@ def own_lines(error: BaseException) -> list[str]:
 
 
 def where(error: BaseException) -> str:
-    """The last line of the student's own code that led to the error."""
+    """Which line of the student's own code was running when the time was up."""
     lines = own_lines(error)
-    return f"it was in {lines[-1]}" if lines else ""
+    return f"still running in {lines[-1]}" if lines else ""

@@ -222,7 +222,7 @@ def run(title: str, cells: list[str], limit: float) -> Iterator[tuple[Any, ...]]
             if report.passed or left[exercise] <= 0:
                 del results[exercise]
                 why = "" if report.passed else report.summary
-                if undefined := re.search(r"NameError: name '(\w+)' is not defined", why):
+                if undefined := re.search(r"NameError: name '(\w+)' is not defined", repr(report)):
                     why = faults.get(undefined[1], why)
                 yield "event", why, exercise, report.passed
     yield ("end",)

@@ -13,6 +13,10 @@ from lessons import check as check_module
 from lessons import folders
 from lessons.check import Exercise, check, difference, examine, exercises
 
+# The time limit may strike where Python swallows it, as in what follows a garbage collection;
+# it strikes again.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
 EXERCISES = [e for folder in folders() for e in exercises(folder.name[:2])]
 MISTAKES = [(e, message) for e in EXERCISES for message in e.mistakes]
 
