@@ -15,6 +15,7 @@ import inspect
 import itertools
 import linecache
 import pprint
+import symtable
 import sys
 import textwrap
 import types
@@ -27,6 +28,7 @@ from minimix.files import write
 
 from . import folders
 from .check import Exercise, examine, exercises
+from .progress import read_in
 
 PACKAGE = Path("mymix")
 
@@ -164,4 +166,7 @@ def _text(value: Any) -> str:
 
 
 def _names(text: str) -> Iterator[str]:
-    return iter(dict.fromkeys(n.id for n in ast.walk(ast.parse(text)) if isinstance(n, ast.Name)))
+    """The names that code reads from its notebook, in order; not those that it defines itself."""
+    read = read_in(symtable.symtable(text, "<code>", "exec"))
+    names = (n.id for n in ast.walk(ast.parse(text)) if isinstance(n, ast.Name))
+    return (name for name in dict.fromkeys(names) if name in read)

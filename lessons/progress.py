@@ -246,7 +246,7 @@ class Statement:
 
     def __post_init__(self) -> None:
         table = symtable.symtable(ast.unparse(self.node), self.file, "exec")
-        self.uses |= _read_in(table)
+        self.uses |= read_in(table)
         self.defines |= {
             s.get_name() for s in table.get_symbols() if s.is_assigned() or s.is_imported()
         }
@@ -275,7 +275,7 @@ class Statement:
         return compile(ast.Module([self.node], []), self.file, "exec")
 
 
-def _read_in(table: symtable.SymbolTable) -> set[str]:
+def read_in(table: symtable.SymbolTable) -> set[str]:
     """The names outside of functions and classes that a statement reads, in functions too."""
     outside = table.get_type() == "module"
     names = {
@@ -283,7 +283,7 @@ def _read_in(table: symtable.SymbolTable) -> set[str]:
         for s in table.get_symbols()
         if s.is_referenced() and (outside or s.is_global())
     }
-    return names.union(*(_read_in(inner) for inner in table.get_children()))
+    return names.union(*(read_in(inner) for inner in table.get_children()))
 
 
 def _outside_functions(node: ast.AST) -> Iterator[ast.AST]:

@@ -85,3 +85,11 @@ def test_what_is_wrong_is_not_kept_and_ours_stands_in(notebook, capsys):
 def test_no_such_exercise_names_those_there_are():
     with pytest.raises(ValueError, match=r"no exercise '01.sine'; there is 01.multiply"):
         keep.mine("01.sine")
+
+
+def test_a_name_of_its_own_is_not_looked_for_in_the_notebook():
+    code = """
+def chosen(table):
+    return {op: twice(op) for op, (value, _) in table.items() if value > LIMIT}
+"""
+    assert list(keep._names(code)) == ["twice", "LIMIT"]
