@@ -4,6 +4,8 @@ The functions on PyTorch's side take what ours take, channels last, and permute 
 gradients come back in our layout too.
 """
 
+from functools import partial
+
 import numpy as np
 import pytest
 
@@ -104,9 +106,13 @@ for subscripts, *shapes in (
     ("iij->j", (3, 3, 2)),
     ("jk,ij", (3, 2), (4, 3)),
 ):
-    ours = lambda *xs, s=subscripts: F.einsum(s, *xs)  # noqa: E731
-    theirs = lambda *xs, s=subscripts: torch.einsum(s, *xs)  # noqa: E731
-    pair("einsum", subscripts, ours, theirs, *shapes)
+    pair(
+        "einsum",
+        subscripts,
+        partial(F.einsum, subscripts),
+        partial(torch.einsum, subscripts),
+        *shapes,
+    )
 for name, theirs in (("var", torch.var), ("std", torch.std)):
     for correction in (0, 1):
         pair(
@@ -203,7 +209,7 @@ for about, options, w in (
     ("even kernel, same", {"padding": "same"}, (4, 2, 4, 6)),
     ("groups", {"groups": 2, "padding": 2, "stride": 3, "dilation": 2}, (2, 3, 2, 6)),
 ):
-    ours = lambda x, w, b, o=options: F.conv2d(x, w, b, **o)  # noqa: E731
+    ours = partial(F.conv2d, **options)
     pair("conv2d", about, ours, conv(**options), (2, 7, 8, 4), w, (6,))
 pair("gelu", "exact", F.gelu, T.gelu, (20, 30), numbers="wide")
 pair(
