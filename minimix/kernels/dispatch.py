@@ -108,26 +108,35 @@ def kernel(**arguments: str | type[int] | int) -> Callable[[Callable[P, R]], Ker
         unknown = set(arguments) - set(signature.parameters)
         if unknown:
             raise TypeError(f"kernel: {name} has no parameters {sorted(unknown)}")
-        defaults = [p.default for p in signature.parameters.values()]
-        expected = [_expected(arguments.get(p)) for p in signature.parameters]
+        defaults = {p.name: p.default for p in signature.parameters.values()}
+        expected = {parameter: _expected(what) for parameter, what in arguments.items()}
+
+        # A network calls with the same few forms over and over: each is looked at once.
+        @functools.lru_cache(maxsize=256)
+        def fit(*forms: Any, **named: Any) -> bool:
+            lengths: dict[str, Any] = {}
+            return all(
+                parameter not in expected
+                or form is defaults[parameter] is None
+                or _fits(form, expected[parameter], lengths)
+                for parameter, form in signature.bind(*forms, **named).arguments.items()
+            )
 
         @functools.wraps(reference)
         def call(*args: P.args, **kwargs: P.kwargs) -> R:
             if backend_name() == "numpy":
                 return reference(*args, **kwargs)
-            values = signature.bind(*args, **kwargs).args if kwargs else args
-            lengths: dict[str, Any] = {}
-            for what, default, value in zip(expected, defaults, values, strict=False):
-                if what is None or value is default is None:
-                    continue
-                if not _fits(value, what, lengths):
-                    return reference(*args, **kwargs)
-            return getattr(importlib.import_module(module), name)(*args, **kwargs)
+            if not fit(*map(_form, args), **{name: _form(v) for name, v in kwargs.items()}):
+                return reference(*args, **kwargs)
+            return getattr(_imported(module), name)(*args, **kwargs)
 
         call.reference = reference  # type: ignore[attr-defined]
         return cast(Kernel[P, R], call)
 
     return decorate
+
+
+_imported = functools.cache(importlib.import_module)
 
 
 def sibling(module: str) -> str:
@@ -146,7 +155,7 @@ class _Array(NamedTuple):
     axes: tuple[str, ...]
 
 
-def _expected(argument: str | type[int] | int | None) -> _Array | int | None:
+def _expected(argument: str | type[int] | int) -> _Array | int:
     if not isinstance(argument, str):
         return 1 if isinstance(argument, type) else argument
     dtype, _, axes = argument.rpartition(":")
@@ -156,19 +165,31 @@ def _expected(argument: str | type[int] | int | None) -> _Array | int | None:
     return _Array(np.dtype(dtype) if dtype else None, any_before, names)
 
 
-def _fits(value: Any, what: _Array | int, lengths: dict[str, Any]) -> bool:
-    """Whether the value is what it must be, given the lengths of the axes of those before it."""
-    if type(value) is tuple:
-        return all(_fits(v, what, lengths) for v in value)
+def _form(value: Any) -> Any:
+    """All that `_fits` asks of a value: (dtype, shape) of an array; (tuple, form, form, …); whole
+    numbers and None as they are; of anything else its type."""
+    kind = type(value)
+    if kind is Array:
+        return value.dtype, value.shape
+    if kind is tuple:
+        return tuple, *map(_form, value)
+    return value if kind is int or value is None else kind
+
+
+def _fits(form: Any, what: _Array | int, lengths: dict[str, Any]) -> bool:
+    """Whether a value of this form is what it must be, given the axes of those before it."""
+    if type(form) is tuple and form[0] is tuple:
+        return all(_fits(each, what, lengths) for each in form[1:])
     if not isinstance(what, _Array):
-        return type(value) is int and value >= what
-    if type(value) is not Array or not value.size:
+        return type(form) is int and form >= what
+    if type(form) is not tuple or 0 in form[1]:
         return False
-    if value.dtype != (what.dtype or lengths.setdefault("dtype", value.dtype)):
+    dtype, shape = form
+    if dtype != (what.dtype or lengths.setdefault("dtype", dtype)):
         return False
-    if what.dtype is None and value.dtype not in FLOATS:
+    if what.dtype is None and dtype not in FLOATS:
         return False
-    shape, named = value.shape, len(what.axes)
+    named = len(what.axes)
     if what.leading:
         before = len(shape) - named
         if before < 0 or lengths.setdefault("...", shape[:before]) != shape[:before]:

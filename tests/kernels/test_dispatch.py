@@ -114,12 +114,12 @@ UNFIT = [
 
 @pytest.mark.parametrize(("spec", "value"), FIT, ids=str)
 def test_what_fits_is_let_through(spec, value, doubled):
-    assert dispatch._fits(value, dispatch._expected(spec), {})
+    assert dispatch._fits(dispatch._form(value), dispatch._expected(spec), {})
 
 
 @pytest.mark.parametrize(("spec", "value"), UNFIT, ids=str)
 def test_what_does_not_fit_is_not(spec, value):
-    assert not dispatch._fits(value, dispatch._expected(spec), {})
+    assert not dispatch._fits(dispatch._form(value), dispatch._expected(spec), {})
 
 
 def test_unfit_arguments_go_to_the_reference(doubled):
@@ -129,6 +129,24 @@ def test_unfit_arguments_go_to_the_reference(doubled):
     assert double(x, times, None) == "compiled"  # as it is by default
     for unfit in ((x, times[:2]), (x, times.astype(f32)), (x, times, 0), (x, 7), (x, None)):
         np.testing.assert_array_equal(double(*unfit), 2 * x)
+
+
+def test_what_is_remembered_of_arguments_is_all_that_counts(doubled):
+    """Forms are looked at once; two that are told apart by anything are two."""
+    double = doubled(x="N", times=int)
+    x = np.ones(3)
+    for _ in range(2):
+        assert double(x, 1) == double(x, times=1) == "compiled"
+        for times in (True, 1.0, np.int64(1), 0):
+            np.testing.assert_array_equal(double(x, times), 2 * x)
+        for unfit in (x.astype(np.float16), x.astype(">f8"), x[:0], x[None], [1.0]):
+            np.testing.assert_array_equal(double(unfit, 1), 2 * np.asarray(unfit))
+
+
+def test_a_parameter_left_out_hides_none_behind_it(doubled):
+    double = doubled(x="N", names="N")
+    assert double(np.ones(3), names=np.ones(3)) == "compiled"
+    np.testing.assert_array_equal(double(np.ones(3), names=np.ones(4)), 2 * np.ones(3))
 
 
 def draw(shape, dtype=f32, seed=0):
