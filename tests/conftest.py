@@ -5,7 +5,7 @@ import signal
 import hypothesis
 import pytest
 
-from minimix import kernels
+from minimix import cli, kernels
 
 # Chosen now, by the environment that the tests were started in: not by the first test that happens
 # to call a kernel while it has changed that environment for the processes it starts.
@@ -46,3 +46,19 @@ def pytest_runtest_makereport(item, call):
 @pytest.hookimpl(wrapper=True)
 def pytest_make_collect_report(collector):
     return _held_to_run((yield), collector.config)
+
+
+@pytest.fixture
+def minimix(capsys):
+    """A function that runs a command in this process: (code, stdout, stderr)."""
+
+    def run(*arguments):
+        try:
+            code = cli.main([str(a) for a in arguments])
+        except SystemExit as end:
+            code = end.code
+        out, err = capsys.readouterr()
+        assert "Traceback" not in err
+        return code, out, err
+
+    return run

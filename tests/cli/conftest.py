@@ -1,8 +1,8 @@
-"""What the tests of the command line share: a small data set, no network, and a way to run it."""
+"""What the tests of the command line share: a small data set, and no network."""
 
 import pytest
 
-from minimix import cli, kernels
+from minimix import kernels
 from minimix.data import shapes10
 
 
@@ -15,19 +15,3 @@ def _small_and_in_numpy(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     with kernels.backend("numpy"):
         yield
-
-
-@pytest.fixture
-def minimix(capsys):
-    """Run a command in this process: (code, stdout, stderr)."""
-
-    def run(*arguments):
-        try:
-            code = cli.main([str(a) for a in arguments])
-        except SystemExit as end:
-            code = end.code
-        out, err = capsys.readouterr()
-        assert "Traceback" not in err
-        return code, out, err
-
-    return run

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from minimix import cli, kernels
+from minimix import kernels
 from minimix.data import shapes10
 
 # Python runs this when it starts: what the trainings of a study see of shapes10 is as small as
@@ -38,19 +38,3 @@ def small(few):
 @pytest.fixture(autouse=True)
 def _small(small, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture
-def minimix(capsys):
-    """Run a command in this process: (code, stdout, stderr)."""
-
-    def run(*arguments):
-        try:
-            code = cli.main([str(a) for a in arguments])
-        except SystemExit as end:
-            code = end.code
-        out, err = capsys.readouterr()
-        assert "Traceback" not in err
-        return code, out, err
-
-    return run
