@@ -17,6 +17,7 @@ import json
 import math
 import os
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -32,7 +33,7 @@ from . import pictures
 from .dataset import Dataset, moments
 from .recognize import PICTURES
 
-FORMAT = 1  # of the cache
+FORMAT = 2  # of the cache
 TRAIN, TEST = ("train", "training"), ("test", "testing", "val", "valid", "validation")
 SIDE = 32  # of the images, in pixels, unless another one is asked for
 SHOWN = 5  # pictures that could not be read, of which the reason is said
@@ -173,6 +174,7 @@ def _look(path: Path, test_fraction: float, seed: int) -> Found:
                 found.leave_out(why, picture.path)
         if not found.test:
             raise DataError(f"{test} has no pictures of the classes of {train}")
+        found.train = _mixed(found.train)
         return found
     waiting: dict[str, int] = {}  # how many more pictures of a class are for the test
     for name in found.class_names:
@@ -183,10 +185,25 @@ def _look(path: Path, test_fraction: float, seed: int) -> Found:
         aside = waiting[picture.class_name] > 0
         waiting[picture.class_name] -= aside
         (found.test if aside else rest).append(picture)
-    found.train = rest
+    found.train = _mixed(rest)
     if not found.test:
         raise DataError(f"{path} has one picture of each class; none is left to test on")
     return found
+
+
+def _mixed(found: list[Picture]) -> list[Picture]:
+    """In an order in which every stretch has pictures of all classes, as evenly as the whole.
+
+    So a part of them, to choose settings by, is a stretch of the file: nothing has to be copied.
+    The last pictures are one of each class.
+    """
+    seen: dict[str, int] = {}
+    total = Counter(picture.class_name for picture in found)
+    share: list[float] = []
+    for picture in found:
+        seen[picture.class_name] = seen.get(picture.class_name, 0) + 1
+        share.append(seen[picture.class_name] / total[picture.class_name])
+    return [found[i] for i in sorted(range(len(found)), key=share.__getitem__)]
 
 
 def _split(path: Path, names: Sequence[str]) -> Path | None:

@@ -51,7 +51,9 @@ class Config:
         least=0,
     )
     limit_train: int = setting(
-        0, "train on N images only, drawn from all classes by the seed (0: all)", least=0
+        0,
+        "train on N images only, of all classes; another seed draws others (0: all)",
+        least=0,
     )
     limit_test: int = setting(
         0, "test on N images only, of all classes and the same for every seed (0: all)", least=0

@@ -25,7 +25,7 @@ from .averaging import WeightAverage
 from .config import Config, config_of, differences, flat
 from .divergence import divergence
 from .probe import check, network
-from .whitening import whiten
+from .whitening import MOST, whiten
 
 MAY_CHANGE = ("data", "threads")  # settings that say where, not what
 
@@ -92,7 +92,7 @@ class TrainingState:
         else:
             check(config, data, model)
         if config.whiten and checkpoint is None:
-            seen = shuffle_patches(data.train_images, config.shuffle_patches)
+            seen = shuffle_patches(data.train_images[:MOST], config.shuffle_patches)
             whiten(model, seen, config.seed, data.mean, data.std)
         average = WeightAverage(model, config.ema) if config.ema else None
         optimizer = config.optimizer_of(model, data.n_classes)

@@ -16,7 +16,9 @@ def held_out(data: Dataset, n: int) -> Dataset:
     """The data set with n of its training images in place of its test images.
 
     They come from all classes as evenly as all training images do; which ones follows from the data
-    set and n alone. The others, in their order, are the training images.
+    set and n alone. The others, in their order, are the training images. Images that are mapped
+    into memory from the cache of a folder stay there: it has them in such an order that the last n
+    will do. Others are copied.
 
     Errors: ValueError where that leaves nothing to train on.
     """
@@ -24,6 +26,14 @@ def held_out(data: Dataset, n: int) -> Dataset:
     if n >= len(images):
         raise ValueError(
             f"`validation` is {n:,}; expected fewer than the {len(images):,} training images"
+        )
+    if isinstance(images.base, np.memmap):
+        return replace(
+            data,
+            train_images=images[:-n],
+            train_labels=labels[:-n],
+            test_images=images[-n:],
+            test_labels=labels[-n:],
         )
     held = np.zeros(len(images), bool)
     held[sample(labels, n, SEED)] = True

@@ -12,6 +12,8 @@ from ..data.cifar10 import MEAN, STD
 from ..kernels import cut_patches, product
 from ..nn import Module, Patchify
 
+MOST = 5000  # images that are looked at
+
 
 def embedding_of(model: Module) -> Patchify | None:
     """The patch embedding with which a model begins; None where it begins with something else."""
@@ -27,11 +29,12 @@ def whiten(
     mean: Sequence[float] = MEAN,
     std: Sequence[float] = STD,
     *,
-    most: int = 5000,
+    most: int = MOST,
 ) -> None:
     """Let the patch embedding of `model` begin as whitening filters, with no bias.
 
-    images     uint8 (N, H, W, C), of which the first `most` are looked at
+    images     uint8 (N, H, W, C), of which the first `most` are looked at; of images larger than
+               64×64 fewer, as many pixels
     mean, std  those of the data set, by channel, for `normalize`
 
     A model without a patch embedding stays as it is.
@@ -41,6 +44,8 @@ def whiten(
         return
     p, _, _, h = embedding.weight.shape
     rng = np.random.default_rng(seed)
+    height, width = images.shape[1:3]
+    most = max(1, min(most, most * 64 * 64 // (height * width)))
     embedding.weight.array = whitening_filters(normalize(images[:most], mean, std), p, h, rng)
     if embedding.bias is not None:
         embedding.bias.array = np.zeros(h)

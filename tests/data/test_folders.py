@@ -16,6 +16,7 @@ from small_cifar10 import write_python
 from minimix import data
 from minimix.data import folders, pictures
 from minimix.errors import DataError, DiskError
+from minimix.train.validation import held_out
 
 
 def draw(path, seed=0, size=(9, 12), **options):
@@ -72,6 +73,28 @@ def test_the_split(photos):
     draw(photos / "cat" / "another.png", 50)
     more, _ = load(photos, test_fraction=0.25)
     assert len(aside - {image.tobytes() for image in more.test_images}) <= 1
+
+
+def test_a_part_to_choose_settings_by_stays_on_the_disk(nowhere):
+    for name, n in (("cat", 40), ("dog", 20), ("eel", 2)):
+        (nowhere / name).mkdir()
+        for i in range(n):
+            draw(nowhere / name / f"{i}.png", i + len(name) * n)
+    whole, _ = load(nowhere, test_fraction=0.05)
+    assert np.bincount(whole.train_labels).tolist() == [38, 19, 1]
+    for start in (0, 20, 38):  # every stretch is a sample of the classes
+        assert np.bincount(whole.train_labels[start : start + 20], minlength=3) == pytest.approx(
+            [13, 7, 0], abs=1
+        )
+    assert set(whole.train_labels[-3:]) == {0, 1, 2}
+    part = held_out(whole, 13)
+    for images in (part.train_images, part.test_images):
+        assert np.shares_memory(images, whole.train_images)
+    together = np.concatenate([part.train_images, part.test_images])
+    np.testing.assert_array_equal(together, whole.train_images)
+    labels = np.concatenate([part.train_labels, part.test_labels])
+    np.testing.assert_array_equal(labels, whole.train_labels)
+    assert np.bincount(part.test_labels).tolist() == [8, 4, 1]
 
 
 @pytest.mark.parametrize(

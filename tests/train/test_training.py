@@ -304,10 +304,11 @@ def test_whitened_patches_are_white(patch):
     assert 0.5 < out[:, 2 * d :].std() < 2
 
 
-def test_whitening_looks_at_no_more_than_it_says():
-    images = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 3), np.uint8)
+@pytest.mark.parametrize(("side", "seen"), [(8, 30), (128, 7)])
+def test_whitening_looks_at_no_more_than_it_says(side, seen):
+    images = np.random.default_rng(0).integers(0, 256, (40, side, side, 3), np.uint8)
     a, b = (ConvMixer(30, 1, 3, 2, 4, rng=0) for _ in range(2))
     whiten(a, images, seed=0, most=30)
-    whiten(b, images[:30], seed=0)
+    whiten(b, images[:seen], seed=0, most=1000)
     np.testing.assert_array_equal(a.stem[0].weight.array, b.stem[0].weight.array)
     assert not a.stem[0].bias.array.any()
