@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import threading
 import warnings
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -12,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import DataError
+from ..kernels import get_num_threads
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -41,8 +44,7 @@ def read(
     from PIL import Image, UnidentifiedImageError  # not worth its time to those who only train
 
     try:
-        # Pillow warns of what it can make sense of all the same.
-        with warnings.catch_warnings(action="ignore"), Image.open(path) as file:
+        with _QUIETLY, Image.open(path) as file:
             if file.format == "EPS":  # a program, for which Pillow would start Ghostscript
                 raise _UnusableError("EPS is not supported; save it as PNG")
             return _fit(_upright(file, to_rgb(file)), size, crop)
@@ -63,7 +65,8 @@ def read(
 def read_all(
     paths: Sequence[str | os.PathLike[str]], size: Sequence[int], crop: float | None = None
 ) -> Iterator[np.ndarray | DataError]:
-    """Each picture as `read` gives it, or its error, in order; decoded on every core.
+    """Each picture as `read` gives it, or its error, in order; decoded by as many threads as
+    kernels use.
 
     Only a few pictures are held at a time, however many there are.
     """
@@ -77,7 +80,7 @@ def read_all(
                 results.append(error)
         return results
 
-    threads = os.cpu_count() or 1
+    threads = get_num_threads()
     ahead: deque[Future[list[np.ndarray | DataError]]] = deque()
     pool = ThreadPoolExecutor(threads, thread_name_prefix="minimix-pictures")
     try:
@@ -105,6 +108,35 @@ def with_channels(images: np.ndarray, channels: int) -> np.ndarray:
 
 class _UnusableError(Exception):
     """Why a picture that is whole cannot be used."""
+
+
+class _Quietly:
+    """Inside, Pillow's warnings are ignored: of what it can make sense of all the same.
+
+    Filters are the whole process's. `catch_warnings` in two threads at a time would end with those
+    of one of them for good, so the first thread that comes changes them, and the last puts them
+    back; what others warn of meanwhile is none of its business.
+    """
+
+    def __init__(self) -> None:
+        self.inside, self.lock = 0, threading.Lock()
+
+    def __enter__(self) -> None:
+        with self.lock:
+            if not self.inside:
+                self.filters = warnings.catch_warnings()
+                self.filters.__enter__()
+                warnings.filterwarnings("ignore", module=rf"PIL\b|{re.escape(__name__)}$")
+            self.inside += 1
+
+    def __exit__(self, *_exception: object) -> None:
+        with self.lock:
+            self.inside -= 1
+            if not self.inside:
+                self.filters.__exit__(None, None, None)
+
+
+_QUIETLY = _Quietly()
 
 
 def to_rgb(image: Image) -> Image:

@@ -77,7 +77,12 @@ def fit(
     Ctrl-C finishes the step, saves a checkpoint and raises KeyboardInterrupt.
 
     Of a script that mpiexec started several times, the processes train together
-    (`minimix.parallel`): mpiexec -n 4 python -m mpi4py script.py
+    (`minimix.parallel`), with one thread each unless `threads` or OMP_NUM_THREADS say otherwise:
+    mpiexec -n 4 python -m mpi4py script.py
+
+    Of your process nothing is changed for good: signal handlers (SIGINT, SIGTERM and SIGHUP ask for
+    a checkpoint meanwhile), NumPy's treatment of errors and the number of threads are put back.
+    `minimix.kernels` says what compiled kernels ask of the C library's allocator.
 
     Errors: ValueError, before anything is trained, for settings that make no sense, or a model that
     does not take these images or gives logits of another shape; CheckpointError where the folder
@@ -106,8 +111,12 @@ def fit(
             folder.describe(about(state.config, f"minimix.train.fit(…, out={str(out)!r})"))
             if state.code is not None:
                 folder.keep_code(state.code)
+            one = ranks.size > 1 and "OMP_NUM_THREADS" not in os.environ
             try:
-                test = loop.train(state, folder, save_every=save_every, quiet=quiet, ranks=ranks)
+                with kernels.using_threads(1 if one else 0):
+                    test = loop.train(
+                        state, folder, save_every=save_every, quiet=quiet, ranks=ranks
+                    )
             except Interrupted as stop:
                 say("stopped, and saved; call fit again with resume=True to go on")
                 if stop.signal == signal.SIGINT:

@@ -10,7 +10,7 @@ import numpy as np
 from .. import functional as F
 from ..autograd import Array, Tensor
 from ..data import Loader, Plain
-from ..kernels import set_num_threads
+from ..kernels import using_threads
 from ..optim import clip_grad_norm
 from ..parallel import ALONE, Ranks, synchronized
 from ..runs import RunFolder
@@ -43,10 +43,15 @@ def train(
     DiskError where the disk refuses, CheckpointError where the logs were changed since the
     checkpoint, Interrupted where a signal asked to stop and everything has been saved.
     """
+    with using_threads(state.config.threads):
+        return _train(state, run, save_every, quiet, ranks)
+
+
+def _train(
+    state: TrainingState, run: RunFolder, save_every: float, quiet: bool, ranks: Ranks
+) -> Evaluation:
     config, data, model, optimizer = state.config, state.data, state.model, state.optimizer
     images, labels, average = data.train_images, data.train_labels, state.average
-    if config.threads:
-        set_num_threads(config.threads)
     fast = fastest(model)  # the same parameters, fewer passes over memory
     parameters = list(model.parameters())
     together = ranks if config.sync_batch_norm else ALONE

@@ -2,6 +2,7 @@
 
 import io
 import struct
+import threading
 import warnings
 import zlib
 
@@ -359,6 +360,31 @@ def test_more_pixels_than_pillow_allows(tmp_path):
         )
     )
     assert "it has more than 178,956,970 pixels" in refusal(path)
+
+
+def test_pictures_read_at_the_same_time_leave_the_filters_of_warnings(tmp_path, monkeypatch):
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    both_inside, first_done = threading.Barrier(2, timeout=30), threading.Event()
+    fit = pictures._fit
+
+    def in_turn(*args):
+        both_inside.wait()
+        if threading.current_thread().name == "second":
+            first_done.wait(30)
+        return fit(*args)
+
+    monkeypatch.setattr(pictures, "_fit", in_turn)
+    before = list(warnings.filters)
+    first, second = (
+        threading.Thread(target=pictures.read, args=(tmp_path / "a.png", (4, 4)), name=name)
+        for name in ("first", "second")
+    )
+    first.start()
+    second.start()
+    first.join()
+    first_done.set()
+    second.join()
+    assert warnings.filters == before
 
 
 def test_a_large_picture_is_read_without_a_warning(tmp_path, monkeypatch, recwarn):

@@ -304,24 +304,35 @@ raise SystemExit(codes != [0] * 10)
 # ---- how many threads by default
 
 
+V1 = ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")
+NESTED = "7:blkio:/x\n4:cpu,cpuacct:/a/b\n0::/a/b\n"
+
+
 @pytest.mark.parametrize(
-    ("files", "cores"),
+    ("files", "own", "cores"),
     [
-        ({}, 8),
-        ({"cpu.max": "max 100000\n"}, 8),
-        ({"cpu.max": "200000 100000\n"}, 2),
-        ({"cpu.max": "250000 100000\n"}, 3),
-        ({"cpu.max": "5000 100000\n"}, 1),
-        ({"cpu.max": "6400000 100000\n"}, 8),
-        ({"cpu.max": "nonsense\n"}, 8),
-        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, 8),
-        ({"cpu/cpu.cfs_quota_us": "150000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 2),
-        ({"cpu/cpu.cfs_quota_us": "150000\n", "cpu/cpu.cfs_period_us": "0\n"}, 8),
-        ({"cpu/cpu.cfs_quota_us": "150000\n"}, 8),
+        ({}, "", 8),
+        ({"cpu.max": "max 100000\n"}, "", 8),
+        ({"cpu.max": "200000 100000\n"}, "", 2),
+        ({"cpu.max": "250000 100000\n"}, "", 3),
+        ({"cpu.max": "5000 100000\n"}, "", 1),
+        ({"cpu.max": "6400000 100000\n"}, "", 8),
+        ({"cpu.max": "nonsense\n"}, "", 8),
+        ({V1[0]: "-1\n", V1[1]: "100000\n"}, "", 8),
+        ({V1[0]: "150000\n", V1[1]: "100000\n"}, "", 2),
+        ({V1[0]: "150000\n", V1[1]: "0\n"}, "", 8),
+        ({V1[0]: "150000\n"}, "", 8),
+        # The groups that a process is in are found by their paths, and those around them count.
+        ({"a/b/cpu.max": "300000 100000\n"}, "", 8),
+        ({"a/b/cpu.max": "300000 100000\n"}, NESTED, 3),
+        ({"a/b/cpu.max": "max 100000\n", "a/cpu.max": "200000 100000\n"}, NESTED, 2),
+        ({"a/b/cpu.max": "300000 100000\n", "cpu.max": "50000 100000\n"}, NESTED, 1),
+        ({"x/cpu.max": "100000 100000\n", "blkio/x/cpu.max": "100000 100000\n"}, NESTED, 8),
+        ({"cpu/a/cpu.cfs_quota_us": "400000", "cpu/a/cpu.cfs_period_us": "100000"}, NESTED, 4),
     ],
 )
-def test_a_containers_quota_is_kept_to(tmp_path, files, cores):
-    (tmp_path / "cpu").mkdir()
+def test_a_control_groups_quota_is_kept_to(tmp_path, files, own, cores):
     for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
-    assert threads._quota(tmp_path, 8) == cores
+    assert threads._quota(tmp_path, own, 8) == cores

@@ -9,6 +9,7 @@ again.
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
 from typing import Any
 
@@ -33,8 +34,15 @@ def empty_like(x: np.ndarray) -> np.ndarray:
 
 
 def keep_freed_memory() -> None:
-    """Ask glibc to reuse large arrays instead of returning their pages. Elsewhere: nothing."""
-    if not sys.platform.startswith("linux"):
+    """Ask glibc to reuse large arrays instead of returning their pages. Elsewhere: nothing.
+
+    This is for the whole process, until it ends. Not done where MINIMIX_MALLOPT is 0, or where the
+    environment has settings of its own for glibc's malloc (MALLOC_…_, GLIBC_TUNABLES).
+    """
+    settings = os.environ
+    own = any(n.startswith("MALLOC_") and n.endswith("_") for n in settings)
+    own = own or "glibc.malloc" in settings.get("GLIBC_TUNABLES", "")
+    if own or settings.get("MINIMIX_MALLOPT") == "0" or not sys.platform.startswith("linux"):
         return
     trim_threshold, mmap_max = -1, -4  # M_TRIM_THRESHOLD, M_MMAP_MAX of <malloc.h>
     try:

@@ -28,9 +28,10 @@ import os
 import threading
 from _thread import start_new_thread
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from itertools import filterfalse
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from queue import SimpleQueue
 from typing import Any
 
@@ -45,23 +46,35 @@ def _default() -> int:
         cores = len(os.sched_getaffinity(0))
     except AttributeError:  # macOS and Windows
         cores = os.cpu_count() or 1
-    cores = _quota(Path("/sys/fs/cgroup"), cores)
+    own = ""
+    with suppress(OSError):
+        own = Path("/proc/self/cgroup").read_text()
+    cores = _quota(Path("/sys/fs/cgroup"), own, cores)
     asked = os.environ.get("OMP_NUM_THREADS", "")
     return min(cores, int(asked)) if asked.isdigit() and int(asked) > 0 else cores
 
 
-def _quota(folder: Path, cores: int) -> int:
-    """How many of `cores` a container may keep busy (Linux's control groups, version 2 or 1).
+def _quota(folder: Path, own: str, cores: int) -> int:
+    """How many of `cores` this process may keep busy (Linux's control groups, version 2 and 1).
 
-    A part of a core counts as one.   folder: where a container finds its own limits
+    A part of a core counts as one.
+
+    folder  where groups have their limits: a container finds its own at the top
+    own     this process's groups, lines such as 0::/a/b (version 2) and 4:cpu,cpuacct:/a/b (1)
     """
-    for names in (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):
-        try:
-            quota, period = " ".join((folder / name).read_text() for name in names).split()
-            if int(quota) > 0:
-                return min(cores, -(-int(quota) // int(period)))
-        except (OSError, ValueError, ZeroDivisionError):  # no such file, or no limit: "max", -1
+    for line in ("0::/", "0:cpu:/", *own.splitlines()):
+        controllers, _, path = line.partition(":")[2].partition(":")
+        if controllers and "cpu" not in controllers.split(","):
             continue
+        group = PurePosixPath("cpu" if controllers else ".", path.lstrip("/"))
+        names = ("cpu.cfs_quota_us", "cpu.cfs_period_us") if controllers else ("cpu.max",)
+        for place in (group, *group.parents):  # a group may not use more than those around it
+            # Without such a file, or a limit ("max", -1), there is nothing to keep to.
+            with suppress(OSError, ValueError, ZeroDivisionError):
+                limits = " ".join((folder / place / name).read_text() for name in names)
+                quota, period = map(int, limits.split())
+                if quota > 0:
+                    cores = min(cores, -(-quota // period))
     return cores
 
 
@@ -71,14 +84,18 @@ _count = _default()
 def get_num_threads() -> int:
     """How many threads kernels use.
 
-    By default one for each core that this process may run on (its affinity, a container's CPU
-    quota), and no more than OMP_NUM_THREADS.
+    By default one for each core that this process may keep busy (its affinity, the CPU quota of its
+    control groups, such as a container's), and no more than OMP_NUM_THREADS.
     """
     return _count
 
 
 def set_num_threads(n: int) -> None:
     """Use n threads, in minimix's kernels and in NumPy's matrix products alike.
+
+    That holds for the whole process, other users of NumPy's OpenBLAS included, until it is called
+    again. minimix leaves OpenBLAS as it is unless this is called; trainings with the setting
+    `threads` do so, and put back what was there.
 
     Compiled kernels and optimizers give the same bits for any n. Products that NumPy hands to its
     BLAS (those of the numpy back end, and of `Tensor @ Tensor`) may differ in their last bits.
@@ -88,17 +105,34 @@ def set_num_threads(n: int) -> None:
     if isinstance(n, bool) or not isinstance(n, int) or n < 1:
         raise ValueError(f"set_num_threads: n is {n!r}; it must be a whole number of at least 1")
     _count = n
-    _set_blas_threads(n)
+    _blas("set", n)
 
 
-def _set_blas_threads(n: int) -> None:
-    """OpenBLAS, as NumPy's wheels carry it, has no Python name; other libraries keep their own."""
+@contextmanager
+def using_threads(n: int) -> Iterator[None]:
+    """Inside this block, n threads (0: as many as outside); afterwards everything is as it was."""
+    global _count
+    before, blas = _count, _blas("get")
+    if n:
+        set_num_threads(n)
+    try:
+        yield
+    finally:
+        _count = before
+        if n and blas is not None:
+            _blas("set", blas)
+
+
+def _blas(what: str, *n: int) -> int | None:
+    """ "get" or "set" the number of threads of OpenBLAS, as NumPy's wheels carry it.
+
+    It has no Python name. None, and nothing happens, where NumPy has another library.
+    """
     try:
         library = ctypes.CDLL(np.linalg._umath_linalg.__file__)
-        setter = library.scipy_openblas_set_num_threads64_
+        return int(getattr(library, f"scipy_openblas_{what}_num_threads64_")(*n))
     except (AttributeError, OSError):
-        return
-    setter(ctypes.c_int(n))
+        return None
 
 
 # ---- locks that no signal interrupts
