@@ -7,7 +7,8 @@ A text, NN_name/lesson.py, is in the percent format of Jupytext, which VS Code a
 A code cell with lines between `### BEGIN SOLUTION` and `### END SOLUTION` is an exercise, and the
 text cell after it, titled "hints", has its three hints. The student finds a stub, the hints and the
 solution folded away; the solved notebook has the solution in place. A code cell titled "folded" is
-closed in both: it only draws. WRITING.md says the rest.
+closed in both: it only draws. WRITING.md says the rest. The first code cell of each notebook is
+added here: it installs minimix where that is missing.
 
 A solved notebook keeps its outputs as long as its code stays as it is.
 """
@@ -21,6 +22,7 @@ import re
 import sys
 import tempfile
 import time
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +92,55 @@ def folded(hints: str, exercise: str) -> str:
     )
 
 
+# ---- where minimix comes from
+
+# Each notebook's first cell. A checkout is what Binder has; Colab has the notebook alone.
+INSTALL = """\
+# Installs minimix where it is missing, as on Colab or Binder; elsewhere it does nothing.
+import importlib.util, pathlib, subprocess, sys
+
+if importlib.util.find_spec("minimix") is None:
+    folders = [pathlib.Path.cwd(), *pathlib.Path.cwd().parents]
+    source = next((str(f) for f in folders if (f / "lessons/build.py").exists()), {address!r})
+    if not source:
+        sys.exit("minimix is not installed; in its folder: python -m pip install -e '.[lessons]'")
+    subprocess.run([sys.executable, "-m", "pip", "install", "-q", source], check=True)
+    importlib.invalidate_caches()"""
+
+
+def address() -> str:
+    """Where pyproject.toml says that the code is; "" where it does not."""
+    text = (ROOT.parent / "pyproject.toml").read_text(encoding="utf-8")
+    urls: dict[str, str] = tomllib.loads(text)["project"].get("urls", {})
+    return urls.get("Source", "").rstrip("/")
+
+
+def install_cell(number: str) -> Cell:
+    """The cell that installs minimix, closed."""
+    from nbformat import v4
+
+    where = f"git+{address()}" if address() else ""
+    cell = v4.new_code_cell(INSTALL.format(address=where), id=f"{number}-install")
+    cell.metadata |= FOLDED
+    return cell
+
+
+def links(name: str) -> str:
+    """A line with links that open a notebook on Colab and Binder; "" where the code is elsewhere.
+
+    Words instead of badges, since a badge is a picture that is missing offline.
+    """
+    host, _, repository = address().partition("github.com/")
+    if not host or not repository:
+        return ""
+    colab = f"https://colab.research.google.com/github/{repository}/blob/main/lessons/{name}.ipynb"
+    binder = f"https://mybinder.org/v2/gh/{repository}/main?labpath=lessons%2F{name}.ipynb"
+    return f"\n\n[Open in Colab]({colab}) · [Open in Binder]({binder})"
+
+
 # ---- notebooks
+
+FOLDED = {"jupyter": {"source_hidden": True}, "tags": ["hide-input"]}
 
 
 def notebook(folder: Path, solved: bool) -> Notebook:
@@ -98,7 +148,7 @@ def notebook(folder: Path, solved: bool) -> Notebook:
     from nbformat import v4
 
     found: list[Cell] = []
-    exercise = ""
+    exercise, number = "", folder.name[:2]
     for cell in cells(folder):
         source = cell.source
         if is_hints(cell):
@@ -109,9 +159,11 @@ def notebook(folder: Path, solved: bool) -> Notebook:
             exercise = source
             source = solution(source) if solved else stub(source)
         new = v4.new_code_cell if cell.cell_type == "code" else v4.new_markdown_cell
-        found.append(new(source, id=f"{folder.name[:2]}-{len(found):02}"))
+        found.append(new(source, id=f"{number}-{len(found):02}"))
         if cell.metadata.get("title") == "folded":
-            found[-1].metadata |= {"jupyter": {"source_hidden": True}, "tags": ["hide-input"]}
+            found[-1].metadata |= FOLDED
+    found[0].source += links(folder.name)
+    found.insert(1, install_cell(number))
     metadata = {
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
         "language_info": {"name": "python"},

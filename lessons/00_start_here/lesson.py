@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 00 · Start here
 #
-# In fourteen lessons you will build a neural network that recognizes pictures: every derivative,
+# In fifteen lessons you will build a neural network that recognizes pictures: every derivative,
 # every layer and every step of its training, in Python that you write and understand. This page
 # shows where you are going, and checks that your machine is ready.
 #
@@ -199,6 +199,7 @@ show.bars(
 # | 12 | break it | bugs hunted with your own tools |
 # | 13 | why residuals, why norms | signals and gradients that survive depth |
 # | 14 | mixing tokens | attention, beside its rivals; a framework of your own |
+# | 15 | from here to a real project | a model of your own pictures, in use elsewhere |
 #
 # Each lesson builds on those before it, but nothing forces the order. `minimix lessons --check`
 # shows how far you are, and the last cell of each lesson keeps what you have built in a package of

@@ -501,8 +501,7 @@ print(f"{100 * right:.0f} % of new pictures are classified correctly; guessing g
 # the softmax. Now (Q Kᵀ) V = Q (Kᵀ V): what does it cost, and what has been lost? · Mask A, so that
 # each token reads only tokens within two patches of it. Is that a convolution?
 #
-# That was the last lesson. There is no part of this library that you could not have written
-# yourself. Go and build something that is not in it.
+# Next: **15 · From here to a real project**: your own pictures, and a model that others can use.
 
 # %% [markdown]
 # **Keep it.** This cell writes what you have built to a small package of your own, `mymix/`, beside

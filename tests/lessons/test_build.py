@@ -1,8 +1,10 @@
 """The notebooks are made from the lessons' texts, which have the form that WRITING.md asks for."""
 
+import importlib.util
 import itertools
 import json
 import re
+import subprocess
 
 import pytest
 
@@ -114,7 +116,8 @@ def test_cells_are_short_and_the_last_one_keeps_what_was_built(lesson):
 def test_a_cell_that_only_draws_is_folded_and_outputs_are_kept_with_their_code(tmp_path):
     (lesson,) = (folder for folder in LESSONS if folder.name.startswith("07"))
     book = build.notebook(lesson, solved=True)
-    folded = [c for c in book.cells if c.metadata.get("jupyter", {}).get("source_hidden")]
+    install, *folded = (c for c in book.cells if c.metadata.get("jupyter"))
+    assert install.id == "07-install"
     assert folded
     assert all("show." in cell.source for cell in folded)
     path = ROOT / "solved" / f"{lesson.name}.ipynb"
@@ -140,3 +143,51 @@ def test_a_students_notebook_is_the_solved_one_up_to_its_stubs(lesson):
         if stub.source != done.source:
             assert 'raise NotImplementedError("your turn: ' in stub.source
             compile(stub.source, "stub", "exec")
+
+
+@pytest.fixture
+def pip(monkeypatch):
+    """In place of pip: the list of what it is asked to install; minimix seems to be missing."""
+    asked = []
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(subprocess, "run", lambda command, check: asked.append(command[-1]))
+    return asked
+
+
+def test_the_first_cell_does_nothing_where_minimix_is_installed(monkeypatch):
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("installs"))
+    exec(build.install_cell("00").source, {})
+
+
+def test_the_first_cell_installs_the_checkout_around_it(pip, monkeypatch, tmp_path):
+    (tmp_path / "lessons").mkdir()
+    (tmp_path / "lessons" / "build.py").touch()
+    monkeypatch.chdir(tmp_path / "lessons")
+    exec(build.install_cell("00").source, {})
+    assert pip == [str(tmp_path)]
+
+
+def test_the_first_cell_says_what_to_do_where_there_is_nothing_to_install(
+    pip, monkeypatch, tmp_path
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(build, "address", lambda: "")
+    with pytest.raises(SystemExit, match="python -m pip install"):
+        exec(build.install_cell("00").source, {})
+    monkeypatch.setattr(build, "address", lambda: "https://example.org/code")
+    exec(build.install_cell("00").source, {})
+    assert pip == ["git+https://example.org/code"]
+
+
+@pytest.mark.parametrize(
+    ("address", "linked"),
+    [("", False), ("https://example.org/a/b", False), ("https://github.com/a/b", True)],
+)
+def test_links_to_colab_and_binder_where_the_address_is_known(monkeypatch, address, linked):
+    monkeypatch.setattr(build, "address", lambda: address)
+    first = build.notebook(LESSONS[0], solved=False).cells[0].source
+    for part in (
+        f"https://colab.research.google.com/github/a/b/blob/main/lessons/{LESSONS[0].name}.ipynb",
+        f"https://mybinder.org/v2/gh/a/b/main?labpath=lessons%2F{LESSONS[0].name}.ipynb",
+    ):
+        assert (part in first) == linked

@@ -26,6 +26,7 @@ TEACHES_NUMBA = {"04"}
 SHORTER = {
     "10": ("(48, 500, 64) if COMPILED", "(48, 40, 64) if COMPILED"),
     "11": ("(32, 300, (0, 1, 2, 3)) if COMPILED", "(32, 20, (0, 1)) if COMPILED"),
+    "15": ("--epochs 20", "--epochs 2"),
 }
 
 
