@@ -351,7 +351,9 @@ PLACES = [
     ((2, 8, 7, 9, 1), (3, 3), 2, 1, 1, (1, 1, 1, 1)),
     ((2, 8, 7, 9, 1), (3, 3), 4, 3, 1, (1, 1, 1, 1)),
     ((2, 2, 3, 1, 5), (1, 1), 4, 5, 1, (3, 0, 0, 4)),  # a result that sees only zeros
-    # by Winograd's filtering
+    # by Winograd's filtering: whole tiles of 4×4 results, and images that they do not fill
+    ((9, 4, 4, 1, 8), (3, 3), 16, 1, 1, (1, 1, 1, 1)),
+    ((13, 3, 3, 1, 9), (3, 3), 8, 1, 1, (1, 1, 1, 1)),
     ((70, 4, 4, 1, 8), (3, 3), 9, 1, 1, (1, 1, 1, 1)),
     ((3, 9, 10, 1, 16), (3, 3), 16, 1, 1, (1, 1, 1, 1)),
     ((2, 11, 9, 1, 140), (3, 3), 33, 1, 1, (0, 1, 2, 3)),
@@ -363,7 +365,8 @@ PLACES = [
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("shape", "size", "d", "stride", "dilation", "padding"), PLACES)
 def test_convolution(shape, size, d, stride, dilation, padding, dtype):
-    """Whole numbers, whose products and sums are exact."""
+    """Whole numbers, whose products and sums are exact, or where they are evaluated at other
+    points (Winograd), rounded so little that nearest whole numbers are."""
     rng, options = np.random.default_rng(0), (stride, dilation, padding)
 
     def whole(*shape):
@@ -378,12 +381,15 @@ def test_convolution(shape, size, d, stride, dilation, padding, dtype):
         ("conv2d_dx", g, w, (height, width), *options),
         ("conv2d_dw", x, g, size, *options),
     ):
-        mine = getattr(compiled, name)(*arguments)
+        mine, truth = getattr(compiled, name)(*arguments), reference(name, *arguments)
         assert mine.dtype == dtype
-        np.testing.assert_array_equal(mine, reference(name, *arguments))
+        if size == (3, 3) and stride == dilation == groups == 1:
+            close(mine, truth, dtype)
+            mine = np.rint(mine)
+        np.testing.assert_array_equal(mine, truth)
 
 
-def test_fewer_multiplications_lose_no_digits():
+def test_fewer_multiplications_lose_less_than_a_digit():
     x, g = draw((4, 16, 16, 1, 64), np.float32), draw((4, 16, 16, 1, 64), np.float32, 1)
     w, options = draw((3, 3, 64, 1, 64), np.float32, 2), (1, 1, (1, 1, 1, 1))
     for name, *arguments in (
@@ -393,7 +399,7 @@ def test_fewer_multiplications_lose_no_digits():
     ):
         truth = reference(name, *_in_float64(arguments))
         error = np.abs(getattr(compiled, name)(*arguments) - truth).max() / np.abs(truth).max()
-        assert error < 1e-6  # 5e-7 one product after the other
+        assert error < 3e-6  # 5e-7 one product after the other
 
 
 def test_places_that_do_not_fit_are_refused():

@@ -292,7 +292,7 @@ def conv2d(x, w, stride, dilation, padding, bias=None):
     if _is_matmul(w.shape, stride, padding):
         out = matmul(x.reshape(-1, c), w.reshape(c, d), None if bias is None else bias[0])
         return out.reshape(n, *grid, 1, d)
-    if winograd.worth_it(n * grid[0] * grid[1], (k, l), c, groups, d, stride, dilation):
+    if winograd.worth_it(n, grid, (k, l), c, groups, d, stride, dilation):
         b = None if bias is None else bias[0]
         y = winograd.convolve(x[..., 0, :], w[..., 0, :], b, padding[0], padding[2], grid)
         if y is not None:
@@ -322,7 +322,7 @@ def conv2d_dx(g, w, size, stride, dilation, padding):
     k, l, c, groups, d = w.shape
     if _is_matmul(w.shape, stride, padding):
         return matmul(g.reshape(-1, d), w.reshape(c, d).T).reshape(*g.shape[:3], 1, c)
-    if winograd.worth_it(g[..., 0, 0].size, (k, l), c, groups, d, stride, dilation):
+    if winograd.worth_it(len(g), size, (k, l), c, groups, d, stride, dilation):
         top, left = 2 - padding[0], 2 - padding[2]
         dx = winograd.convolve(g[..., 0, :], w[..., 0, :], None, top, left, size, turned=True)
         if dx is not None:
@@ -362,7 +362,7 @@ def conv2d_dw(x, g, size, stride, dilation, padding):
     m = n * rows * columns_
     if _is_matmul((k, l, c, groups, d), stride, padding):
         return matmul(x.reshape(m, c).T, g.reshape(m, d)).reshape(1, 1, c, 1, d)
-    if winograd.worth_it(m, (k, l), c, groups, d, stride, dilation):
+    if winograd.worth_it(n, (rows, columns_), (k, l), c, groups, d, stride, dilation):
         dw = winograd.convolve_dw(x[..., 0, :], g[..., 0, :], padding[0], padding[2])
         if dw is not None:
             return dw[..., None, :]

@@ -1,21 +1,31 @@
-"""Convolution by 3×3 in 16 multiplications for each four results, instead of 36.
+"""3×3 convolution with a quarter of the multiplications (Winograd 1980; Lavin & Gray 2016,
+arXiv:1509.09308).
 
-Winograd's minimal filtering, as Lavin & Gray 2016 (arXiv:1509.09308) apply it: the image is cut
-into tiles of 4×4 pixels, two apart, each of which gives 2×2 results,
+Four neighboring results of a convolution with three weights take twelve multiplications as it is
+written, and six as a product of polynomials: both are evaluated at six points, multiplied there,
+and the result is found from its values. In two dimensions 4×4 results from 6×6 pixels take 36
+instead of 144:
 
-    y = Aᵀ [(G w Gᵀ) ⊙ (Bᵀ x B)] A      Bᵀ = 1  0 −1  0    G =  1  0  0    Aᵀ = 1  1  1  0
-                                             0  1  1  0         ½  ½  ½         0  1 −1 −1
-                                             0 −1  1  0         ½ −½  ½
-                                             0  1  0 −1         0  0  1
+    y = Aᵀ [(G w Gᵀ) ⊙ (Bᵀ x B)] A
 
-where ⊙ is a product for each of the 4×4 numbers of a tile; summed over channels, it is 16 products
-of matrices (tiles, C) and (C, D). The gradient for x is such a convolution with the weights turned
-round, and that of the weights exchanges G and A: 2×2 gradients of results and 4×4 pixels give 3×3.
+where ⊙ is a product for each of the 6×6 numbers of a tile; summed over channels, it is 36 products
+of matrices (tiles, C) and (C, D). With the points 0, ±p, ±q and ∞,
 
-Rounding errors are those of all numbers in a tile: a result that lies beside a very large number,
-without reading it, is as exact as if it did. Where that one is not finite, or a sum within a tile
-is too large for the dtype, such a result would not be finite either. So where anything comes out
-that is not, there is no result (None), and the convolution has to be computed as it is defined.
+    column of Bᵀ x    p²q² x₀ − (p²+q²) x₂ + x₄                 column of Aᵀ m
+                      (x₄ − q² x₂) ± p (x₃ − q² x₁)             m₀ + (m₁+m₂) + (m₃+m₄)
+                      (x₄ − p² x₂) ± q (x₃ − p² x₁)             p (m₁−m₂) + q (m₃−m₄)
+                      p²q² x₁ − (p²+q²) x₃ + x₅                 p² (m₁+m₂) + q² (m₃+m₄)
+                                                                p³ (m₁−m₂) + q³ (m₃−m₄) + m₅
+
+and G w has the values w₀ ± p w₁ + p² w₂ of the weights at the points, each divided by what the
+polynomials of B have there. The gradient for x is such a convolution with the weights turned round,
+and that of the weights exchanges G and A: 4×4 gradients of results and 6×6 pixels give 3×3.
+
+Rounding errors are about five times those of the plain sum of products (p and q are those for which
+they are small), and are those of all numbers in a tile: a result that lies beside a very large
+number, without reading it, is as exact as if it did. Where that one is not finite, or a sum within
+a tile is too large for the dtype, such a result would not be finite either. So where anything comes
+out that is not, there is no result (None), and the convolution has to be computed as it is defined.
 """
 
 from __future__ import annotations
@@ -32,46 +42,68 @@ from .matmul import ROWS, columns, multiply_blocks, padded, tile_from_zero, wide
 NUMBERS = 160 * 1024  # that a thread keeps of transformed tiles and products, if they are not large
 MOST = 96  # tiles that a thread takes at a time
 LEAST = 24
-SLICE = 64  # channels of whose weights a thread computes the gradient at a time
+DEPTH = 64  # channels in one sum: longer ones would lose digits, so they are sums of sums
+SLICE = 64  # channels, of x and of the result, of whose weights a thread computes the gradient
 SUMS = 1 << 21  # numbers in all partial sums of the weights' gradient, at most
 
+P, Q = 0.625, 1.5
+P2, Q2 = P * P, Q * Q
+BOTH, SUM = P2 * Q2, P2 + Q2
+AT_0, AT_P, AT_Q = 1 / BOTH, 1 / (2 * P2 * (P2 - Q2)), 1 / (2 * Q2 * (Q2 - P2))
+
 
 @helper
-def inputs(a, b, c, d):
+def inputs(a, b, c, d, e, f):
     """Bᵀ times a column."""
-    return a - c, b + c, c - b, b - d
+    even, odd = e - c * Q2, (d - b * Q2) * P
+    evens, odds = e - c * P2, (d - b * P2) * Q
+    return (
+        a * BOTH - c * SUM + e,
+        even + odd, even - odd, evens + odds, evens - odds,
+        b * BOTH - d * SUM + f,
+    )  # fmt: skip
 
 
 @helper
-def results(a, b, c, d):
+def results(a, b, c, d, e, f):
     """Aᵀ times a column."""
-    return a + b + c, b - c - d
+    even, odd, evens, odds = b + c, b - c, d + e, d - e
+    return (
+        a + even + evens,
+        odd * P + odds * Q,
+        even * P2 + evens * Q2,
+        odd * (P * P2) + odds * (Q * Q2) + f,
+    )
 
 
 @helper
 def weights(a, b, c):
     """G times a column."""
-    sum_, middle = (a + c) * 0.5, b * 0.5
-    return a, sum_ + middle, sum_ - middle, c
+    even, odd = (a + c * P2) * AT_P, b * (P * AT_P)
+    evens, odds = (a + c * Q2) * AT_Q, b * (Q * AT_Q)
+    return a * AT_0, even + odd, even - odd, evens + odds, evens - odds, c
 
 
 @helper
-def weights_back(a, b, c, d):
-    """Gᵀ times a column, in which ½ is already."""
-    return a + b + c, b - c, b + c - d
+def weights_back(a, b, c, d, e, f):
+    """Gᵀ times a column, divided already."""
+    even, odd, evens, odds = b + c, b - c, d + e, d - e
+    return a + even + evens, odd * P + odds * Q, even * P2 + evens * Q2 + f
 
 
 @helper
-def results_back(a, b):
-    """A times a column, and ½ of G."""
-    return a, (a + b) * 0.5, (a - b) * 0.5, b
+def results_back(a, b, c, d):
+    """A times a column, divided as G is."""
+    even, odd = (a + c * P2) * AT_P, (b + d * P2) * (P * AT_P)
+    evens, odds = (a + c * Q2) * AT_Q, (b + d * Q2) * (Q * AT_Q)
+    return a * AT_0, even + odd, even - odd, evens + odds, evens - odds, d
 
 
 @helper
-def store_four(out, at, plane, four):
+def store_six(out, at, plane, six):
     step = lanes(out)
-    for i in range(4):
-        store(out, at + i * plane, step, four[i])
+    for i in range(6):
+        store(out, at + i * plane, step, six[i])
 
 
 @helper
@@ -83,106 +115,95 @@ def place(tile, across, down):
 
 
 @helper
-def load_row(x, at, near, n):
-    """Bᵀ of four pixels that are `near` numbers apart."""
+def within(i, first, last, n):
+    """n where first ≤ i < last, else 0: how many lanes are there."""
+    return n if first <= i < last else 0
+
+
+@helper
+def load_row(x, at, near, n, first, last):
+    """Bᵀ of six pixels that are `near` numbers apart, of which first … last − 1 are there."""
     return inputs(
-        load(x, at, n),
-        load(x, at + near, n),
-        load(x, at + 2 * near, n),
-        load(x, at + 3 * near, n),
+        load(x, at, within(0, first, last, n)),
+        load(x, at + near, within(1, first, last, n)),
+        load(x, at + 2 * near, within(2, first, last, n)),
+        load(x, at + 3 * near, within(3, first, last, n)),
+        load(x, at + 4 * near, within(4, first, last, n)),
+        load(x, at + 5 * near, within(5, first, last, n)),
     )
 
 
 @helper
-def transform_input(x, image, h, v, height, width, pitch, channel, c, patch, out, to, plane):
-    """Bᵀ x B of the 4×4 pixels from (h, v) on, c channels.
-
-    Where some are outside the image, all are first put together in `patch`, with zeros.
-    """
-    step = lanes(x)
+def transform_input(x, image, h, v, height, width, pitch, channel, c, out, to, plane):
+    """Bᵀ x B of the 6×6 pixels from (h, v) on, c channels; those outside the image are zeros."""
     at = ((image * height + h) * width + v) * pitch + channel
-    source, row, near = x, width * pitch, pitch
-    if not (h >= 0 and h + 4 <= height and v >= 0 and v + 4 <= width):
-        apart = padded(c, x)
-        for i in range(4):
-            for j in range(4):
-                there = 0 <= h + i < height and 0 <= v + j < width
-                frm, n = at + (i * width + j) * pitch, c if there else 0
-                for k in range(0, c, step):
-                    store(patch, (4 * i + j) * apart + k, step, load(x, frm + k, n - k))
-        source, at, row, near = patch, 0, 4 * apart, apart
-    for i in range(0, c, step):
-        n, frm = c - i, at + i
-        p, q = load_row(source, frm, near, n), load_row(source, frm + row, near, n)
-        r, s = load_row(source, frm + 2 * row, near, n), load_row(source, frm + 3 * row, near, n)
-        store_four(out, to + i, 4 * plane, inputs(p[0], q[0], r[0], s[0]))
-        store_four(out, to + i + plane, 4 * plane, inputs(p[1], q[1], r[1], s[1]))
-        store_four(out, to + i + 2 * plane, 4 * plane, inputs(p[2], q[2], r[2], s[2]))
-        store_four(out, to + i + 3 * plane, 4 * plane, inputs(p[3], q[3], r[3], s[3]))
+    row, above, left = width * pitch, max(-h, 0), max(-v, 0)
+    below, right = min(height - h, 6), min(width - v, 6)
+    for i in range(0, c, lanes(x)):
+        n, start = c - i, at + i
+        a = load_row(x, start, pitch, within(0, above, below, n), left, right)
+        b = load_row(x, start + row, pitch, within(1, above, below, n), left, right)
+        d = load_row(x, start + 2 * row, pitch, within(2, above, below, n), left, right)
+        e = load_row(x, start + 3 * row, pitch, within(3, above, below, n), left, right)
+        f = load_row(x, start + 4 * row, pitch, within(4, above, below, n), left, right)
+        g = load_row(x, start + 5 * row, pitch, within(5, above, below, n), left, right)
+        for j in range(6):
+            six = inputs(a[j], b[j], d[j], e[j], f[j], g[j])
+            store_six(out, to + i + j * plane, 6 * plane, six)
 
 
 @helper
-def fold_row(m, at, plane):
-    """Aᵀ of four neighboring products."""
-    step = lanes(m)
-    return results(
-        load(m, at, step),
-        load(m, at + plane, step),
-        load(m, at + 2 * plane, step),
-        load(m, at + 3 * plane, step),
-    )
-
-
-@helper
-def unfold_row(m, at, plane, n):
-    """What `fold_row` does of products, of the sums for the weights' gradient."""
-    return weights_back(
+def load_six(m, at, plane, n):
+    return (
         load(m, at, n),
         load(m, at + plane, n),
         load(m, at + 2 * plane, n),
         load(m, at + 3 * plane, n),
+        load(m, at + 4 * plane, n),
+        load(m, at + 5 * plane, n),
     )
 
 
 @helper
-def transform_result(m, frm, plane, bias, d, y, at, near, far, below):
-    """Aᵀ m A + bias of one tile, d channels, into the pixels of y that are there.
+def transform_result(m, frm, plane, bias, i, d, y, at, near, far, right, below):
+    """Aᵀ m A + bias of one tile, a vector of channels from i on, into the pixels of y there are.
 
-    The first is y[at], the next `near` further; the one below is `far` further, if it is there.
-    Returns zeros, and NaN in lanes where a result is not finite (or their sum is not).
+    The first is y[at + i], the next `near` further, of which there are `right`; the one below is
+    `far` further, of which there are `below`. Returns zeros, and NaN in lanes where a result is not
+    finite (or their sum is not).
     """
-    wrong = zeros(m)
-    right_n, below_n = d if near else 0, d if below else 0
-    both_n = min(right_n, below_n)
-    for i in range(0, d, lanes(m)):
-        n, start, row = d - i, frm + i, 4 * plane
-        b = load(bias, i, n)
-        p, q = fold_row(m, start, plane), fold_row(m, start + row, plane)
-        r, s = fold_row(m, start + 2 * row, plane), fold_row(m, start + 3 * row, plane)
-        left, right = results(p[0], q[0], r[0], s[0]), results(p[1], q[1], r[1], s[1])
-        store(y, at + i, n, left[0] + b)
-        store(y, at + near + i, right_n - i, right[0] + b)
-        store(y, at + far + i, below_n - i, left[1] + b)
-        store(y, at + far + near + i, both_n - i, right[1] + b)
-        wrong = wrong + (left[0] + b + right[0] + (left[1] + b + right[1])) * 0.0
+    step, row = lanes(m), 6 * plane
+    a, b = results(*load_six(m, frm, plane, step)), results(*load_six(m, frm + row, plane, step))
+    frm += 2 * row
+    c, e = results(*load_six(m, frm, plane, step)), results(*load_six(m, frm + row, plane, step))
+    frm += 2 * row
+    f, g = results(*load_six(m, frm, plane, step)), results(*load_six(m, frm + row, plane, step))
+    more, wrong = load(bias, i, step), zeros(m)
+    for j in range(4):
+        four = results(a[j], b[j], c[j], e[j], f[j], g[j])
+        for k in range(4):
+            value = four[k] + more
+            n = within(j, 0, right, within(k, 0, below, d - i))
+            store(y, at + j * near + k * far + i, n, value)
+            wrong = wrong + value * 0.0
     return wrong
 
 
 @helper
 def transform_weights(w, at, apart, n, out, to, plane):
     """G w Gᵀ of n channels; the nine taps of w are `apart`."""
-    p = weights(load(w, at, n), load(w, at + apart, n), load(w, at + 2 * apart, n))
+    a = weights(load(w, at, n), load(w, at + apart, n), load(w, at + 2 * apart, n))
     at += 3 * apart
-    q = weights(load(w, at, n), load(w, at + apart, n), load(w, at + 2 * apart, n))
+    b = weights(load(w, at, n), load(w, at + apart, n), load(w, at + 2 * apart, n))
     at += 3 * apart
-    r = weights(load(w, at, n), load(w, at + apart, n), load(w, at + 2 * apart, n))
-    for j in range(4):
-        store_four(out, to + j * plane, 4 * plane, weights(p[j], q[j], r[j]))
+    c = weights(load(w, at, n), load(w, at + apart, n), load(w, at + 2 * apart, n))
+    for j in range(6):
+        store_six(out, to + j * plane, 6 * plane, weights(a[j], b[j], c[j]))
 
 
 @kernel
 def _weights(queue, w, c, d, panels):
-    """w (3, 3, C, D) for x: 16 matrices (C, D) in panels of COLUMNS columns. A piece is a row."""
+    """w (3, 3, C, D) for x: 36 matrices (C, D) in panels of COLUMNS columns. A piece is a row."""
     wide, half = columns(w), lanes(w)
     plane = c * (-(-d // wide) * wide)
     for row in work(address(queue)):
@@ -193,16 +214,16 @@ def _weights(queue, w, c, d, panels):
 
 @kernel
 def _weights_turned(queue, w, c, d, panels):
-    """The same turned round, for g: 16 matrices (D, C). A piece is a panel."""
+    """The same turned round, for g: 36 matrices (D, C). A piece is a panel."""
     wide, half = columns(w), lanes(w)
     plane = d * (-(-c // wide) * wide)
-    block = np.zeros(16 * wide * half, w.dtype)
+    block = np.zeros(36 * wide * half, w.dtype)
     for panel in work(address(queue)):
         for k in range(0, d, half):
             for j in range(min(wide, c - panel * wide)):
                 at = (8 * c + panel * wide + j) * d + k
                 transform_weights(w, at, -c * d, d - k, block, j * half, wide * half)
-            for i in range(16):
+            for i in range(36):
                 for kk in range(min(half, d - k)):
                     to = i * plane + (panel * d + k + kk) * wide
                     for j in range(wide):
@@ -214,110 +235,131 @@ def _convolve(queue, tiles, most, x, height, width, c, top, left, down, across, 
               rows, columns_, lost):  # fmt: skip
     """lost[i] = 1 where the results of piece i are not all finite."""
     wide, half = columns(x), lanes(x)
-    v_row, m_row = padded(c, x), padded(d, x)
-    v_plane, m_plane, u_plane = most * v_row, most * m_row, c * (-(-d // wide) * wide)
-    v, m = np.zeros(16 * v_plane, x.dtype), np.zeros(16 * m_plane, x.dtype)
+    v_row = padded(c, x)
+    v_plane, m_plane, u_plane = most * v_row + half, most * wide + half, c * (-(-d // wide) * wide)
+    v, m = np.zeros(36 * v_plane, x.dtype), np.zeros(36 * m_plane, x.dtype)
     zero = np.zeros(wide, x.dtype)
-    patch = np.zeros(16 * v_row, x.dtype)
     for piece in work(address(queue)):
         first = piece * most
         count = min(most, tiles - first)
         for t in range(count):
             image, row, column = place(first + t, across, down)
-            transform_input(x, image, 2 * row - top, 2 * column - left, height, width, c, 0, c,
-                            patch, v, t * v_row, v_plane)  # fmt: skip
-        for i in range(16):
-            for j in range(0, d, wide):
-                b = i * u_plane + j * c
-                for t in range(0, count, ROWS):
-                    a, to = i * v_plane + t * v_row, i * m_plane + t * m_row + j
-                    if d - j > half:
-                        tile_from_zero(2, c, v, a, count - t, v_row, 1, u, b, wide,
-                                       zero, 0, 0, m, to, m_row)  # fmt: skip
-                    else:
-                        tile_from_zero(1, c, v, a, count - t, v_row, 1, u, b, wide,
-                                       zero, 0, 0, m, to, m_row)  # fmt: skip
+            transform_input(x, image, 4 * row - top, 4 * column - left, height, width, c, 0, c,
+                            v, t * v_row, v_plane)  # fmt: skip
         wrong = zeros(x)
-        for t in range(count):
-            image, row, column = place(first + t, across, down)
-            to = ((image * rows + 2 * row) * columns_ + 2 * column) * d
-            near = d if 2 * column + 1 < columns_ else 0
-            below = 2 * row + 1 < rows
-            far = columns_ * d
-            wrong = wrong + transform_result(
-                m, t * m_row, m_plane, bias, d, y, to, near, far, below
-            )
+        for j in range(0, d, wide):
+            for i in range(36):
+                for k in range(0, c, DEPTH):
+                    deep, b = min(DEPTH, c - k), i * u_plane + j * c + k * wide
+                    for t in range(0, count, ROWS):  # whole tiles of rows: there is room
+                        a, to = i * v_plane + t * v_row + k, i * m_plane + t * wide
+                        start, i0, row0 = (zero, 0, 0) if k == 0 else (m, to, wide)
+                        if d - j > half:
+                            tile_from_zero(2, deep, v, a, ROWS, v_row, 1, u, b, wide,
+                                           start, i0, row0, m, to, wide)  # fmt: skip
+                        else:
+                            tile_from_zero(1, deep, v, a, ROWS, v_row, 1, u, b, wide,
+                                           start, i0, row0, m, to, wide)  # fmt: skip
+            for t in range(count):
+                image, row, column = place(first + t, across, down)
+                to = ((image * rows + 4 * row) * columns_ + 4 * column) * d
+                right, below = columns_ - 4 * column, rows - 4 * row
+                for i in range(j, min(j + wide, d), half):
+                    wrong = wrong + transform_result(
+                        m, t * wide + i - j, m_plane, bias, i, d, y, to, d, columns_ * d, right,
+                        below,
+                    )  # fmt: skip
         if sum_lanes(wrong) != 0:
             lost[piece] = 1
 
 
+@helper
+def transform_gradient(g, at, d, far, right, below, channel, n_channels, out, to, plane):
+    """A g Aᵀ of 4×4 gradients of results, of which `below` × `right` are there."""
+    for i in range(0, n_channels, lanes(g)):
+        n, start = n_channels - i, at + channel + i
+        a = gradient_row(g, start, d, within(0, 0, below, n), right)
+        b = gradient_row(g, start + far, d, within(1, 0, below, n), right)
+        c = gradient_row(g, start + 2 * far, d, within(2, 0, below, n), right)
+        e = gradient_row(g, start + 3 * far, d, within(3, 0, below, n), right)
+        for j in range(6):
+            store_six(out, to + i + j * plane, 6 * plane, results_back(a[j], b[j], c[j], e[j]))
+
+
+@helper
+def gradient_row(g, at, near, n, right):
+    """A times a row of four."""
+    return results_back(
+        load(g, at, within(0, 0, right, n)),
+        load(g, at + near, within(1, 0, right, n)),
+        load(g, at + 2 * near, within(2, 0, right, n)),
+        load(g, at + 3 * near, within(3, 0, right, n)),
+    )
+
+
 @kernel
-def _convolve_dw(queue, long, slices, share, tiles, most, x, height, width, c, top, left, down,
-                 across, g, d, rows, columns_, parts):  # fmt: skip
-    """parts[s] = dw over the s-th `long` tiles; a piece is `share` channels of x."""
+def _convolve_dw(queue, long, slices, share, d_slices, d_share, tiles, most, x, height, width, c,
+                 top, left, down, across, g, d, rows, columns_, parts):  # fmt: skip
+    """parts[s] = dw over the s-th `long` tiles; a piece is `share` by `d_share` channels."""
     half = lanes(x)
-    g_row = padded(d, x)
-    v_plane, g_plane = most * padded(share, x), most * g_row
-    v, gs = np.zeros(16 * v_plane, x.dtype), np.zeros(16 * g_plane, x.dtype)
-    sums, edge = np.zeros(16 * share * d, x.dtype), np.zeros(ROWS * columns(x), x.dtype)
-    patch = np.zeros(16 * padded(share, x), x.dtype)
+    v_plane, g_plane = most * padded(share, x) + half, most * padded(d_share, x) + half
+    v, gs = np.zeros(36 * v_plane, x.dtype), np.zeros(36 * g_plane, x.dtype)
+    sums, edge = np.zeros(36 * share * d_share, x.dtype), np.zeros(ROWS * columns(x), x.dtype)
+    plane = share * d_share
     for piece in work(address(queue)):
-        part, channel = piece // slices, piece % slices * share
-        k = min(share, c - channel)
-        v_row = padded(k, x)
+        part, which = piece // (slices * d_slices), piece % (slices * d_slices)
+        channel, d_channel = which // d_slices * share, which % d_slices * d_share
+        k, n = min(share, c - channel), min(d_share, d - d_channel)
+        v_row, g_row = padded(k, x), padded(n, x)
         sums[:] = 0
         last = min((part + 1) * long, tiles)
         for first in range(part * long, last, most):
             count = min(most, last - first)
             for t in range(count):
                 image, row, column = place(first + t, across, down)
-                transform_input(x, image, 2 * row - top, 2 * column - left, height, width, c,
-                                channel, k, patch, v, t * v_row, v_plane)  # fmt: skip
-                at = ((image * rows + 2 * row) * columns_ + 2 * column) * d
-                right_n = d if 2 * column + 1 < columns_ else 0
-                below_n = d if 2 * row + 1 < rows else 0
-                far = columns_ * d
-                for i in range(0, d, half):
-                    p = results_back(load(g, at + i, d - i), load(g, at + d + i, right_n - i))
-                    q = results_back(
-                        load(g, at + far + i, below_n - i),
-                        load(g, at + far + d + i, min(right_n, below_n) - i),
-                    )
-                    for j in range(4):
-                        to = t * g_row + i + j * g_plane
-                        store_four(gs, to, 4 * g_plane, results_back(p[j], q[j]))
-            for i in range(16):
+                transform_input(x, image, 4 * row - top, 4 * column - left, height, width, c,
+                                channel, k, v, t * v_row, v_plane)  # fmt: skip
+                at = ((image * rows + 4 * row) * columns_ + 4 * column) * d
+                transform_gradient(g, at, d, columns_ * d, columns_ - 4 * column, rows - 4 * row,
+                                   d_channel, n, gs, t * g_row, g_plane)  # fmt: skip
+            for i in range(36):
                 a, b = v[i * v_plane :], gs[i * g_plane :]
-                multiply_blocks(a, k, b, d, count, sums, i * share * d, edge)
-        plane, line = share * d, 4 * share * d
+                multiply_blocks(a, k, b, n, count, sums, i * plane, edge)
         for row in range(k):
-            for i in range(0, d, half):
-                n, start = d - i, row * d + i
-                p = unfold_row(sums, start, plane, n)
-                q = unfold_row(sums, start + line, plane, n)
-                r = unfold_row(sums, start + 2 * line, plane, n)
-                s = unfold_row(sums, start + 3 * line, plane, n)
+            for i in range(0, n, half):
+                start, left_over, line = row * n + i, n - i, 6 * plane
+                p = weights_back(*load_six(sums, start, plane, left_over))
+                q = weights_back(*load_six(sums, start + line, plane, left_over))
+                start += 2 * line
+                r = weights_back(*load_six(sums, start, plane, left_over))
+                s = weights_back(*load_six(sums, start + line, plane, left_over))
+                start += 2 * line
+                t = weights_back(*load_six(sums, start, plane, left_over))
+                u = weights_back(*load_six(sums, start + line, plane, left_over))
                 for j in range(3):
-                    to = ((part * 9 + j) * c + channel + row) * d + i
-                    three = weights_back(p[j], q[j], r[j], s[j])
-                    store(parts, to, n, three[0])
-                    store(parts, to + 3 * c * d, n, three[1])
-                    store(parts, to + 6 * c * d, n, three[2])
+                    to = ((part * 9 + j) * c + channel + row) * d + d_channel + i
+                    three = weights_back(p[j], q[j], r[j], s[j], t[j], u[j])
+                    store(parts, to, left_over, three[0])
+                    store(parts, to + 3 * c * d, left_over, three[1])
+                    store(parts, to + 6 * c * d, left_over, three[2])
 
 
 # ---- what is called
 
 
-def worth_it(m, kernel, c, groups, d, stride, dilation):
-    """Whether transforming weights and tiles costs less than it saves, at m results."""
-    return kernel == (3, 3) and stride == dilation == groups == 1 and min(c, d) >= 8 and m >= 96
+def worth_it(n, size, kernel, c, groups, d, stride, dilation):
+    """Whether transforming weights and tiles costs less than it saves, at n images of results."""
+    if not (kernel == (3, 3) and stride == dilation == groups == 1 and min(c, d) >= 8):
+        return False
+    m, tiles = n * size[0] * size[1], n * -(-size[0] // 4) * -(-size[1] // 4)
+    return m >= 96 and 36 * tiles <= 5 * m
 
 
 def _tiles(x, size, *rows):
     """How many tiles down and across, in all, and at a time, of so many numbers in each."""
-    down, across = -(-size[0] // 2), -(-size[1] // 2)
+    down, across = -(-size[0] // 4), -(-size[1] // 4)
     tiles = len(x) * down * across
-    numbers = 16 * sum(-(-c // ROWS) * ROWS for c in rows)
+    numbers = 36 * sum(-(-c // ROWS) * ROWS for c in rows)
     most = min(MOST, max(LEAST, NUMBERS // numbers), max(1, tiles // 8))
     return down, across, tiles, -(-most // ROWS) * ROWS
 
@@ -329,13 +371,13 @@ def convolve(x, w, bias, top, left, size, turned=False):
     """
     c, d = w.shape[2:] if not turned else w.shape[:1:-1]
     wide = 2 * VECTOR_BYTES // x.itemsize
-    u = empty((16 * c * (-(-d // wide) * wide),), x.dtype)
+    u = empty((36 * c * (-(-d // wide) * wide),), x.dtype)
     if turned:
         run(_weights_turned, -(-d // wide), flat(w), d, c, u)
     else:
         run(_weights, c, flat(w), c, d, u)
     y = empty((len(x), *size, d), x.dtype)
-    down, across, tiles, most = _tiles(x, size, c, d)
+    down, across, tiles, most = _tiles(x, size, c, wide)
     image = flat(x), *x.shape[1:], top, left, down, across
     out = u, widened(bias, d, x.dtype), d, y.reshape(-1), *size
     lost = np.zeros(-(-tiles // most), np.uint8)
@@ -346,15 +388,16 @@ def convolve(x, w, bias, top, left, size, turned=False):
 def convolve_dw(x, g, top, left):
     """x (N, H, W, C), g (N, H′, W′, D) -> (3, 3, C, D); None where that would not be finite."""
     c, (_, *size, d) = x.shape[3], g.shape
-    share = min(c, SLICE)
-    down, across, tiles, most = _tiles(x, size, share, d)
+    share, d_share = min(c, SLICE), min(d, SLICE)
+    down, across, tiles, most = _tiles(x, size, share, d_share)
     sums = max(1, min(16, SUMS // (9 * c * d)))
     long = -(-tiles // (most * sums)) * most
     parts = empty((-(-tiles // long), 3, 3, c, d), x.dtype)
-    slices = -(-c // share)
-    image = tiles, most, flat(x), *x.shape[1:], top, left, down, across
+    slices, d_slices = -(-c // share), -(-d // d_share)
+    how = long, slices, share, d_slices, d_share, tiles, most
+    image = flat(x), *x.shape[1:], top, left, down, across
     run(
-        _convolve_dw, len(parts) * slices, long, slices, share, *image, flat(g), d, *size,
+        _convolve_dw, len(parts) * slices * d_slices, *how, *image, flat(g), d, *size,
         parts.reshape(-1),
     )  # fmt: skip
     dw = add_up(parts)
