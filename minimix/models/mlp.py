@@ -89,7 +89,7 @@ class ResMLPBlock(nn.Module):
 class MixerBlock(nn.Module):
     """An MLP over places, of D/2 features inside, and one over channels, of 4 D."""
 
-    norm = partial(nn.LayerNorm, eps=1e-6)
+    norm = staticmethod(partial(nn.LayerNorm, eps=1e-6))
     draw = staticmethod(init.xavier_uniform)
 
     def __init__(self, n_tokens: int, dim: int, depth: int, rng: init.Seed) -> None:

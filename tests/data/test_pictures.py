@@ -40,6 +40,11 @@ def encoded(image, kind, **options):
     return file.getvalue()
 
 
+def can_write(kind):
+    Image.init()
+    return kind in Image.SAVE
+
+
 # ------------------------------------------------------------------ modes
 
 RAMP = np.arange(256, dtype=np.uint8).reshape(16, 16)
@@ -142,6 +147,8 @@ def test_tiff(tmp_path, mode):
     ("SPIDER", "F"), ("JPEG2000", "I;16"), ("JPEG2000", "RGB"),
 ])  # fmt: skip
 def test_formats_that_lose_nothing(tmp_path, kind, mode):
+    if not can_write(kind):
+        pytest.skip(f"this version of Pillow does not write {kind}")
     image, expected = MODES[mode]
     np.testing.assert_array_equal(seen(tmp_path, encoded(image, kind), (16, 16)), expected)
 
@@ -435,7 +442,8 @@ def corpus():
         ("DDS", rgba), ("MSP", MODES["1"][0]), ("XBM", MODES["1"][0]), ("SPIDER", MODES["F"][0]),
         ("JPEG2000", rgb), ("WEBP", rgba), ("DIB", rgb), ("MPO", rgb),
     ):  # fmt: skip
-        yield kind, encoded(image, kind)
+        if can_write(kind):
+            yield kind, encoded(image, kind)
     for pixel_format in ("DXT1", "DXT5", "BC5"):
         image = rgb if pixel_format == "BC5" else rgba
         yield f"DDS {pixel_format}", encoded(image, "DDS", pixel_format=pixel_format)
