@@ -168,6 +168,8 @@ def to_rgb(image: Image) -> Image:
 def _eight_bits(image: Image) -> np.ndarray:
     """The grays, uint8 (H, W), of an image with more than eight bits a pixel."""
     gray = np.asarray(image)
+    # NumPy before 2.2 may crash in `where` with numbers in another byte order.
+    gray = gray.astype(gray.dtype.newbyteorder("="), copy=False)
     tags = getattr(image, "tag_v2", {})  # of a TIFF
     if image.mode == "F":
         low, high = gray.min(), gray.max()

@@ -7,9 +7,10 @@ import warnings
 import zlib
 
 import numpy as np
+import PIL
 import pytest
 from mutate import mutations
-from PIL import Image, ImageCms, features
+from PIL import Image, ImageCms
 
 from minimix.data import pictures
 from minimix.data.pictures import read, to_rgb
@@ -43,6 +44,16 @@ def encoded(image, kind, **options):
 def can_write(kind):
     Image.init()
     return kind in Image.SAVE
+
+
+def whole(image, kind):
+    """As `encoded`, if this version of Pillow writes such files and can read them again."""
+    try:
+        content = encoded(image, kind)
+        Image.open(io.BytesIO(content)).load()
+    except (KeyError, OSError) as error:
+        pytest.skip(f"Pillow {PIL.__version__} and {kind} of mode {image.mode}: {error}")
+    return content
 
 
 # ------------------------------------------------------------------ modes
@@ -108,6 +119,8 @@ def test_every_mode(mode):
     assert rgb.mode == "RGB"
     np.testing.assert_array_equal(np.asarray(rgb), expected)
 
+    assert set(Image.MODES) <= set(MODES) | {"LAB"}
+
 
 def test_lab():
     """CIE L*a*b* through Pillow's color management: there and back again, but for rounding."""
@@ -137,7 +150,7 @@ TIFF = ["1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "F", 
 @pytest.mark.parametrize("mode", TIFF)
 def test_tiff(tmp_path, mode):
     image, expected = MODES[mode]
-    np.testing.assert_array_equal(seen(tmp_path, encoded(image, "TIFF"), (16, 16)), expected)
+    np.testing.assert_array_equal(seen(tmp_path, whole(image, "TIFF"), (16, 16)), expected)
 
 
 @pytest.mark.parametrize(("kind", "mode"), [
@@ -147,10 +160,8 @@ def test_tiff(tmp_path, mode):
     ("SPIDER", "F"), ("JPEG2000", "I;16"), ("JPEG2000", "RGB"),
 ])  # fmt: skip
 def test_formats_that_lose_nothing(tmp_path, kind, mode):
-    if not can_write(kind):
-        pytest.skip(f"this version of Pillow does not write {kind}")
     image, expected = MODES[mode]
-    np.testing.assert_array_equal(seen(tmp_path, encoded(image, kind), (16, 16)), expected)
+    np.testing.assert_array_equal(seen(tmp_path, whole(image, kind), (16, 16)), expected)
 
 
 def chunk(kind, content):
@@ -447,7 +458,7 @@ def corpus():
     for pixel_format in ("DXT1", "DXT5", "BC5"):
         image = rgb if pixel_format == "BC5" else rgba
         yield f"DDS {pixel_format}", encoded(image, "DDS", pixel_format=pixel_format)
-    if features.check("avif"):
+    if can_write("AVIF"):
         yield "AVIF", encoded(rgba, "AVIF", speed=10)
 
 
