@@ -12,13 +12,28 @@ from ..data.dataset import sample
 SEED = 0  # of the choice: the same images are held out in every run
 
 
+def _is_mapped(images: object) -> bool:
+    """Whether these are, or are a part of, what is mapped from a file."""
+    return isinstance(images, np.memmap) or (
+        isinstance(images, np.ndarray) and _is_mapped(images.base)
+    )
+
+
+def _ends_evenly(labels: np.ndarray, n: int) -> bool:
+    """Whether the last n are the same share of every class, nearly."""
+    share = np.empty(len(labels))  # of its class that comes before an image, with itself
+    for label in np.unique(labels):
+        of_class = np.flatnonzero(labels == label)
+        share[of_class] = np.arange(1, len(of_class) + 1) / len(of_class)
+    return bool(share[:-n].max() <= share[-n:].min() + 0.1 * n / len(labels))
+
+
 def held_out(data: Dataset, n: int) -> Dataset:
     """The data set with n of its training images in place of its test images.
 
     They come from all classes as evenly as all training images do; which ones follows from the data
     set and n alone. The others, in their order, are the training images. Images that are mapped
-    into memory from the cache of a folder stay there: it has them in such an order that the last n
-    will do. Others are copied.
+    into memory are not copied where the last n of them will do, as in the cache of a folder.
 
     Errors: ValueError where that leaves nothing to train on.
     """
@@ -27,7 +42,7 @@ def held_out(data: Dataset, n: int) -> Dataset:
         raise ValueError(
             f"`validation` is {n:,}; expected fewer than the {len(images):,} training images"
         )
-    if isinstance(images.base, np.memmap):
+    if _is_mapped(images) and _ends_evenly(labels, n):
         return replace(
             data,
             train_images=images[:-n],

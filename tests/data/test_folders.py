@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -94,6 +95,14 @@ def test_a_part_to_choose_settings_by_stays_on_the_disk(nowhere):
     np.testing.assert_array_equal(together, whole.train_images)
     labels = np.concatenate([part.train_labels, part.test_labels])
     np.testing.assert_array_equal(labels, whole.train_labels)
+    assert np.bincount(part.test_labels).tolist() == [8, 4, 1]
+
+    order = np.argsort(whole.train_labels, kind="stable")  # a user's own, sorted by class
+    images = np.memmap("sorted", np.uint8, "w+", shape=whole.train_images.shape)
+    images[:] = whole.train_images[order]
+    part = held_out(
+        replace(whole, train_images=images, train_labels=np.sort(whole.train_labels)), 13
+    )
     assert np.bincount(part.test_labels).tolist() == [8, 4, 1]
 
 

@@ -119,7 +119,8 @@ def test_every_mode(mode):
     assert rgb.mode == "RGB"
     np.testing.assert_array_equal(np.asarray(rgb), expected)
 
-    assert set(Image.MODES) <= set(MODES) | {"LAB"}
+    theirs = {mode for mode in Image.MODES if not mode.startswith("BGR;")}  # until Pillow 12
+    assert theirs <= set(MODES) | {"LAB"}
 
 
 def test_lab():
