@@ -27,23 +27,25 @@ import numpy as np
 
 WARM, STEPS = 3, 12
 
-# name: processes, threads of each, batch size, synchronized batch norm
+# name: processes, threads of each, batch size, synchronized batch norm, early sums
 ARRANGEMENTS = {
-    "1 × 2 threads": (1, 2, 128, True),
-    "2 × 1 thread": (2, 1, 128, True),
-    "2 × 1 thread, not synchronized": (2, 1, 128, False),
-    "1 × 1 thread": (1, 1, 128, True),
-    "4 × 1 thread": (4, 1, 128, True),
-    "1 × 1 thread, batch 64": (1, 1, 64, True),
-    "4 × 1 thread, batch 256": (4, 1, 256, True),
+    "1 × 2 threads": (1, 2, 128, True, True),
+    "2 × 1 thread": (2, 1, 128, True, True),
+    "2 × 1 thread, sums after backward": (2, 1, 128, True, False),
+    "2 × 1 thread, not synchronized": (2, 1, 128, False, True),
+    "1 × 1 thread": (1, 1, 128, True, True),
+    "4 × 1 thread": (4, 1, 128, True, True),
+    "1 × 1 thread, batch 64": (1, 1, 64, True, True),
+    "4 × 1 thread, batch 256": (4, 1, 256, True, True),
 }
 
 
-def step(threads: int, batch_size: int, synchronized: bool) -> None:
+def step(threads: int, batch_size: int, synchronized: bool, early: bool) -> None:
     """Train for a few steps; rank 0 prints the median step, and the median of its time in MPI."""
     from minimix.data import Dataset
     from minimix.kernels import set_num_threads
     from minimix.parallel import Ranks, world
+    from minimix.parallel.early import Early
     from minimix.runs.elsewhere import Elsewhere
     from minimix.train import Config, TrainingState, train
 
@@ -55,13 +57,18 @@ def step(threads: int, batch_size: int, synchronized: bool) -> None:
             start = time.perf_counter()
             result = call(self, *args)
             inside[0] += time.perf_counter() - start
-            sent[0] += np.asarray(args[0]).nbytes if ranks.size > 1 else 0
+            arrays = args[1] if call.__name__ == "begin" else args[:1]
+            sent[0] += sum(np.asarray(a).nbytes for a in arrays) if ranks.size > 1 else 0
             return result
 
         return measured
 
-    for name in ("sum", "reduce", "highest"):
-        setattr(Ranks, name, timed(getattr(Ranks, name)))
+    for owner, name in (
+        (Ranks, "sum"), (Ranks, "reduce"), (Ranks, "highest"), (Early, "begin"), (Early, "finish"),
+    ):  # fmt: skip
+        setattr(owner, name, timed(getattr(owner, name)))
+    if not early:
+        sys.modules["minimix.fuse"].announce = lambda parameters, gradients: None
 
     class Clock(Elsewhere):
         """A run folder that keeps the times of its steps."""
@@ -122,15 +129,18 @@ def main(rounds: int) -> None:
 
 IMAGE = 73.8e-3 / 128  # seconds an image, of a machine of two cores: 2 × 1 thread above
 GRADIENTS, FORWARD, BACKWARD, NORMS = 700e3, 3072, 2056, 17  # bytes of a message; batch norms
+EARLY = 7 / 8  # of the gradients: sent while others are computed, of 8 blocks
+BACK = 0.5  # of a step: backward through the blocks that come after the first message
 NETWORKS = {"1 Gbit/s": (50e-6, 117e6), "10 Gbit/s": (30e-6, 1.17e9)}  # latency, bytes a second
 
 
 def predicted(n: int, batch_size: int, latency: float, speed: float) -> tuple[float, float]:
-    """Seconds a step on n machines: computing, and in messages."""
-    rounds = math.log2(n)
+    """Seconds a step on n machines: computing, and in messages that are waited for."""
+    rounds, compute = math.log2(n), IMAGE * batch_size / n
     gradients = 2 * rounds * latency + 2 * (n - 1) / n * GRADIENTS / speed
+    hidden = min(EARLY * gradients, BACK * compute)
     norms = NORMS * rounds * (2 * latency + (FORWARD + BACKWARD) / speed)
-    return IMAGE * batch_size / n, gradients + norms + rounds * latency
+    return compute, gradients - hidden + norms + rounds * latency
 
 
 def paper() -> None:
@@ -151,7 +161,7 @@ if __name__ == "__main__":
     if sys.argv[1:] == ["paper"]:
         paper()
     elif sys.argv[1:2] == ["step"]:
-        threads, batch_size, synchronized = sys.argv[2:]
-        step(int(threads), int(batch_size), synchronized == "True")
+        threads, batch_size, synchronized, early = sys.argv[2:]
+        step(int(threads), int(batch_size), synchronized == "True", early == "True")
     else:
         main(int(sys.argv[1]) if len(sys.argv) > 1 else 5)

@@ -35,6 +35,7 @@ from .functional import concatenate
 from .functional.norm import move_statistics
 from .models import ConvMixer
 from .nn.module import Module, is_observed
+from .parallel.early import announce
 from .parallel.moments import whole_moments, whole_sums
 
 # In inference, as many images at a time as make about this many bytes a stage: what one stage
@@ -82,7 +83,7 @@ class FusedConvMixer(ConvMixer):
 
     def _run(self, x: Tensor, stages: list[Stage]) -> Tensor:
         if stages[0].norm.training:
-            return self.head(self.pool(_train(x, stages)))
+            return self.head(self.pool(_train(x, stages, own=_is_own(self))))
         n, height, width, _ = x.shape
         p = stages[0].patch
         pixels = (height // p) * (width // p)
@@ -146,6 +147,12 @@ def _is_plain(layer: Any, kind: type[nn.Module]) -> bool:
     return not ("forward" in own or without or own.get("approximate", "none") != "none")
 
 
+def _is_own(model: Module) -> bool:
+    """Whether each parameter is in one place of the model."""
+    places = [id(p) for _, m in model.named_modules() for p in m._parameters.values()]
+    return len(places) == len(set(places))
+
+
 def _fusible(model: ConvMixer, x: Tensor, stages: list[Stage]) -> bool:
     """Whether the fused operations give what these layers give for x."""
     if is_observed() or not isinstance(x, Tensor) or x.ndim != 4 or not x.size:
@@ -180,8 +187,10 @@ def _fusible(model: ConvMixer, x: Tensor, stages: list[Stage]) -> bool:
 # ---- both ways to run
 
 
-def _train(x: Tensor, stages: list[Stage]) -> Tensor:
+def _train(x: Tensor, stages: list[Stage], own: bool) -> Tensor:
     """Embedding, where it is among the stages, and blocks in training.
+
+    own  whether each parameter is used here alone
 
     Running statistics move after all has been computed.
     """
@@ -193,7 +202,7 @@ def _train(x: Tensor, stages: list[Stage]) -> Tensor:
         y = fused_embedding(x, *stem.parameters(), eps=eps, moments=moments, relu=relu)
     parameters = [p for stage in blocks for p in stage.parameters()]
     every_eps = [stage.norm.eps for stage in blocks]
-    y = fused_blocks(y, *parameters, eps=every_eps, moments=moments, relu=relu)
+    y = fused_blocks(y, *parameters, eps=every_eps, moments=moments, relu=relu, own=own)
     for stage, of_batch in zip(stages, moments, strict=True):
         norm = stage.norm
         move_statistics(norm.running_mean, norm.running_var, *of_batch, norm.momentum)
@@ -257,12 +266,21 @@ def fused_embedding(
 
 
 @op
-def fused_blocks(x, *parameters, eps: Sequence[float], moments: list[Moments], relu: bool = False):
+def fused_blocks(
+    x,
+    *parameters,
+    eps: Sequence[float],
+    moments: list[Moments],
+    relu: bool = False,
+    own: bool = False,
+):
     """The blocks of a ConvMixer, one after the other.   x (N, H, W, C) -> as x
 
     parameters  of each block: w₁ (k, k, C), b₁, γ₁, β₁, w₂ (C, C), b₂, γ₂, β₂, the others (C,)
     eps         ε₁ and ε₂ of each block
     moments     what each norm knows of its input is appended to it
+    own         whether no other operation uses these parameters: ranks then begin to sum the
+                gradients of a block as soon as it has them
 
     A block has three arrays of the size of x: z₁, z₂ and its input. The input is not saved: it is
     one pass over the z₂ of the block before, and computed again on the way back (Chen et al. 2016,
@@ -282,6 +300,9 @@ def fused_blocks(x, *parameters, eps: Sequence[float], moments: list[Moments], r
         while blocks:
             _, back = blocks.pop()
             g, *of_parameters = back(g, blocks[-1][0]() if blocks else x)
+            if own:
+                i = 8 * len(blocks)
+                announce(parameters[i : i + 8], of_parameters)
             gradients[:0] = of_parameters
         return g, *gradients
 

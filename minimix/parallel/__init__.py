@@ -11,11 +11,14 @@ weighted by n / N, and so is its gradient:
 Each rank therefore scales its loss by nᵣ/N, and one sum over all ranks, a step, gives everybody the
 same gradient. Then all take the same step of the optimizer, and the weights stay the same bits.
 Batch norm alone looks at more than one image at a time: `moments` has it look at all ranks' images.
+What is complete before the backward pass ends is sent meanwhile: `early`.
 
 `shard` says which images are a rank's, `ranks` is all that knows MPI, and `ending` sees to it that
 the processes end together. Li et al. 2020, "PyTorch distributed", arXiv:2006.15704.
 """
 
+from .early import announce as announce
+from .early import early_sums as early_sums
 from .ending import together as together
 from .moments import synchronized as synchronized
 from .ranks import ALONE as ALONE

@@ -8,6 +8,7 @@ import sys
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import numpy as np
@@ -110,15 +111,21 @@ class Ranks:
         numbers: Sequence[float],
         averages: Sequence[np.ndarray] = (),
         weight: float = 1.0,
+        early: Mapping[int, np.ndarray] = MappingProxyType({}),
     ) -> list[float]:
         """Sum the gradients of all ranks, in one flat buffer and one message.
 
         parameters  tensors; each has its `grad` replaced by the sum, unless no rank has one
         numbers     are summed as well, and returned
         averages    arrays that are replaced, in place, by the sum of each rank's times its weight
+        early       gradients that have been summed, flat, by the `id` of the parameter's array
         """
         if self.size == 1:
             return list(numbers)
+        for p in parameters:
+            if id(p.array) in early and p.grad is not None:
+                p.grad = early[id(p.array)].reshape(p.shape)
+        parameters = [p for p in parameters if id(p.array) not in early]
         flags = [0.0 if p.grad is None else 1.0 for p in parameters]
         grads = [np.zeros_like(p.array) if p.grad is None else p.grad for p in parameters]
         weighted = [weight * a for a in averages]

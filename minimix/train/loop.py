@@ -12,7 +12,7 @@ from ..autograd import Array, Tensor
 from ..data import Loader, Plain
 from ..kernels import using_threads
 from ..optim import clip_grad_norm
-from ..parallel import ALONE, Ranks, synchronized
+from ..parallel import ALONE, Ranks, early_sums, synchronized
 from ..runs import RunFolder
 from .divergence import ONLY_THE_NORM, divergence, first_not_finite
 from .evaluation import Evaluation, evaluate, fastest
@@ -117,7 +117,7 @@ def _train(
                 optimizer.lr = learning_rate(state.step)
                 n, part = state.part(ranks)  # of the batch of n images, x are this rank's
                 optimizer.zero_grad()
-                with synchronized(together, part.copies):
+                with synchronized(together, part.copies), early_sums(ranks) as early:
                     logits = fast(Tensor(x))  # (N, n_classes)
                     loss = F.cross_entropy(logits, targets, label_smoothing=config.label_smoothing)
                     loss.backward(part.weight)
@@ -126,8 +126,9 @@ def _train(
                 label = targets if targets.ndim == 1 else targets.argmax(axis=1)
                 hits = float((logits.array.argmax(axis=1) == label).sum())
                 numbers = loss.item() * part.weight, hits / part.copies
+                summed = early.finish()
                 mean_loss, correct = ranks.sum_gradients(
-                    parameters, numbers, averages=apart(), weight=part.weight
+                    parameters, numbers, averages=apart(), weight=part.weight, early=summed
                 )
                 norm = clip_grad_norm(parameters, config.clip_norm or math.inf)
                 if not math.isfinite(mean_loss + norm):
