@@ -23,8 +23,8 @@ ERRORS: tuple[tuple[str, str], ...] = (
     (
         r"matmul: Input operand|shapes .* not aligned|matmul: .*(shape|size)",
         "the shapes of this matrix product do not fit: the last axis of the left factor must be "
-        "as long as the first axis of the right one. Is a factor to be transposed, or is another "
-        "order meant?",
+        "as long as the first axis of the right one. Should a factor be transposed, or "
+        "the order changed?",
     ),
     (
         r"operands could not be broadcast together|could not broadcast input array",
@@ -45,14 +45,17 @@ ERRORS: tuple[tuple[str, str], ...] = (
     ),
     (
         r"Sequential: item .* is <class",
-        "a class is no layer yet: call it to make one, as in norm(h)",
+        "a class is not a layer yet: call it to make one, as in norm(h)",
     ),
     (
         r"normalize: images are float",
         "pictures are uint8, whole numbers from 0 to 255: draw them with rng.integers(0, 256, …, "
         "dtype=np.uint8)",
     ),
-    (r"axes don't match array|axis .* out of bounds for array", "the array has fewer axes or more"),
+    (
+        r"axes don't match array|axis .* out of bounds for array",
+        "the array has a different number of axes",
+    ),
     (
         r"index .* is out of bounds|list index out of range",
         "an index is too large: the last one is the length minus 1. Do the indices belong to "
@@ -60,7 +63,7 @@ ERRORS: tuple[tuple[str, str], ...] = (
     ),
     (
         r"unsupported operand type\(s\) for \S+: 'list' and",
-        "Python's lists do not calculate: make arrays of them first, np.array(…)",
+        "Python's lists do no arithmetic: make arrays of them first, np.array(…)",
     ),
     (
         r"can only concatenate list",
@@ -100,7 +103,7 @@ ERRORS: tuple[tuple[str, str], ...] = (
     (r"name '(\w+)' is not defined", "`{0}` has no value: is it misspelled, or made elsewhere?"),
     (
         r"has no attribute '(\w+)'",
-        "there is no `{0}` here: is it misspelled, or is the object another one than you think?",
+        "there is no `{0}` here: is it misspelled, or is the object not what you think it is?",
     ),
     (
         r"takes (.*) positional arguments? but (\d+) (was|were) given|missing \d+ required"

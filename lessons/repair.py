@@ -177,8 +177,8 @@ def _operators(node: ast.AST, parent: ast.AST, field: str) -> Iterator[Change]:
         case ast.BinOp(left, op, right):
             if not isinstance(op, (ast.Add, ast.Mult)):
                 yield ast.BinOp(right, op, left), f"the two sides of {text(node)} are swapped"
-            yield left, f"{text(right)} does not belong into {text(node)}"
-            yield right, f"{text(left)} does not belong into {text(node)}"
+            yield left, f"{text(right)} does not belong in {text(node)}"
+            yield right, f"{text(left)} does not belong in {text(node)}"
             for other, words in OPPOSITE.get(type(op), ()):
                 yield ast.BinOp(left, other(), right), words.format(text(node))
             match node:  # a / b * c, where a / (b * c) is meant, and the other way round
@@ -250,7 +250,7 @@ def _keywords(node: ast.AST, parent: ast.AST, field: str) -> Iterator[Change]:
     for k in node.keywords:
         rest = [other for other in node.keywords if other is not k]
         if k.arg:
-            words = f"`{k.arg}=` does not belong into {text(node)}"
+            words = f"`{k.arg}=` does not belong in {text(node)}"
             yield ast.Call(node.func, node.args, rest), words
 
 

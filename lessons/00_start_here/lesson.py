@@ -73,13 +73,13 @@ else:
 #
 # ### Exercise · `accuracy`
 #
-# `logits` (N, K) has one row per picture and one column per class; the largest number in a row is
+# `logits` (N, n_classes) has one row per picture and one column per class; the largest number in a row is
 # the network's answer. `labels` (N,) are the right answers. Return the fraction that is right,
 # between 0 and 1.
 
 # %%
 def accuracy(logits, labels):
-    """The fraction of rows whose largest number is at the label.   (N, K), (N,) -> one number"""
+    """The fraction of rows whose largest number is at the label.   (N, n_classes), (N,) -> a number"""
     ### BEGIN SOLUTION
     return (logits.argmax(axis=1) == labels).mean()
     ### END SOLUTION

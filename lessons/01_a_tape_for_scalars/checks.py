@@ -91,7 +91,7 @@ tanh = Exercise(
         "the square is missing: the derivative is 1 − t², not 1 − t": operation(
             math.tanh, lambda g, x: g * (1 - math.tanh(x))
         ),
-        "the derivative of tanh is 1 − t², not 1 + t²: it shrinks toward both ends": operation(
+        "the derivative of tanh is 1 − t², not 1 + t²: it approaches 0 at both ends": operation(
             math.tanh, lambda g, x: g * (1 + math.tanh(x) ** 2)
         ),
     },
@@ -157,7 +157,7 @@ record = Exercise(
         "op should be the operation's name, op.__name__, not the operation": recorder(
             name=lambda op: op
         ),
-        "op should be the operation's name, op.__name__; str(op) is its address, too": recorder(
+        "op should be the operation's name, op.__name__; str(op) includes its address": recorder(
             name=str
         ),
         "op should be the operation's name, op.__name__; this is a fixed word": recorder(

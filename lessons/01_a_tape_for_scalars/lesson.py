@@ -186,7 +186,7 @@ Value(3.0).serial, Value(3.0).serial
 # ### Exercise 3 · `record`
 #
 # `record(op, *inputs)` runs an operation such as `multiply` on the *numbers* of its inputs and
-# returns the result as a `Value` with all four records: the number, the inputs, `op.__name__` and
+# returns the result as a `Value` with all four fields: the number, the inputs, `op.__name__` and
 # backward. An input may be a plain number (as in `x * 2`): wrap it in a `Value` first.
 
 # %%
@@ -282,8 +282,8 @@ fig
 
 # %% [markdown]
 # Every value receives its gradient in two halves and passes on each half separately, so the work
-# doubles at every step. The cure is patience: **a value passes on its gradient once, when all of it
-# has arrived**: after everything that was computed from it has been processed.
+# doubles at every step. The cure: **a value passes on its gradient only once, when all of it has
+# arrived**, that is, after everything that was computed from it has been processed.
 #
 # Which order guarantees that? Nothing can be computed before its inputs, so every value is *newer*
 # than its inputs, and the serial numbers say so. **Newest first** is always right.
@@ -402,7 +402,7 @@ show.tape(
 )
 
 # %% [markdown]
-# And now the two programs that were too much before:
+# And now the two programs that failed before, one for lack of time and one of stack:
 
 # %%
 x = Value(1.0)
@@ -503,7 +503,7 @@ print(f"backward pass: yours {1000 * yours:.1f} ms, the library's {1000 * librar
 # %% [markdown]
 # A dozen values instead of thousands. The machinery is the same as yours, and now you can read it:
 # open **`minimix/autograd.py`**. `op` is your `record`, `Tensor._tape` is your `newest_first`, and
-# `Tensor.backward` is your `backward`, with the checks and the economy that arrays need.
+# `Tensor.backward` is your `backward`, with the checks that arrays need, and with care for their memory.
 #
 # **Go further.** Add `exp` and division. · Make `backward` free the tape as it passes over it, to
 # save memory. · What is the derivative of a derivative: could `backward` itself be recorded?

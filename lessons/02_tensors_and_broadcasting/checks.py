@@ -317,7 +317,7 @@ cross_entropy = Exercise(
         "the gradient begins with log p; it is p = exp(log p), minus 1 at the label": backward_of(
             lambda p, labels, g: g * (np.log(p) - np.eye(p.shape[1])[labels]) / len(labels)
         ),
-        "this is the mean over all N·K numbers; the mean over the N rows is asked for": over_all,
+        "this is the mean over all N·n_classes numbers; take it over the N rows": over_all,
         "every row is looked up at all labels: use one label for each row, "
         "[np.arange(N), labels]": every_pair,
         "the gradient is not divided by N, though the loss is a mean": entropy(divide=False),

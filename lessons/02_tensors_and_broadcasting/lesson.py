@@ -241,7 +241,7 @@ check("02.linear", linear)
 # %% [markdown]
 # ## The loss of every classifier
 #
-# A network computes one score per class, its *logits* $z$ (N, K). Softmax turns them into
+# A network computes one score per class, its *logits* $z$ (N, n_classes). Softmax turns them into
 # probabilities, and the loss is minus the logarithm of the probability of the right class, averaged
 # over the batch:
 #
@@ -275,11 +275,11 @@ print("maximum subtracted:", np.exp(z) / np.exp(z).sum())
 # ### Exercise 5 · `cross_entropy`
 #
 # `cross_entropy(logits, *, labels)` returns the loss, a number, and `backward`; `backward(g)`
-# returns `dlogits` (N, K). `labels` (N,) are integers, passed by keyword.
+# returns `dlogits` (N, n_classes). `labels` (N,) are integers, passed by keyword.
 
 # %%
 def cross_entropy(logits, *, labels):
-    """Mean cross-entropy, and its backward function.   logits (N, K), labels (N,) -> ()"""
+    """Mean cross-entropy, and its backward function.   logits (N, n_classes), labels (N,) -> ()"""
     rows = np.arange(len(labels))
     ### BEGIN SOLUTION
     z = logits - logits.max(axis=1, keepdims=True)

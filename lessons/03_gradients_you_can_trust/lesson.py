@@ -172,7 +172,7 @@ print("measured:", measured.ravel().round(8) + 0.0)
 
 # %% [markdown]
 # It passes! Every row of a softmax sums to 1 whatever $x$ is, so the true gradient of the sum *is*
-# zero. Batch norm and layer norm hide in the same way. `y.sum()` asks only one question. Ask
+# zero. Batch norm (lesson 07) hides wrong gradients in the same way. `y.sum()` asks only one question. Ask
 # another: weight the outputs with **random numbers** $v$ (a random *cotangent*).
 
 # %%

@@ -1,6 +1,8 @@
-"""Lesson 04, the speed ladder. The result and the loops are checked; how fast, the lesson shows.
+"""Lesson 04, the speed ladder. Checked are the result, how it is written, and that it is fast.
 
-Mistakes are plain Python: they compute what a wrong compiled function would.
+An answer is too slow where it is not even five times as fast as plain Python loops; a right one is
+a hundred times as fast, or more. Mistakes are plain Python: they compute what a wrong compiled
+function would.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import functools
 import inspect
 import math
 import textwrap
+import time
 import types
 
 import numpy as np
@@ -50,8 +53,8 @@ MATMUL_MISTAKES = {
     "a is read by rows and b by columns here; the table is column k of a times row k of b": (
         lambda a, b: sum(a[k, :, None] * b[:, k] for k in range(a.shape[1]))
     ),
-    "the column of a needs a second axis, a[:, k, None]: without it this is no "
-    "table": without_table,
+    "the column of a needs a second axis, a[:, k, None]: without it the "
+    "product is not a table": without_table,
     "this is the transpose of the result: c[i, j], i from a and j from b": lambda a, b: (a @ b).T,
 }
 
@@ -89,6 +92,39 @@ def depth(node):
     return here + max(map(depth, ast.iter_child_nodes(node)), default=0)
 
 
+def plain_loops(a, b):
+    """The matrix product in Python loops, as the measure of what is slow."""
+    c = np.zeros((len(a), b.shape[1]), a.dtype)
+    for i in range(len(a)):
+        for j in range(b.shape[1]):
+            for k in range(len(b)):
+                c[i, j] += a[i, k] * b[k, j]
+    return c
+
+
+def plain_gelu(x):
+    """GELU in a Python loop."""
+    y = np.empty_like(x)
+    for i, v in enumerate(x):
+        y[i] = 0.5 * v * (1 + math.tanh(ROOT * (v + 0.044715 * v * v * v)))
+    return y
+
+
+def speedup(answer, slow, *arrays, rounds=5):
+    """How many times as fast as `slow` an answer is: the best of some calls of each, in turns."""
+    times = {answer: math.inf, slow: math.inf}
+    for _ in range(rounds):
+        for f in times:
+            start = time.perf_counter()
+            f(*arrays)
+            times[f] = min(times[f], time.perf_counter() - start)
+    return times[slow] / times[answer]
+
+
+SQUARE = np.linspace(-1, 1, 32 * 32, dtype=np.float32).reshape(32, 32)
+MARGIN = 5
+
+
 def loops(answer):
     tree = written(answer)
     if tree and multiplies(tree):
@@ -102,12 +138,20 @@ def tables(answer):
     tree = written(answer)
     if tree and multiplies(tree):
         return "NumPy multiplies the matrices here: add up the tables in a loop over k"
+    if speedup(answer, plain_loops, SQUARE, SQUARE) < MARGIN:
+        return (
+            "it takes about as long as three Python loops: one loop, over k, and in it a whole "
+            "table at once"
+        )
     return None
 
 
-def compiled(answer):
-    plain = isinstance(answer, types.FunctionType)
-    return "it is not compiled: put @njit above its def" if plain else None
+def compiled(answer, slow, *arrays):
+    if isinstance(answer, types.FunctionType):
+        return "it is not compiled: put @njit above its def"
+    if speedup(answer, slow, *arrays) < MARGIN:
+        return "it is as slow as Python, as if it were not compiled: use @njit, without object mode"
+    return None
 
 
 def innermost(node, variable=None):
@@ -143,14 +187,14 @@ def along_rows(answer):
                 f"the innermost loop runs over {variable}, and so down a column of memory in "
                 f"`{column}`: it should run over the last index, along rows"
             )
-    return compiled(answer)
+    return compiled(answer, plain_loops, SQUARE, SQUARE)
 
 
 def with_lambert(answer):
     """Compiled, and without a function call for each number."""
     tree = written(answer)
     names = {n.attr for n in ast.walk(tree) if isinstance(n, ast.Attribute)} if tree else set()
-    if fault := compiled(answer):
+    if fault := compiled(answer, plain_gelu, SQUARE.ravel()):
         return fault
     if called := names & {"tanh", "exp", "expm1", "erf"}:
         return (

@@ -157,7 +157,7 @@ print(f"first call {1000 * first:.0f} ms, second call {1000 * second:.2f} ms")
 
 # %% [markdown]
 # The first call *is* the compiler. If you time it, you time the wrong thing. (`minimix` keeps what
-# it has compiled in a cache folder, so that the first call is fast from the second day on.)
+# it has compiled in a cache folder, so that the first call is fast in later sessions.)
 #
 # > **Predict:** in `matmul_ijk` the innermost loop runs over `k`. Now swap two lines, so that it
 # > runs over `j`: the same products, the same sums, the same number of steps. What happens to the

@@ -157,7 +157,7 @@ patchify = Exercise(
     ],
     mistakes={
         "y has no bias: + b": embedding(forward=lambda rows, matrix, b: rows @ matrix),
-        "w was made a matrix in the wrong order: reshape it to (K, D); do not reshape to (D, K) "
+        "w was made a matrix in the wrong order: reshape it to (K, h); do not reshape to (h, K) "
         "and transpose": embedding(matrix=lambda w: w.reshape(w.shape[-1], -1).T),
         "db is not summed: b was added to every patch of every image": embedding(db=lambda g: g),
         "db is a mean; the gradients of all uses of b add up, so sum": embedding(
@@ -172,7 +172,7 @@ patchify = Exercise(
         "dw is divided by the number of patches; their gradients add up": embedding(
             dw=lambda rows, g, w: (rows.T @ g).reshape(w.shape) / len(rows)
         ),
-        "dw is g times x instead of x times g: (K, M) @ (M, D)": embedding(
+        "dw is g times x instead of x times g: (K, M) @ (M, h)": embedding(
             dw=lambda rows, g, w: (g.T @ rows).reshape(w.shape)
         ),
         "dx is still cut into patches: join it": embedding(dx=lambda g, matrix, p: g @ matrix.T),
@@ -186,19 +186,19 @@ patchify = Exercise(
 # ---- costs
 
 
-def shares_nothing(H, W, C, p, D):
-    n, parameters, work = costs()(H, W, C, p, D)
+def shares_nothing(H, W, C, p, h):
+    n, parameters, work = costs()(H, W, C, p, h)
     return n, n * parameters, work
 
 
 def costs(
     patches=lambda H, W, p: (H // p) * (W // p),
-    parameters=lambda C, p, D: p * p * C * D + D,
-    work=lambda n, C, p, D: n * p * p * C * D,
+    parameters=lambda C, p, h: p * p * C * h + h,
+    work=lambda n, C, p, h: n * p * p * C * h,
 ):
-    def patch_costs(H, W, C, p, D):
+    def patch_costs(H, W, C, p, h):
         n = patches(H, W, p)
-        return n, parameters(C, p, D), work(n, C, p, D)
+        return n, parameters(C, p, h), work(n, C, p, h)
 
     return patch_costs
 
@@ -208,9 +208,9 @@ patch_costs = Exercise(
     reference=costs(),
     outputs=("the number of patches", "the number of parameters", "the number of multiply-adds"),
     cases=lambda rng: [
-        ("H=W=32, C=3, p=2, D=256", (32, 32, 3, 2, 256)),
-        ("H=32, W=48, C=3, p=4, D=128", (32, 48, 3, 4, 128)),
-        ("H=W=224, C=1, p=7, D=1536", (224, 224, 1, 7, 1536)),
+        ("H=W=32, C=3, p=2, h=256", (32, 32, 3, 2, 256)),
+        ("H=32, W=48, C=3, p=4, h=128", (32, 48, 3, 4, 128)),
+        ("H=W=224, C=1, p=7, h=1536", (224, 224, 1, 7, 1536)),
     ],
     mistakes={
         "the pixels were divided by p; a patch is p pixels wide and p high: H/p times W/p": costs(
@@ -220,18 +220,18 @@ patch_costs = Exercise(
             patches=lambda H, W, p: (H - p + 1) * (W - p + 1)
         ),
         "all patches share one set of weights: do not multiply by their number": shares_nothing,
-        "the D biases are parameters too": costs(parameters=lambda C, p, D: p * p * C * D),
-        "w has p·p·C·D numbers; you forgot the channels": costs(
-            parameters=lambda C, p, D: p * p * D + D
+        "the h biases are parameters too": costs(parameters=lambda C, p, h: p * p * C * h),
+        "w has p·p·C·h numbers; you forgot the channels": costs(
+            parameters=lambda C, p, h: p * p * h + h
         ),
         "in the multiply-adds you forgot the channels: a patch is p·p·C numbers": costs(
-            work=lambda n, C, p, D: n * p * p * D
+            work=lambda n, C, p, h: n * p * p * h
         ),
         "these are the multiply-adds of one patch: every patch takes as many": costs(
-            work=lambda n, C, p, D: p * p * C * D
+            work=lambda n, C, p, h: p * p * C * h
         ),
         "the bias is added, not multiplied: it costs no multiply-add": costs(
-            work=lambda n, C, p, D: n * (p * p * C * D + D)
+            work=lambda n, C, p, h: n * (p * p * C * h + h)
         ),
     },
 )

@@ -45,8 +45,8 @@ fig
 
 # %% [markdown]
 # Shapes in this lesson: $N$ images of $H \times W$ pixels with $C$ channels, channels last:
-# `(N, H, W, C)`. A patch is $p \times p$ pixels and so has $K = p\,p\,C$ numbers. $D$ is the number
-# of numbers that describe it.
+# `(N, H, W, C)`. A patch is $p \times p$ pixels and so has $K = p\,p\,C$ numbers. $h$ numbers, called
+# channels from here on, describe it: the *width* of the network.
 #
 # ## Reshape does not cut squares
 #
@@ -138,17 +138,17 @@ guess = ...  # your prediction: a number, or a few words
 def join(patches, p):
     """patches (N, H/p, W/p, p·p·C) -> x (N, H, W, C)."""
     ### BEGIN SOLUTION
-    N, h, w, K = patches.shape
+    N, rows, columns, K = patches.shape
     C = K // (p * p)
-    x = patches.reshape(N, h, w, p, p, C).transpose(0, 1, 3, 2, 4, 5)
-    return x.reshape(N, h * p, w * p, C)
+    x = patches.reshape(N, rows, columns, p, p, C).transpose(0, 1, 3, 2, 4, 5)
+    return x.reshape(N, rows * p, columns * p, C)
     ### END SOLUTION
 
 # %% hints [markdown]
 # 1. Read the formula above from right to left.
-# 2. Split the last axis: `patches.reshape(N, h, w, p, p, C)` with `C = K // (p * p)`.
+# 2. Split the last axis: `patches.reshape(N, rows, columns, p, p, C)` with `C = K // (p * p)`.
 # 3. Swapping two axes is undone by swapping them again: the same
-#    `.transpose(0, 1, 3, 2, 4, 5)`. Then `reshape(N, h * p, w * p, C)`.
+#    `.transpose(0, 1, 3, 2, 4, 5)`. Then `reshape(N, rows * p, columns * p, C)`.
 
 # %%
 check("05.join", join)
@@ -163,9 +163,9 @@ print("cut and joined, nothing lost:", np.array_equal(join(cut(images, 4), 4), i
 # A patch is now a row of $K$ numbers, and the layer is the linear map that you already know:
 #
 # $$ y = \text{cut}(x)\,w + b \qquad
-#    (N, \tfrac Hp, \tfrac Wp, K) \cdot (K, D) + (D) \to (N, \tfrac Hp, \tfrac Wp, D) $$
+#    (N, \tfrac Hp, \tfrac Wp, K) \cdot (K, h) + (h) \to (N, \tfrac Hp, \tfrac Wp, h) $$
 #
-# The weights are stored as `w (p, p, C, D)`: each of its $D$ filters is a small image. In the
+# The weights are stored as `w (p, p, C, h)`: each of its $h$ filters is a small image. In the
 # backward pass, with $g$ and the patches as rows:
 #
 # $$ dx = \text{join}(g\,w^\top) \qquad dw = \text{cut}(x)^\top g \qquad
@@ -173,18 +173,18 @@ print("cut and joined, nothing lost:", np.array_equal(join(cut(images, 4), 4), i
 #
 # ### Exercise 3 · `patchify`
 #
-# `patchify(x, w, b)` with `x (N, H, W, C)`, `w (p, p, C, D)`, `b (D,)` returns `(y, backward)`;
-# `backward(g)` with `g (N, H/p, W/p, D)` returns `(dx, dw, db)`, each in the shape of its argument.
+# `patchify(x, w, b)` with `x (N, H, W, C)`, `w (p, p, C, h)`, `b (h,)` returns `(y, backward)`;
+# `backward(g)` with `g (N, H/p, W/p, h)` returns `(dx, dw, db)`, each in the shape of its argument.
 
 # %%
 def patchify(x, w, b):
     """Patch embedding, and its backward function."""
-    p, D = w.shape[0], w.shape[3]
+    p, h = w.shape[0], w.shape[3]
     ### BEGIN SOLUTION
-    patches, matrix = cut(x, p), w.reshape(-1, D)
+    patches, matrix = cut(x, p), w.reshape(-1, h)
 
     def backward(g):
-        rows, g_rows = patches.reshape(-1, len(matrix)), g.reshape(-1, D)
+        rows, g_rows = patches.reshape(-1, len(matrix)), g.reshape(-1, h)
         dw = (rows.T @ g_rows).reshape(w.shape)
         return join(g @ matrix.T, p), dw, g_rows.sum(axis=0)
 
@@ -192,10 +192,10 @@ def patchify(x, w, b):
     ### END SOLUTION
 
 # %% hints [markdown]
-# 1. Forward: `cut(x, p)`, and `w` as a matrix: `w.reshape(-1, D)`, (K, D). NumPy's `@` multiplies
+# 1. Forward: `cut(x, p)`, and `w` as a matrix: `w.reshape(-1, h)`, (K, h). NumPy's `@` multiplies
 #    the last axis and leaves the others alone.
-# 2. For `dw` make rows of both: `patches.reshape(-1, K)` is (M, K) and `g.reshape(-1, D)` is (M,
-#    D), where M counts all patches of all images. Their product sums over M automatically.
+# 2. For `dw` make rows of both: `patches.reshape(-1, K)` is (M, K) and `g.reshape(-1, h)` is (M,
+#    h), where M counts all patches of all images. Their product sums over M automatically.
 # 3. `dw = (rows.T @ g_rows).reshape(w.shape)`, `db = g_rows.sum(axis=0)`,
 #    `dx = join(g @ matrix.T, p)`.
 
@@ -237,9 +237,9 @@ fig
 # a convolution with kernel $p$ and stride $p$. Does it give the same numbers?
 
 # %%
-p, D = 4, 128
-w = rng.normal(0, 0.1, (p, p, 3, D)).astype(np.float32)
-b = rng.normal(0, 0.1, D).astype(np.float32)
+p, h = 4, 128
+w = rng.normal(0, 0.1, (p, p, 3, h)).astype(np.float32)
+b = rng.normal(0, 0.1, h).astype(np.float32)
 x = images[:64]
 
 
@@ -265,7 +265,7 @@ print(f"the general convolution takes about {float(f'{ratio:.1g}'):.0f} times as
 #
 # ## What p does
 #
-# The patch size is the point of the paper. Here is what remains of an image when each patch keeps
+# Patches are what the paper is about. Here is what remains of an image when each patch keeps
 # only its mean color:
 
 # %% folded
@@ -282,7 +282,7 @@ fig
 # %% [markdown]
 # ### Exercise 4 · `patch_costs`
 #
-# `patch_costs(H, W, C, p, D)` returns three integers for one image: the number of patches, the
+# `patch_costs(H, W, C, p, h)` returns three integers for one image: the number of patches, the
 # number of parameters of the layer (weights and biases), and the number of multiplications (each
 # with its addition) in its matrix product.
 #
@@ -293,37 +293,37 @@ fig
 guess = ...  # your prediction: a number, or a few words
 
 # %%
-def patch_costs(H, W, C, p, D):
+def patch_costs(H, W, C, p, h):
     """(patches, parameters, multiply-adds) of a patch embedding, for one image."""
     ### BEGIN SOLUTION
     patches = (H // p) * (W // p)
-    weights = p * p * C * D
-    return patches, weights + D, patches * weights
+    weights = p * p * C * h
+    return patches, weights + h, patches * weights
     ### END SOLUTION
 
 # %% hints [markdown]
-# 1. There are $\frac Hp \cdot \frac Wp$ patches. `w` is (p, p, C, D) and `b` is (D,).
-# 2. Each patch is a row of $K = p\,p\,C$ numbers times a matrix of $K \times D$: that is $K D$
+# 1. There are $\frac Hp \cdot \frac Wp$ patches. `w` is (p, p, C, h) and `b` is (h,).
+# 2. Each patch is a row of $K = p\,p\,C$ numbers times a matrix of $K \times h$: that is $K h$
 #    multiplications.
-# 3. `patches * p * p * C * D`. The bias multiplies nothing.
+# 3. `patches * p * p * C * h`. The bias multiplies nothing.
 
 # %%
 check("05.patch_costs", patch_costs)
 
 # %% [markdown]
-# Their number stays the same: $\frac Hp \frac Wp \cdot p\,p\,C\,D = H\,W\,C\,D$, whatever $p$ is.
+# Their number stays the same: $\frac Hp \frac Wp \cdot p\,p\,C\,h = H\,W\,C\,h$, whatever $p$ is.
 # But this layer is followed by the blocks, which do the same work *at every place*: a depthwise and
-# a pointwise convolution with $k^2 D + D^2$ multiplications (lesson 06). For a ConvMixer with
-# $D = 128$, four blocks and $k = 5$ on images of 32 × 32:
+# a pointwise convolution with $k^2 h + h^2$ multiplications (lesson 06). For a ConvMixer with
+# $h = 128$, four blocks and $k = 5$ on images of 32 × 32:
 
 # %%
-D, depth, k = 128, 4, 5
+h, depth, k = 128, 4, 5
 print(" p    places   parameters   embedding    blocks   (million multiply-adds per image)")
 work = {}
 for p in (1, 2, 4, 8):
-    patches, parameters, embedding = patch_costs(32, 32, 3, p, D)
-    blocks = patches * depth * (k * k * D + D * D)
-    total = mx.ConvMixer(D, depth, k, p, n_classes=10).n_parameters()
+    patches, parameters, embedding = patch_costs(32, 32, 3, p, h)
+    blocks = patches * depth * (k * k * h + h * h)
+    total = mx.ConvMixer(h, depth, k, p, n_classes=10).n_parameters()
     print(f"{p:2}  {patches:8,}  {total:11,}  {embedding / 1e6:10.1f}  {blocks / 1e6:8.1f}")
     work[f"p = {p}"] = (embedding + blocks) / 1e6
 show.bars(

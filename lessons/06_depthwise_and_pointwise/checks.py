@@ -216,7 +216,7 @@ EXERCISES = [
             {
                 "y has no bias: + b": (" + b", ""),
                 "y is x wᵀ; w is (K, C), so x @ w": ("x @ w", "x @ w.T"),
-                "dx is g w; it should be g wᵀ, with C summed away": ("g @ w.T", "g @ w"),
+                "dx is g w; it should be g wᵀ, summed over C": ("g @ w.T", "g @ w"),
                 "dw is transposed: (K, C) is xᵀ g, not gᵀ x": (
                     "rows.T @ g_rows",
                     "g_rows.T @ rows",
@@ -261,7 +261,7 @@ EXERCISES = [
                     *("p * (1", "(p"),
                 ),
                 "this is the range to one side; count both sides": ("(k - 1)", "(k // 2)"),
-                "this is an area; the width is asked for": (
+                "this is an area; return the width": (
                     "(k - 1))",
                     "(k - 1)) * p * (1 + depth * (k - 1))",
                 ),

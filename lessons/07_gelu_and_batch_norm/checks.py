@@ -91,7 +91,7 @@ gelu = Exercise(
         ),
         "this is the sigmoid form, x σ(1.702 x), right to two digits; the exact form is asked "
         "for": quick,
-        "this is the tanh form, right to three digits; the exact form is asked for": tanh_form,
+        "this is the tanh form, right to three digits; use the exact form": tanh_form,
     },
 )
 

@@ -397,8 +397,8 @@ axes[0].set_ylabel("score")
 fig
 
 # %% [markdown]
-# That must not happen when the network is used. Someone may ask about a single image, whose answer
-# must not depend on other images. So during training the layer also keeps **running statistics**,
+# That must not happen when the network is used: the answer for an image must not depend on which
+# other images are asked about at the same time. So during training the layer also keeps **running statistics**,
 # which move a little toward each batch, and at test time (`model.eval()`) it uses these instead:
 #
 # $$ \text{running} \leftarrow (1 - m)\,\text{running} + m \cdot \text{batch} \qquad m = 0.1 $$

@@ -3,7 +3,7 @@
 #
 # **You build** the optimizer that trains ConvMixers, one idea at a time: momentum, a scale for each
 # weight, bias correction, and weight decay in the right place.<br>
-# **You need** gradients; nothing from the other lessons.<br>
+# **You need** gradients; the last experiment trains a small ConvMixer, of the layers of lessons 05 to 07.<br>
 # **It takes** 45 minutes to work through, 15 seconds to run.
 #
 # A gradient says which way is down *here*. Getting to the bottom is another matter. Here are forty

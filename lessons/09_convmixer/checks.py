@@ -281,7 +281,7 @@ count_multiply_adds = Exercise(
         "the size is ignored: this is always for 32×32": (
             lambda h, d, k, p, n, size=32: worked()(h, d, k, p, n)
         ),
-        "biases are added, not multiplied: they are no multiply-adds": (
+        "biases are added, not multiplied: they are not multiply-adds": (
             lambda h, d, k, p, n, size=32: (
                 worked(stem=lambda p: 3 * p * p + 1, block=lambda h, k: k * k + h + 2)(
                     h, d, k, p, n, size
@@ -408,7 +408,7 @@ channels_last = Exercise(
         "became rows": translator(depthwise=lambda w: w[:, 0].T),
         "a depthwise weight has three axes here, (k, k, h): take index 0 of the axis of "
         "length 1": translator(depthwise=lambda w: w.transpose(2, 3, 1, 0)),
-        "the pointwise weight is still out before in. It is square, so its shape does not tell: "
+        "the pointwise weight is still out before in. It is square, so its shape does not show it: "
         "transpose it": translator(pointwise=lambda w: w[:, :, 0, 0]),
         "a pointwise weight has two axes here, (in, out): take index 0 of those of length "
         "1": translator(pointwise=lambda w: w.transpose(2, 3, 1, 0)),

@@ -62,7 +62,7 @@ flip = Exercise(
         "the others are mirrored: those that `which` does not name": flipped(
             mirror, lambda which: ~which
         ),
-        "only the mirrored ones came back: the others belong into the result, too": (
+        "only the mirrored ones came back: the others belong in the result, too": (
             lambda images, which: mirror(images[which])
         ),
         "nothing is mirrored": lambda images, which: images.copy(),
@@ -321,24 +321,24 @@ confusion = Exercise(
         ("the last class does not occur, n=4", (rng.integers(0, 3, 30), rng.integers(0, 3, 30), 4)),
     ],
     mistakes={
-        "rows and columns are swapped: the row is what is true": counted(
+        "rows and columns are swapped: the row is the true class": counted(
             lambda counts, labels, guesses: one_by_one(counts, guesses, labels)
         ),
         "a pair that comes twice was counted once: counts[labels, guesses] += 1 adds to each place "
         "once. Loop, or use np.add.at": counted(at_once),
-        "these are parts of all images, not counts: leave out the division": counted(
+        "these are fractions of all images, not counts: do not divide": counted(
             one_by_one, lambda counts: counts / counts.sum()
         ),
-        "these are parts, not counts: leave out the division": counted(
+        "these are fractions, not counts: do not divide": counted(
             one_by_one, lambda counts: counts / np.maximum(counts.sum(1, keepdims=True), 1)
         ),
-        "only mistakes are counted: what is right belongs on the diagonal": counted(
+        "only mistakes are counted: correct predictions belong on the diagonal": counted(
             one_by_one, lambda counts: counts * (1 - np.eye(len(counts), dtype=int))
         ),
-        "only what is right is counted": counted(
+        "only correct predictions are counted": counted(
             one_by_one, lambda counts: counts * np.eye(len(counts), dtype=int)
         ),
-        "the table has as many rows as classes occur; it should have n": (
+        "the table has one row per class that occurs; it should have n": (
             lambda labels, guesses, n: counted(one_by_one)(
                 labels, guesses, 1 + max(labels.max(), guesses.max())
             )

@@ -230,6 +230,7 @@ def fit(images, labels, steps, augmented, seed=0):
         if (step + 1) % (steps // 10) == 0:
             train, test = ((images[:500], labels[:500]), (test_images, test_labels))
             history.append((step + 1, accuracy(model, *train), accuracy(model, *test), loss))
+            print(f"step {step + 1:4} of {steps}: loss {loss:.2f}", flush=True)
     return model, np.array(history)
 
 # %% [markdown]

@@ -146,8 +146,8 @@ interval = Exercise(
         ),
         "this divides by n; it should be √n": interval_with(root=lambda n: n),
         "this is the variance; the spread is its root, np.std": interval_with(spread=np.var),
-        "these are the two ends of the interval; the mean and half of its width are asked "
-        "for": lambda accuracies: (
+        "these are the two ends of the interval; return the mean and half the "
+        "width": lambda accuracies: (
             right_interval(accuracies)[0] - right_interval(accuracies)[1],
             sum(right_interval(accuracies)),
         ),
@@ -292,7 +292,7 @@ shuffling = Exercise(
                     "[:, order]",
                     "[order]",
                 ),
-                "these are patches in their new order; put them together to images again": (
+                "these are patches in their new order; put them back together into images": (
                     "[:, order].reshape(grid.shape)",
                     "[:, order]",
                     "patches.swapaxes(2, 3).reshape(images.shape)",

@@ -6,8 +6,8 @@
 # **You need** lessons 09 and 10. No statistics: everything needed is explained.<br>
 # **It takes** 90 minutes to work through, 5 minutes to run.
 #
-# Vision transformers cut images into patches, and then do a hundred other things. Do the other
-# things make them good, attention above all, or do the patches? The authors of ConvMixer kept the
+# Vision transformers cut images into patches, and then do a hundred other things. Which of these
+# makes them good: the other things, attention above all, or the patches? The authors of ConvMixer kept the
 # patches, threw out the rest, and asked this in the title of their paper: "Patches Are All You
 # Need?" Here is the question on a small scale, in three parts: which parts of a ConvMixer matter;
 # what happens to three families of networks when the patches of every image are shuffled; and how
@@ -578,8 +578,8 @@ print("the same scores:", np.allclose(yours(x).array, library(x).array, atol=1e-
 # among them, and every run records its settings.
 #
 # **Go further.** Is a kernel of 3×3 really better here? Run it again, with eight new seeds. ·
-# Shuffle the patches for the network with $k = 1$: does it notice? · "No norm" gets as far as LayerNorm with `lr=0.003` and four times the
-# steps. What was the norm good for, then?
+# Shuffle the patches for the network with $k = 1$: does it notice? · "No norm" gets as far as
+# LayerNorm with `lr=0.003` and four times the steps. What was the norm good for, then?
 #
 # Next: **12 · Break it**. Everything works. How would you know if it did not?
 

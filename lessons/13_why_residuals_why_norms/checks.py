@@ -52,17 +52,17 @@ signals = Exercise(
         **edited(
             signal_sizes,
             {
-                "this is the size of each layer's input; asked for is that of its output": (
+                "this is the size of each layer's input; the exercise asks for its output's": (
                     "        x = layer(x)\n        sizes.append(float(x.array.std()))",
                     "        sizes.append(float(x.array.std()))\n        x = layer(x)",
                 ),
                 "this is the variance; the standard deviation is its root": (".std()", ".var()"),
-                "this is the mean; asked for is the standard deviation": (".std()", ".mean()"),
+                "this is the mean; return the standard deviation": (".std()", ".mean()"),
                 "this is the size of the last output only; return a list with one for each layer": (
                     "return sizes",
                     "return sizes[-1]",
                 ),
-                "the standard deviation is that of the whole output, one number a layer: no axis": (
+                "take the standard deviation of the whole output, one number per layer: no axis": (
                     "float(x.array.std())",
                     "x.array.std(axis=0)",
                 ),
@@ -177,7 +177,7 @@ gradients = Exercise(
                 "y.grad.std()",
                 "y.array.std()",
             ),
-            "this is the mean of the gradient; asked for is its standard deviation": (
+            "this is the mean of the gradient; return its standard deviation": (
                 "y.grad.std()",
                 "y.grad.mean()",
             ),
@@ -185,7 +185,7 @@ gradients = Exercise(
                 "y.grad.std()",
                 "y.grad.var()",
             ),
-            "these are the gradients of the layers' inputs; asked for are those of their outputs": (
+            "these are the gradients of the layers' inputs; return those of their outputs": (
                 "    outputs, y = [], Tensor(x)\n",
                 "    outputs, y = [], Tensor(x, requires_grad=True)\n",
                 "        y = layer(y)\n        y.retain_grad()\n        outputs.append(y)\n",
@@ -195,7 +195,7 @@ gradients = Exercise(
                 "        y.retain_grad()\n",
                 "",
             ),
-            "these are the gradients of the weights; asked for are those of the outputs": (
+            "these are the gradients of the weights; return those of the outputs": (
                 "[float(y.grad.std()) for y in outputs]",
                 "[float(layer[0].weight.grad.std()) for layer in layers]",
             ),
@@ -219,23 +219,23 @@ counting = Exercise(
     reference=paths,
     cases=lambda rng: [(f"{n} block{'' if n == 1 else 's'}", (n,)) for n in (3, 1, 0, 6, 10)],
     mistakes={
-        "this counts all ways together, 2ⁿ; asked for is how many have 0, 1, …, n layers": (
+        "this counts all paths together, 2ⁿ; return how many have 0, 1, …, n layers": (
             lambda n: 2**n
         ),
         "there are n + 1 lengths: from 0, where every block is skipped, to n": (
             lambda n: paths(n)[:-1]
         ),
-        "the way that skips every block is missing: it has 0 layers": lambda n: paths(n)[1:],
-        "this is one way for each length; most lengths have several": lambda n: [1] * (n + 1),
+        "the path that skips every block is missing: it has 0 layers": lambda n: paths(n)[1:],
+        "this is one path for each length; most lengths have several": lambda n: [1] * (n + 1),
         "one block too many": lambda n: paths(n + 1),
         "one block too few: begin with [1], for no block at all, and go on n times": (
             lambda n: paths(n - 1) if n else [1]
         ),
-        "the order of the blocks does not matter: a way is which blocks it goes through, so that "
-        "there are n! / (k! (n − k)!) of k layers": (
+        "the order of the blocks does not matter: a path is a choice of blocks to go "
+        "through, so there are n! / (k! (n − k)!) of k layers": (
             lambda n: [math.perm(n, k) for k in range(n + 1)]
         ),
-        "these are fractions of the paths; asked for is how many there are": (
+        "these are fractions of the paths; return how many there are": (
             lambda n: [count / 2**n for count in paths(n)]
         ),
     },

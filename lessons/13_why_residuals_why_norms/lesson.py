@@ -7,8 +7,8 @@
 # **It takes** an hour to work through, 30 seconds to run.
 #
 # A ConvMixer adds the input of each depthwise convolution to its output, and normalizes after each
-# convolution. Neither is in the mathematics of images. Both are there because of *depth*: because a
-# product of forty factors is almost never near 1.
+# convolution. Neither has anything to do with images. Both are there because of *depth*: a product of
+# forty factors is almost never near 1.
 
 # %%
 import numpy as np
@@ -150,8 +150,8 @@ print(f"layer 40, He et al.: with ReLU {relu[-1]:.2f}, with GELU {gelu[-1]:.2f}"
 # With ReLU the signal stays within a factor of about two. With GELU, which keeps a fraction of 0.43
 # of $\mathrm{E}[x^2]$ and not quite a half, a small error per layer is a large one after forty, and
 # it grows as the signal shrinks (near zero a GELU is $x/2$, and keeps a quarter). Initialization is
-# like balancing a pencil on its tip: it is right for
-# one width and one activation, and only until the weights move.
+# like balancing a pencil on its tip: it is right for one activation, and only until the weights
+# move.
 #
 # ## The gradient
 #
@@ -278,7 +278,7 @@ print(f"with residuals: signal at layer 1: {signal_sizes(residual, x)[0]:.1f}, "
 # ## The norm
 #
 # A batch normalization after each layer sets mean and standard deviation of each channel to 0 and
-# 1, *whatever* the layer before did. It holds the pencil:
+# 1, *whatever* the layer before it does. Nothing has to be balanced any more:
 
 # %%
 def normalized(depth, rng, scale=1.0):
@@ -298,10 +298,10 @@ for scale in (0.1, 1, 10):
 
 # %% [markdown]
 # The signal no longer depends on the size of the weights. The gradient does not vanish either; it
-# *grows* in the backward pass, by a few percent per layer (each norm divides by the standard deviation of
-# what it normalizes; Yang and others 2019). Norm and residual repair different things: the norm
-# keeps the *signal* at a healthy size, the residual gives the *gradient* a direct path, and
-# with both, neither grows out of hand.
+# *grows* in the backward pass, by a few percent per layer (each norm divides by the standard
+# deviation of what it normalizes; Yang and others 2019). Norm and residual repair different things:
+# the norm keeps the *signal* at a healthy size, the residual gives the *gradient* a direct path, and
+# with both, neither gets out of hand.
 #
 # ## In a ConvMixer, before and after training
 #
@@ -388,7 +388,7 @@ axes[1].legend()
 fig
 
 # %% [markdown]
-# Take the norms away, and the gradient of the first block collapses, with residuals as without: in a
+# Remove the norms, and the gradient of the first block collapses, with residuals as without: in a
 # ConvMixer the residual goes around the depthwise half only, so that every block still has one
 # convolution with no path around it. Leaving out the residuals alone does little here. How much
 # each part is worth after hundreds of epochs is another question; lesson 11 has the paper's answer.

@@ -137,7 +137,7 @@ self_attention = Exercise(
                 "1 / np.sqrt(q.shape[1]).astype(q.dtype)",
                 "q.dtype.type(1)",
             ),
-            "the scores are divided by D; it is √D": (
+            "the scores are divided by D; divide by √D": (
                 "1 / np.sqrt(q.shape[1]).astype(q.dtype)",
                 "q.dtype.type(1 / q.shape[1])",
             ),
@@ -151,7 +151,7 @@ self_attention = Exercise(
                 "np.exp(s - s.max(axis=1, keepdims=True))",
                 "np.exp(s - s.max(axis=0, keepdims=True))",
             ),
-            "softmax goes over the whole matrix here; it is for each row": (
+            "softmax goes over the whole matrix here; it should go over each row": (
                 "e.sum(axis=1, keepdims=True)",
                 "e.sum()",
             ),
@@ -227,10 +227,10 @@ heads = Exercise(
         "the last two axes are swapped: (n, T, D/n)": (
             lambda x, n: split_heads(x, n).transpose(0, 2, 1)
         ),
-        "these are D/n heads of n channels; it is n heads of D/n": (
+        "these are D/n heads of n channels; there should be n heads of D/n": (
             lambda x, n: split_heads(x, x.shape[1] // n)
         ),
-        "the tokens are cut into groups here; it is the channels": (
+        "the tokens are cut into groups here; cut the channels instead": (
             lambda x, n: np.stack(np.split(x[: len(x) // n * n], n))
         ),
     },
@@ -284,7 +284,7 @@ cost = Exercise(
         "a depthwise convolution reads k×k tokens for each number: TDk²": counted(
             convolution=lambda t, d, k: t * d * k
         ),
-        "depthwise: each channel is convolved by itself, so D stands there once": counted(
+        "depthwise: each channel is convolved by itself, so D appears once": counted(
             convolution=lambda t, d, k: t * d * d * k * k
         ),
         "the depthwise convolution is for each channel: times D": counted(

@@ -61,9 +61,9 @@ print("looking up is multiplying:", np.allclose(table[words], one_hot(words, 3) 
 # the same linear map of tokens written as $3p^2$ pixel values. (So its gradient is the same, too: a
 # word that occurs twice gets both gradients.) What differs is who chose the tokens. The words of a
 # language model come from a tokenizer that was fitted to text: frequent strings get a token of
-# their own. Patches of $p \times p$ pixels are cut with a ruler. Could there be a better tokenizer
+# their own. Patches of $p \times p$ pixels lie on a fixed grid. Could there be a better tokenizer
 # for images? A few convolutions in front, one scale for the sky and another one for an eye,
-# clusters of similar pixels: all of these have been tried, and the ruler is still hard to beat.
+# clusters of similar pixels: all of these have been tried, and the fixed grid is still hard to beat.
 #
 # ## Who reads whom
 #
@@ -248,7 +248,7 @@ fig
 # %% [markdown]
 # ## Heads
 #
-# One matrix for all channels is not much: a token may have to read its neighbor for one purpose and
+# One matrix for all channels is a limitation: a token may have to read its neighbor for one purpose and
 # the other eye for another. **Multi-head** attention cuts the D channels into n groups of D/n, and
 # each group has a matrix of its own. That is a reshape and a transposition, and nothing else.
 #
@@ -317,8 +317,8 @@ for name, mix in {"convolution": convolution, "MLP-Mixer": mixer, "pool": pool,
 # a vision transformer adds a trainable vector to each token, its **position embedding**; and since
 # that is trained, a shuffle that is the same for all images makes no difference to what it can
 # learn: the position embeddings are shuffled along. An MLP-Mixer can shuffle the rows and columns of
-# its matrix. A convolution can do neither: it *assumes* which patches are neighbors. Lesson 11 made
-# an experiment of it.
+# its matrix. A convolution can do neither: it *assumes* which patches are neighbors. Lesson 11 tested
+# this in an experiment.
 #
 # ## What it costs
 #

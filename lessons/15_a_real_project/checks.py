@@ -83,7 +83,7 @@ folders = Exercise(
                 'f"{i}.png"',
                 'f"{label}.png"',
             ),
-            "the folders are called by their labels; it should be the names: names[label]": (
+            "the folders are called by their labels; use the names: names[label]": (
                 "names[label]",
                 "str(label)",
             ),
@@ -154,7 +154,7 @@ report = Exercise(
                 "return right / np.maximum(1, confusion.sum(axis=0)), right / "
                 "confusion.sum(axis=1)",
             ),
-            "both are divided by the number of all pictures; it is those of the class": (
+            "both are divided by the number of all pictures; divide by the number in the class": (
                 "confusion.sum(axis=1)",
                 "confusion.sum()",
                 "np.maximum(1, confusion.sum(axis=0))",
@@ -184,11 +184,11 @@ report = Exercise(
                 "np.diag(confusion)",
                 "100 * np.diag(confusion)",
             ),
-            "this is one number for all classes; it is one for each": (
+            "this is one number for all classes; return one for each": (
                 "np.diag(confusion)",
                 "np.trace(confusion)",
             ),
-            "`//` divides without a remainder, so all is 0 or 1: use `/`": (
+            "`//` divides without a remainder, so everything is 0 or 1: use `/`": (
                 "right / confusion.sum(axis=1), right / np",
                 "right // confusion.sum(axis=1), right // np",
             ),
@@ -271,7 +271,7 @@ ready = Exercise(
             "this is float64; give .astype(np.float32)": (".astype(np.float32)", ""),
             "pixels were divided by 256; the largest is 255": ("/ 255", "/ 256"),
             "`//` leaves 0 and 1 only: divide with `/`": ("/ 255", "// 255"),
-            "this is the scale from −1 to 1, which other networks use; here it is mean and std": (
+            "this is the scale from −1 to 1, which other networks use; here use mean and std": (
                 "(pixels / 255 - np.array(mean)) / np.array(std)",
                 "pixels / 127.5 - 1",
             ),

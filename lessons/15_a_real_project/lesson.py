@@ -154,13 +154,13 @@ fig
 #
 # ### Exercise 2 · `recall_and_precision`
 #
-# `recall_and_precision(confusion)` takes a confusion matrix `(K, K)`, with a row for each true
-# class and a column for each predicted class, and returns two arrays `(K,)`. Every class occurs,
+# `recall_and_precision(confusion)` takes a confusion matrix `(n, n)`, with a row for each true
+# class and a column for each predicted class, and returns two arrays `(n,)`. Every class occurs,
 # but one may never have been predicted: its precision is 0 then, not 0/0.
 
 # %%
 def recall_and_precision(confusion):
-    """Two fractions for each class.   confusion (K, K), rows: true class -> (K,), (K,)"""
+    """Two fractions for each class.   confusion (n, n), rows: true class -> (n,), (n,)"""
     ### BEGIN SOLUTION
     right = np.diag(confusion)
     return right / confusion.sum(axis=1), right / np.maximum(1, confusion.sum(axis=0))

@@ -1,5 +1,6 @@
 """The checkers: references pass, known mistakes are recognized, and nothing upsets them."""
 
+import importlib
 import os
 import signal
 import time
@@ -344,3 +345,16 @@ def test_nan_is_not_taken_for_state():
     assert "contains nan" in str(
         examine(gelu, lambda x: (gelu.reference(x)[0], lambda g: g * np.nan))
     )
+
+
+def test_lesson_04_tells_fast_from_slow():
+    """By a ratio with a wide margin: real ones are in the hundreds."""
+    numba = pytest.importorskip("numba")
+    checks = importlib.import_module("lessons.04_the_speed_ladder.checks")
+    report = examine(checks.EXERCISES[1], checks.plain_loops)  # where NumPy should do the loops
+    assert "as long as three Python loops" in report.summary
+    slow = numba.jit(forceobj=True, looplift=False)(checks.plain_loops)
+    assert "as slow as Python" in checks.compiled(
+        slow, checks.plain_loops, checks.SQUARE, checks.SQUARE
+    )
+    assert checks.speedup(np.matmul, checks.plain_loops, checks.SQUARE, checks.SQUARE) > 100
