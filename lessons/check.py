@@ -222,6 +222,10 @@ def examine(exercise: Exercise, answer: Answer) -> Report:
     return examined(exercise, answer)[0]
 
 
+AFRESH = (
+    "it remembers something between two calls, or draws random numbers of its own: each call must "
+    "start afresh"
+)
 CASE = "`arguments, expected, got = check.case()` gives this case"
 
 
@@ -252,8 +256,7 @@ def examined(exercise: Exercise, answer: Answer) -> tuple[Report, FailedCase | N
             else:
                 again = Outcome(exercise, answer, cases[0][1], guard=True)
                 if fault := again.fault(got[0]):
-                    cause = "it remembers something between two calls: each call must start afresh"
-                    return failed(f"right, but called again with {cases[0][0]}: {fault}", [cause])
+                    return failed(f"right, but called again with {cases[0][0]}: {fault}", [AFRESH])
                 if exercise.form and (fault := exercise.form(answer)):
                     return failed("the result is right in all cases", [fault])
                 n = len(cases)
@@ -305,10 +308,10 @@ def causes(trials: Trials, answer: Answer) -> list[str]:
         return [
             f"argument {got.changed[0]} was changed in place: compute a new array, or copy it first"
         ]
-    if said := known(trials):
+    if said := hints.before_all(trials) or known(trials):
         return said
     if _remembers(trials, answer):
-        return ["it remembers something between two calls: each call must start afresh"]
+        return [AFRESH]
     if trials.exercise.mend and (change := repair.found(trials, answer)):
         return [change]
     if got.error and (hint := hints.of_error(got.error)):

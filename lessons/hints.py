@@ -6,6 +6,7 @@ that failed.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -118,6 +119,23 @@ ERRORS: tuple[tuple[str, str], ...] = (
         r"backward from a tensor that depends on nothing",
         "the tape recorded nothing: the result was computed inside no_grad, or from .array",
     ),
+    (
+        r"backward has already passed through",
+        "backward was called twice on one tape, which is freed as it is passed over: call it once, "
+        "after the loop",
+    ),
+    (
+        r"unsupported operand type\(s\) for \+: '\w*Path' and|concatenate str .*Path",
+        "a Path is joined by `/`, not by `+`: Path(folder) / name",
+    ),
+    (
+        r"unknown file extension",
+        'the ending of the name says in which format a picture is saved: ".png"',
+    ),
+    (
+        r"Cannot handle this data type",
+        "Pillow takes pictures as uint8, whole numbers from 0 to 255: no division by 255 here",
+    ),
     (r"maximum recursion depth", "the recursion is too deep, or has no end: use a loop"),
     (r"^ZeroDivisionError|division by zero", "something is divided by 0"),
     (r"math domain error", "a root or logarithm of a negative number, or the logarithm of 0"),
@@ -140,6 +158,19 @@ def of_error(error: BaseException) -> str | None:
 # ---- values
 
 
+def before_all(trials: Trials) -> list[str]:
+    """What other causes are easily mistaken for: said first where it holds."""
+    pairs = [(trials.got[i], trials.wants[i]) for i in trials.failing()]
+    if all(g.value is None and not g.error for g, _ in pairs) and any(
+        g.value is not None for g in trials.got
+    ):
+        return ["in some cases no `return` is reached: does every branch end with one?"]
+    if any(g.error or w.error for g, w in pairs):
+        return []
+    order = _order(pairs, trials.exercise.outputs)
+    return [order] if order and "come in the order" in order else []
+
+
 def of_values(trials: Trials) -> str | None:
     """How the first wrong output is related to the right one, in every case that failed."""
     names = trials.exercise.outputs
@@ -151,12 +182,18 @@ def of_values(trials: Trials) -> str | None:
     if names and pairs[0][0].part(0) is type(pairs[0][0]):
         return None
     for i, name in enumerate(names or ("the result",)):
+        types = [(g.part(i), w.part(i)) for g, w in pairs if not g.agrees(w, i)]
+        if types and all(isinstance(t, str) and t in TYPES for pair in types for t in pair):
+            return f"{name} is {types[0][0]}: .astype(np.{types[0][1]}) makes it {types[0][1]}"
         both = [(_array(g.part(i)), _array(w.part(i))) for g, w in pairs if not g.agrees(w, i)]
         if both and all(a is not None and b is not None for a, b in both):
             for words, holds in _relations():
                 if all(_holds(holds, a, b) for a, b in both):
                     return f"{name} {words}"
     return None
+
+
+TYPES = ("bool", "int32", "int64", "uint8", "float16", "float32", "float64")
 
 
 def _array(value: Any) -> np.ndarray | None:
@@ -168,7 +205,16 @@ def _array(value: Any) -> np.ndarray | None:
 
 
 def _order(pairs: list[tuple[Outcome, Outcome]], names: tuple[str, ...]) -> str | None:
-    """Two outputs that are in each other's place."""
+    """Two outputs that are in each other's place, or more of them."""
+    for order in itertools.permutations(range(len(names))) if 2 < len(names) < 5 else ():
+        moved = [i for i, j in enumerate(order) if i != j]
+        if len(moved) > 2 and all(
+            all(_near(_array(g.part(i)), _array(w.part(j))) for g, w in pairs)
+            and not (i != j and all(_near(_array(w.part(i)), _array(w.part(j))) for _, w in pairs))
+            for i, j in enumerate(order)
+        ):
+            given = ", ".join(names[j] for j in order)
+            return f"the results come in the order {given}; return {', '.join(names)}"
     for i in range(len(names)):
         for j in range(i):
             crossed = all(
@@ -252,6 +298,16 @@ def _relations() -> Iterator[tuple[str, Any]]:
                     )
                 ),
             )
+    for factor, words in ((2, "twice"), (0.5, "half"), (3, "three times"), (4, "four times")):
+        yield (
+            f"is {words} what it should be, everywhere",
+            lambda a, b, factor=factor: bool(np.any(b != 0)) and _near(a, factor * b),
+        )
+    for how, words in (("mean", "mean"), ("sum", "sum"), ("max", "largest")):
+        yield (
+            f"is a single number, the {words} of all that is to be returned",
+            lambda a, b, how=how: a.ndim == 0 and b.ndim > 0 and _near(a, getattr(b, how)()),
+        )
     yield (
         "is rounded down: is `//` meant?",
         lambda a, b: a.shape == b.shape and not _near(b, np.floor(b)) and _near(a, np.floor(b)),

@@ -541,6 +541,13 @@ def _statements(tree: ast.Module) -> Iterator[tuple[int, str]]:
                     body.insert(i - 1, before)
 
 
+def _reduces_an_axis(call: ast.Call) -> bool:
+    """Whether a call is like `x.sum(axis=1)`, without `keepdims`."""
+    name = getattr(call.func, "attr", "")
+    given = {k.arg for k in call.keywords}
+    return name in REDUCTIONS and "axis" in given and "keepdims" not in given
+
+
 def _everywhere(tree: ast.Module) -> Iterator[tuple[int, str]]:
     """The same axis, number, operator or name changed wherever it stands."""
     nodes = [n for n in ast.walk(tree) if isinstance(n, ast.expr)]
@@ -570,6 +577,14 @@ def _everywhere(tree: ast.Module) -> Iterator[tuple[int, str]]:
             yield kept[0].lineno, f"and wherever it stands, axis={old} is the wrong axis"
         for k, value in zip(keywords, kept, strict=True):
             k.value = value
+    reduced = [n for n in nodes if isinstance(n, ast.Call) and _reduces_an_axis(n)]
+    if len(reduced) > 1:
+        for call in reduced:
+            call.keywords.append(ast.keyword("keepdims", ast.Constant(True)))
+        words = "and wherever an axis is summed or searched, keepdims=True is missing"
+        yield reduced[0].lineno, words
+        for call in reduced:
+            call.keywords.pop()
     for number, constants in numbers.items():
         for near in (number - 1, number + 1) if len(constants) > 1 else ():
             for c in constants:

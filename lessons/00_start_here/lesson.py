@@ -79,7 +79,7 @@ else:
 
 # %%
 def accuracy(logits, labels):
-    """The fraction of rows whose largest number is at the label.   (N, n_classes), (N,) -> a number"""
+    """The fraction of rows whose largest number is at the label.   (N, n_classes), (N,) -> ()"""
     ### BEGIN SOLUTION
     return (logits.argmax(axis=1) == labels).mean()
     ### END SOLUTION

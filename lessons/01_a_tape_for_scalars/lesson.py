@@ -451,7 +451,8 @@ for _ in range(80):
     for weight in itertools.chain(*neurons):
         weight.data -= 0.2 * weight.grad
     losses.append(loss.data)
-print(f"loss {losses[0]:.2f} → {losses[-1]:.2f}; {len(newest_first(loss)):,} values on each tape")
+size = len(newest_first(loss))
+print(f"loss {losses[0]:.2f} → {losses[-1]:.2f}; {size:,} values on each tape")
 
 # %%
 def classify(many):

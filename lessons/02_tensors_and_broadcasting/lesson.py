@@ -279,7 +279,7 @@ print("maximum subtracted:", np.exp(z) / np.exp(z).sum())
 
 # %%
 def cross_entropy(logits, *, labels):
-    """Mean cross-entropy, and its backward function.   logits (N, n_classes), labels (N,) -> ()"""
+    """Mean cross-entropy, and its backward function.   (N, n_classes), labels (N,) -> ()"""
     rows = np.arange(len(labels))
     ### BEGIN SOLUTION
     z = logits - logits.max(axis=1, keepdims=True)

@@ -215,7 +215,7 @@ print("measured at 0:", slope(lambda x: max(x, 0.0), 0.0, 1e-5))
 
 # %%
 def compare(op, inputs, rng, h=1e-5):
-    """The relative error of each gradient along a random direction: a list, one for each input."""
+    """The relative error of each gradient along a random direction: a list, one per input."""
     y, backward = op(*inputs)
     v = rng.normal(size=y.shape)
     errors = []

@@ -305,6 +305,9 @@ whitening = Exercise(
         "of its eigenvalue": whitener(scale=lambda values, eps: np.ones_like(values)),
         "you multiplied by the square root; patterns that vary strongly "
         "should become smaller": whitener(scale=lambda values, eps: np.sqrt(values + eps)),
+        "the square root is taken twice: divide by √(λ + ε), once": whitener(
+            scale=lambda values, eps: 1 / np.sqrt(np.sqrt(values) + eps)
+        ),
         "you divided by the eigenvalue; its square root is the size of the pattern": whitener(
             scale=lambda values, eps: 1 / (values + eps)
         ),

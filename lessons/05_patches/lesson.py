@@ -91,9 +91,9 @@ fig
 # and likewise its column number. Then the axes are in the wrong order, and *that* is a job for
 # `transpose`:
 #
-# $$ (N,\; H,\; W,\; C) \;\xrightarrow{\text{split}}\; (N,\; \tfrac Hp,\; p,\; \tfrac Wp,\; p,\; C)
-#    \;\xrightarrow{\text{transpose}}\; (N,\; \tfrac Hp,\; \tfrac Wp,\; p,\; p,\; C)
-#    \;\xrightarrow{\text{join}}\; (N,\; \tfrac Hp,\; \tfrac Wp,\; K) $$
+# $$ (N, H, W, C) \;\xrightarrow{\text{split}}\; (N, \tfrac Hp, p, \tfrac Wp, p, C)
+#    \;\xrightarrow{\text{transpose}}\; (N, \tfrac Hp, \tfrac Wp, p, p, C)
+#    \;\xrightarrow{\text{join}}\; (N, \tfrac Hp, \tfrac Wp, K) $$
 #
 # ### Exercise 1 · `cut`
 #
@@ -255,7 +255,8 @@ def seconds(f, repeats=3):
 
 yours, _ = patchify(x, w, b)
 general, _ = F.conv2d.array(x, w, b, stride=p)
-print("largest difference:", "below 0.00001" if abs(yours - general).max() < 1e-5 else "too large")
+close = abs(yours - general).max() < 1e-5
+print("largest difference:", "below 0.00001" if close else "too large")
 ratio = seconds(lambda: F.conv2d.array(x, w, b, stride=p)) / seconds(lambda: patchify(x, w, b))
 print(f"the general convolution takes about {float(f'{ratio:.1g}'):.0f} times as long")
 

@@ -403,7 +403,8 @@ def stack(k, depth):
 for k, depth in [(3, 1), (3, 4), (4, 3), (5, 4)]:
     table = show.reads(stack(k, depth), (1, 21, 21, 1)).reshape(21, 21, 21, 21)
     rows_seen = table[10, 10].any(axis=1).sum()
-    print(f"k = {k}, depth {depth}: recorded {rows_seen}, formula {receptive_field(k, depth, 1)}")
+    formula = receptive_field(k, depth, 1)
+    print(f"k = {k}, depth {depth}: recorded {rows_seen}, formula {formula}")
 
 # %% [markdown]
 # So after four blocks, as in the first picture, an output can see everything. But it need not
@@ -500,7 +501,8 @@ for name in ("numpy", "numba")[: 1 + (mx.kernels.backend_name() == "numba")]:
 # ## Yours and the library's
 
 # %%
-x, w, g = rng.normal(size=(2, 7, 9, 3)), rng.normal(size=(4, 4, 3)), rng.normal(size=(2, 7, 9, 3))
+x, w = rng.normal(size=(2, 7, 9, 3)), rng.normal(size=(4, 4, 3))
+g = rng.normal(size=x.shape)
 y, backward = F.depthwise_conv2d.array(x, w)
 dx, dw, _ = backward(g)
 print("y: ", np.allclose(depthwise(x, w), y))

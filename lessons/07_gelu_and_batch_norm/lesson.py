@@ -214,7 +214,8 @@ check("07.batch_norm", batch_norm)
 # %% folded
 rng = np.random.default_rng(0)
 x = mx.Tensor(rng.normal(3, 2, (6, 2)), requires_grad=True)
-gamma, beta = mx.Tensor(np.ones(2), requires_grad=True), mx.Tensor(np.zeros(2), requires_grad=True)
+gamma = mx.Tensor(np.ones(2), requires_grad=True)
+beta = mx.Tensor(np.zeros(2), requires_grad=True)
 y = batch_norm(x, gamma, beta)
 show.tape(
     y,
@@ -364,7 +365,8 @@ for _ in range(10):
 for name in forms:
     same = np.allclose(gradients[name], gradients["fused"], atol=1e-5)
     ratio = min(times[name]) / min(times["fused"])
-    print(f"{name:12} same dx: {same}   keeps {kept[name]:.0f} × x   takes {ratio:.1f} × as long")
+    print(f"{name:12} same dx: {same}   keeps {kept[name]:.0f} × x   "
+          f"takes {ratio:.1f} × as long")
 
 # %% [markdown]
 # The result itself is one of the `× x`, and the fused form saves nothing else: it has `x` anyway,

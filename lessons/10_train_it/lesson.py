@@ -11,8 +11,6 @@
 # both curves.
 
 # %%
-import time
-
 import numpy as np
 
 import minimix as mx
@@ -79,7 +77,7 @@ guess = ...  # your prediction: a number, or a few words
 
 # %%
 def flip(images, which):
-    """Mirror the images selected by which, left to right.   (N, H, W, C), (N,) bool -> (N, H, W, C)"""
+    """Mirror the images selected by which.   (N, H, W, C), (N,) bool -> (N, H, W, C)"""
     ### BEGIN SOLUTION
     result = images.copy()
     result[which] = images[which, :, ::-1]
@@ -104,7 +102,7 @@ check("10.flip", flip)
 
 # %%
 def crop(images, top, left, padding=4):
-    """Pad, and cut a window from each.   (N, H, W, C), (N,), (N,) whole numbers -> (N, H, W, C)"""
+    """Pad, and cut a window from each.   (N, H, W, C), (N,) int, (N,) int -> (N, H, W, C)"""
     ### BEGIN SOLUTION
     n, h, w, _ = images.shape
     sides = ((0, 0), (padding, padding), (padding, padding), (0, 0))
@@ -248,7 +246,6 @@ guess = ...  # your prediction: a number, or a few words
 show.guessed(guess)
 few, few_labels = data.train_images[:1000], data.train_labels[:1000]
 
-start = time.perf_counter()
 _, memorized = fit(few, few_labels, STEPS, augmented=False)
 print(f"training images {memorized[-1, 1]:.0%}, test images {memorized[-1, 2]:.0%}")
 if not COMPILED:
@@ -303,7 +300,6 @@ guess = ...  # your prediction: a number, or a few words
 show.guessed(guess)
 model, more = fit(data.train_images, data.train_labels, 2 * STEPS, augmented=True)
 print(f"training images {more[-1, 1]:.0%}, test images {more[-1, 2]:.0%}")
-print(f"all three runs: {time.perf_counter() - start:.0f} seconds")
 
 # %%
 fig, ax = show.subplots(
@@ -339,7 +335,7 @@ fig
 
 # %%
 def confusion(labels, guesses, n):
-    """How many images of class i (row) were classified as class j (column).   (N,), (N,) -> (n, n) int"""
+    """How many images of class i (row) were classified as class j.   (N,), (N,) -> (n, n)"""
     ### BEGIN SOLUTION
     counts = np.zeros((n, n), int)
     for label, guess in zip(labels, guesses):
@@ -382,7 +378,8 @@ fig
 wrong = counts * (1 - np.eye(len(names), dtype=int))
 i, j = np.unravel_index(wrong.argmax(), wrong.shape)
 print(f"{counts.trace() / counts.sum():.1%} right")
-print(f"most common mistake: {names[i]} predicted as {names[j]}, {wrong[i, j]} of {counts[i].sum()}")
+mistake = f"{names[i]} predicted as {names[j]}"
+print(f"most common mistake: {mistake}, {wrong[i, j]} of {counts[i].sum()}")
 
 # %% [markdown]
 # Now look at the pictures themselves: not at random mistakes, but at those of which the network was
@@ -398,7 +395,8 @@ for ax in axes.flat:
     ax.axis("off")
 for ax, i in zip(axes.flat, worst):
     sure = probability[i, guesses[i]]
-    show.image(ax, test_images[i], f"{names[guesses[i]]} ({sure:.0%})\nis {names[test_labels[i]]}")
+    title = f"{names[guesses[i]]} ({sure:.0%})\nis {names[test_labels[i]]}"
+    show.image(ax, test_images[i], title)
 fig
 
 # %% [markdown]

@@ -348,6 +348,9 @@ affordable = Exercise(
     mistakes={
         "one too wide: this is the first that costs more than the budget": largest(more=1),
         "one too narrow: the next wider one is affordable, too": largest(more=-1),
+        "the width grows in steps of 2, so that odd ones are never tried": (
+            lambda p, budget: 2 * (largest()(p, budget) // 2)
+        ),
         "the width nearest to the budget may cost more than the budget, "
         "which is a maximum": nearest,
         "exactly the budget is affordable, too: <=, not <": largest(

@@ -133,7 +133,7 @@ show.guessed(guess)
 print(f"bag of patches, k = 1: {accuracy_of(0, k=1):.0%}")
 print(f"ConvMixer, k = 5:      {accuracy_of(0):.0%}")
 if not COMPILED:
-    print("(much smaller networks, for the NumPy back end; the text below describes the full ones)")
+    print("(much smaller networks, for the NumPy back end; the text describes the full ones)")
 
 # %% [markdown]
 # So patches are **not** all you need: they have to exchange information. (The title of the paper
@@ -199,7 +199,8 @@ check("11.interval", interval)
 mean, half = interval(results["baseline"])
 print(f"baseline: {mean:.1%} ± {half:.1%}")
 best = max(results["baseline"])
-print(f"the best of {len(SEEDS)} is {100 * (best - mean):.1f} above: what choosing it would gain")
+above = 100 * (best - mean)
+print(f"the best of {len(SEEDS)} is {above:.1f} above: what choosing it would gain")
 
 # %% [markdown]
 # ## The ablation
@@ -232,7 +233,7 @@ for name, change in CHANGES.items():
 
 # %%
 def picture(results, alt):
-    """A dot per run, a diamond with its interval per mean; the band is the baseline's interval."""
+    """A dot per run, a diamond with its interval per mean; the band: the baseline's interval."""
     fig, ax = show.subplots(size=(7.5, 0.36 * len(results) + 0.9), alt=alt)
     mean, half = interval(results["baseline"])
     ax.axvspan(100 * (mean - half), 100 * (mean + half), color=show.PALE)

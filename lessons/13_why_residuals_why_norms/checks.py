@@ -58,6 +58,10 @@ signals = Exercise(
                 ),
                 "this is the variance; the standard deviation is its root": (".std()", ".var()"),
                 "this is the mean; return the standard deviation": (".std()", ".mean()"),
+                "this is the largest number; return the standard deviation": (
+                    "x.array.std()",
+                    "np.abs(x.array).max()",
+                ),
                 "this is the size of the last output only; return a list with one for each layer": (
                     "return sizes",
                     "return sizes[-1]",
@@ -127,6 +131,10 @@ initialization = Exercise(
                 "weights.astype(np.float32)",
                 "weights",
             ),
+            "these are uniform numbers; draw normal ones, with rng.standard_normal": (
+                "rng.standard_normal((fan_in, fan_out)) * np.sqrt(2 / fan_in)",
+                "rng.uniform(-1, 1, (fan_in, fan_out)) * np.sqrt(6 / fan_in)",
+            ),
             "draw from the rng that is given, so that a seed gives the same weights again": (
                 "rng.standard_normal",
                 "np.random.default_rng(7).standard_normal",
@@ -191,6 +199,12 @@ gradients = Exercise(
                 "        y = layer(y)\n        y.retain_grad()\n        outputs.append(y)\n",
                 "        y.retain_grad()\n        outputs.append(y)\n        y = layer(y)\n",
             ),
+            "this is the gradient of the input x, again and again; return one for each output": (
+                "    outputs, y = [], Tensor(x)\n",
+                "    outputs, y = [], Tensor(x, requires_grad=True)\n    first = y\n",
+                "[float(y.grad.std()) for y in outputs]",
+                "[float(first.grad.std()) for _ in outputs]",
+            ),
             "y.grad is None: call y.retain_grad() on each output before the backward pass": (
                 "        y.retain_grad()\n",
                 "",
@@ -234,6 +248,13 @@ counting = Exercise(
         "the order of the blocks does not matter: a path is a choice of blocks to go "
         "through, so there are n! / (k! (n − k)!) of k layers": (
             lambda n: [math.perm(n, k) for k in range(n + 1)]
+        ),
+        "these are powers of 2; each number is the sum of two of the row before": (
+            lambda n: [2**k for k in range(n + 1)]
+        ),
+        "a row that is changed in place, from left to right, adds numbers that are new already: "
+        "go from right to left, or make a new list": (
+            lambda n: [math.comb(n + k - 1, k) if n else 1 for k in range(n + 1)]
         ),
         "these are fractions of the paths; return how many there are": (
             lambda n: [count / 2**n for count in paths(n)]

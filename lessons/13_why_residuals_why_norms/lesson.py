@@ -261,9 +261,11 @@ fig, axes = show.subplots(
     1, 2, size=(8, 2.8), alt="13.1",
 )
 axes[0].bar(range(DEPTH + 1), share, color=show.BLUE)
-axes[0].set(xlabel="layers on a path", ylabel="fraction of the paths", title="How many there are")
+axes[0].set(ylabel="fraction of the paths", title="How many there are")
 axes[1].bar(range(DEPTH + 1), reach / reach.sum(), color=show.RED)
-axes[1].set(xlabel="layers on a path", ylabel="fraction of the gradient", title="What they carry")
+axes[1].set(ylabel="fraction of the gradient", title="What they carry")
+for ax in axes:
+    ax.set_xlabel("layers on a path")
 fig
 
 # %% [markdown]
@@ -378,7 +380,8 @@ for name, (residual_too, norm_too) in VARIANTS.items():
 fig, axes = show.subplots(
     1, 2, size=(8, 3), sharey=True, alt="13.2",
 )
-for ax, sizes, title in zip(axes, (before, trained), ("at the start", "after training"), strict=True):
+titles = ("at the start", "after training")
+for ax, sizes, title in zip(axes, (before, trained), titles, strict=True):
     for (name, values), marker in zip(sizes.items(), "os^D", strict=True):
         relative = np.maximum(values / max(values[-1], 1e-30), 1e-12)
         ax.semilogy(range(1, BLOCKS + 1), relative, marker=marker, markersize=3.5, label=name)

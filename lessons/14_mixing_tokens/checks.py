@@ -46,6 +46,7 @@ tokens = Exercise(
                 "return rows.T",
             ),
             "ids count from 0: no ids - 1": ("ids] = 1", "ids - 1] = 1"),
+            "the number that is set is a 1, not the id itself": ("ids] = 1", "ids] = ids"),
             "these are float64; give np.float32": (", np.float32)", ")"),
             "these are integers; give np.float32": ("np.float32", "np.int64"),
             "a row has n numbers, also where no id is as large as n − 1": (
@@ -184,6 +185,11 @@ self_attention = Exercise(
                 "ds @ k * scale, ds.T @ q * scale",
                 "ds @ k, ds.T @ q",
             ),
+            "dQ and dK are divided by D; divide by √D": (
+                "ds @ k * scale, ds.T @ q * scale",
+                "ds @ k * scale * scale, ds.T @ q * scale * scale",
+            ),
+            "dV is G itself here; it is weighted by A: dV = Aᵀ G": ("a.T @ g", "g"),
             "dq and dk are swapped": (
                 "ds @ k * scale, ds.T @ q * scale",
                 "ds.T @ q * scale, ds @ k * scale",
@@ -271,6 +277,8 @@ cost = Exercise(
         "attention has four linear maps of D to D; one is for the result": counted(
             attention=lambda t, d, k: 3 * t * d * d + 2 * t * t * d
         ),
+        "attention has four linear maps, one for the result, and two products with the T×T "
+        "matrix": counted(attention=lambda t, d, k: 3 * t * d * d + t * t * d),
         "attention's four linear maps are missing": counted(
             attention=lambda t, d, k: 2 * t * t * d
         ),

@@ -284,7 +284,8 @@ def multi_head(q, k, v, n):
     return join_heads(np.stack([attention(*part)[0] for part in parts]))
 
 
-print("one head is attention itself:", np.allclose(multi_head(x, x, x, 1), attention(x, x, x)[0]))
+same = np.allclose(multi_head(x, x, x, 1), attention(x, x, x)[0])
+print("one head is attention itself:", same)
 print("and four heads:", multi_head(x @ wq, x @ wk, x, 4).shape)
 
 # %% [markdown]
@@ -434,7 +435,8 @@ rng = np.random.default_rng(0)
 h, k, p, depth = 16, 5, 4, 2
 shapes = [(p, p, 3, h), (h,), *depth * [(k, k, h), (h,), (h, h), (h,)], (h, 4), (4,)]
 weights = [
-    Value(rng.normal(0, np.prod(s[:-1]) ** -0.5, s) if len(s) > 1 else np.zeros(s)) for s in shapes
+    Value(rng.normal(0, np.prod(s[:-1]) ** -0.5, s) if len(s) > 1 else np.zeros(s))
+    for s in shapes
 ]
 scales = [Value(v) for _ in range(2 * depth + 1) for v in (np.ones(h), np.zeros(h))]
 

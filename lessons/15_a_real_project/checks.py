@@ -99,6 +99,10 @@ folders = Exercise(
                 'f"{i}.png")',
                 'f"{i}.png")\n        return',
             ),
+            "images[label] is the picture with the number of the class: images[i]": (
+                "fromarray(image)",
+                "fromarray(images[label])",
+            ),
             "this writes the same picture each time: the one of the loop, not images[0]": (
                 "fromarray(image)",
                 "fromarray(images[0])",
@@ -183,6 +187,17 @@ report = Exercise(
             "these are in percent; a fraction lies between 0 and 1": (
                 "np.diag(confusion)",
                 "100 * np.diag(confusion)",
+            ),
+            "this is the accuracy, one number for all classes; return two for each class": (
+                "return right / confusion.sum(axis=1), right / np.maximum(1, "
+                "confusion.sum(axis=0))",
+                "return (right.sum() / confusion.sum(),) * 2",
+            ),
+            "this divides by the wrong ones alone; divide by all in the row, or column, with the "
+            "right ones": (
+                "right / confusion.sum(axis=1), right / np.maximum(1, confusion.sum(axis=0))",
+                "right / np.maximum(1, confusion.sum(axis=1) - right), "
+                "right / np.maximum(1, confusion.sum(axis=0) - right)",
             ),
             "this is one number for all classes; return one for each": (
                 "np.diag(confusion)",
@@ -419,6 +434,10 @@ reduce = Exercise(
             "it is divided by the number of ranks; N is the number of all images, sum(counts)": (
                 "total = sum(counts)",
                 "total = len(counts)",
+            ),
+            "the weights are n over the largest n; they are n / N, N being their sum": (
+                "total = sum(counts)",
+                "total = max(counts)",
             ),
             "the weights are upside down: n / N, not N / n": ("n / total", "total / n"),
             "each gradient is a mean already: multiply by n / N, do not divide by n": (

@@ -46,7 +46,7 @@ from lessons.terminal import terminal
 
 # %%
 def to_folders(images, labels, names, folder):
-    """Write images to folder/NAME/….png.   images uint8 (N, H, W, 3), labels (N,), names: a list"""
+    """Write images to folder/NAME/….png.   uint8 (N, H, W, 3), labels (N,), names: a list"""
     ### BEGIN SOLUTION
     for i, (image, label) in enumerate(zip(images, labels)):
         place = Path(folder) / names[label]
@@ -88,14 +88,15 @@ for folder in sorted(Path("shapes/pictures").iterdir()):
 #
 # ## Training
 #
-# In a terminal, or in a cell after an exclamation mark, you would type just this. (`\` continues a
-# line. The last fifth of each class is kept for testing; without `--test-fraction` it is a tenth.)
+# In a terminal, or in a cell after an exclamation mark, you would type just this command. (A fifth
+# of each class is kept for testing; without `--test-fraction` it is a tenth.)
 
 # %%
-SIZE = "--hidden-dim 48 --depth 4 --epochs 20" if COMPILED else "--hidden-dim 8 --depth 1 --epochs 1"
+full, tiny = "--hidden-dim 48 --depth 4 --epochs 20", "--hidden-dim 8 --depth 1 --epochs 1"
 shutil.rmtree("shapes/run", ignore_errors=True)  # the run folder of an earlier run of this cell
 terminal(
-    f"minimix train --data shapes/pictures --test-fraction 0.2 --batch-size 32 --out shapes/run {SIZE}"
+    "minimix train --data shapes/pictures --test-fraction 0.2 --batch-size 32 --out shapes/run "
+    + (full if COMPILED else tiny)
 )
 
 # %% [markdown]
@@ -132,7 +133,8 @@ guess = ...  # your prediction: a number, or a few words
 # %%
 show.guessed(guess)
 terminal("minimix evaluate shapes/run --csv shapes/confusion.csv")
-confusion = np.loadtxt("shapes/confusion.csv", int, delimiter=",", skiprows=1, usecols=range(1, 6))
+table = np.loadtxt("shapes/confusion.csv", str, delimiter=",")  # with names around the numbers
+confusion = table[1:, 1:].astype(int)
 
 # %% folded
 fig, ax = show.subplots(size=(4.6, 3.6), alt="15.1")
@@ -452,7 +454,7 @@ else:
 
 # %%
 def combine(gradients, counts):
-    """The whole batch's gradient, from one per rank.   list of arrays, list of ints -> an array"""
+    """The whole batch's gradient, from one per rank.   arrays, ints -> an array"""
     ### BEGIN SOLUTION
     return sum(n / sum(counts) * g for g, n in zip(gradients, counts))
     ### END SOLUTION
@@ -479,8 +481,7 @@ def error(norm, parts, n=60):
 
     parts: which of the n images each rank has
     """
-    model = mx.ConvMixer(hidden_dim=16, depth=2, kernel_size=5, patch_size=4, n_classes=5, norm=norm,
-                         rng=0)
+    model = mx.ConvMixer(16, 2, kernel_size=5, patch_size=4, n_classes=5, norm=norm, rng=0)
     images = np.concatenate([prepare(p, mean, std) for p in seen[:n]])
     whole = gradient(model, images, truth[:n])
     each = [gradient(model, images[part], truth[part]) for part in parts]
@@ -503,7 +504,8 @@ guess = ...  # your prediction: a number, or a few words
 show.guessed(guess)
 for size in (2, 6, 20):
     parts = np.split(np.arange(60), size)
-    print(f"BatchNorm, {size:2} ranks with {60 // size:2} images each: {error('batch', parts):.0%}")
+    each = f"{size:2} ranks with {60 // size:2} images each"
+    print(f"BatchNorm, {each}: {error('batch', parts):.0%}")
 
 # %% [markdown]
 # It does not. Batch norm computes mean and variance *of the batch*, and every rank has only its own

@@ -108,6 +108,8 @@ def test_what_a_picture_shows_is_not_told_before_it_is_shown(lesson):
 def test_cells_are_short_and_the_last_one_keeps_what_was_built(lesson):
     code = [cell for cell in build.cells(lesson) if cell.cell_type == "code"]
     assert len([line for line in code[0].source.splitlines() if line.strip()]) <= 10
+    lines = [line for cell in code for line in cell.source.splitlines()]
+    assert not [line for line in lines if len(line) > 97], "wider than a cell of JupyterLab"
     assert not any("fmt: skip" in cell.source or "# noqa" in cell.source for cell in code)
     names = [e.name[3:] for e in exercises(lesson.name[:2])]
     assert code[-1].source.endswith(f'keep("{lesson.name[:2]}", {", ".join(names)})')
