@@ -75,12 +75,7 @@ def batch_norm(
     def backward(g):
         flat = g.reshape(rows.shape)
         if training:
-            dx, dgamma, dbeta = kernels.batch_norm_backward(rows, flat, mean, rstd, gamma)
-            if synchronizing():  # from this rank's sums to those of all
-                gammas, betas = whole_sums(dgamma, dbeta, m)
-                scale = gamma * rstd / m
-                gammas, betas = scale * (dgamma - gammas), scale * (dbeta - betas)
-                dx += kernels.normalize(rows, mean, rstd, gammas, betas)
+            dx, dgamma, dbeta = normalized_backward(rows, flat, mean, rstd, gamma)
             return dx.reshape(x.shape), dgamma, dbeta
         return (
             lambda: g * (gamma * rstd),
@@ -89,6 +84,19 @@ def batch_norm(
         )
 
     return y, backward
+
+
+def normalized_backward(
+    rows: Array, g: Array, mean: Array, rstd: Array, gamma: Array
+) -> tuple[Array, Array, Array]:
+    """Gradients of batch normalization in training for its rows (M, C), γ and β."""
+    dx, dgamma, dbeta = kernels.batch_norm_backward(rows, g, mean, rstd, gamma)
+    if synchronizing():  # from this rank's sums to those of all
+        gammas, betas = whole_sums(dgamma, dbeta, len(rows))
+        scale = gamma * rstd / len(rows)
+        gammas, betas = scale * (dgamma - gammas), scale * (dbeta - betas)
+        dx += kernels.normalize(rows, mean, rstd, gammas, betas)
+    return dx, dgamma, dbeta
 
 
 def move_statistics(

@@ -554,6 +554,7 @@ CASES: tuple[Case, ...] = (
         )
         for mode in ("training", "evaluation")
     ),
+    _module("shortcut A", lambda: fuse(models.ResNet(14, 2, n_classes=3)), x=(2, 5, 6, 3)),
     _module(
         "with its loss, as trained",
         lambda: fuse(models.ConvMixer(19, 3, 5, 4, 6)),

@@ -45,6 +45,7 @@ from .reference.norm import batch_norm_backward as batch_norm_backward
 from .reference.norm import channel_moments as channel_moments
 from .reference.norm import channel_sum as channel_sum
 from .reference.norm import normalize as normalize
+from .reference.norm import normalize_relu as normalize_relu
 from .reference.patches import cut_patches as cut_patches
 from .reference.patches import join_patches as join_patches
 from .reference.pool import avg_pool2d as avg_pool2d

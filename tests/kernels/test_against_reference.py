@@ -137,6 +137,8 @@ def test_rows(m, c, dtype):
     agree("channel_sum", x, dtype=dtype)
     agree("channel_moments", x, dtype=dtype)
     agree("normalize", x, mean, rstd, gamma, beta, dtype=dtype)
+    agree("normalize_relu", x, mean, rstd, gamma, beta, dtype=dtype)
+    agree("normalize_relu", x, mean, rstd, gamma, beta, g, dtype=dtype)
     agree("batch_norm_backward", x, g, mean, rstd, gamma, dtype=dtype)
 
 

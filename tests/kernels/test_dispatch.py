@@ -180,6 +180,7 @@ ARGUMENTS = {  # of every kernel: valid arguments, to be spoiled one by one
     "channel_sum": [(6, 5)],
     "channel_moments": [(6, 5)],
     "normalize": [(6, 5), (5,), (5,), (5,), (5,)],
+    "normalize_relu": [(6, 5), (5,), (5,), (5,), (5,), (6, 5)],
     "batch_norm_backward": [(6, 5), (6, 5), (5,), (5,), (5,)],
     "matmul": [(4, 3), (3, 5), (5,)],
     "embed": [(4, 3), (3, 5), (5,)],

@@ -151,7 +151,7 @@ def test_what_is_no_module_is_refused():
 
 
 def test_any_other_model_is_returned_as_it_is():
-    for model in (nn.Linear(2, 3), mx.models.ResNet(8), Own(8, 1, 3, 2, 10)):
+    for model in (nn.Linear(2, 3), mx.models.ViT(4, 1, 2, 2), Own(8, 1, 3, 2, 10)):
         assert mx.fuse(model) is model
 
 
@@ -584,3 +584,186 @@ def test_two_arrays_a_block_are_kept_for_the_way_back(backend):
         tracemalloc.stop()
     y.backward(np.ones(y.shape))
     assert 2 * depth + 1 <= kept / x.array.nbytes < 2 * depth + 2
+
+
+# ---- ResNets: the same operations in the same order, so the same bits
+
+
+def resnet(depth, *settings):
+    """A ResNet and its fused twin, none of whose parameters are as they begin."""
+    twins = [mx.models.ResNet(depth, *settings, n_classes=3, rng=0) for _ in range(2)]
+    for model in twins:
+        rng = np.random.default_rng(1)
+        for p in model.parameters():
+            p.array = (p.array + 0.1 * rng.standard_normal(p.shape)).astype(np.float32)
+    return twins[0], mx.fuse(twins[1])
+
+
+def all_that_it_gives(model, size, recording=True):
+    rng = np.random.default_rng(2)
+    x = mx.Tensor(rng.standard_normal((3, size, size, 3)).astype(np.float32), requires_grad=True)
+    found = {}
+    with contextlib.nullcontext() if recording else mx.no_grad():
+        y = model(x)
+    if recording:
+        y.backward(rng.standard_normal(y.shape).astype(np.float32))
+        found = {n: p.grad for n, p in model.named_parameters()} | {"x": x.grad}
+    return found | {n: b.copy() for n, b in model.named_buffers()} | {"logits": y.array}
+
+
+def same_bits(plain, fused, *how):
+    a, b = all_that_it_gives(plain, *how), all_that_it_gives(fused, *how)
+    assert a.keys() == b.keys()
+    for name, array in a.items():
+        np.testing.assert_array_equal(b[name], array, err_msg=name)
+
+
+@pytest.fixture
+def fused_runs(monkeypatch):
+    """How many blocks, and of how many convolutions, each call of the fused operations had."""
+    ran, run = [], FUSE._run
+    monkeypatch.setattr(
+        FUSE, "_run", lambda x, s, blocks: ran.append([*map(len, blocks)]) or run(x, s, blocks)
+    )
+    return ran
+
+
+RESNETS = [
+    ((14, 8), 12, [[1], [2, 2], [2], [2], [2], [2]]),
+    ((18, 4, "7x7", "B"), 24, [[1], [2, 2], [2], [2], [2], [2], [2], [2]]),
+    ((50, 2, "3x3", "B"), 8, [[1], *([[3], [3] * n] for n in (2, 3, 5, 2))]),
+]
+
+
+@pytest.mark.parametrize("backend", mx.kernels.BACKENDS)
+@pytest.mark.parametrize(("settings", "size", "runs"), RESNETS, ids=["14", "18", "50"])
+def test_a_resnet_has_the_same_bits(settings, size, runs, backend, fused_runs):
+    plain, fused = resnet(*settings)
+    runs = [r for run in runs for r in (run if isinstance(run[0], list) else [run])]
+    with mx.backend(backend):
+        same_bits(plain, fused, size)
+        assert fused_runs == runs
+        same_bits(plain.eval(), fused.eval(), size)  # recorded: as it is
+        assert fused_runs == runs
+        same_bits(plain, fused, size, False)
+        assert fused_runs == runs * 2
+
+
+def one_block_in_evaluation(model):
+    model.layer1[1].eval()
+
+
+def one_norm_in_evaluation(model):
+    model.layer1[0].bn2.eval()
+
+
+def a_bias(model):
+    model.layer1[0].conv1.bias = mx.Parameter(np.ones(8, np.float32))
+
+
+def a_dilation(model):
+    model.layer1[1].conv2 = nn.Conv2d(8, 8, 3, padding=2, dilation=2, bias=False, rng=0)
+
+
+def own_shortcut(model):
+    zeros = [(0, 0)] * 3 + [(8, 0)]
+    shortcut = model.layer2[0].downsample
+    shortcut.forward = lambda x: mx.functional.pad(x[:, ::2, ::2], width=zeros)
+
+
+def own_activation(model):
+    model.act1 = nn.GELU()
+
+
+def another_stage(model):
+    model.layer1.append(nn.Identity())
+    model.layer1.append(nn.ReLU())
+
+
+def a_shared_block(model):
+    setattr(model.layer3, "1", model.layer3[1])
+    model.layer3.append(model.layer3[1])
+
+
+def a_shared_norm(model):
+    model.layer1[1].bn2 = model.layer1[0].bn2
+
+
+def frozen(model):
+    for p in list(model.parameters())[::2]:
+        p.requires_grad = False
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        one_block_in_evaluation, one_norm_in_evaluation, a_bias, a_dilation, own_shortcut,
+        own_activation, another_stage, a_shared_block, a_shared_norm, frozen,
+    ],
+)  # fmt: skip
+def test_a_resnet_that_was_changed_has_the_same_bits(change):
+    plain, fused = resnet(14, 8)
+    for model in (plain, fused):
+        change(model)
+    with mx.backend("numpy"):
+        for how in ((12,), (12, False)):
+            a, b = (all_that_it_gives(model, *how) for model in (plain, fused))
+            for name, array in a.items():
+                if array is None:
+                    assert b[name] is None
+                else:
+                    np.testing.assert_allclose(b[name], array, rtol=1e-4, atol=1e-5, err_msg=name)
+
+
+def test_a_resnet_has_the_same_errors():
+    plain, fused = resnet(8, 4)
+    for images in (np.ones((2, 8, 8, 1)), np.ones((2, 8, 8)), np.ones((1, 1, 1, 3))):
+        messages = []
+        for model in (plain, fused):
+            with pytest.raises(ValueError, match=r"conv2d|batch_norm") as caught:
+                model(mx.Tensor(images.astype(np.float32)))
+            messages.append(str(caught.value))
+        assert messages[0] == messages[1]
+
+
+@pytest.mark.parametrize("backend", mx.kernels.BACKENDS)
+def test_gradients_of_residual_blocks(backend):
+    rng, moments = np.random.default_rng(3), []
+
+    def draw(*shape):
+        return mx.Tensor(rng.standard_normal(shape), requires_grad=True)
+
+    how = FUSE.How(1, 1, 1e-5)
+    two = [t for _ in range(2) for t in (draw(3, 3, 3, 3), draw(3), draw(3))]
+    strided = [draw(3, 3, 3, 4), draw(4), draw(4), draw(4, 4), draw(4), draw(4)]
+
+    def own(x, *parameters):
+        return FUSE.fused_residuals(
+            x, None, *parameters, how=[[how], [how]], own=True, moments=moments
+        )
+
+    def other(x, shortcut, *parameters):
+        hows = [[FUSE.How(2, 1, 1e-5), FUSE.How(1, 0, 1e-5)]]
+        return FUSE.fused_residuals(x, shortcut, *parameters, how=hows, own=False, moments=moments)
+
+    with mx.backend(backend):
+        for f, inputs in (
+            (own, (draw(2, 4, 3, 3), *two)),
+            (other, (draw(2, 4, 4, 3), draw(2, 2, 2, 4), *strided)),
+        ):
+            report = gradcheck(f, inputs)
+            assert report.ok, str(report)
+
+
+def test_one_array_a_convolution_is_kept_for_the_way_back():
+    blocks, x = 4, mx.Tensor(np.zeros((16, 8, 8, 16), np.float32), requires_grad=True)
+    shapes = [(3, 3, 16, 16), (16,), (16,)] * 2 * blocks
+    parameters = [mx.Tensor(np.ones(s, np.float32), requires_grad=True) for s in shapes]
+    how = [[FUSE.How(1, 1, 1e-5)] * 2] * blocks
+    with mx.backend("numpy"):
+        tracemalloc.start()
+        y = FUSE.fused_residuals(x, None, *parameters, how=how, own=True, moments=[])
+        kept, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    y.backward(np.ones(y.shape))
+    assert 2 * blocks + 1 <= kept / x.array.nbytes < 2 * blocks + 2

@@ -58,6 +58,7 @@ AXES = {
     "channel_sum": ["M C"],
     "channel_moments": ["M C"],
     "normalize": ["M C", "C", "C", "C", "C"],
+    "normalize_relu": ["M C", "C", "C", "C", "C", "M C"],
     "batch_norm_backward": ["M C", "M C", "C", "C", "C"],
     "matmul": ["M K", "K C", "C"],
     "embed": ["M K", "K C", "C"],

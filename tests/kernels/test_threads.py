@@ -37,6 +37,7 @@ def everything():
         kernels.matmul(rows, w), kernels.matmul(rows.T, g_rows),
         kernels.channel_sum(rows), *kernels.channel_moments(rows),
         kernels.normalize(rows, c, c, c, c),
+        kernels.normalize_relu(rows, c, c, c, c),
         *kernels.batch_norm_backward(rows, g_rows, c, c, c),
         kernels.depthwise_conv2d(x, k3), kernels.depthwise_conv2d_dw(x, g, 3),
         *kernels.embed(rows, w, c), *kernels.mix_places(x, k3, c),

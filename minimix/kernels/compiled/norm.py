@@ -17,7 +17,7 @@ from ..simd.jit import helper, kernel
 from ..simd.memory import empty_like
 from ..simd.rows import CHUNK, chunks, end_moments, flat, merge_moments, total
 from ..simd.threads import run
-from ..simd.vectors import address, lanes, load, load_wide, store, widen, work
+from ..simd.vectors import address, clip, lanes, load, load_wide, store, widen, work
 
 
 @kernel
@@ -80,6 +80,21 @@ def _normalize(queue, x, m, c, mean, scale, beta, y):
 
 
 @kernel
+def _normalize_relu(queue, x, m, c, mean, scale, beta, residual, y):
+    """`residual` may be empty: there is none."""
+    step = lanes(x)
+    for piece in work(address(queue)):
+        piece = queue[1] - 1 - piece  # the last one first
+        for row in range(piece * CHUNK, min((piece + 1) * CHUNK, m)):
+            for i in range(0, c, step):
+                n, at = c - i, row * c + i
+                v = (load(x, at, n) - load(mean, i, n)) * load(scale, i, n) + load(beta, i, n)
+                if residual.size:
+                    v = v + load(residual, at, n)
+                store(y, at, n, clip(v, 0.0, np.inf))
+
+
+@kernel
 def _batch_norm_sums(queue, x, g, m, c, mean, products, betas):
     """Each chunk's Σ g (x − μ) and Σ g."""
     step = lanes(x)
@@ -128,6 +143,15 @@ def normalize(x, mean, rstd, gamma, beta):
     m, c = x.shape
     scale, y = flat(rstd * gamma), empty_like(x)
     run(_normalize, chunks(m), flat(x), m, c, flat(mean), scale, flat(beta), y.reshape(-1))
+    return y
+
+
+def normalize_relu(x, mean, rstd, gamma, beta, residual=None):
+    c, y = x.shape[-1], empty_like(x)
+    m = x.size // c
+    norm = flat(mean), flat(rstd * gamma), flat(beta)
+    residual = np.empty(0, x.dtype) if residual is None else flat(residual)
+    run(_normalize_relu, chunks(m), flat(x), m, c, *norm, residual, y.reshape(-1))
     return y
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..dispatch import Array, kernel
+from .activation import relu
 
 
 def _sum(rows: Array) -> Array:
@@ -31,6 +32,15 @@ def channel_moments(x: Array) -> tuple[Array, Array]:
 def normalize(x: Array, mean: Array, rstd: Array, gamma: Array, beta: Array) -> Array:
     """γ (x − mean) rstd + β.   x (M, C), the others (C,) -> (M, C)"""
     return (x - mean) * (rstd * gamma) + beta
+
+
+@kernel(x="... C", mean="C", rstd="C", gamma="C", beta="C", residual="... C")
+def normalize_relu(
+    x: Array, mean: Array, rstd: Array, gamma: Array, beta: Array, residual: Array | None = None
+) -> Array:
+    """max(y, 0) of y = γ (x − mean) rstd + β, and + residual where there is one.   x (…, C)"""
+    y = normalize(x, mean, rstd, gamma, beta)
+    return relu(y if residual is None else y + residual)
 
 
 @kernel(x="M C", g="M C", mean="C", rstd="C", gamma="C")
