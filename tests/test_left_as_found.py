@@ -52,7 +52,7 @@ def shared():
 # A process in which nothing is as usual.
 matplotlib.use("svg")
 os.umask(0o027)
-np.seterr(over="warn", under="raise")
+np.seterr(over="raise", under="warn")
 warnings.filterwarnings("error", category=FutureWarning)
 signal.signal(signal.SIGINT, lambda *_: None)
 signal.signal(signal.SIGUSR1, lambda *_: None)

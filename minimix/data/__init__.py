@@ -48,7 +48,11 @@ def load(
     say            gets a line for what a user should know
     progress       is called with (done, total): bytes downloaded, or pictures read
 
-    Errors: DataError, in one line that says what was found and what is expected.
+    Returns images uint8 (N, H, W, C) and labels int64 (N,), see `Dataset`; pictures of a folder are
+    read once, and mapped into memory from the cache afterwards.
+
+    Errors: in one line that says what was found and what is expected, DataError; DiskError where
+    the cache cannot be written.
     """
     height, width = (image_size,) * 2 if isinstance(image_size, int) else image_size
     if name in ("auto", "cifar10", "shapes10"):

@@ -17,9 +17,11 @@ from .draws import Draws
 class Dataset:
     """Images and labels, split into a training and a test set.
 
-    Images are uint8 (N, H, W, C), all of one size, of one to four channels; labels are whole
-    numbers (N,) below `len(class_names)`, which become int64. Errors: ValueError, in one line, for
-    anything else.
+        mx.data.Dataset("mine", images, labels, test_images, test_labels, ("cat", "dog"))
+
+    Images are uint8 (N, H, W, C), all of one size, of one to four channels, in memory or mapped
+    from a file (np.memmap); labels are whole numbers (N,) below `len(class_names)`, which become
+    int64. Errors: in one line, TypeError where they are no arrays, ValueError for anything else.
     """
 
     name: str  # such as "cifar10"

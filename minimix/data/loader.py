@@ -57,7 +57,11 @@ def normalize(
 
 @dataclass(frozen=True)
 class Plain:
-    """The transform that only normalizes: for evaluation."""
+    """The transform that only normalizes: for evaluation.
+
+    images uint8 (n, H, W, C), labels (n,), … -> float32 (n, H, W, C) and the same labels. mean, std
+    are C numbers each, by default CIFAR-10's. Errors: ValueError, as `normalize`.
+    """
 
     mean: Sequence[float] = MEAN
     std: Sequence[float] = STD

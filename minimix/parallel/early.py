@@ -67,6 +67,7 @@ def announce(parameters: Sequence[Array], gradients: Sequence[Array]) -> None:
     """Begin to sum the gradients of these parameters: nothing will be added to them any more.
 
     parameters  their arrays, which no other operation of this pass has used
+    gradients   this rank's, of the same shapes and one dtype; they are copied
     """
     if _early.ranks.size > 1:
         _early.begin(parameters, gradients)

@@ -82,7 +82,7 @@ def style(settings: dict[str, Any] = STYLE) -> Iterator[None]:
     """Inside, matplotlib has its defaults but for `settings`, whatever it has outside."""
     with matplotlib.rc_context(), warnings.catch_warnings():
         # A browser has more letters than the font; in a picture a box stands for each missing one.
-        warnings.filterwarnings("ignore", "Glyph .* missing from font")
+        warnings.filterwarnings("ignore", "Glyph .* missing from")
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(settings)
         yield

@@ -49,11 +49,13 @@ class Trained:
     crop: float | None = None
 
     def predict(self, images: Array, *, features: bool = False) -> tuple[Array, Array]:
-        """Classify images uint8 (N, H, W, C), as many as there are means.
+        """Classify images uint8 (N, H, W, C), of as many channels as `mean` has numbers.
 
-        Returns the probabilities of the classes (N, K), and what the last linear layer is given
-        (N, D), if that is asked for; else an empty array. Errors: ValueError where the images do
-        not fit the model.
+        features  whether to return what the last linear layer is given, too
+
+        Returns the probabilities of the classes, float32 (N, K), and the features, float32 (N, D),
+        or an empty array. All images go through the model at once: give it some hundreds at a
+        time. Errors: ValueError where the images do not fit the model.
         """
         x = normalize(images, self.mean, self.std)
         x = shuffle_patches(x, self.settings.get("shuffle_patches", 0))
@@ -85,6 +87,8 @@ def load(
 
     path, code     as for `load_model`, whose errors this has too
     name, classes  of weights in timm's layout: see `pretrained`, whose errors this has then
+
+    Errors: CheckpointError, in one line, where there is no such model, or it is damaged.
     """
     if path is not None and str(path) in sizes() and not os.path.lexists(path):
         raise CheckpointError(
