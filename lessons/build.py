@@ -197,8 +197,19 @@ def execute(book: Notebook, timeout: float = 600) -> None:
             for output in cell.outputs:
                 if "text" in output:  # what is said once on a fresh machine is no part of a lesson
                     output["text"] = re.sub(r"minimix: compiling.*\n?", "", output["text"])
-            cell.outputs = [o for o in cell.outputs if o.get("text", "output").strip()]
+            cell.outputs = joined([o for o in cell.outputs if o.get("text", "output").strip()])
     book.metadata["language_info"] = {"name": "python"}
+
+
+def joined(outputs: list[Any]) -> list[Any]:
+    """Outputs of a cell, with what was printed piece by piece in one."""
+    found: list[Any] = []
+    for output in outputs:
+        if found and "text" in output and output.get("name") == found[-1].get("name"):
+            found[-1]["text"] += output["text"]
+        else:
+            found.append(output)
+    return found
 
 
 def keep_outputs(book: Notebook, path: Path) -> bool:

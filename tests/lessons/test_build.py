@@ -193,3 +193,15 @@ def test_links_to_colab_and_binder_where_the_address_is_known(monkeypatch, addre
         f"https://mybinder.org/v2/gh/a/b/main?labpath=lessons%2F{LESSONS[0].name}.ipynb",
     ):
         assert (part in first) == linked
+
+
+def test_what_a_cell_prints_piece_by_piece_is_one_output():
+    out, err = {"name": "stdout"}, {"name": "stderr"}
+    shown = {"output_type": "execute_result", "data": {}}
+    outputs = [out | {"text": "a\n"}, out | {"text": "b\n"}, err | {"text": "c\n"}, shown]
+    assert build.joined([*outputs, dict(shown)]) == [
+        out | {"text": "a\nb\n"},
+        err | {"text": "c\n"},
+        shown,
+        shown,
+    ]
