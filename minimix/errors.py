@@ -7,6 +7,7 @@ prints that line and exits with 1.
 """
 
 import contextlib
+import functools
 import math
 import re
 import sys
@@ -88,15 +89,23 @@ def expect_shapes(expected: str, *arrays: Any) -> None:
     A letter is the same length wherever it stands, a small letter one that is not 0, and "…" any
     axes, the same ones too. None fits.
     """
+    wrong = _misfit(expected, *[None if a is None else a.shape for a in arrays])
+    if wrong:
+        raise ValueError(wrong)
+
+
+@functools.lru_cache(maxsize=1024)  # a network has the same few shapes in every step
+def _misfit(expected: str, *shapes: tuple[int, ...] | None) -> str:
+    """What is wrong with the first shape that does not fit; "" where all do."""
     lengths: dict[str, Any] = {}
     names = re.findall(r"(?:, )?(.+?) \((.*?)\)", expected)
-    for (name, letters), a in zip(names, arrays, strict=True):
-        if a is None:
+    for (name, letters), given in zip(names, shapes, strict=True):
+        if given is None:
             continue
-        axes, shape = re.findall(r"\w+|…", letters), a.shape
-        if axes[0] == "…" and a.ndim >= len(axes) - 1:
-            free = a.ndim - len(axes) + 1
-            shape = shape[:free], *shape[free:]
+        axes, shape = re.findall(r"\w+|…", letters), list[Any](given)
+        if axes[0] == "…" and len(given) >= len(axes) - 1:
+            free = len(given) - len(axes) + 1
+            shape[:free] = [given[:free]]
         same = len(shape) == len(axes) and all(
             (n != 0 or not axis.islower()) and lengths.setdefault(axis, n) == n
             for axis, n in zip(axes, shape, strict=True)
@@ -104,7 +113,8 @@ def expect_shapes(expected: str, *arrays: Any) -> None:
         if not same:
             known = re.sub(r"\w+", lambda axis: str(lengths.get(axis[0], axis[0])), letters)
             least = [f", {c} ≥ 1" for c in dict.fromkeys(axes) if c.islower() and c in known]
-            raise ValueError(f"{name} has shape {a.shape}; expected ({known}){''.join(least)}")
+            return f"{name} has shape {given}; expected ({known}){''.join(least)}"
+    return ""
 
 
 _warned: set[str] = set()

@@ -84,34 +84,43 @@ def _move(table, dtype, lr, beta1, beta2, eps, weight_decay):
 
 def _table(group, dtype):
     """A row for each (p, g, m, v, t): where the arrays lie, their size, t. None if one is unfit."""
-    *columns, t = zip(*group, strict=True) if group else [()] * 5
-    p, *others = columns
-    arrays = [a for column in columns for a in column]
-    shapes = list(map(shape_of, p))
+    p, g, m, v, t = zip(*group, strict=True) if group else [()] * 5
+    arrays = p + g + m + v
     try:
         if dtype not in FLOATS or set(map(dtype_of, arrays)) - {dtype}:
             return None
-        if any(list(map(shape_of, column)) != shapes for column in others):
+        shapes = list(map(shape_of, arrays))
+        if shapes != shapes[: len(p)] * 4:
             return None
         # Five times as fast as asking NumPy. It raises for an array that is empty, not in one
         # piece, or not to be written to.
-        addresses = list(map(addressof, map(c_char.from_buffer, arrays)))
+        addresses = map(addressof, map(c_char.from_buffer, arrays))
+        table = np.array([*addresses, *map(size_of, p), *t], np.int64).reshape(6, -1).T
     except (AttributeError, TypeError, ValueError):
         return None
-    table = np.array([*addresses, *map(size_of, p), *t], np.int64).reshape(6, -1).T
     return table if _apart(table, dtype.itemsize) else None
 
 
 def _apart(table, itemsize):
     """Whether all are aligned, and nothing that is written to overlaps anything else."""
-    start, end = table[:, :4], table[:, :4] + itemsize * table[:, 4:5]
+    start = table[:, :4]
+    end = start + itemsize * table[:, 4:5]
+    if (start & (itemsize - 1)).any():
+        return False
+    if _disjoint(start, end):
+        return True
+    # Gradients may overlap each other. One overlaps as many of those that are written to as begin
+    # before its end but do not end before its start.
     written = (0, 2, 3)  # p, m, v
     first, last = np.sort(start[:, written], axis=None), np.sort(end[:, written], axis=None)
-    # A gradient overlaps as many of those as begin before its end but do not end before its start.
     begun = np.searchsorted(first, end[:, 1], "left")
     over = np.searchsorted(last, start[:, 1], "right")
-    apart = (first[1:] >= last[:-1]).all() and (begun == over).all()
-    return apart and not (start % itemsize).any()
+    return _disjoint(first, last) and (begun == over).all()
+
+
+def _disjoint(start, end):
+    """Whether no two of these stretches of memory overlap."""
+    return (np.sort(start, axis=None)[1:] >= np.sort(end, axis=None)[:-1]).all()
 
 
 def _sorted_out(group, dtype):
