@@ -17,7 +17,7 @@ from ..simd.jit import kernel
 from ..simd.memory import empty
 from ..simd.rows import CHUNK
 from ..simd.threads import run
-from ..simd.vectors import address, work
+from ..simd.vectors import address, room, work
 from .matmul import ROWS, columns, padded
 from .rowwise import softmax_row, softmax_row_backward
 from .stack import add_turned, copy_rows, four, place, times, turn_rows
@@ -29,9 +29,9 @@ BLOCK = 65536  # scores that leave room in second-level cache
 def _attention(queue, q, q1, q2, q3, k, k1, k2, k3, v, v1, v2, v3, heads, t, s, d, e, scale,
                block, y, y1, y2, y3):  # fmt: skip
     s_row, e_row = padded(s, q), padded(e, q)
-    scores = np.zeros(block * s_row, q.dtype)
-    keys, values = np.zeros(d * s_row, q.dtype), np.zeros(s * e_row, q.dtype)
-    zero, edge = np.zeros(columns(q), q.dtype), np.zeros(ROWS * columns(q), q.dtype)
+    scores = room(block * s_row, q)
+    keys, values = room(d * s_row, q), room(s * e_row, q)
+    zero, edge = room(columns(q), q), room(ROWS * columns(q), q)
     blocks = -(-t // block)
     held = np.int64(-1)  # whose keys and values are turned and copied
     for piece in work(address(queue)):
@@ -54,12 +54,12 @@ def _attention_backward(queue, q, q1, q2, q3, k, k1, k2, k3, v, v1, v2, v3, g, g
                         t, s, d, e, scale, block, dq, p1, p2, p3, dk, m1, m2, m3,
                         dv, w1, w2, w3):  # fmt: skip
     s_row, d_row, e_row = padded(s, q), padded(d, q), padded(e, q)
-    p, dz = np.zeros(block * s_row, q.dtype), np.zeros(block * s_row, q.dtype)
-    turned_k, turned_v = np.zeros(d * s_row, q.dtype), np.zeros(e * s_row, q.dtype)
-    own_q, own_g = np.zeros(block * d_row, q.dtype), np.zeros(block * e_row, q.dtype)
-    own_k, sums_k = np.zeros(s * d_row, q.dtype), np.zeros(s * d_row, q.dtype)
-    sums_v = np.zeros(s * e_row, q.dtype)
-    zero, edge = np.zeros(columns(q), q.dtype), np.zeros(ROWS * columns(q), q.dtype)
+    p, dz = room(block * s_row, q), room(block * s_row, q)
+    turned_k, turned_v = room(d * s_row, q), room(e * s_row, q)
+    own_q, own_g = room(block * d_row, q), room(block * e_row, q)
+    own_k, sums_k = room(s * d_row, q), room(s * d_row, q)
+    sums_v = room(s * e_row, q)
+    zero, edge = room(columns(q), q), room(ROWS * columns(q), q)
     none = np.int64(0)
     for piece in work(address(queue)):
         n, h = piece // heads, piece % heads

@@ -22,7 +22,7 @@ from ..simd.jit import helper, kernel
 from ..simd.memory import empty
 from ..simd.rows import CHUNK, add_up, flat
 from ..simd.threads import run
-from ..simd.vectors import address, lanes, load, store, work, zeros
+from ..simd.vectors import address, lanes, load, room, store, work, zeros
 from . import winograd
 from .depthwise import depthwise_conv2d, depthwise_conv2d_dw, depthwise_conv2d_dx
 from .matmul import (
@@ -107,8 +107,8 @@ def _conv2d(queue, m, chunk, x, height, width, groups, c, row_taps, column_taps,
     k = len(row_taps) * len(column_taps) * c
     panels = -(-d // columns(x)) * columns(x)
     d_row = padded(d, x)
-    block = np.zeros(chunk * padded(k, x), x.dtype)
-    out = np.zeros(chunk * d_row, x.dtype)
+    block = room(chunk * padded(k, x), x)
+    out = room(chunk * d_row, x)
     for piece in work(address(queue)):
         start = piece * chunk
         count = min(chunk, m - start)
@@ -133,10 +133,10 @@ def _conv2d_dw(queue, long, slices, share, m, x, height, width, groups, c, row_t
     """parts[s] = dw over the s-th `long` places; a piece is one row of taps, `share` channels."""
     taps, wide = len(column_taps), lanes(x)
     k, most = len(row_taps), taps * share
-    edge = np.zeros(ROWS * columns(x), x.dtype)
-    block = np.zeros(CHUNK * padded(most, x), x.dtype)
-    g_block = np.zeros(CHUNK * padded(d, x), x.dtype)
-    sums = np.zeros(most * d, x.dtype)
+    edge = room(ROWS * columns(x), x)
+    block = room(CHUNK * padded(most, x), x)
+    g_block = room(CHUNK * padded(d, x), x)
+    sums = room(most * d, x)
     for piece in work(address(queue)):
         part, row = piece // (slices * k * groups), piece // (slices * groups) % k
         group, channel = piece // slices % groups, piece % slices * share

@@ -42,6 +42,7 @@ from ..simd.vectors import (
     pointer,
     prefetch,
     prefetch_write,
+    room,
     store,
     vector_type,
     work,
@@ -235,13 +236,13 @@ def strip_row(k, width, x):
 @helper
 def strip_for(k, width, band, x):
     """A strip for `band` rows of results."""
-    return np.zeros((band + k - 1) * strip_row(k, width, x), x.dtype)
+    return room((band + k - 1) * strip_row(k, width, x), x)
 
 
 @helper
 def line_for(width, x):
     """Room for a row of results, in the order of a strip's."""
-    return np.zeros(2 * -(-width // SUMS) * SUMS * lanes(x), x.dtype)
+    return room(2 * -(-width // SUMS) * SUMS * lanes(x), x)
 
 
 @helper
@@ -394,7 +395,7 @@ def spare(k):
 @helper
 def sums_for(k, c, x):
     """Room for the k × k sums of all channels: rows of them for each vector of each block."""
-    return np.zeros(blocks_of(c, x) * 2 * k * (k + spare(k)) * lanes(x), x.dtype)
+    return room(blocks_of(c, x) * 2 * k * (k + spare(k)) * lanes(x), x)
 
 
 @helper
@@ -463,9 +464,11 @@ def blocked(w):
     k, _, c = w.shape
     half = VECTOR_BYTES // w.itemsize
     blocks = -(-c // (2 * half))
-    taps = np.zeros((k, k, blocks * 2 * half), w.dtype)
-    taps[:, :, :c] = w
-    return flat(taps.reshape(k, k, blocks * 2, half).transpose(2, 0, 1, 3)), blocks
+    taps = empty((blocks * 2, k, k, half), w.dtype)
+    whole = np.zeros((k, k, blocks * 2 * half), w.dtype)
+    whole[:, :, :c] = w
+    taps[:] = whole.reshape(k, k, blocks * 2, half).transpose(2, 0, 1, 3)
+    return taps.reshape(-1), blocks
 
 
 def bands(height, width, k):

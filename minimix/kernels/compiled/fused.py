@@ -32,8 +32,10 @@ from ..simd.vectors import (
     gelu_value,
     lanes,
     load,
+    near,
     prefetch,
     relu_and_slope,
+    room,
     store,
     work,
     zeros,
@@ -98,8 +100,8 @@ def act_moments(relu, z, at, rows, c, pivots, sums, means, squares, to):
 def _embed(relu):
     @kernel
     def embed(queue, x, m, k, w, bias, c, z, means, squares):
-        edge = np.zeros(ROWS * columns(x), x.dtype)
-        pivots, sums = np.zeros(c, x.dtype), np.zeros(2 * c, x.dtype)
+        edge = room(ROWS * columns(x), x)
+        pivots, sums = room(c, x), room(2 * c, x)
         for piece in work(address(queue)):
             row = piece * CHUNK
             rows = min(CHUNK, m - row)
@@ -129,10 +131,11 @@ def load_mixed(relu, z, x, start, rows, c, scale, shift, u, a):
 def _mix_channels(relu):
     @kernel
     def mix_channels(queue, z, x, m, k, scale, shift, w, bias, c, out, means, squares):
-        edge = np.zeros(ROWS * columns(x), x.dtype)
+        edge = room(ROWS * columns(x), x)
         ahead = padded(k, x)
-        u, a = np.zeros(CHUNK * ahead, x.dtype), np.zeros(CHUNK * ahead, x.dtype)
-        pivots, sums = np.zeros(c, x.dtype), np.zeros(2 * c, x.dtype)
+        scale, shift = near(scale), near(shift)
+        u, a = room(CHUNK * ahead, x), room(CHUNK * ahead, x)
+        pivots, sums = room(c, x), room(2 * c, x)
         for piece in work(address(queue)):
             row = piece * CHUNK
             rows = min(CHUNK, m - row)
@@ -158,6 +161,7 @@ def act_affine_rows(relu, z, at, rows, c, scale, shift, y):
 def _act_affine(relu):
     @kernel
     def act_affine(queue, z, m, c, scale, shift, y):
+        scale, shift = near(scale), near(shift)
         for piece in work(address(queue)):
             row = piece * CHUNK
             act_affine_rows(relu, z, row * c, min(CHUNK, m - row), c, scale, shift, y)
@@ -169,7 +173,8 @@ def _act_affine(relu):
 def _infer_channels(relu):
     @kernel
     def infer_channels(queue, x, m, k, w, bias, c, scale, shift, y):
-        edge = np.zeros(ROWS * columns(x), x.dtype)
+        scale, shift = near(scale), near(shift)
+        edge = room(ROWS * columns(x), x)
         for piece in work(address(queue)):
             row = piece * CHUNK
             rows = min(CHUNK, m - row)
@@ -191,7 +196,7 @@ def _mix_places(k, relu):
         half = lanes(x)
         strip, line = strip_for(k, width, band, x), line_for(width, x)
         blocks = blocks_of(c, x)
-        pivots, sums = np.zeros(2 * half, x.dtype), np.zeros(4 * half, x.dtype)
+        pivots, sums = room(2 * half, x), room(4 * half, x)
         for piece in work(address(queue)):
             first, last = piece * share, (piece + 1) * share
             for image, block, top, bottom in strips(first, last, blocks, height, band):
@@ -275,7 +280,7 @@ def _act_norm_sums(relu):
     def act_norm_sums(queue, z, g, pixels, m, c, mean, rstd, gammas, betas):
         """Each chunk's Σ g x̂ and Σ g. A row of g belongs to `pixels` rows of z."""
         step = lanes(z)
-        sums = np.empty(2 * c, z.dtype)
+        mean, rstd, sums = near(mean), near(rstd), room(2 * c, z)
         for piece in work(address(queue)):
             sums[:] = 0
             for row in range(piece * CHUNK, min((piece + 1) * CHUNK, m)):
@@ -298,6 +303,7 @@ def _act_norm_backward(relu):
     @kernel
     def act_norm_backward(queue, z, g, pixels, m, c, p, q, o, dz):
         step = lanes(z)
+        p, q, o = near(p), near(q), near(o)
         for piece in work(address(queue)):
             for row in range(piece * CHUNK, min((piece + 1) * CHUNK, m)):
                 g_at = row // pixels * c
@@ -317,11 +323,13 @@ def _mix_channels_backward(relu):
                               rstd, w, nothing, long, du, dw, db, dgamma, dbeta):  # fmt: skip
         """Per part of `long` rows: du, and that part's dw, db and sums for the batch norm below."""
         step = lanes(z)
-        edge = np.zeros(ROWS * columns(z), z.dtype)
+        edge = room(ROWS * columns(z), z)
         u_row, z_row = padded(k, z), padded(c, z)
-        u, a = np.zeros(CHUNK * u_row, z.dtype), np.zeros(CHUNK * u_row, z.dtype)
-        dz = np.zeros(CHUNK * z_row, z.dtype)
-        dz_sums, du_sums = np.zeros(c, z.dtype), np.zeros(2 * k, z.dtype)
+        u, a = room(CHUNK * u_row, z), room(CHUNK * u_row, z)
+        dz = room(CHUNK * z_row, z)
+        dz_sums, du_sums = room(c, z), room(2 * k, z)
+        p, q, o, scale, shift = near(p), near(q), near(o), near(scale), near(shift)
+        mean, rstd = near(mean), near(rstd)
         for piece in work(address(queue)):
             dw[piece * k * c : (piece + 1) * k * c] = 0
             dz_sums[:] = 0
@@ -398,7 +406,7 @@ def _mix_places_backward(k, relu):
         blocks = blocks_of(c, x)
         dz = strip_for(k, width, band, x)
         sums = sums_for(k, c, x)
-        dz_sums = np.zeros(blocks * 2 * half, x.dtype)
+        dz_sums = room(blocks * 2 * half, x)
         for piece in work(address(queue)):
             sums[:] = 0
             dz_sums[:] = 0

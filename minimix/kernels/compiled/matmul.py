@@ -35,6 +35,7 @@ from ..simd.vectors import (
     pointer,
     prefetch,
     prefetch_write,
+    room,
     splat,
     store,
     vector_type,
@@ -226,7 +227,7 @@ def multiply_rows(a, ia, a_row, rows, k, packed, n, bias, c, ic, edge):
     wide = columns(a)
     panels = 0
     at_once = ROWS if k * n <= SMALL else rows
-    zero = np.zeros(wide, a.dtype)
+    zero = room(wide, a)
     for k0 in range(0, k, DEPTH):
         deep = min(DEPTH, k - k0)
         for r0 in range(0, rows, at_once):
@@ -254,7 +255,7 @@ def multiply_rows(a, ia, a_row, rows, k, packed, n, bias, c, ic, edge):
 
 @kernel
 def _matmul(queue, a, m, k, packed, n, bias, c):
-    edge = np.zeros(ROWS * columns(a), a.dtype)
+    edge = room(ROWS * columns(a), a)
     for piece in work(address(queue)):
         row = piece * CHUNK
         multiply_rows(a, row * k, k, min(CHUNK, m - row), k, packed, n, bias, c, row * n, edge)
@@ -297,9 +298,9 @@ def multiply_blocks(a, k, b, n, rows, c, ic, edge):
 @kernel
 def _matmul_tn(queue, a, k, b, n, m, long, parts):
     """parts[s] = aᵀ b over the s-th `long` rows of a (m, k) and b (m, n)."""
-    edge = np.zeros(ROWS * columns(a), a.dtype)
-    a_block = np.zeros(CHUNK * padded(k, a), a.dtype)
-    b_block = np.zeros(CHUNK * padded(n, b), a.dtype)
+    edge = room(ROWS * columns(a), a)
+    a_block = room(CHUNK * padded(k, a), a)
+    b_block = room(CHUNK * padded(n, b), a)
     for piece in work(address(queue)):
         at = piece * k * n
         parts[at : at + k * n] = 0

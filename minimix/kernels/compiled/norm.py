@@ -17,13 +17,24 @@ from ..simd.jit import helper, kernel
 from ..simd.memory import empty_like
 from ..simd.rows import CHUNK, chunks, end_moments, flat, merge_moments, total
 from ..simd.threads import run
-from ..simd.vectors import address, clip, lanes, load, load_wide, store, widen, work
+from ..simd.vectors import (
+    address,
+    clip,
+    lanes,
+    load,
+    load_wide,
+    near,
+    room,
+    store,
+    widen,
+    work,
+)
 
 
 @kernel
 def _channel_sum(queue, x, m, c, parts):
     step = lanes(x)
-    sums = np.empty(c, x.dtype)
+    sums = room(c, x)
     for piece in work(address(queue)):
         sums[:] = 0
         for row in range(piece * CHUNK, min((piece + 1) * CHUNK, m)):
@@ -50,7 +61,7 @@ def _moments_in_float64(x, start, stop, c, means, squares, to):
 @kernel
 def _channel_moments(queue, x, m, c, means, squares):
     step = lanes(x)
-    sums = np.empty(2 * c, x.dtype)
+    sums = room(2 * c, x)
     for piece in work(address(queue)):
         start, stop = piece * CHUNK, min((piece + 1) * CHUNK, m)
         sums[:] = 0
@@ -70,6 +81,7 @@ def _channel_moments(queue, x, m, c, means, squares):
 @kernel
 def _normalize(queue, x, m, c, mean, scale, beta, y):
     step = lanes(x)
+    mean, scale, beta = near(mean), near(scale), near(beta)
     for piece in work(address(queue)):
         piece = queue[1] - 1 - piece  # the last one first
         for row in range(piece * CHUNK, min((piece + 1) * CHUNK, m)):
@@ -98,7 +110,7 @@ def _normalize_relu(queue, x, m, c, mean, scale, beta, residual, y):
 def _batch_norm_sums(queue, x, g, m, c, mean, products, betas):
     """Each chunk's Σ g (x − μ) and Σ g."""
     step = lanes(x)
-    sums = np.empty(2 * c, x.dtype)
+    mean, sums = near(mean), room(2 * c, x)
     for piece in work(address(queue)):
         sums[:] = 0
         for row in range(piece * CHUNK, min((piece + 1) * CHUNK, m)):
@@ -116,6 +128,7 @@ def _batch_norm_sums(queue, x, g, m, c, mean, products, betas):
 def _batch_norm_dx(queue, x, g, m, c, mean, p, q, o, dx):
     """dx = p g + q (x − μ) + o."""
     step = lanes(x)
+    mean, p, q, o = near(mean), near(p), near(q), near(o)
     for piece in work(address(queue)):
         piece = queue[1] - 1 - piece  # the last one first
         for row in range(piece * CHUNK, min((piece + 1) * CHUNK, m)):

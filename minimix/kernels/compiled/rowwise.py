@@ -20,6 +20,8 @@ from ..simd.vectors import (
     largest_lane,
     load,
     load_or_least,
+    near,
+    room,
     store,
     sum_lanes,
     work,
@@ -101,6 +103,7 @@ def _moments(x, at, c, eps):
 @kernel
 def _layer_norm(queue, x, m, c, gamma, beta, eps, y):
     step = lanes(x)
+    gamma, beta = near(gamma), near(beta)
     for piece in work(address(queue)):
         for row in range(piece * CHUNK, min((piece + 1) * CHUNK, m)):
             at = row * c
@@ -114,7 +117,7 @@ def _layer_norm(queue, x, m, c, gamma, beta, eps, y):
 def _layer_norm_backward(queue, x, g, m, c, gamma, eps, dx, gammas, betas):
     """dx, and each chunk's Σ g x̂ and Σ g."""
     step = lanes(x)
-    sums = np.empty(2 * c, x.dtype)
+    gamma, sums = near(gamma), room(2 * c, x)
     for piece in work(address(queue)):
         sums[:] = 0
         for row in range(piece * CHUNK, min((piece + 1) * CHUNK, m)):

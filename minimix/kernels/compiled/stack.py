@@ -15,7 +15,7 @@ from ..simd.jit import helper, kernel
 from ..simd.memory import empty
 from ..simd.rows import CHUNK, add_up
 from ..simd.threads import run
-from ..simd.vectors import address, lanes, load, store, turn_tile, work
+from ..simd.vectors import address, lanes, load, room, store, turn_tile, work
 from .matmul import ROWS, columns, copy_tile, padded, tile
 
 LONG = 1024  # products of longer rows would lose digits in one sum: it is a sum of such
@@ -72,8 +72,8 @@ def add_turned(a, a_row, rows, k, b, b_row, n, c, c_row):
 @kernel
 def _matmul_stack(queue, a, a1, a2, a3, a4, b, b1, b2, b3, b4, inner, m, k, n, c):
     n_row = padded(n, a)
-    own = np.zeros(k * n_row, a.dtype)
-    zero, edge = np.zeros(columns(a), a.dtype), np.zeros(ROWS * columns(a), a.dtype)
+    own = room(k * n_row, a)
+    zero, edge = room(columns(a), a), room(ROWS * columns(a), a)
     chunks = -(-m // CHUNK)
     held = np.int64(-1)  # which b is copied
     for piece in work(address(queue)):

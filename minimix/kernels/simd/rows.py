@@ -7,7 +7,7 @@ import numpy as np
 from .jit import helper, kernel
 from .memory import empty
 from .threads import run
-from .vectors import address, any_greater, lanes, load, store, widen, work
+from .vectors import address, any_greater, clip, lanes, load, store, widen, work
 
 CHUNK = 96  # rows a thread takes at a time: 256 channels of them are a fifth of a usual L2
 PIECE = (
@@ -101,17 +101,21 @@ def _merge(means, squares, count, size, last, c, mean, variance):
     m = size * (count - 1) + last
     for part in range(1, count):  # about the first mean, so that equal means give the same again
         share = (size if part < count - 1 else last) / m
-        for i in range(c):
-            mean[i] += share * (means[part * c + i] - means[i])
-    for i in range(c):
-        mean[i] += means[i]
+        for i in range(0, c, lanes(means)):
+            n = c - i
+            d = load(means, part * c + i, n) - load(means, i, n)
+            store(mean, i, n, load(mean, i, n) + d * share)
+    for i in range(0, c, lanes(means)):
+        store(mean, i, c - i, load(mean, i, c - i) + load(means, i, c - i))
     for part in range(count):
-        here = size if part < count - 1 else last
-        for i in range(c):
-            d, square = means[part * c + i] - mean[i], squares[part * c + i]
-            variance[i] += here * d * d + (0.0 if square < 0.0 else square)
-    for i in range(c):
-        variance[i] /= m
+        here = float(size if part < count - 1 else last)
+        for i in range(0, c, lanes(means)):
+            n = c - i
+            d = load(means, part * c + i, n) - load(mean, i, n)
+            square = clip(load(squares, part * c + i, n), 0.0, np.inf)
+            store(variance, i, n, load(variance, i, n) + (d * here * d + square))
+    for i in range(0, c, lanes(means)):
+        store(variance, i, c - i, load(variance, i, c - i) / float(m))
 
 
 def merge_moments(means, squares, size, m, dtype):

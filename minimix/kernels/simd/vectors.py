@@ -17,6 +17,7 @@ from numba.extending import lower_builtin, lower_cast, register_model
 
 from ..reference.activation import INV_SQRT_2PI
 from .jit import helper
+from .memory import LINE
 from .private import (
     AbstractTemplate,
     Conversion,
@@ -597,6 +598,38 @@ def gelu_and_slope(typingctx: Any, v: Any) -> Any:
     return pair(v), codegen
 
 
+# ---- memory
+
+
+@intrinsic
+def address(typingctx: Any, x: Any) -> Any:
+    """Where the numbers of x lie; nothing is known of how many or of what kind."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.ptrtoint(pointer(context, builder, sig.args[0], args[0], I64(0)), I64)
+
+    return types.int64(x), codegen
+
+
+@helper
+def room(n, x):
+    """n zeros of the kind that x holds, which begin at a cache line.
+
+    Numba's own arrays may begin in the middle of one: every vector would lie across two.
+    """
+    block = np.zeros(n + LINE // x.itemsize, x.dtype)
+    start = -address(block) % LINE // x.itemsize
+    return block[start : start + n]
+
+
+@helper
+def near(v):
+    """A copy of v in this thread's own memory, from a cache line on: for what every row needs."""
+    copy = room(v.size, v)
+    copy[:] = v
+    return copy
+
+
 # ---- the queue of `threads.run`
 
 
@@ -611,16 +644,6 @@ def work(queue):
         if piece < 0:
             break
         yield piece
-
-
-@intrinsic
-def address(typingctx: Any, x: Any) -> Any:
-    """Where the numbers of x lie; nothing is known of how many or of what kind."""
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return builder.ptrtoint(pointer(context, builder, sig.args[0], args[0], I64(0)), I64)
-
-    return types.int64(x), codegen
 
 
 @intrinsic
