@@ -238,18 +238,16 @@ def multiply_rows(a, ia, a_row, rows, k, packed, n, bias, c, ic, edge):
                     at = ia + r * a_row + k0
                     to = ic + r * n + j
                     ask_for(a, at + 2 * ROWS * a_row, a_row, deep if j == 0 else 0, c, to, n)
-                    out, o, o_row = (c, to, n) if whole else (edge, 0, wide)
-                    if k0 == 0:
-                        tile(
-                            deep, a, at, left, a_row, 1, packed, ib, wide, bias, j, 0, out, o, o_row
-                        )
-                        if not whole:
-                            copy_tile(edge, o, o_row, left, n - j, c, to, n)
-                    else:  # a sum of its own, added to the one before
-                        tile(
-                            deep, a, at, left, a_row, 1, packed, ib, wide, zero, 0, 0, edge, 0, wide
-                        )
+                    # From the second time on: a sum of its own, added to the one before.
+                    start, s, s_row = (bias, j, 0) if k0 == 0 else (zero, 0, 0)
+                    y, o, o_row = (c, to, n) if whole and k0 == 0 else (edge, 0, wide)
+                    tile(
+                        deep, a, at, left, a_row, 1, packed, ib, wide, start, s, s_row, y, o, o_row
+                    )
+                    if k0 > 0:
                         add_tile(edge, wide, left, n - j, c, to, n)
+                    elif not whole:
+                        copy_tile(edge, o, o_row, left, n - j, c, to, n)
         panels += deep * (-(-n // wide) * wide)
 
 
