@@ -95,6 +95,7 @@ def _normalize(queue, x, m, c, mean, scale, beta, y):
 def _normalize_relu(queue, x, m, c, mean, scale, beta, residual, y):
     """`residual` may be empty: there is none."""
     step = lanes(x)
+    mean, scale, beta = near(mean), near(scale), near(beta)
     for piece in work(address(queue)):
         piece = queue[1] - 1 - piece  # the last one first
         for row in range(piece * CHUNK, min((piece + 1) * CHUNK, m)):
