@@ -8,6 +8,9 @@ those of Okabe & Ito, which can be told apart with any color vision.
     ax.plot(x, x**2)
     fig
 
+Importing this page sets matplotlib's defaults to `STYLE`, for the notebook's own plots too;
+`matplotlib.rcdefaults()` takes that back.
+
 What a picture of a lesson shows is not said in its cell, where it would answer the prediction above
 it: `alt="05.3"` is the third text in pictures.json of lesson 05. What was predicted is drawn beside
 what is: `guess=guess`.

@@ -336,3 +336,11 @@ def test_a_control_groups_quota_is_kept_to(tmp_path, files, own, cores):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
     assert threads._quota(tmp_path, own, 8) == cores
+
+
+@pytest.mark.parametrize(("asked", "n"), [("", 3), ("2", 2), ("9", 3), ("0", 3), ("x", 3)])
+def test_affinity_and_the_number_asked_for_are_kept_to(monkeypatch, asked, n):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: {1, 4, 5}, raising=False)
+    monkeypatch.setattr(threads, "_quota", lambda _folder, _own, cores: cores)
+    monkeypatch.setenv("OMP_NUM_THREADS", asked)
+    assert threads._default() == n
