@@ -46,6 +46,7 @@ class Early:
 
 
 _early = Early(ALONE)
+_abandoned: list[Early] = []  # by errors: MPI may still write into their memory
 
 
 @contextmanager
@@ -59,6 +60,9 @@ def early_sums(ranks: Ranks) -> Iterator[Early]:
     before, _early = _early, Early(ranks)
     try:
         yield _early
+    except BaseException:
+        _abandoned.append(_early)
+        raise
     finally:
         _early = before
 
