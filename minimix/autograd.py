@@ -38,7 +38,9 @@ FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 # NumPy's functions that need no gradient, and its names of options where ours are others.
 ANSWERS = {"allclose", "argmax", "argmin", "argsort", "array_equal", "array_equiv", "isclose"}
 BOUNDS = {"a_min": "low", "a_max": "high", "min": "low", "max": "high"}
-OPTIONS = {**BOUNDS, "ddof": "correction", "pad_width": "width"}
+OPTIONS = {**BOUNDS, "ddof": "correction", "pad_width": "width", "newshape": "shape"}
+# Functions in C, whose arguments NumPy before 2.4 does not name.
+IN_C = {"concatenate": lambda arrays, axis=0: None, "where": lambda condition, x, y: None}
 operations: dict[str, Callable[..., Any]] = {}  # by name; filled by minimix.functional
 numpys: dict[str, Callable[..., Any]] = {}  # by NumPy's name, where that is not ours
 
@@ -333,7 +335,8 @@ class Tensor:
             return operations["einsum"](*args, **options)
         operation = _of_numpy(function)
         if operation:
-            given = inspect.signature(function).bind(*args, **options).arguments
+            signature = inspect.signature(IN_C.get(function.__name__, function))
+            given = signature.bind(*args, **options).arguments
             x = given.pop(next(iter(given)))
             return operation(x, **{OPTIONS.get(name, name): y for name, y in given.items()})
         with no_grad() if function.__name__ in ANSWERS else nullcontext():

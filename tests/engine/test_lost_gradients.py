@@ -119,7 +119,7 @@ RIGHT = [  # NumPy's function, and the same in minimix
     (lambda x, a: np.maximum(a, x), lambda x, a: F.maximum(a, x)),
     (lambda x, a: np.minimum(a, x), lambda x, a: F.minimum(a, x)),
     (lambda x, a: np.clip(x, 0, 3.5), lambda x, a: F.clip(x, low=0, high=3.5)),
-    (lambda x, a: np.clip(x, min=3.5), lambda x, a: x.clip(3.5)),
+    (lambda x, a: np.clip(x, 3.5, None), lambda x, a: x.clip(3.5)),
     (lambda x, a: np.clip(x, None, a_max=a), lambda x, a: x.clip(high=a)),
     (lambda x, a: np.where([True, False], x, a), lambda x, a: F.where([1, 0], x, a)),
     (lambda x, a: np.where(x > 3, x, 1), lambda x, a: F.where(x > 3, x, 1)),
@@ -141,6 +141,8 @@ RIGHT = [  # NumPy's function, and the same in minimix
     (lambda x, a: np.split(x.expand(3, 2), [1, 1])[2], lambda x, a: x.expand(3, 2)[1:]),
     (lambda x, a: sum([x, x, a]), lambda x, a: x + x + a),
 ]
+if np.lib.NumpyVersion(np.__version__) >= "2.1.0":  # which took the names of the array API
+    RIGHT.append((lambda x, a: np.clip(x, min=3.5), lambda x, a: x.clip(3.5)))
 
 
 @pytest.mark.parametrize(("numpy", "ours"), RIGHT)
