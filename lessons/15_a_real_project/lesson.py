@@ -102,10 +102,10 @@ terminal(
 # %% [markdown]
 # The pictures were read once, cropped and resized to 32×32 pixels (`--image-size` chooses another
 # size), and kept in a cache. The file that is no picture was reported and left out; the text file
-# was ignored. The **run folder** `shapes/run` now has everything: the settings, a log of every step, the
-# trained weights, and checkpoints, from which `minimix train --resume shapes/run` continues after a
-# power failure. Nothing in it depends on this notebook: this is the architecture, made again from
-# the file.
+# was ignored. The **run folder** `shapes/run` now has everything: the settings, a log of every
+# step, the trained weights, and checkpoints, from which `minimix train --resume shapes/run`
+# continues after a power failure. Nothing in it depends on this notebook: this is the architecture,
+# made again from the file.
 
 # %%
 trained = mx.load("shapes/run")
@@ -114,11 +114,11 @@ print(mx.summary(trained.model, (1, *trained.image_size, 3)))
 # %% [markdown]
 # A warning before you trust the number in the last line of the training. **Near-duplicates** of a
 # picture, such as frames of one video or photographs of one dog, must be on one side: all in the
-# training set or all in the test set. If they are divided at random, the test asks for what was
-# learned by heart. Put the test pictures in `pictures/test/` yourself (and the others in
-# `pictures/train/`) when yours are like that. And whatever you choose by its test accuracy, such as
-# the best of ten settings, has to be tested on other pictures in the end: `--validation 300` holds
-# out 300 training pictures to choose by.
+# training set or all in the test set. If they are divided at random, the test rewards memorizing.
+# Put the test pictures in `pictures/test/` yourself (and the others in `pictures/train/`) when
+# yours are like that. And whatever you choose by its test accuracy, such as the best of ten
+# settings, has to be tested on other pictures in the end: `--validation 300` holds out 300 training
+# pictures to choose by.
 #
 # ## What does it get wrong?
 #
@@ -185,9 +185,9 @@ for name, recall, precision in zip(NAMES, *recall_and_precision(confusion)):
 # Which of the two matters depends on what is done with the answer. If a star means an alarm, low
 # recall means missed alarms and low precision means false ones.
 #
-# Before you change the network, *look at its mistakes*: `minimix report shapes/run` writes a page with
-# the curves, this matrix, and the pictures on which the network was most confidently wrong. Wrong
-# labels, too, are found there.
+# Before you change the network, *look at its mistakes*: `minimix report shapes/run` writes a page
+# with the curves, this matrix, and the pictures on which the network was most confidently wrong.
+# Wrong labels, too, are found there.
 #
 # ## Predictions, and what they are worth
 #
@@ -224,14 +224,15 @@ show.bars(
 )
 
 # %% [markdown]
-# Softmax divides 100 % among the classes that it knows; "none of these" is not one of them. A
-# confident answer about a strange picture is a common and expensive surprise. If strange pictures
-# will come, collect some, make them a class of their own, and train again.
+# Hardly less than for shapes that it knows. Softmax divides 100 % among the five classes, and "none
+# of these" is not one of them. A confident answer about a strange picture is a common and expensive
+# surprise. If strange pictures will come, collect some, make them a class of their own, and train
+# again.
 #
 # ## The same input as in training
 #
-# The finished model will be called by a program that somebody else writes. That program must turn
-# a picture into exactly what the network saw in training:
+# The finished model will be called by a program that somebody else writes. That program must turn a
+# picture into exactly what the network saw in training:
 #
 # $$ x = \frac{\text{pixels}/255 - \text{mean}}{\text{std}} $$
 #
@@ -302,10 +303,10 @@ show.bars({name: accuracy(x) for name, x in inputs.items()}, unit="% right",
           title="guessing gets 20 %", mark=["as in training"], alt="15.3", guess=guess)
 
 # %% [markdown]
-# A wrong input does not look like a bug; it looks like a bad network. Colors in the wrong order even
-# pass unnoticed here, since our shapes come in all colors; with photographs they cost a few points
-# that nobody misses. So keep a handful of pictures with the probabilities that the training program
-# gave them, and compare: that test costs nothing.
+# A wrong input does not look like a bug; it looks like a bad network. Colors in the wrong order
+# even pass unnoticed here, since our shapes come in all colors; with photographs they may cost a
+# few points, which are then blamed on something else. So keep a handful of pictures with the
+# probabilities that the training program gave them, and compare: that test costs nothing.
 #
 # ## The weights, in another program
 #
@@ -318,8 +319,8 @@ print(*(f"{name:23} {arrays[name].shape}" for name in list(arrays)[:8]), sep="\n
 
 # %% [markdown]
 # With the functions that you wrote in lessons 05 to 07, nothing else is needed to run it: this is a
-# ConvMixer without any framework. (`mine` takes yours from `mymix/`; where there is none, it says so
-# and takes ours. At test time batch normalization uses its running mean and variance.)
+# ConvMixer without any framework. (`mine` takes yours from `mymix/`; where there is none, it says
+# so and takes ours. At test time batch normalization uses its running mean and variance.)
 
 # %%
 from lessons.keep import mine
@@ -517,9 +518,9 @@ for size in (2, 6, 20):
 # ## Yours and the library's
 #
 # Your `combine` is `Ranks.sum_gradients` in **`minimix/parallel/ranks.py`**; `prepare` is
-# `normalize` in **`minimix/data/loader.py`**; the folders are read by **`minimix/data/folders.py`**,
-# most of which is about what can be wrong with a folder; the axes are reordered in
-# **`minimix/interop.py`**.
+# `normalize` in **`minimix/data/loader.py`**; the folders are read by
+# **`minimix/data/folders.py`**, most of which is about what can be wrong with a folder; the axes
+# are reordered in **`minimix/interop.py`**.
 
 # %%
 from minimix.data import normalize
