@@ -41,7 +41,7 @@ from .functional.norm import move_statistics, normalized_backward
 from .kernels.reference.conv import result_size
 from .models import ConvMixer, ResNet, resnet
 from .nn.module import Module, is_observed
-from .parallel.early import announce
+from .parallel.early import announce, announcing
 from .parallel.moments import whole_moments, whole_sums
 
 # In inference, as many images at a time as make about this many bytes a stage: what one stage
@@ -92,7 +92,7 @@ class FusedConvMixer(ConvMixer):
 
     def _run(self, x: Tensor, stages: list[Stage]) -> Tensor:
         if stages[0].norm.training:
-            return self.head(self.pool(_train(x, stages, own=_is_own(self))))
+            return self.head(self.pool(_train(x, stages, own=announcing() and _is_own(self))))
         n, height, width, _ = x.shape
         p = stages[0].patch
         pixels = (height // p) * (width // p)

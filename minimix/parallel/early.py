@@ -67,11 +67,16 @@ def early_sums(ranks: Ranks) -> Iterator[Early]:
         _early = before
 
 
+def announcing() -> bool:
+    """Whether what is announced is summed at once: in such a block, with several ranks."""
+    return _early.ranks.size > 1
+
+
 def announce(parameters: Sequence[Array], gradients: Sequence[Array]) -> None:
     """Begin to sum the gradients of these parameters: nothing will be added to them any more.
 
     parameters  their arrays, which no other operation of this pass has used
     gradients   this rank's, of the same shapes and one dtype; they are copied
     """
-    if _early.ranks.size > 1:
+    if announcing():
         _early.begin(parameters, gradients)
