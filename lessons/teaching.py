@@ -16,7 +16,7 @@ MOST = 6  # mistakes that are listed for an exercise
 
 HEAD = """# For teachers
 
-A course of about twelve hours: one lesson a week fills a term, and lessons 00 to 03, 05, 06 and 09
+A course of about thirteen hours: one lesson a week fills a term, and lessons 00 to 03, 05, 06 and 09
 are a course of five. Students need Python, NumPy's shapes and derivatives; no framework. All of it
 runs offline on a laptop, and alike everywhere: data are drawn, random numbers seeded.
 
@@ -35,7 +35,7 @@ one change would make right), so in class it is rarely needed to read code over 
 
 runs the checks of a folder of notebooks, each in a process of its own with a time limit, and prints
 
-    {"solved": 41, "total": 65,
+    {"solved": 41, "total": 71,
      "exercises": [{"exercise": "01.multiply", "passed": true, "said": ""}, …]}
 
 Training and pictures are left out, so a whole course takes about ten seconds. Run it where running
