@@ -16,7 +16,7 @@ from typing import Any
 
 import minimix as mx
 
-from . import machine, nets, operations, report
+from . import jaxed, machine, nets, operations, report
 from .timing import Times, interleave, ratio, spread
 
 PARTS = ("steps", "operations", "memory", "start", "sweeps", "data")
@@ -40,6 +40,7 @@ def main() -> None:
         return
     parts = options.only or ("steps", "operations", "start")
     rounds = options.rounds or (3 if options.quick else 9)
+    jaxed.only_threads(options.threads)
     with_torch = importlib.util.find_spec("torch") is not None
     if with_torch:
         import torch
@@ -91,13 +92,16 @@ def say(what: str) -> None:
 
 
 def steps(net: nets.Net | nets.Rival, rounds: int, with_torch: bool, quick: bool) -> dict[str, Any]:
-    """Training and inference, all forms interleaved."""
+    """Training and inference, all forms interleaved; JAX's of a ConvMixer, and not in the ratio."""
     candidates: dict[str, Any] = {"minimix": nets.Minimix(net)}
     if with_torch:
         forms = nets.FORMS[1:2] if quick else nets.FORMS
         for form in forms:
             candidates[form] = nets.Torch(net, form)
             nets.check(nets.Minimix(net), nets.Torch(net, form))
+    if isinstance(net, nets.Net) and not quick and importlib.util.find_spec("jax"):
+        candidates[jaxed.FORM] = jaxed.Jax(net)
+        nets.check(nets.Minimix(net), jaxed.Jax(net))
     product = machine.Product(*machine.LARGE)
     training = interleave(
         {"product": product, **{name: c.step for name, c in candidates.items()}}, rounds
@@ -118,7 +122,7 @@ def steps(net: nets.Net | nets.Rival, rounds: int, with_torch: bool, quick: bool
         **{
             kind: {
                 "images/s": {n: spread([net.batch / t for t in ts]) for n, ts in times.items()},
-                "ratio": ratio(times),
+                "ratio": ratio({n: ts for n, ts in times.items() if n != jaxed.FORM}),
             }
             for kind, times in (("training", training), ("inference", inference))
         },

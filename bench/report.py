@@ -59,7 +59,8 @@ def _machine(machine: dict[str, Any], ceilings: dict[str, Any]) -> str:
             f"matrix products, GFLOP/s (NumPy's BLAS): {products}; copying "
             f"{ceilings['copy gbs']:.0f} GB/s",
             "Medians with quartiles of interleaved rounds; a ratio is that of the fastest other "
-            "candidate's time to minimix's in the same round.",
+            "candidate's time to minimix's in the same round (JAX, where it is installed, is not "
+            "among them).",
         ]
     )
 
@@ -69,7 +70,10 @@ def _steps(steps: list[dict[str, Any]], kind: str) -> str:
     rows = [
         [
             step["net"],
-            *(_range(step[kind]["images/s"][form]) for form in forms),
+            *(
+                _range(rates[form]) if form in (rates := step[kind]["images/s"]) else "–"
+                for form in forms
+            ),
             _ratio(step[kind]["ratio"]),
         ]
         for step in steps
