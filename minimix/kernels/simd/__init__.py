@@ -39,6 +39,8 @@ AVX-512, 8 with AVX, 4 with SSE or NEON; half as many float64.
     store(y, i, n, v)          the first n numbers of v to y[i : i+n]
     turn_tile(x, i, row, y, j, ahead)   a square of lanes × lanes numbers, transposed
     zeros(x)                   a vector of zeros
+    room(n, x)                 an array of n zeros of x's kind, which begins at a cache line
+    near(x)                    a copy of x in such an array: for what every row needs
     first(v, n)                v, but 0 in lanes from n on
     v + w, v * 2.0, -v, v / w  in every lane; a number counts as a vector of equal numbers
     sqrt(v), exp2(v), clip(v, low, high), squarable(v)
