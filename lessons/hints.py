@@ -9,14 +9,13 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from minimix import Tensor
 
-if TYPE_CHECKING:
-    from .check import Outcome, Trials
+from .exercise import Outcome, Trials
 
 # ---- errors
 

@@ -27,7 +27,8 @@ from minimix.errors import MinimixError
 from minimix.files import write
 
 from . import folders
-from .check import Exercise, examine, exercises
+from .check import examine, exercises
+from .exercise import Exercise
 from .progress import read_in
 
 PACKAGE = Path("mymix")

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from .check import Wrong, same
+from .differences import same
+from .exercise import Wrong
 
 
 def operation(forward: Callable[..., Any], *gradients: Callable[..., Any]) -> Callable[..., Any]:

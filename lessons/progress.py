@@ -27,6 +27,8 @@ from typing import Any
 from minimix.errors import MinimixError
 
 from . import check, folders
+from .exercise import described
+from .limits import TooLong, time_limit
 
 LIMIT = 30.0  # seconds of computing for one statement
 PATIENCE = 60.0  # seconds for one that waits, or cannot be interrupted
@@ -207,12 +209,12 @@ def run(title: str, cells: list[str], limit: float) -> Iterator[tuple[Any, ...]]
         yield "at", statement.place
         why = ""
         try:
-            with check.time_limit(limit):
+            with time_limit(limit):
                 exec(statement.code(), space.__dict__)
         except NotImplementedError as error:
             why = check.not_written(error)
-        except (Exception, SystemExit, check.TooLong) as error:
-            why = f"{check.described(error)} ({statement.place})"
+        except (Exception, SystemExit, TooLong) as error:
+            why = f"{described(error)} ({statement.place})"
         if why:
             faults |= dict.fromkeys(statement.defines, why)
             for exercise in set(statement.checks) - set(results):

@@ -17,12 +17,10 @@ import textwrap
 import time
 import types
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from . import check as checker
-
-if TYPE_CHECKING:
-    from .check import Answer, Trials
+from .exercise import Answer, Outcome, Trials
+from .limits import TooLong, time_limit
 
 SECONDS = 2.0  # of processor time to look for a change
 LONGEST = 60  # lines of an answer that is looked at
@@ -72,12 +70,12 @@ def passes(trials: Trials, answer: Answer) -> bool:
     """Whether an answer is right in all cases; the one that failed first is tried first."""
     order = sorted(range(len(trials.cases)), key=lambda i: i != trials.first)
     try:
-        with checker.time_limit(0.5), contextlib.redirect_stdout(io.StringIO()):
+        with time_limit(0.5), contextlib.redirect_stdout(io.StringIO()):
             for i in order:
-                outcome = checker.Outcome(trials.exercise, answer, trials.cases[i][1])
+                outcome = Outcome(trials.exercise, answer, trials.cases[i][1])
                 if outcome.fault(trials.wants[i]):
                     return False
-    except (Exception, checker.TooLong):  # a change may make anything of the answer
+    except (Exception, TooLong):  # a change may make anything of the answer
         return False
     return True
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..check import Exercise
+from ..exercise import Exercise
 
 
 def accuracy_by(predict=lambda logits: logits.argmax(axis=1), share=np.mean):

@@ -6,7 +6,7 @@ import itertools
 import math
 from typing import Any
 
-from ..check import Exercise, Wrong
+from ..exercise import Exercise, Wrong
 from ..operations import forward_and_backward, operation
 
 serials = itertools.count()

@@ -6,7 +6,7 @@ import numpy as np
 
 from minimix.autograd import unbroadcast as library_unbroadcast
 
-from ..check import Exercise
+from ..exercise import Exercise
 from ..operations import forward_and_backward, operation
 
 # ---- unbroadcast

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from .. import suspects as lineup
-from ..check import Exercise
+from ..exercise import Exercise
 
 # ---- slope
 

@@ -17,7 +17,7 @@ import types
 
 import numpy as np
 
-from ..check import Exercise
+from ..exercise import Exercise
 
 
 def pairs(rng, *sizes):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..check import Exercise
+from ..exercise import Exercise
 from ..operations import forward_and_backward
 
 # ---- cut and join

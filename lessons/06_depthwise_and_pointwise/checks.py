@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..check import Exercise, edited
+from ..exercise import Exercise, edited
 from ..operations import drawn, forward_and_backward
 
 # ---- right answers; each mistake below is an edit of one of them

@@ -9,7 +9,7 @@ import numpy as np
 from minimix import Tensor, kernels
 from minimix.kernels.reference.activation import erf
 
-from ..check import Exercise
+from ..exercise import Exercise
 from ..operations import forward_and_backward
 
 ROOT_2, ROOT_2_PI = math.sqrt(2), math.sqrt(2 * math.pi)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from minimix import ConvMixer, from_torch, nn, summary, to_torch
 
-from ..check import Exercise
+from ..exercise import Exercise
 from ..networks import OUTPUTS, tried
 
 # ---- block

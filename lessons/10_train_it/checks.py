@@ -9,7 +9,7 @@ from minimix import functional as F
 from minimix.data.augment.reference import geometry
 from minimix.optim import schedules
 
-from ..check import Exercise
+from ..exercise import Exercise
 
 
 def pictures(rng, n, h, w, c=3):

@@ -6,7 +6,7 @@ import numpy as np
 
 from minimix import nn
 
-from ..check import Exercise, edited
+from ..exercise import Exercise, edited
 from ..networks import OUTPUTS, tried
 
 # ---- block

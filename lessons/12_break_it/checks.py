@@ -10,7 +10,7 @@ import numpy as np
 from minimix import AdamW, ConvMixer, Tensor, gradcheck, kernels
 
 from .. import broken
-from ..check import Answer, Case, Exercise
+from ..exercise import Answer, Case, Exercise
 
 # ---- what a test says of a suspect
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from minimix import Tensor, nn
 
-from ..check import Exercise, edited
+from ..exercise import Exercise, edited
 
 # ---- signal_sizes
 

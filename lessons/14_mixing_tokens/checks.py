@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..check import Exercise, edited
+from ..exercise import Exercise, edited
 
 # ---- one_hot
 

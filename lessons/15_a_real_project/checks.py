@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ..check import Exercise, Wrong, edited
+from ..exercise import Exercise, Wrong, edited
 
 # ---- to_folders
 

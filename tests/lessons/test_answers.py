@@ -18,7 +18,8 @@ from pathlib import Path
 import pytest
 
 from lessons import ROOT, folders, progress
-from lessons.check import TooLong, check, time_limit
+from lessons.check import check
+from lessons.limits import TooLong, time_limit
 
 # The time limit may strike where Python swallows it, as in what follows a garbage collection;
 # it strikes again.

@@ -12,7 +12,9 @@ import pytest
 import minimix as mx
 from lessons import check as check_module
 from lessons import folders
-from lessons.check import Exercise, check, difference, examine, exercises
+from lessons.check import check, examine, exercises
+from lessons.differences import difference
+from lessons.exercise import Exercise
 
 # The time limit may strike where Python swallows it, as in what follows a garbage collection;
 # it strikes again.
