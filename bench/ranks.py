@@ -68,7 +68,7 @@ def step(threads: int, batch_size: int, synchronized: bool, early: bool) -> None
     ):  # fmt: skip
         setattr(owner, name, timed(getattr(owner, name)))
     if not early:
-        sys.modules["minimix.fuse"].announce = lambda parameters, gradients: None
+        sys.modules["minimix.fuse.convmixer"].announce = lambda parameters, gradients: None
 
     class Clock(Elsewhere):
         """A run folder that keeps the times of its steps."""

@@ -16,7 +16,8 @@ from minimix.functional import cross_entropy
 from minimix.fuse import fused_blocks, fused_embedding
 from minimix.gradcheck import gradcheck
 
-FUSE = importlib.import_module("minimix.fuse")  # mx.fuse is the function
+# mx.fuse is the function
+CONVMIXER, RESNET = (importlib.import_module(f"minimix.fuse.{m}") for m in ("convmixer", "resnet"))
 NETS = [(24, 2, 5, 2, 16, 6), (40, 1, 3, 4, 20, 3), (16, 2, 4, 1, 9, 2)]
 ids = "{0[0]}/{0[1]} k{0[2]} p{0[3]}".format
 
@@ -73,10 +74,12 @@ def test_the_same_numbers(net, dtype, tolerance):
 def test_inference_a_few_images_at_a_time(images, parts, monkeypatch):
     plain, _, fused = pair(8, 2, 3, 2, np.float64)
     seen = []
-    infer = FUSE._infer
-    monkeypatch.setattr(FUSE, "_infer", lambda x, stages: seen.append(len(x)) or infer(x, stages))
+    infer = CONVMIXER._infer
+    monkeypatch.setattr(
+        CONVMIXER, "_infer", lambda x, stages: seen.append(len(x)) or infer(x, stages)
+    )
     one_image = 8 * 4 * 4 * 8  # bytes of a layer's output
-    monkeypatch.setattr(FUSE, "CACHED", 3 * one_image + 5)
+    monkeypatch.setattr(CONVMIXER, "CACHED", 3 * one_image + 5)
     x, _ = batch(8, images, np.float64)
     with mx.no_grad():
         expected, got = plain.eval()(x).array, fused.eval()(x).array
@@ -228,9 +231,9 @@ def wide_stem(model):
 )
 def test_the_same_numbers_of_its_relatives(make, stages, backend, monkeypatch):
     ran = []
-    run = FUSE.FusedConvMixer._run
+    run = CONVMIXER.FusedConvMixer._run
     monkeypatch.setattr(
-        FUSE.FusedConvMixer,
+        CONVMIXER.FusedConvMixer,
         "_run",
         lambda self, x, stages: ran.append(len(stages)) or run(self, x, stages),
     )
@@ -484,7 +487,7 @@ def same_as_plain(backend, changes, images, recording, wants_x):
                 change(model, i)  # as far as it goes, after the others
         x = IMAGES[images](np.random.default_rng(2).standard_normal((3, 4, 6, 3)))
         with mx.backend(backend), pytest.MonkeyPatch.context() as patch:
-            patch.setattr(FUSE, "CACHED", 600)  # inference of two images at a time
+            patch.setattr(CONVMIXER, "CACHED", 600)  # inference of two images at a time
             x = x if images == "an array" else mx.Tensor(x, requires_grad=wants_x)
             results.append(outcome(run, x, recording))
     (error, expected), (fused_error, got) = results
@@ -621,9 +624,9 @@ def same_bits(plain, fused, *how):
 @pytest.fixture
 def fused_runs(monkeypatch):
     """How many blocks, and of how many convolutions, each call of the fused operations had."""
-    ran, run = [], FUSE._run
+    ran, run = [], RESNET._run
     monkeypatch.setattr(
-        FUSE, "_run", lambda x, s, blocks: ran.append([*map(len, blocks)]) or run(x, s, blocks)
+        RESNET, "_run", lambda x, s, blocks: ran.append([*map(len, blocks)]) or run(x, s, blocks)
     )
     return ran
 
@@ -733,18 +736,20 @@ def test_gradients_of_residual_blocks(backend):
     def draw(*shape):
         return mx.Tensor(rng.standard_normal(shape), requires_grad=True)
 
-    how = FUSE.How(1, 1, 1e-5)
+    how = RESNET.How(1, 1, 1e-5)
     two = [t for _ in range(2) for t in (draw(3, 3, 3, 3), draw(3), draw(3))]
     strided = [draw(3, 3, 3, 4), draw(4), draw(4), draw(4, 4), draw(4), draw(4)]
 
     def own(x, *parameters):
-        return FUSE.fused_residuals(
+        return RESNET.fused_residuals(
             x, None, *parameters, how=[[how], [how]], own=True, moments=moments
         )
 
     def other(x, shortcut, *parameters):
-        hows = [[FUSE.How(2, 1, 1e-5), FUSE.How(1, 0, 1e-5)]]
-        return FUSE.fused_residuals(x, shortcut, *parameters, how=hows, own=False, moments=moments)
+        hows = [[RESNET.How(2, 1, 1e-5), RESNET.How(1, 0, 1e-5)]]
+        return RESNET.fused_residuals(
+            x, shortcut, *parameters, how=hows, own=False, moments=moments
+        )
 
     with mx.backend(backend):
         for f, inputs in (
@@ -759,10 +764,10 @@ def test_one_array_a_convolution_is_kept_for_the_way_back():
     blocks, x = 4, mx.Tensor(np.zeros((16, 8, 8, 16), np.float32), requires_grad=True)
     shapes = [(3, 3, 16, 16), (16,), (16,)] * 2 * blocks
     parameters = [mx.Tensor(np.ones(s, np.float32), requires_grad=True) for s in shapes]
-    how = [[FUSE.How(1, 1, 1e-5)] * 2] * blocks
+    how = [[RESNET.How(1, 1, 1e-5)] * 2] * blocks
     with mx.backend("numpy"):
         tracemalloc.start()
-        y = FUSE.fused_residuals(x, None, *parameters, how=how, own=True, moments=[])
+        y = RESNET.fused_residuals(x, None, *parameters, how=how, own=True, moments=[])
         kept, _ = tracemalloc.get_traced_memory()
         tracemalloc.stop()
     y.backward(np.ones(y.shape))

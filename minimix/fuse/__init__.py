@@ -1,0 +1,45 @@
+"""fuse(model): the same model in fewer passes over memory, several layers in one operation.
+
+Activations do not fit into a cache, so a layer that reads and writes all of them for a handful of
+multiplications mostly waits. Fused layers share a pass, and save less for the backward pass.
+
+    convmixer.py  convolution, activation, batch norm: ConvMixer
+    resnet.py     convolution, batch norm, activation, and what is added: ResNet
+    layers.py     what both share
+
+First come the models, which decide whether all this applies, then the operations; the passes
+themselves are kernels.
+"""
+
+from ..models import ConvMixer, ResNet
+from ..nn.module import Module
+from .convmixer import FusedConvMixer as FusedConvMixer
+from .convmixer import fused_blocks as fused_blocks
+from .convmixer import fused_embedding as fused_embedding
+from .resnet import FusedResNet as FusedResNet
+from .resnet import fused_residuals as fused_residuals
+
+
+def fuse(model: Module) -> Module:
+    """A faster model that shares everything with `model`, and gives the same numbers.
+
+    What is fused are the blocks of a ConvMixer with batch norm, and the stem before them where it
+    is a patch embedding; exact GELU or ReLU, whichever it has throughout. And of a ResNet the
+    convolutions with batch norm and ReLU after them, and whole blocks. Any other model is returned
+    as it is.
+
+    The two are one model with two ways to run: what is assigned, loaded, trained, frozen or
+    switched to evaluation in one is so in the other. Numbers differ by rounding only. Where the
+    fused operations do not apply, the layers run one by one as in `model`: with batch norms in
+    different modes, gradients in evaluation, layers of another kind, parameters or statistics of
+    another precision, inside an `nn.observe` block.
+
+    Errors: TypeError where `model` is not a Module.
+    """
+    if not isinstance(model, Module):
+        raise TypeError(f"fuse: model is a {type(model).__name__}; expected a Module")
+    if isinstance(model, ConvMixer) and type(model).forward is ConvMixer.forward:
+        return FusedConvMixer(model)
+    if isinstance(model, ResNet) and type(model).forward is ResNet.forward:
+        return FusedResNet(model)
+    return model

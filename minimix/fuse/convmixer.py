@@ -1,0 +1,312 @@
+"""A ConvMixer, fused: convolution, activation and batch norm in one pass.
+
+The convolution writes z and, while z is still in cache, sums the moments of act(z); after that,
+batch norm is a factor and a term for each channel,
+
+    y = γ (a − μ) r + β = s a + t,     a = act(z),  r = 1/√(σ²+ε),  s = γ r,  t = β − μ s
+
+which are applied wherever z is read next. Only z is saved for backward; a and y are computed again.
+
+In the backward pass, with g = dy, batch norm first needs two sums over all pixels,
+
+    dγ = Σ g x̂     dβ = Σ g     x̂ = (a − μ) r
+
+and then every pixel of z gets dz = act′(z) γ r (g − dβ/M − x̂ dγ/M), again while it is read for
+what comes next: the transposed convolution and the weight's gradient.
+
+In evaluation μ and σ² are constants, and a whole stage is one pass that saves nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .. import kernels, nn
+from ..autograd import Array, Tensor, is_recording, op
+from ..functional import concatenate
+from ..models import ConvMixer
+from ..nn.module import is_observed
+from ..parallel.early import announce, announcing
+from ..parallel.moments import whole_moments, whole_sums
+from .layers import Moments, contents, inverse_std, is_own, is_plain, move
+
+# In inference, as many images at a time as make about this many bytes a stage: what one stage
+# writes is then still in cache when the next one reads it.
+CACHED = 4 << 20
+
+
+class FusedConvMixer(ConvMixer):
+    """What `fuse` returns: a ConvMixer that shares all but its `forward` with another one."""
+
+    def __init__(self, model: ConvMixer) -> None:
+        object.__setattr__(self, "__dict__", vars(model))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (N, H, W, C) -> logits (N, n_classes); as ConvMixer, and with its errors."""
+        stem, blocks = _stages(self)
+        if stem is not None and _fusible(self, x, [stem, *blocks]):
+            return self._run(x, [stem, *blocks])
+        x = self.stem(x)
+        if blocks and _fusible(self, x, blocks):
+            return self._run(x, blocks)
+        return self.head(self.pool(self.blocks(x)))
+
+    def _run(self, x: Tensor, stages: list[Stage]) -> Tensor:
+        if stages[0].norm.training:
+            return self.head(self.pool(_train(x, stages, own=announcing() and is_own(self))))
+        n, height, width, _ = x.shape
+        p = stages[0].patch
+        pixels = (height // p) * (width // p)
+        size = x.array.itemsize * pixels * stages[0].norm.weight.size  # of one image, after a stage
+        at_once = max(1, CACHED // size)
+        parts = (x.array[i : i + at_once] for i in range(0, n, at_once))
+        return self.head(concatenate([self.pool(Tensor(_infer(part, stages))) for part in parts]))
+
+
+# ---- what can be fused
+
+
+class Stage(NamedTuple):
+    """A convolution, an activation, and the batch norm after it."""
+
+    convolution: Any  # a Patchify, a DepthwiseConv2d or a PointwiseConv2d
+    relu: bool
+    norm: nn.BatchNorm
+
+    @property
+    def patch(self) -> int:
+        """How many pixels down and across one result is for."""
+        return len(self.convolution.weight) if type(self.convolution) is nn.Patchify else 1
+
+    def parameters(self) -> tuple[Tensor, ...]:
+        return self.convolution.weight, self.convolution.bias, self.norm.weight, self.norm.bias
+
+
+def _stages(model: ConvMixer) -> tuple[Stage | None, list[Stage]]:
+    """The stem's, or None where it has another kind; and two a block, none where one has."""
+    stages: list[Stage] = []
+    for block in contents(model.blocks):
+        residual, *rest = contents(block) or [None]
+        inside = contents(residual.fn) if is_plain(residual, nn.Residual) else []
+        upper, lower = _stage(inside, nn.DepthwiseConv2d), _stage(rest, nn.PointwiseConv2d)
+        if upper is None or lower is None:
+            return None, []
+        stages += upper, lower
+    plain = is_plain(model.blocks, nn.Sequential)
+    return _stage(contents(model.stem), nn.Patchify) if plain else None, stages
+
+
+def _stage(layers: list[Any], convolution: type[nn.Module]) -> Stage | None:
+    """These layers as one stage, if they are one."""
+    if len(layers) != 3 or not any(is_plain(layers[1], kind) for kind in (nn.GELU, nn.ReLU)):
+        return None
+    if not (is_plain(layers[0], convolution) and is_plain(layers[2], nn.BatchNorm)):
+        return None
+    return Stage(layers[0], type(layers[1]) is nn.ReLU, layers[2])
+
+
+def _fusible(model: ConvMixer, x: Tensor, stages: list[Stage]) -> bool:
+    """Whether the fused operations give what these layers give for x."""
+    if is_observed() or not isinstance(x, Tensor) or x.ndim != 4 or not x.size:
+        return False
+    n, height, width, channels = x.shape
+    training, d, dtype = stages[0].norm.training, stages[0].norm.weight.size, x.dtype
+    for convolution, relu, norm in stages:
+        weight = convolution.weight.array
+        k = weight.shape[:1] * 2
+        shapes = {nn.Patchify: (*k, channels, d), nn.DepthwiseConv2d: (*k, d)}
+        vectors = [convolution.bias.array, norm.weight.array, norm.bias.array]
+        vectors += [norm.running_mean, norm.running_var]
+        alike = [type(v) is np.ndarray and v.shape == (d,) and v.dtype == dtype for v in vectors]
+        if not (
+            norm.training == training
+            and relu == stages[0].relu
+            and all(isinstance(v, float) and 0 <= v <= 1 for v in (norm.momentum, norm.eps))
+            and weight.shape == shapes.get(type(convolution), (d, d))
+            and weight.dtype == dtype
+            and all(alike)
+        ):
+            return False
+    p, embeds = stages[0].patch, type(stages[0].convolution) is nn.Patchify
+    if height % p or width % p or not (embeds or channels == d):
+        return False
+    if training:
+        return n * (height // p) * (width // p) > 1
+    # A pool of another kind may look at the whole batch.
+    return is_plain(model.pool, nn.GlobalAvgPool) and not is_recording()
+
+
+# ---- both ways to run
+
+
+def _train(x: Tensor, stages: list[Stage], own: bool) -> Tensor:
+    """Embedding, where it is among the stages, and blocks in training.
+
+    own  whether each parameter is used here alone
+
+    Running statistics move after all has been computed.
+    """
+    moments: list[Moments] = []
+    y, blocks, relu = x, stages, stages[0].relu
+    if type(stages[0].convolution) is nn.Patchify:
+        stem, *blocks = stages
+        eps = stem.norm.eps
+        y = fused_embedding(x, *stem.parameters(), eps=eps, moments=moments, relu=relu)
+    parameters = [p for stage in blocks for p in stage.parameters()]
+    every_eps = [stage.norm.eps for stage in blocks]
+    y = fused_blocks(y, *parameters, eps=every_eps, moments=moments, relu=relu, own=own)
+    move([stage.norm for stage in stages], moments)
+    return y
+
+
+def _infer(x: Array, stages: list[Stage]) -> Array:
+    """Embedding, where it is among the stages, and blocks in evaluation.   x (N, H, W, C)"""
+    y = x
+    for convolution, relu, norm in stages:
+        w, b = convolution.weight.array, convolution.bias.array
+        scale = norm.weight.array / np.sqrt(norm.running_var + norm.eps)
+        scale = scale.astype(x.dtype)
+        shift = norm.bias.array - norm.running_mean * scale
+        if type(convolution) is nn.DepthwiseConv2d:
+            y = kernels.infer_places(y, w, b, scale, shift, relu=relu)
+            continue
+        if type(convolution) is nn.Patchify:  # a patch is one pixel of many channels
+            y = kernels.cut_patches(y, len(w))
+        y = kernels.infer_channels(y, w.reshape(-1, b.size), b, scale, shift, relu=relu)
+    return y
+
+
+# ---- the operations
+
+
+@op
+def fused_embedding(
+    x, w, b, gamma, beta, *, eps: float, moments: list[Moments], relu: bool = False
+):
+    """Patch embedding, activation, batch norm.   x (N, H, W, C), w (p, p, C, D) -> (N, H/p, W/p, D)
+
+        z = patches(x) w + b     y = s act(z) + t
+
+        dx = patches⁻¹(dz wᵀ)     dw = patches(x)ᵀ dz     db = Σ dz
+
+    b, γ, β (D,). What the norm knows of act(z) is appended to `moments`.
+    """
+    p, _, c, d = w.shape
+    patches, matrix = kernels.cut_patches(x, p), w.reshape(p * p * c, d)
+    rows = patches.reshape(-1, p * p * c)
+    z, mean, var = kernels.embed(rows, matrix, b, relu=relu)
+    z = z.reshape(*patches.shape[:3], d)
+    mean, var, whole = whole_moments(mean, var, len(rows))
+    moments.append((mean, var, whole))
+    rstd = inverse_std(var, eps)
+    scale = gamma * rstd
+
+    def backward(g):
+        dgamma, dbeta = kernels.act_norm_sums(z, g, mean, rstd, relu=relu)
+        sums = whole_sums(dgamma, dbeta, len(rows))
+        dz = kernels.act_norm_backward(z, g, mean, rstd, gamma, *sums, relu=relu).reshape(-1, d)
+
+        def dx():
+            return kernels.join_patches(kernels.matmul(dz, matrix.T).reshape(patches.shape), p)
+
+        dw = kernels.matmul(rows.T, dz).reshape(w.shape)
+        return dx, dw, kernels.channel_sum(dz), dgamma, dbeta
+
+    return kernels.act_affine(z, scale, beta - mean * scale, relu=relu), backward
+
+
+@op
+def fused_blocks(
+    x,
+    *parameters,
+    eps: Sequence[float],
+    moments: list[Moments],
+    relu: bool = False,
+    own: bool = False,
+):
+    """The blocks of a ConvMixer, one after the other.   x (N, H, W, C) -> as x
+
+    parameters  of each block: w₁ (k, k, C), b₁, γ₁, β₁, w₂ (C, C), b₂, γ₂, β₂, the others (C,)
+    eps         ε₁ and ε₂ of each block
+    moments     what each norm knows of its input is appended to it
+    own         whether no other operation uses these parameters: ranks then begin to sum the
+                gradients of a block as soon as it has them
+
+    A block has three arrays of the size of x: z₁, z₂ and its input. The input is not saved: it is
+    one pass over the z₂ of the block before, and computed again on the way back (Chen et al. 2016,
+    arXiv:1604.06174).
+    """
+    blocks: list[tuple[Callable[[], Array], Callable[[Array, Array], tuple[Array, ...]]]] = []
+    y = x
+    for i in range(len(eps) // 2):
+        output, back = _block(
+            y, parameters[8 * i : 8 * i + 8], eps[2 * i : 2 * i + 2], moments, relu
+        )
+        y = output()
+        blocks.append((output, back))
+
+    def backward(g):
+        gradients: list[Array] = []
+        while blocks:
+            _, back = blocks.pop()
+            g, *of_parameters = back(g, blocks[-1][0]() if blocks else x)
+            if own:
+                i = 8 * len(blocks)
+                announce(parameters[i : i + 8], of_parameters)
+            gradients[:0] = of_parameters
+        return g, *gradients
+
+    return y, backward
+
+
+def _block(
+    x: Array,
+    parameters: Sequence[Array],
+    eps: Sequence[float],
+    moments: list[Moments],
+    relu: bool,
+) -> tuple[Callable[[], Array], Callable[[Array, Array], tuple[Array, ...]]]:
+    """One block: a function that computes y, as often as it is called, and its backward.
+
+        z₁ = depthwise(x, w₁) + b₁     u = s₁ act(z₁) + t₁ + x        mixes places
+        z₂ = u w₂ + b₂                 y = s₂ act(z₂) + t₂            mixes channels
+
+    u is never written to memory: it goes into the product as it is computed. And back, x given:
+
+        du = dz₂ w₂ᵀ                                  dw₂ = uᵀ dz₂            db₂ = Σ dz₂
+        dx = dz₁ convolved with the flipped w₁ + du   dw₁ = correlate(x, dz₁) db₁ = Σ dz₁
+
+    The sums that the first norm needs are taken from du while it is still in cache.
+    """
+    w1, b1, gamma1, beta1, w2, b2, gamma2, beta2 = parameters
+    m = x.size // x.shape[-1]
+    z1, mean1, var1 = kernels.mix_places(x, w1, b1, relu=relu)
+    mean1, var1, whole = whole_moments(mean1, var1, m)
+    rstd1 = inverse_std(var1, eps[0])
+    scale1 = gamma1 * rstd1
+    z2, mean2, var2 = kernels.mix_channels(z1, x, scale1, beta1 - mean1 * scale1, w2, b2, relu=relu)
+    mean2, var2, whole = whole_moments(mean2, var2, m)
+    rstd2 = inverse_std(var2, eps[1])
+    scale2 = gamma2 * rstd2
+    moments += [(mean1, var1, whole), (mean2, var2, whole)]
+    saved = [z2]  # from where backward takes it, so that dx can have its memory
+
+    def output():
+        return kernels.act_affine(saved[0], scale2, beta2 - mean2 * scale2, relu=relu)
+
+    def backward(g, x):
+        z2 = saved.pop()
+        dgamma2, dbeta2 = kernels.act_norm_sums(z2, g, mean2, rstd2, relu=relu)
+        norm2 = mean2, rstd2, gamma2, *whole_sums(dgamma2, dbeta2, m)
+        du, dw2, db2, dgamma1, dbeta1 = kernels.mix_channels_backward(
+            z2, g, norm2, z1, x, (mean1, rstd1, gamma1, beta1), w2, relu=relu
+        )
+        del z2
+        norm1 = mean1, rstd1, gamma1, *whole_sums(dgamma1, dbeta1, m)
+        dx, dw1, db1 = kernels.mix_places_backward(z1, du, norm1, x, w1, relu=relu)
+        return dx, dw1, db1, dgamma1, dbeta1, dw2, db2, dgamma2, dbeta2
+
+    return output, backward
