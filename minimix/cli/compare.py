@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 SMALLER = {  # settings that make a study smaller
     "epochs": "passes over the training images",
-    "limit_train": "train on the first N images only",
-    "limit_test": "test on the first N images only",
+    "limit_train": "train on N images only, drawn from all classes by the seed",
+    "limit_test": "test on N images only, of all classes and the same for every seed",
 }
 
 
