@@ -257,3 +257,12 @@ def test_whatever_a_kernel_is_given_both_back_ends_do_the_same(name):
 def test_every_kernel_of_networks_is_tried():
     others = {"adamw_update"}  # whose arrays are checked elsewhere
     assert set(ARGUMENTS) == set(KERNELS) - others
+
+
+@pytest.mark.parametrize("backend", kernels.BACKENDS)
+def test_nan_comes_without_a_warning(backend):
+    """Of a matrix product NumPy warns even where it is in no result, as BLAS reads past rows."""
+    infinite, zeros = np.full((3, 3), np.inf, np.float32), np.zeros((3, 3), np.float32)
+    with kernels.backend(backend):
+        assert np.isnan(kernels.matmul(infinite, zeros)).all()
+        assert np.isnan(kernels.matmul_stack(infinite[None], zeros[None])).all()
