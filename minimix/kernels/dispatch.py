@@ -123,8 +123,8 @@ def kernel(**arguments: str | type[int] | int) -> Callable[[Callable[P, R]], Ker
             )
 
         def in_numpy(*args: P.args, **kwargs: P.kwargs) -> R:
-            # NaN comes without a warning, as from compiled code. BLAS reads past the ends of rows,
-            # and NumPy would warn of numbers there that are in no result.
+            # NaN comes without a warning, as from compiled code. NumPy has also warned of a matrix
+            # product of finite numbers: BLAS may read past the ends of rows.
             with np.errstate(invalid="ignore"):
                 return reference(*args, **kwargs)
 

@@ -261,7 +261,7 @@ def test_every_kernel_of_networks_is_tried():
 
 @pytest.mark.parametrize("backend", kernels.BACKENDS)
 def test_nan_comes_without_a_warning(backend):
-    """Of a matrix product NumPy warns even where it is in no result, as BLAS reads past rows."""
+    """In either back end: a warning that one of them gives is not to be relied on."""
     infinite, zeros = np.full((3, 3), np.inf, np.float32), np.zeros((3, 3), np.float32)
     with kernels.backend(backend):
         assert np.isnan(kernels.matmul(infinite, zeros)).all()
