@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 SMALLER = {  # settings that make a study smaller
     "epochs": "passes over the training images",
-    "limit_train": "train on N images only, drawn from all classes by the seed",
+    "limit_train": "train on N images only, of all classes; another seed draws others",
     "limit_test": "test on N images only, of all classes and the same for every seed",
 }
 
