@@ -100,23 +100,30 @@ def mixer(h, k, p, rng, d=3, **parts):
     return nn.Sequential(*stem, *blocks, nn.GlobalAvgPool(), nn.Linear(h, len(KEPT), rng=rng))
 
 
-def accuracy_of(seed, h=H, k=5, p=4, lr=0.03, **parts):
-    """Train such a network: the fraction of test images that it then classifies correctly."""
-    rng = np.random.default_rng(seed)
-    model = mixer(h, k, p, rng, **parts)
+def learned(model, lr, batches, x_test):
+    """Train a model on STEPS batches: the fraction of test images classified correctly."""
     optimizer, rate = mx.AdamW(model.parameters()), schedules.one_cycle(lr, STEPS)
-    batches = np.concatenate([rng.permutation(len(images)) for _ in range(4)]).reshape(-1, 32)
-    for step, batch in enumerate(batches[:STEPS]):
-        x = images[batch][:, :, :: rng.choice([-1, 1])]  # half of the batches mirrored
-        loss = F.cross_entropy(model(mx.Tensor(x)), labels[batch])
+    for step, (x, target) in enumerate(batches):
+        loss = F.cross_entropy(model(mx.Tensor(x)), target)
         optimizer.zero_grad()
         loss.backward()
         clip_grad_norm(model.parameters(), 1.0)
         optimizer.lr = rate(step)
         optimizer.step()
     with mx.no_grad():
-        scores = model.eval()(mx.Tensor(test_images)).array
+        scores = model.eval()(mx.Tensor(x_test)).array
     return float((scores.argmax(axis=1) == test_labels).mean())
+
+
+def accuracy_of(seed, h=H, k=5, p=4, lr=0.03, **parts):
+    """Train such a network: the fraction of test images that it then classifies correctly."""
+    rng = np.random.default_rng(seed)
+    model = mixer(h, k, p, rng, **parts)
+    order = np.concatenate([rng.permutation(len(images)) for _ in range(4)]).reshape(-1, 32)
+    batches = (  # half of them mirrored
+        (images[batch][:, :, :: rng.choice([-1, 1])], labels[batch]) for batch in order[:STEPS]
+    )
+    return learned(model, lr, batches, test_images)
 
 # %% [markdown]
 # With kernels of 1×1 the depthwise convolution looks at its own place and nowhere else: patches
@@ -408,18 +415,8 @@ def rival_accuracy(name, view, seed):
     make, lr = RIVALS[name]
     rng = np.random.default_rng(seed)
     model, (x, x_test) = make(rng), view
-    optimizer, rate = mx.AdamW(model.parameters()), schedules.one_cycle(lr, STEPS)
-    for step in range(STEPS):
-        batch = rng.integers(len(x), size=32)
-        loss = F.cross_entropy(model(mx.Tensor(x[batch])), labels[batch])
-        optimizer.zero_grad()
-        loss.backward()
-        clip_grad_norm(model.parameters(), 1.0)
-        optimizer.lr = rate(step)
-        optimizer.step()
-    with mx.no_grad():
-        scores = model.eval()(mx.Tensor(x_test)).array
-    return float((scores.argmax(axis=1) == test_labels).mean())
+    chosen = (rng.integers(len(x), size=32) for _ in range(STEPS))
+    return learned(model, lr, ((x[batch], labels[batch]) for batch in chosen), x_test)
 
 # %% [markdown]
 # > **Predict:** each network is trained *and* tested on images that are all shuffled in the same
