@@ -20,6 +20,7 @@ In evaluation μ and σ² are constants, and a whole stage is one pass that save
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import takewhile
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -46,11 +47,11 @@ class FusedConvMixer(ConvMixer):
 
     def forward(self, x: Tensor) -> Tensor:
         """x (N, H, W, C) -> logits (N, n_classes); as ConvMixer, and with its errors."""
-        stem, blocks = _stages(self)
-        if stem is not None and _fusible(self, x, [stem, *blocks]):
-            return self._run(x, [stem, *blocks])
+        stem, blocks = _stages(self.stem), _stages(self.blocks)
+        if stem is not None and blocks is not None and _fusible(self, x, stem + blocks):
+            return self._run(x, stem + blocks)
         x = self.stem(x)
-        if blocks and _fusible(self, x, blocks):
+        if blocks is not None and _fusible(self, x, blocks):
             return self._run(x, blocks)
         return self.head(self.pool(self.blocks(x)))
 
@@ -58,10 +59,11 @@ class FusedConvMixer(ConvMixer):
         if stages[0].norm.training:
             return self.head(self.pool(_train(x, stages, own=announcing() and is_own(self))))
         n, height, width, _ = x.shape
-        p = stages[0].patch
-        pixels = (height // p) * (width // p)
-        size = x.array.itemsize * pixels * stages[0].norm.weight.size  # of one image, after a stage
-        at_once = max(1, CACHED // size)
+        size, pixels = 1, height * width  # the numbers of one image, after the largest stage
+        for stage in stages:
+            pixels //= stage.patch**2
+            size = max(size, pixels * stage.norm.weight.size)
+        at_once = max(1, CACHED // (x.array.itemsize * size))
         parts = (x.array[i : i + at_once] for i in range(0, n, at_once))
         return self.head(concatenate([self.pool(Tensor(_infer(part, stages))) for part in parts]))
 
@@ -85,18 +87,25 @@ class Stage(NamedTuple):
         return self.convolution.weight, self.convolution.bias, self.norm.weight, self.norm.bias
 
 
-def _stages(model: ConvMixer) -> tuple[Stage | None, list[Stage]]:
-    """The stem's, or None where it has another kind; and two a block, none where one has."""
+def _stages(part: nn.Module) -> list[Stage] | None:
+    """A stem or blocks as stages: an embedding is one, a block two; None where that is not all."""
     stages: list[Stage] = []
-    for block in contents(model.blocks):
-        residual, *rest = contents(block) or [None]
+    layers = contents(part)
+    if not is_plain(part, nn.Sequential):
+        return None
+    while layers:
+        if embedding := _stage(layers[:3], nn.Patchify):
+            stages.append(embedding)
+            layers = layers[3:]
+            continue
+        residual, *rest = contents(layers[0]) or [None]
         inside = contents(residual.fn) if is_plain(residual, nn.Residual) else []
         upper, lower = _stage(inside, nn.DepthwiseConv2d), _stage(rest, nn.PointwiseConv2d)
         if upper is None or lower is None:
-            return None, []
+            return None
         stages += upper, lower
-    plain = is_plain(model.blocks, nn.Sequential)
-    return _stage(contents(model.stem), nn.Patchify) if plain else None, stages
+        layers = layers[1:]
+    return stages
 
 
 def _stage(layers: list[Any], convolution: type[nn.Module]) -> Stage | None:
@@ -110,14 +119,15 @@ def _stage(layers: list[Any], convolution: type[nn.Module]) -> Stage | None:
 
 def _fusible(model: ConvMixer, x: Tensor, stages: list[Stage]) -> bool:
     """Whether the fused operations give what these layers give for x."""
-    if is_observed() or not isinstance(x, Tensor) or x.ndim != 4 or not x.size:
+    if is_observed() or not stages or not isinstance(x, Tensor) or x.ndim != 4 or not x.size:
         return False
     n, height, width, channels = x.shape
-    training, d, dtype = stages[0].norm.training, stages[0].norm.weight.size, x.dtype
-    for convolution, relu, norm in stages:
-        weight = convolution.weight.array
+    training, dtype = stages[0].norm.training, x.dtype
+    for stage in stages:
+        convolution, relu, norm = stage
+        weight, d = convolution.weight.array, norm.weight.size
         k = weight.shape[:1] * 2
-        shapes = {nn.Patchify: (*k, channels, d), nn.DepthwiseConv2d: (*k, d)}
+        shapes = {nn.Patchify: (*k, channels, d), nn.DepthwiseConv2d: (*k, channels)}
         vectors = [convolution.bias.array, norm.weight.array, norm.bias.array]
         vectors += [norm.running_mean, norm.running_var]
         alike = [type(v) is np.ndarray and v.shape == (d,) and v.dtype == dtype for v in vectors]
@@ -125,45 +135,48 @@ def _fusible(model: ConvMixer, x: Tensor, stages: list[Stage]) -> bool:
             norm.training == training
             and relu == stages[0].relu
             and all(isinstance(v, float) and 0 <= v <= 1 for v in (norm.momentum, norm.eps))
-            and weight.shape == shapes.get(type(convolution), (d, d))
+            and weight.shape == shapes.get(type(convolution), (channels, channels))
+            and (channels == d or type(convolution) is nn.Patchify)
+            and height % stage.patch == width % stage.patch == 0
             and weight.dtype == dtype
             and all(alike)
         ):
             return False
-    p, embeds = stages[0].patch, type(stages[0].convolution) is nn.Patchify
-    if height % p or width % p or not (embeds or channels == d):
-        return False
-    if training:
-        return n * (height // p) * (width // p) > 1
+        height, width, channels = height // stage.patch, width // stage.patch, d
+        if training and n * height * width < 2:
+            return False
     # A pool of another kind may look at the whole batch.
-    return is_plain(model.pool, nn.GlobalAvgPool) and not is_recording()
+    return training or (is_plain(model.pool, nn.GlobalAvgPool) and not is_recording())
 
 
 # ---- both ways to run
 
 
 def _train(x: Tensor, stages: list[Stage], own: bool) -> Tensor:
-    """Embedding, where it is among the stages, and blocks in training.
+    """Embeddings, each with the blocks after it, in training.
 
     own  whether each parameter is used here alone
 
     Running statistics move after all has been computed.
     """
     moments: list[Moments] = []
-    y, blocks, relu = x, stages, stages[0].relu
-    if type(stages[0].convolution) is nn.Patchify:
-        stem, *blocks = stages
-        eps = stem.norm.eps
-        y = fused_embedding(x, *stem.parameters(), eps=eps, moments=moments, relu=relu)
-    parameters = [p for stage in blocks for p in stage.parameters()]
-    every_eps = [stage.norm.eps for stage in blocks]
-    y = fused_blocks(y, *parameters, eps=every_eps, moments=moments, relu=relu, own=own)
+    y, relu, left = x, stages[0].relu, stages
+    while left:
+        if type(left[0].convolution) is nn.Patchify:
+            stem, *left = left
+            eps = stem.norm.eps
+            y = fused_embedding(y, *stem.parameters(), eps=eps, moments=moments, relu=relu)
+        blocks = list(takewhile(lambda stage: type(stage.convolution) is not nn.Patchify, left))
+        left = left[len(blocks) :]
+        parameters = [p for stage in blocks for p in stage.parameters()]
+        every_eps = [stage.norm.eps for stage in blocks]
+        y = fused_blocks(y, *parameters, eps=every_eps, moments=moments, relu=relu, own=own)
     move([stage.norm for stage in stages], moments)
     return y
 
 
 def _infer(x: Array, stages: list[Stage]) -> Array:
-    """Embedding, where it is among the stages, and blocks in evaluation.   x (N, H, W, C)"""
+    """Embeddings and blocks in evaluation.   x (N, H, W, C)"""
     y = x
     for convolution, relu, norm in stages:
         w, b = convolution.weight.array, convolution.bias.array

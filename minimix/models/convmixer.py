@@ -39,6 +39,9 @@ class ConvMixer(nn.Module):
     residual      which half of a block has a shortcut: "depthwise", the upper one, "both" or "none"
     filters       depthwise filters that are "trained", or that stay as they begin: "random", as the
                   trained ones begin; "smooth" (`nn.init.smooth_normal`); "delta", which mix nothing
+    stem_dim      channels of a finer stem, which embeds patches of half the size, mixes them in
+                  blocks of its own, and joins 2×2 of them to one patch; 0: no such stem
+    stem_depth    the number of blocks there
     rng           a NumPy Generator, a seed, or None for a fresh one
 
     Another stem is assigned: `model.stem = …`, a module (N, H, W, C) -> (N, H′, W′, h).
@@ -63,11 +66,16 @@ class ConvMixer(nn.Module):
         norm: Literal["batch", "layer", "none"] = "batch",
         residual: Literal["none", "depthwise", "both"] = "depthwise",
         filters: Literal["trained", "random", "smooth", "delta"] = "trained",
+        stem_dim: int = 0,
+        stem_depth: int = 0,
         rng: Seed = None,
     ) -> None:
         whole("ConvMixer", hidden_dim=hidden_dim, kernel_size=kernel_size, patch_size=patch_size)
         whole("ConvMixer", n_classes=n_classes, in_channels=in_channels)
-        whole("ConvMixer", least=0, depth=depth)
+        whole("ConvMixer", least=0, depth=depth, stem_dim=stem_dim, stem_depth=stem_depth)
+        if (stem_depth and not stem_dim) or (stem_dim and patch_size % 2):
+            given = f"stem_dim is {stem_dim}, stem_depth {stem_depth}, patch_size {patch_size}"
+            raise ValueError(f"ConvMixer: {given}; a finer stem needs channels and an even patch")
         Activation = one_of("ConvMixer", "activation", activation, ACTIVATIONS)
         Norm = one_of("ConvMixer", "norm", norm, NORMS)
         shortcuts = one_of("ConvMixer", "residual", residual, SHORTCUTS)
@@ -75,23 +83,32 @@ class ConvMixer(nn.Module):
         super().__init__()
         rng = np.random.default_rng(rng)
 
-        def stage(convolution: nn.Module) -> nn.Sequential:
-            return nn.Sequential(convolution, Activation(), Norm(hidden_dim))
+        def stage(convolution: nn.Module, dim: int) -> nn.Sequential:
+            return nn.Sequential(convolution, Activation(), Norm(dim))
 
-        def half(convolution: nn.Module, shortcut: bool) -> Iterable[nn.Module]:
-            return [nn.Residual(stage(convolution))] if shortcut else stage(convolution)
+        def embedding(channels: int, dim: int, size: int) -> nn.Sequential:
+            return stage(nn.Patchify(channels, dim, size, rng=rng), dim)
 
-        def block() -> nn.Sequential:
-            depthwise = nn.DepthwiseConv2d(hidden_dim, kernel_size, rng=rng)
-            pointwise = nn.PointwiseConv2d(hidden_dim, hidden_dim, rng=rng)
+        def half(layers: nn.Sequential, shortcut: bool) -> Iterable[nn.Module]:
+            return [nn.Residual(layers)] if shortcut else layers
+
+        def block(dim: int) -> nn.Sequential:
+            depthwise = nn.DepthwiseConv2d(dim, kernel_size, rng=rng)
+            pointwise = nn.PointwiseConv2d(dim, dim, rng=rng)
             if draw is not None:  # from a stream beside rng's, so that the rest is as without
                 aside = np.random.Generator(rng.bit_generator.spawn(1)[0])
                 depthwise.weight.array = draw(depthwise.weight.shape, aside)
             depthwise.weight.requires_grad = filters == "trained"
-            return nn.Sequential(*half(depthwise, shortcuts[0]), *half(pointwise, shortcuts[1]))
+            places, channels = stage(depthwise, dim), stage(pointwise, dim)
+            return nn.Sequential(*half(places, shortcuts[0]), *half(channels, shortcuts[1]))
 
-        self.stem = stage(nn.Patchify(in_channels, hidden_dim, patch_size, rng=rng))
-        self.blocks = nn.Sequential(*[block() for _ in range(depth)])
+        if stem_dim:
+            finer = embedding(in_channels, stem_dim, patch_size // 2)
+            inside = [block(stem_dim) for _ in range(stem_depth)]
+            self.stem = nn.Sequential(*finer, *inside, *embedding(stem_dim, hidden_dim, 2))
+        else:
+            self.stem = embedding(in_channels, hidden_dim, patch_size)
+        self.blocks = nn.Sequential(*[block(hidden_dim) for _ in range(depth)])
         self.pool = nn.GlobalAvgPool()
         self.head = nn.Linear(hidden_dim, n_classes, rng=rng)
 

@@ -225,9 +225,11 @@ def wide_stem(model):
     [
         (lambda: mx.ConvMixer(8, 2, 3, 2, 10, activation="relu", rng=0), [5, 5]),
         (lambda: wide_stem(mx.ConvMixer(8, 2, 3, 2, 10, rng=0)), [4, 4]),
+        (lambda: mx.ConvMixer(8, 2, 3, 4, 10, stem_dim=5, stem_depth=1, rng=0), [8, 8]),
+        (lambda: mx.ConvMixer(8, 0, 3, 4, 10, stem_dim=5, rng=0), [2, 2]),
         (lambda: mixed(mx.ConvMixer(8, 2, 3, 2, 10, rng=0)), []),
     ],
-    ids=["ReLU", "another stem", "ReLU and GELU"],
+    ids=["ReLU", "another stem", "a finer stem", "a finer stem alone", "ReLU and GELU"],
 )
 def test_the_same_numbers_of_its_relatives(make, stages, backend, monkeypatch):
     ran = []
