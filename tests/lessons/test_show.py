@@ -4,10 +4,8 @@ import numpy as np
 import pytest
 
 import minimix as mx
-from minimix.kernels import depthwise_conv2d
-
-pytest.importorskip("matplotlib", reason="pictures need matplotlib, of the extra lessons")
 from lessons import show
+from minimix.kernels import depthwise_conv2d
 
 
 def test_reads_finds_the_window_of_a_convolution_by_running_it():
