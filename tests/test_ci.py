@@ -8,7 +8,7 @@ import pytest
 TESTS = Path(__file__).parent
 # What such a file says of what it needs; NumPy's tests skip the compiled kernels without numba.
 NEEDS = re.compile(
-    r'importorskip\(\s*"(?!numba|resource)(\w+)"|(MINIMIX_DATA to its folder|needs CIFAR-10)'
+    r'importorskip\(\s*"(?!numba|resource)(\w+)"|(skip.*MINIMIX_DATA|reason="needs CIFAR-10)'
     r"|(needs Chromium|MPIEXEC is None)"
 )
 FILES = sorted(

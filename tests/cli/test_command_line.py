@@ -278,7 +278,6 @@ def test_predict_refuses(minimix, trained, picture, tmp_path):
 
 
 def test_explain(minimix, trained, picture, tmp_path):
-    pytest.importorskip("matplotlib", reason="needs matplotlib, of the extra plots")
     from PIL import Image
 
     code, _, err = minimix("predict", picture, "--model", trained, "--explain", tmp_path / "e.png")
