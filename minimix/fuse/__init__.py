@@ -5,19 +5,37 @@ multiplications mostly waits. Fused layers share a pass, and save less for the b
 
     convmixer.py  convolution, activation, batch norm: ConvMixer
     resnet.py     convolution, batch norm, activation, and what is added: ResNet
-    layers.py     what both share
+    tokens.py     norm, linear maps, GELU or attention, and what is added: ViT, ResMLP, MLP-Mixer
+    layers.py     what they share
 
 First come the models, which decide whether all this applies, then the operations; the passes
 themselves are kernels.
 """
 
-from ..models import ConvMixer, ResNet
+from typing import Any
+
+from ..models import ConvMixer, MLPMixer, ResMLP, ResNet, ViT
 from ..nn.module import Module
 from .convmixer import FusedConvMixer as FusedConvMixer
 from .convmixer import fused_blocks as fused_blocks
 from .convmixer import fused_embedding as fused_embedding
 from .resnet import FusedResNet as FusedResNet
 from .resnet import fused_residuals as fused_residuals
+from .tokens import FusedMLPMixer as FusedMLPMixer
+from .tokens import FusedResMLP as FusedResMLP
+from .tokens import FusedViT as FusedViT
+from .tokens import fused_attention as fused_attention
+from .tokens import fused_mlp as fused_mlp
+from .tokens import fused_token_map as fused_token_map
+from .tokens import fused_token_mlp as fused_token_mlp
+
+FUSED: dict[Any, Any] = {
+    ConvMixer: FusedConvMixer,
+    ResNet: FusedResNet,
+    ViT: FusedViT,
+    ResMLP: FusedResMLP,
+    MLPMixer: FusedMLPMixer,
+}
 
 
 def fuse(model: Module) -> Module:
@@ -25,8 +43,8 @@ def fuse(model: Module) -> Module:
 
     What is fused are the blocks of a ConvMixer with batch norm, and the stem before them where it
     is a patch embedding; exact GELU or ReLU, whichever it has throughout. And of a ResNet the
-    convolutions with batch norm and ReLU after them, and whole blocks. Any other model is returned
-    as it is.
+    convolutions with batch norm and ReLU after them, and whole blocks. And the residual branches of
+    a ViT, a ResMLP or an MLP-Mixer, with exact GELU. Any other model is returned as it is.
 
     The two are one model with two ways to run: what is assigned, loaded, trained, frozen or
     switched to evaluation in one is so in the other. Numbers differ by rounding only. Where the
@@ -38,8 +56,7 @@ def fuse(model: Module) -> Module:
     """
     if not isinstance(model, Module):
         raise TypeError(f"fuse: model is a {type(model).__name__}; expected a Module")
-    if isinstance(model, ConvMixer) and type(model).forward is ConvMixer.forward:
-        return FusedConvMixer(model)
-    if isinstance(model, ResNet) and type(model).forward is ResNet.forward:
-        return FusedResNet(model)
+    for plain, fused in FUSED.items():
+        if isinstance(model, plain) and type(model).forward is plain.forward:
+            return fused(model)
     return model

@@ -220,7 +220,8 @@ def fused_embedding(
     def backward(g):
         dgamma, dbeta = kernels.act_norm_sums(z, g, mean, rstd, relu=relu)
         sums = whole_sums(dgamma, dbeta, len(rows))
-        dz = kernels.act_norm_backward(z, g, mean, rstd, gamma, *sums, relu=relu).reshape(-1, d)
+        norm = mean, rstd, gamma, *sums
+        dz = kernels.act_norm_backward(z, g, norm, relu=relu).reshape(-1, d)
 
         def dx():
             return kernels.join_patches(kernels.matmul(dz, matrix.T).reshape(patches.shape), p)

@@ -555,6 +555,14 @@ CASES: tuple[Case, ...] = (
         for mode in ("training", "evaluation")
     ),
     _module("shortcut A", lambda: fuse(models.ResNet(14, 2, n_classes=3)), x=(2, 5, 6, 3)),
+    _module("", lambda: fuse(models.ViT(4, 1, 2, 2, 2, image_size=4)), x=(2, 4, 4, 3)),
+    _module("", lambda: fuse(models.ResMLP(3, 2, 2, 2, image_size=4)), x=(2, 4, 4, 3)),
+    _module(
+        "",
+        lambda: fuse(models.MLPMixer(3, 1, 2, 2, image_size=4)),
+        zero=["blocks.0.mlp_tokens.fc2.bias"],
+        x=(2, 4, 4, 3),
+    ),
     _module(
         "with its loss, as trained",
         lambda: fuse(models.ConvMixer(19, 3, 5, 4, 6)),

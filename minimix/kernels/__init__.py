@@ -57,6 +57,10 @@ from .reference.rowwise import layer_norm_backward as layer_norm_backward
 from .reference.rowwise import softmax as softmax
 from .reference.rowwise import softmax_backward as softmax_backward
 from .reference.stack import matmul_stack as matmul_stack
+from .reference.tokens import linear as linear
+from .reference.tokens import linear_backward as linear_backward
+from .reference.tokens import linear_tokens as linear_tokens
+from .reference.tokens import linear_tokens_backward as linear_tokens_backward
 from .simd import threads as threads
 from .simd.threads import get_num_threads as get_num_threads
 from .simd.threads import set_num_threads as set_num_threads

@@ -33,6 +33,7 @@ from typing import Any, NamedTuple, ParamSpec, Protocol, TypeVar, cast
 import numpy as np
 
 Array = np.ndarray
+Arrays = tuple[Array, ...]
 
 BACKENDS = ("numba", "numpy")
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))

@@ -574,9 +574,10 @@ def _(h, normal, rstd, g):
 
 
 @mutant_of("FusedConvMixer", "moments held constant", kernels, "act_norm_backward")
-def _(z, g, mean, rstd, gamma, dgamma, dbeta, *, relu):
-    nothing = 0 * dgamma, 0 * dbeta
-    return fused.act_norm_backward.reference(z, g, mean, rstd, gamma, *nothing, relu=relu)
+def _(z, g, norm, *, relu):
+    mean, rstd, gamma, dgamma, dbeta = norm
+    constant = mean, rstd, gamma, 0 * dgamma, 0 * dbeta
+    return fused.act_norm_backward.reference(z, g, constant, relu=relu)
 
 
 @mutant_of("FusedConvMixer", "evaluation without β", kernels, "infer_places")

@@ -523,7 +523,7 @@ def test_mixer_backward(n, h, v, c, k, d, dtype, pooled, relu):
     places, channels = draw((k, k, c), dtype, 4), draw((c, d), dtype, 5)
     (norm, backward_norm), (norm2, backward_norm2) = norms(c, dtype), norms(d, dtype)
     agree("act_norm_sums", z2, g, *norm2[:2], dtype=dtype, relu=relu)
-    agree("act_norm_backward", z2, g, *backward_norm2, dtype=dtype, relu=relu)
+    agree("act_norm_backward", z2, g, backward_norm2, dtype=dtype, relu=relu)
     agree(
         "mix_channels_backward", z2, g, backward_norm2, z, x, norm, channels, dtype=dtype, relu=relu
     )
@@ -537,6 +537,56 @@ def test_mixer_backward(n, h, v, c, k, d, dtype, pooled, relu):
         dtype=dtype,
         relu=relu,
     )
+
+
+# ---- fused nets of tokens
+
+
+@pytest.mark.parametrize("before", ["", "gelu", 1e-3])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_linear_maps_with_what_stands_beside_them(dtype, before):
+    for m, k, c in ((1, 1, 1), (97, 3, 5), (301, 33, 37), (100, 257, 16), (2000, 20, 70)):
+        x, w, b, g = (draw(s, dtype, i) for i, s in enumerate([(m, k), (k, c), (c,), (m, c)]))
+        agree("linear", x, w, b, draw((m, c), dtype, 4), before, dtype=dtype)
+        agree("linear", x, w, b, None, before, dtype=dtype)
+        agree("linear_backward", x, g, w, draw((m, k), dtype, 4), before, dtype=dtype, slack=3)
+        agree("linear_backward", x, g, w, None, before, dtype=dtype, slack=3)
+
+
+@pytest.mark.parametrize("before", ["", "gelu", 1e-3])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_linear_maps_of_tokens(dtype, before):
+    for n, s, t, d in ((1, 1, 1, 1), (3, 5, 7, 3), (17, 64, 31, 48), (2, 97, 100, 33)):
+        x, w, scale = draw((n, s, d), dtype), draw((s, t), dtype, 1), draw((d,), dtype, 2)
+        shift, g = draw((t, d), dtype, 3), draw((n, t, d), dtype, 4)
+        for added in (None, draw((n, t, d), dtype, 5)):
+            agree("linear_tokens", x, w, scale, shift, added, before, dtype=dtype)
+        for added in (None, draw((n, s, d), dtype, 5)):
+            given = x, g, w, scale, added, before
+            agree("linear_tokens_backward", *given, dtype=dtype, slack=3)
+
+
+def test_equal_tokens_are_normalized_to_zero():
+    """Their variance is 0, and what rounding leaves of their mean is taken off."""
+    x, w, b = (
+        np.full((7, 33), 1000.1, np.float32),
+        draw((33, 5), np.float32),
+        np.ones(5, np.float32),
+    )
+    np.testing.assert_array_equal(compiled.linear(x, w, b, None, 1e-6), np.ones((7, 5)))
+
+
+def test_gradients_of_attention_are_written_where_they_shall_be():
+    q, k, v, g = (draw((2, 3, 9, 5), np.float32, seed) for seed in range(4))
+    expected = compiled.attention_backward(q, k, v, g)
+    together = np.zeros((2, 9, 3, 3, 5), np.float32)
+    to = tuple(together.transpose(2, 0, 3, 1, 4))
+    assert compiled.attention_backward(q, k, v, g, to) is to
+    turned = tuple(np.zeros((5, 9, 2, 3), np.float32).transpose(2, 3, 1, 0) for _ in range(3))
+    assert kernels.attention_backward(q, k, v, g, turned) is turned
+    for found in (to, turned):
+        for mine, truth in zip(found, expected, strict=True):
+            np.testing.assert_array_equal(mine, truth)
 
 
 # ---- any shape, any layout

@@ -108,5 +108,5 @@ def test_forward_and_backward_see_the_same_activation():
     np.testing.assert_array_equal(value, kernels.gelu(z))
     # dz = gelu′(z) (p g + q gelu(z) + o): with p = o = 0 it is q gelu gelu′
     m = np.float32(z.size)
-    both = kernels.act_norm_backward(z, 0 * z, 0 * one, one, one, -m * one, 0 * one)
+    both = kernels.act_norm_backward(z, 0 * z, (0 * one, one, one, -m * one, 0 * one))
     np.testing.assert_array_equal(both, value * kernels.gelu_backward(z, np.ones_like(z)))

@@ -61,6 +61,10 @@ AXES = {
     "normalize_relu": ["M C", "C", "C", "C", "C", "M C"],
     "batch_norm_backward": ["M C", "M C", "C", "C", "C"],
     "matmul": ["M K", "K C", "C"],
+    "linear": ["M K", "K C", "C", "M C"],
+    "linear_backward": ["M K", "M C", "K C", "M K"],
+    "linear_tokens": ["N K C", "K H", "C", "H C", "N H C"],
+    "linear_tokens_backward": ["N K C", "N H C", "K H", "C", "N K C"],
     "embed": ["M K", "K C", "C"],
     "mix_places": ["N H W C", "k k C", "C"],
     "mix_channels": ["N H W K", "N H W K", "K", "K", "K C", "C"],
@@ -68,7 +72,7 @@ AXES = {
     "infer_places": ["N H W C", "k k C", "C", "C", "C"],
     "infer_channels": ["N H W K", "K C", "C", "C", "C"],
     "act_norm_sums": ["N H W C", "N H W C", "C", "C"],
-    "act_norm_backward": ["N H W C", "N H W C", "C", "C", "C", "C", "C"],
+    "act_norm_backward": ["N H W C", "N H W C", ("C",) * 5],
     "mix_channels_backward": [
         "N H W C",
         "N H W C",
@@ -102,7 +106,11 @@ def arrays(axes, sizes, dtype, rng):
 
 def calls_of_networks(name, dtype, rng):
     for sizes in SIZES:
-        yield [arrays(axes, sizes, dtype, rng) for axes in AXES[name]]
+        given = [arrays(axes, sizes, dtype, rng) for axes in AXES[name]]
+        yield given
+        if name.startswith("linear"):
+            yield [*given, "gelu"]
+            yield [*given[:-1], None, 1e-5]
     if name == "matmul_stack":
         for m, k, c in ((3, 1, 2), (65, 19, 33), (7, 1040, 9)):
             a, b = (rng.uniform(0.5, 1.5, (2, n, 3, k)).astype(dtype) for n in (m, c))
@@ -111,6 +119,10 @@ def calls_of_networks(name, dtype, rng):
         for m, k, c in ((3, 1, 2), (65, 19, 33)):
             shapes = (k, k, c, c) if name == "attention_backward" else (k, k, c)
             yield [rng.uniform(0.5, 1.5, (2, m, 3, n)).astype(dtype).swapaxes(1, 2) for n in shapes]
+    if name == "attention_backward":
+        for m, k in ((3, 1), (65, 19)):
+            qkvg, to = rng.uniform(0.5, 1.5, (2, 4, 2, 3, m, k)).astype(dtype)
+            yield [*qkvg, tuple(to[:3])]
     if name == "matmul":
         for m, k, c in ((7, 1031, 9), (13, 200, 31), (40, 3000, 48)):
             a = rng.uniform(0.5, 1.5, (k, m)).astype(dtype)

@@ -50,6 +50,12 @@ def a_step_of_training():
     return [p.array for p in model.parameters()]
 
 
+def gradients_of_tokens(make):
+    model = mx.fuse(make())
+    F.cross_entropy(model(mx.Tensor(draw(19, 16, 16, 3))), np.arange(19) % 10).backward()
+    return [p.grad for p in model.parameters()]
+
+
 def moved_by_muon():
     w = mx.Parameter(draw(300, 200))
     w.grad = draw(300, 200)
@@ -85,6 +91,15 @@ CASES = {
     "relu": lambda: with_gradients(F.relu, draw(1000, 70)),
     "whitening": lambda: [whitening_filters(draw(500, 16, 16, 3), 4, 96, np.random.default_rng(0))],
     "a step of training": a_step_of_training,
+    "ResMLP": lambda: gradients_of_tokens(
+        lambda: mx.models.ResMLP(40, 1, 2, 10, image_size=16, rng=0)
+    ),
+    "MLP-Mixer": lambda: gradients_of_tokens(
+        lambda: mx.models.MLPMixer(40, 1, 2, 10, image_size=16, rng=0)
+    ),
+    "ViT": lambda: gradients_of_tokens(
+        lambda: mx.models.ViT(40, 1, 4, 2, 10, image_size=16, rng=0)
+    ),
     "Muon": moved_by_muon,
 }
 

@@ -123,10 +123,14 @@ def attention(q, k, v):
     return y.reshape(*leading, *y.shape[2:])
 
 
-def attention_backward(q, k, v, g):
+def attention_backward(q, k, v, g, to=()):
     leading, given = q.shape[:-2], [*map(tokens, (q, k, v, g))]
-    sizes, results = _sizes(*given[:3]), [_room(x, x.shape[3]) for x in given[:3]]
+    sizes = _sizes(*given[:3])
+    results = [tokens(x) for x in to] or [_room(x, x.shape[3]) for x in given[:3]]
     places = [part for x in given for part in _place(x)]
-    to = [part for x in results for part in _place(x)]
-    run(_attention_backward, given[0].shape[0] * given[0].shape[1], *places, *sizes, *to)
-    return tuple(x.reshape(*leading, *x.shape[2:]) for x in results)
+    room_of = [part for x in results for part in _place(x)]
+    run(_attention_backward, given[0].shape[0] * given[0].shape[1], *places, *sizes, *room_of)
+    for result, target in zip(results, to, strict=bool(to)):
+        if not np.may_share_memory(result, target):  # its tokens could not be written in place
+            target[...] = result.reshape(target.shape)
+    return to or tuple(x.reshape(*leading, *x.shape[2:]) for x in results)

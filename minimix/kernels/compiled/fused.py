@@ -553,12 +553,12 @@ def act_norm_sums(z, g, mean, rstd, relu=False):
     return total(gammas, z.dtype), total(betas, z.dtype)
 
 
-def act_norm_backward(z, g, mean, rstd, gamma, dgamma, dbeta, relu=False):
+def act_norm_backward(z, g, norm, relu=False):
     c = z.shape[-1]
     m = z.size // c
     g, pixels = _spread(g)
     dz = empty_like(z)
-    terms = _terms(m, mean, rstd, gamma, dgamma, dbeta)
+    terms = _terms(m, *norm)
     run(_act_norm_backward(relu), chunks(m), flat(z), g, pixels, m, c, *terms, dz.reshape(-1))
     return dz
 

@@ -84,7 +84,7 @@ def _softmax_backward(queue, y, g, m, c, dx):
 
 
 @helper
-def _moments(x, at, c, eps):
+def row_moments(x, at, c, eps):
     """Mean, what rounding left of it, and 1/√(σ² + ε) of a row."""
     step = lanes(x)
     s = zeros(x)
@@ -107,7 +107,7 @@ def _layer_norm(queue, x, m, c, gamma, beta, eps, y):
     for piece in work(address(queue)):
         for row in range(piece * CHUNK, min((piece + 1) * CHUNK, m)):
             at = row * c
-            mean, shift, rstd = _moments(x, at, c, eps)
+            mean, shift, rstd = row_moments(x, at, c, eps)
             for i in range(0, c, step):
                 normal = (load(x, at + i, c - i) - mean - shift) * rstd
                 store(y, at + i, c - i, normal * load(gamma, i, c - i) + load(beta, i, c - i))
@@ -122,7 +122,7 @@ def _layer_norm_backward(queue, x, g, m, c, gamma, eps, dx, gammas, betas):
         sums[:] = 0
         for row in range(piece * CHUNK, min((piece + 1) * CHUNK, m)):
             at = row * c
-            mean, shift, rstd = _moments(x, at, c, eps)
+            mean, shift, rstd = row_moments(x, at, c, eps)
             s, slopes = zeros(x), zeros(x)
             for i in range(0, c, step):
                 n = c - i

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from math import sqrt
 
-from ..dispatch import Array, kernel
+from ..dispatch import Array, Arrays, kernel
 from .rowwise import softmax, softmax_backward
 
 
@@ -20,9 +20,15 @@ def attention(q: Array, k: Array, v: Array) -> Array:
     return _weights(q, k)[0] @ v
 
 
-@kernel(q="... T D", k="... S D", v="... S E", g="... T E")
-def attention_backward(q: Array, k: Array, v: Array, g: Array) -> tuple[Array, Array, Array]:
-    """dq = dz k,  dk = dzᵀ q,  dv = pᵀ g  with dz = p (dp − Σ p dp) / √D and dp = g vᵀ."""
+@kernel(q="... T D", k="... S D", v="... S E", g="... T E", to="... T D")
+def attention_backward(q: Array, k: Array, v: Array, g: Array, to: Arrays = ()) -> Arrays:
+    """dq = dz k,  dk = dzᵀ q,  dv = pᵀ g  with dz = p (dp − Σ p dp) / √D and dp = g vᵀ.
+
+    Where all three are of one shape, they can be written into three arrays: `to`.
+    """
     p, scale = _weights(q, k)
     dz = softmax_backward.reference(p, g @ v.swapaxes(-1, -2)) * scale
-    return dz @ k, dz.swapaxes(-1, -2) @ q, p.swapaxes(-1, -2) @ g
+    found = dz @ k, dz.swapaxes(-1, -2) @ q, p.swapaxes(-1, -2) @ g
+    for target, array in zip(to, found, strict=bool(to)):
+        target[...] = array
+    return to or found

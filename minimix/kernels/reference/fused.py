@@ -9,13 +9,13 @@ shift = β − mean · scale.
 
 from __future__ import annotations
 
-from ..dispatch import Array, kernel
+from ..dispatch import Array, Arrays, kernel
 from .activation import gelu, gelu_backward, relu_backward
 from .activation import relu as rectify
 from .depthwise import depthwise_conv2d, depthwise_conv2d_dw, depthwise_conv2d_dx
 from .norm import channel_moments, channel_sum
 
-Norm = tuple[Array, ...]  # what batch normalization knows: see above
+Norm = Arrays  # what batch normalization knows: see above
 Moments = tuple[Array, Array, Array]  # z, and the mean and biased variance of act(z)
 
 
@@ -73,29 +73,17 @@ def infer_channels(
 
 
 @kernel(z="N H W C", g="N H W C", mean="C", rstd="C")
-def act_norm_sums(
-    z: Array, g: Array, mean: Array, rstd: Array, *, relu: bool = False
-) -> tuple[Array, Array]:
+def act_norm_sums(z: Array, g: Array, mean: Array, rstd: Array, *, relu: bool = False) -> Arrays:
     """dγ = Σ g x̂ and dβ = Σ g, with x̂ = (act(z) − mean) rstd.   z, g (N, H, W, C)"""
     rows, c = g.reshape(-1, z.shape[-1]), z.shape[-1]
     normal = (_act(z, relu).reshape(-1, c) - mean) * rstd
     return channel_sum(rows * normal), channel_sum(rows)
 
 
-@kernel(z="N H W C", g="N H W C", mean="C", rstd="C", gamma="C", dgamma="C", dbeta="C")
-def act_norm_backward(
-    z: Array,
-    g: Array,
-    mean: Array,
-    rstd: Array,
-    gamma: Array,
-    dgamma: Array,
-    dbeta: Array,
-    *,
-    relu: bool = False,
-) -> Array:
+@kernel(z="N H W C", g="N H W C", norm="C")
+def act_norm_backward(z: Array, g: Array, norm: Norm, *, relu: bool = False) -> Array:
     """dz = act′(z) γ rstd (g − dβ/M − x̂ dγ/M).   z, g (N, H, W, C)"""
-    m = z.size // z.shape[-1]
+    (mean, rstd, gamma, dgamma, dbeta), m = norm, z.size // z.shape[-1]
     normal = (_act(z, relu) - mean) * rstd
     back = relu_backward if relu else gelu_backward
     return back(z, gamma * rstd * (g - dbeta / m - normal * (dgamma / m)))
@@ -103,19 +91,11 @@ def act_norm_backward(
 
 @kernel(z2="N H W C", g="N H W C", norm2="C", z1="N H W K", x="N H W K", norm1="K", w="K C")
 def mix_channels_backward(
-    z2: Array,
-    g: Array,
-    norm2: Norm,
-    z1: Array,
-    x: Array,
-    norm1: Norm,
-    w: Array,
-    *,
-    relu: bool = False,
-) -> tuple[Array, Array, Array, Array, Array]:
+    z2: Array, g: Array, norm2: Norm, z1: Array, x: Array, norm1: Norm, w: Array, relu: bool = False
+) -> Arrays:
     """Back through act, batch norm and `mix_channels`: du, dw, db, and dγ, dβ of norm1."""
     mean, rstd, gamma, beta = norm1
-    dz2 = act_norm_backward(z2, g, *norm2, relu=relu)
+    dz2 = act_norm_backward(z2, g, norm2, relu=relu)
     u = act_affine(z1, gamma * rstd, beta - mean * gamma * rstd, relu=relu) + x
     rows = dz2.reshape(-1, w.shape[1])
     du = dz2 @ w.T
@@ -126,8 +106,8 @@ def mix_channels_backward(
 @kernel(z="N H W C", g="N H W C", norm="C", x="N H W C", w="k k C")
 def mix_places_backward(
     z: Array, g: Array, norm: Norm, x: Array, w: Array, *, relu: bool = False
-) -> tuple[Array, Array, Array]:
+) -> Arrays:
     """Back through act, batch norm and `mix_places`, and past them by the residual: dx, dw, db."""
-    dz = act_norm_backward(z, g, *norm, relu=relu)
+    dz = act_norm_backward(z, g, norm, relu=relu)
     db = channel_sum(dz.reshape(-1, dz.shape[-1]))
     return depthwise_conv2d_dx(dz, w) + g, depthwise_conv2d_dw(x, dz, len(w)), db

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..dispatch import Array, kernel
+from ..dispatch import Array, Arrays, kernel
 from .activation import relu
 
 
@@ -44,9 +44,7 @@ def normalize_relu(
 
 
 @kernel(x="M C", g="M C", mean="C", rstd="C", gamma="C")
-def batch_norm_backward(
-    x: Array, g: Array, mean: Array, rstd: Array, gamma: Array
-) -> tuple[Array, Array, Array]:
+def batch_norm_backward(x: Array, g: Array, mean: Array, rstd: Array, gamma: Array) -> Arrays:
     """Gradients of training-mode batch normalization for x, γ and β.
 
     With x̂ = (x − mean) rstd:  dβ = Σ g,  dγ = Σ g x̂,  dx = γ rstd (g − dβ/M − x̂ dγ/M).

@@ -22,7 +22,7 @@ def softmax_backward(y: Array, g: Array) -> Array:
     return y * (g - (g * y).sum(axis=-1, keepdims=True))
 
 
-def _normal(x: Array, eps: float) -> tuple[Array, Array]:
+def normal(x: Array, eps: float) -> tuple[Array, Array]:
     """x̂ = (x − μ) rstd, and rstd = 1/√(σ² + ε), of each row."""
     centered = x - x.mean(axis=-1, keepdims=True)
     centered -= centered.mean(axis=-1, keepdims=True)  # what rounding left: equal numbers become 0
@@ -33,7 +33,7 @@ def _normal(x: Array, eps: float) -> tuple[Array, Array]:
 @kernel(x="M C", gamma="C", beta="C")
 def layer_norm(x: Array, gamma: Array, beta: Array, eps: float) -> Array:
     """γ x̂ + β, x̂ = (x − μ) / √(σ² + ε) with mean and biased variance of each row.   x (M, C)"""
-    return gamma * _normal(x, eps)[0] + beta
+    return gamma * normal(x, eps)[0] + beta
 
 
 @kernel(x="M C", g="M C", gamma="C")
@@ -42,7 +42,7 @@ def layer_norm_backward(x: Array, g: Array, gamma: Array, eps: float) -> tuple[A
 
     dβ = Σ g,  dγ = Σ g x̂,  dx = rstd (h − mean(h) − x̂ mean(h x̂)) with h = γ g.
     """
-    normal, rstd = _normal(x, eps)
+    xhat, rstd = normal(x, eps)
     h = gamma * g
-    mean, slope = h.mean(axis=-1, keepdims=True), (h * normal).mean(axis=-1, keepdims=True)
-    return rstd * (h - mean - normal * slope), channel_sum(g * normal), channel_sum(g)
+    mean, slope = h.mean(axis=-1, keepdims=True), (h * xhat).mean(axis=-1, keepdims=True)
+    return rstd * (h - mean - xhat * slope), channel_sum(g * xhat), channel_sum(g)
