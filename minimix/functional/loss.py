@@ -11,9 +11,7 @@ from .activation import log_softmax
 __all__ = ["cross_entropy"]
 
 
-def cross_entropy(
-    logits: Tensor, targets: Array | Tensor, *, label_smoothing: float = 0.0
-) -> Tensor:
+def cross_entropy(logits: Tensor, targets: Array | Tensor, *, label_smoothing: float = 0) -> Tensor:
     """Mean cross-entropy of softmax(logits) against targets.
 
     logits (N, K); targets either N integers in 0 … K−1, or (N, K) probabilities -> one number

@@ -9,6 +9,7 @@ import numpy as np
 from .. import kernels
 from ..autograd import Array, op
 from ..errors import expect, expect_shapes
+from ..kernels.dispatch import Arrays
 from ..parallel.moments import synchronizing, whole_moments, whole_sums
 
 __all__ = ["batch_norm", "layer_norm"]
@@ -86,9 +87,7 @@ def batch_norm(
     return y, backward
 
 
-def normalized_backward(
-    rows: Array, g: Array, mean: Array, rstd: Array, gamma: Array
-) -> tuple[Array, Array, Array]:
+def normalized_backward(rows: Array, g: Array, mean: Array, rstd: Array, gamma: Array) -> Arrays:
     """Gradients of batch normalization in training for its rows (M, C), γ and β."""
     dx, dgamma, dbeta = kernels.batch_norm_backward(rows, g, mean, rstd, gamma)
     if synchronizing():  # from this rank's sums to those of all

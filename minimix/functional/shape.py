@@ -171,9 +171,7 @@ def split(x: Tensor, n_or_sizes: int | Sequence[int], axis: int = 0) -> tuple[Te
     return tuple(index(x, at=(*before, slice(*cut))) for cut in cuts)
 
 
-def split_at(
-    x: Tensor, indices_or_sections: int | Sequence[int], axis: int = 0
-) -> tuple[Tensor, ...]:
+def split_at(x: Tensor, indices_or_sections: Any, axis: int = 0) -> tuple[Tensor, ...]:
     """np.split, which takes the places of the cuts where `split` takes sizes."""
     if not isinstance(indices_or_sections, int):
         indices_or_sections = np.diff([0, *indices_or_sections, x.shape[axis]]).tolist()

@@ -13,6 +13,8 @@ from .module import Module, Parameter
 
 __all__ = ["MLP", "Affine", "PatchEmbed", "SelfAttention"]
 
+Size = int | tuple[int, int]
+
 
 class PatchEmbed(Module):
     """Patches as tokens, row by row: x (N, H, W, C) -> (N, T, D),   T = H/p · W/p.
@@ -24,12 +26,7 @@ class PatchEmbed(Module):
     """
 
     def __init__(
-        self,
-        image_size: int | tuple[int, int],
-        in_channels: int,
-        dim: int,
-        patch_size: int,
-        rng: Seed = None,
+        self, image_size: Size, in_channels: int, dim: int, patch_size: int, rng: Seed = None
     ) -> None:
         super().__init__()
         height, width = (image_size,) * 2 if isinstance(image_size, int) else image_size

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 from .. import kernels
 from ..autograd import Tensor
 from ..errors import expect
-from .optimizer import Moved, Optimizer, State
+from .optimizer import Moved, Optimizer, Parameters, State
 
 
 class AdamW(Optimizer):
@@ -33,7 +33,7 @@ class AdamW(Optimizer):
 
     def __init__(
         self,
-        parameters: Iterable[Tensor] | Iterable[dict[str, Any]],
+        parameters: Parameters,
         lr: float = 1e-3,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from .. import kernels
 from ..autograd import Array, Tensor
 from .adamw import AdamW
 from .clip import norm
-from .optimizer import Moved, Optimizer, State
+from .optimizer import Moved, Optimizer, Parameters, State
 
 # A quintic that lifts small singular values fast and lets none grow far beyond 1 (Jordan 2024).
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
@@ -41,7 +41,7 @@ class Muon(AdamW):
 
     def __init__(
         self,
-        parameters: Iterable[Tensor] | Iterable[dict[str, Any]],
+        parameters: Parameters,
         lr: float = 1e-3,
         momentum: float = 0.95,
         betas: tuple[float, float] = (0.9, 0.999),

@@ -13,6 +13,7 @@ from ..errors import expect, whole
 from ..nn.module import fitted
 
 RANGES = {"lr": "≥ 0", "weight_decay": "≥ 0", "momentum": "0 ≤ x < 1", "eps": "> 0"}
+Parameters: TypeAlias = Iterable[Tensor] | Iterable[dict[str, Any]]
 State: TypeAlias = dict[str, Any]  # of one parameter: arrays like its own ("m", "v"), a count ("t")
 Moved: TypeAlias = tuple[Array, Array, State]  # a parameter's array, its gradient and its state
 
@@ -32,9 +33,7 @@ class Optimizer:
     or out of range.
     """
 
-    def __init__(
-        self, parameters: Iterable[Tensor] | Iterable[dict[str, Any]], **settings: Any
-    ) -> None:
+    def __init__(self, parameters: Parameters, **settings: Any) -> None:
         self.groups = self._grouped(parameters, settings)
         self._check_parameters()
         for group in self.groups:

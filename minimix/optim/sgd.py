@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from ..autograd import Tensor
-from .optimizer import Moved, Optimizer, State
+from .optimizer import Moved, Optimizer, Parameters, State
 
 
 class SGD(Optimizer):
@@ -25,15 +25,14 @@ class SGD(Optimizer):
 
     def __init__(
         self,
-        parameters: Iterable[Tensor] | Iterable[dict[str, Any]],
+        parameters: Parameters,
         lr: float = 1e-3,
         momentum: float = 0.0,
         weight_decay: float = 0.0,
         nesterov: bool = False,
     ) -> None:
-        super().__init__(
-            parameters, lr=lr, momentum=momentum, weight_decay=weight_decay, nesterov=nesterov
-        )
+        more = {"weight_decay": weight_decay, "nesterov": nesterov}
+        super().__init__(parameters, lr=lr, momentum=momentum, **more)
 
     def _check(self, group: Mapping[str, Any]) -> None:
         super()._check(group)

@@ -16,25 +16,24 @@ from .depthwise import depthwise_conv2d, depthwise_conv2d_dw, depthwise_conv2d_d
 from .norm import channel_moments, channel_sum
 
 Norm = Arrays  # what batch normalization knows: see above
-Moments = tuple[Array, Array, Array]  # z, and the mean and biased variance of act(z)
 
 
 def _act(z: Array, relu: bool) -> Array:
     return rectify(z) if relu else gelu(z)
 
 
-def _with_moments(z: Array, relu: bool) -> Moments:
+def _with_moments(z: Array, relu: bool) -> Arrays:
     return z, *channel_moments(_act(z, relu).reshape(-1, z.shape[-1]))
 
 
 @kernel(x="M K", w="K C", b="C")
-def embed(x: Array, w: Array, b: Array, *, relu: bool = False) -> Moments:
+def embed(x: Array, w: Array, b: Array, *, relu: bool = False) -> Arrays:
     """z = x w + b, and the moments of act(z).   x (M, K), w (K, C) -> (M, C), (C,), (C,)"""
     return _with_moments(x @ w + b, relu)
 
 
 @kernel(x="N H W C", w="k k C", b="C")
-def mix_places(x: Array, w: Array, b: Array, *, relu: bool = False) -> Moments:
+def mix_places(x: Array, w: Array, b: Array, *, relu: bool = False) -> Arrays:
     """z = depthwise(x, w) + b, and the moments of act(z).   x (N, H, W, C), w (k, k, C)"""
     return _with_moments(depthwise_conv2d(x, w) + b, relu)
 
@@ -42,7 +41,7 @@ def mix_places(x: Array, w: Array, b: Array, *, relu: bool = False) -> Moments:
 @kernel(z="N H W K", x="N H W K", scale="K", shift="K", w="K C", b="C")
 def mix_channels(
     z: Array, x: Array, scale: Array, shift: Array, w: Array, b: Array, *, relu: bool = False
-) -> Moments:
+) -> Arrays:
     """z₂ = u w + b with u = scale act(z) + shift + x, and the moments of gelu(z₂).
 
     z, x (N, H, W, K), scale, shift (K,), w (K, C)
