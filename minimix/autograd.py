@@ -93,9 +93,8 @@ class Node:
         shares = backward(g)
         shares = shares if isinstance(shares, tuple) else (shares,)
         if len(shares) != len(inputs):
-            raise RuntimeError(
-                f"{self.op}: backward returned {len(shares)} gradients for {len(inputs)} arguments"
-            )
+            given = f"{len(shares)} gradients for {len(inputs)} arguments"
+            raise RuntimeError(f"{self.op}: backward returned {given}")
         return [
             (t, share if isinstance(share, Part) else self._checked(name, t, share))
             for name, t, share in zip(self.names, inputs, shares, strict=True)
@@ -537,25 +536,21 @@ class Tensor:
         """
         if not result.requires_grad:
             if result.shape != self.shape:
-                raise ValueError(
-                    f"x {operator}= y: x of shape {self.shape} cannot hold a result of shape "
-                    f"{result.shape}"
-                )
+                what = f"x {operator}= y: x of shape {self.shape}"
+                raise ValueError(f"{what} cannot hold a result of shape {result.shape}")
             self[...] = result
             return self
         if self.requires_grad and self.node is None:
-            raise RuntimeError(
-                f"x {operator}= y: x is a leaf that requires a gradient; change it inside "
-                f"`with no_grad():`, or write x = x {operator} y for a new tensor"
-            )
+            what = f"x {operator}= y: x is a leaf that requires a gradient; change it inside"
+            new = f"or write x = x {operator} y for a new tensor"
+            raise RuntimeError(f"{what} `with no_grad():`, {new}")
         return result
 
     def __setitem__(self, index: Any, value: Any) -> None:
         if is_recording() and (self.requires_grad or self.node is not None):
-            raise RuntimeError(
-                "assigning to part of a tensor that is on the tape would corrupt its gradients; "
-                "do it inside `with no_grad():`, or build the value with pad or concatenate"
-            )
+            what = "assigning to part of a tensor that is on the tape would corrupt its gradients"
+            use = "do it inside `with no_grad():`, or build the value with pad or concatenate"
+            raise RuntimeError(f"{what}; {use}")
         self._array[index] = np.asarray(value) if isinstance(value, Tensor) else value
         self.version += 1
 
@@ -582,15 +577,12 @@ class Tensor:
         if not self.requires_grad:
             raise RuntimeError("backward from a tensor that depends on nothing that requires_grad")
         if gradient is None and self.size != 1:
-            raise RuntimeError(
-                f"backward from shape {self.shape} needs a gradient of that shape; only for "
-                "a tensor of one element it is 1 when left out"
-            )
+            what = f"backward from shape {self.shape} needs a gradient of that shape; only for"
+            raise RuntimeError(f"{what} a tensor of one element it is 1 when left out")
         gradient = np.asarray(np.ones(self.shape) if gradient is None else gradient, self.dtype)
         if gradient.shape != self.shape:
-            raise ValueError(
-                f"backward: gradient has shape {gradient.shape}, the tensor {self.shape}"
-            )
+            shapes = f"{gradient.shape}, the tensor {self.shape}"
+            raise ValueError(f"backward: gradient has shape {shapes}")
 
         waiting: dict[Tensor, Array] = {self: gradient}
         owned: set[Tensor] = set()  # whose waiting gradient is a sum made here, safe to add into
@@ -657,10 +649,8 @@ def op(function: Callable[P, tuple[Any, Callable[[Array], Any]]]) -> Operation[P
     def without_tensors(options: dict[str, Any]) -> None:
         for option, value in options.items():
             if isinstance(value, Tensor):
-                raise TypeError(
-                    f"{name}: {option} is a Tensor, but no gradient flows back through an option; "
-                    f"give {option}.array or {option}.item()"
-                )
+                what = f"{name}: {option} is a Tensor, but no gradient flows back through an option"
+                raise TypeError(f"{what}; give {option}.array or {option}.item()")
 
     without_tensors({p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY})
 

@@ -119,10 +119,8 @@ def patchify(x, w, b=None):
     expect_shapes("x (N, H, W, C), w (p, p, C, D), b (D,)", x, w, b)
     (_, height, width, c), (p, _, _, d) = x.shape, w.shape
     if height % p or width % p:
-        raise ValueError(
-            f"patchify: an image of {height}×{width} is not divisible into patches of {p}×{p}; "
-            "resize or crop it, or choose another patch size"
-        )
+        what = f"patchify: an image of {height}×{width} is not divisible into patches of {p}×{p}"
+        raise ValueError(f"{what}; resize or crop it, or choose another patch size")
     y, affine_backward = _affine(kernels.cut_patches(x, p), w.reshape(p * p * c, d), b)
 
     def backward(g):
@@ -156,16 +154,14 @@ def conv2d(
     (_, height, width, c), (k, l, each, d) = x.shape, w.shape
     expect_whole("conv2d", 1, stride=stride, dilation=dilation, groups=groups)
     if c != each * groups or d % groups:
-        raise ValueError(
-            f"conv2d: x has {c} channels in {groups} groups, but w of shape {w.shape} takes "
-            f"{each} channels a group and gives {d}"
-        )
+        what = f"conv2d: x has {c} channels in {groups} groups, but w of shape {w.shape}"
+        raise ValueError(f"{what} takes {each} channels a group and gives {d}")
     zeros = _padding(padding, (k, l), stride, dilation)
     options = int(stride), int(dilation), zeros
     if min(result_size((height, width), (k, l), *options)) < 1:
+        image = f"the padded image of {height + sum(zeros[:2])}×{width + sum(zeros[2:])}"
         raise ValueError(
-            f"conv2d: a kernel of {k}×{l} with dilation {dilation} is larger than the padded "
-            f"image of {height + sum(zeros[:2])}×{width + sum(zeros[2:])}"
+            f"conv2d: a kernel of {k}×{l} with dilation {dilation} is larger than {image}"
         )
 
     def grouped(a: Array) -> Array:

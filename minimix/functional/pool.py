@@ -54,10 +54,9 @@ def _checked(
     expect_whole(name, 1, size=size, stride=stride)
     expect_whole(name, 0, padding=padding)
     if 2 * padding > size or size > 2 * padding + min(x.shape[1:3]):
-        raise ValueError(
-            f"{name}: a window of {size}×{size} does not fit an image of {x.shape[1]}×{x.shape[2]} "
-            f"with padding {padding}, which may be half the window at most"
-        )
+        what = f"a window of {size}×{size} does not fit an image of {x.shape[1]}×{x.shape[2]}"
+        most = "which may be half the window at most"
+        raise ValueError(f"{name}: {what} with padding {padding}, {most}")
     return int(size), int(stride), int(padding)
 
 

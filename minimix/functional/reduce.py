@@ -64,10 +64,8 @@ def var(x, *, axis: Axis = None, correction: float = 0, keepdims: bool = False):
     """
     axis, kept, n = _reduced(x, axis)
     if n <= correction:
-        raise ValueError(
-            f"var: x of shape {x.shape} has {n} numbers to a variance; with correction "
-            f"{correction} it takes more than {correction}"
-        )
+        what = f"var: x of shape {x.shape} has {n} numbers to a variance"
+        raise ValueError(f"{what}; with correction {correction} it takes more than {correction}")
     deviation = x - x.mean(axis=axis, keepdims=True)
     deviation -= deviation.mean(axis=axis, keepdims=True)  # what rounding left
     n = x.dtype.type(n - correction)

@@ -86,9 +86,6 @@ class ConvMixer(nn.Module):
         def stage(convolution: nn.Module, dim: int) -> nn.Sequential:
             return nn.Sequential(convolution, Activation(), Norm(dim))
 
-        def embedding(channels: int, dim: int, size: int) -> nn.Sequential:
-            return stage(nn.Patchify(channels, dim, size, rng=rng), dim)
-
         def half(layers: nn.Sequential, shortcut: bool) -> Iterable[nn.Module]:
             return [nn.Residual(layers)] if shortcut else layers
 
@@ -102,12 +99,13 @@ class ConvMixer(nn.Module):
             places, channels = stage(depthwise, dim), stage(pointwise, dim)
             return nn.Sequential(*half(places, shortcuts[0]), *half(channels, shortcuts[1]))
 
+        stem: list[nn.Module] = []
         if stem_dim:
-            finer = embedding(in_channels, stem_dim, patch_size // 2)
-            inside = [block(stem_dim) for _ in range(stem_depth)]
-            self.stem = nn.Sequential(*finer, *inside, *embedding(stem_dim, hidden_dim, 2))
-        else:
-            self.stem = embedding(in_channels, hidden_dim, patch_size)
+            finer = nn.Patchify(in_channels, stem_dim, patch_size // 2, rng=rng)
+            stem = [*stage(finer, stem_dim), *(block(stem_dim) for _ in range(stem_depth))]
+            in_channels, patch_size = stem_dim, 2
+        patchify = nn.Patchify(in_channels, hidden_dim, patch_size, rng=rng)
+        self.stem = nn.Sequential(*stem, *stage(patchify, hidden_dim))
         self.blocks = nn.Sequential(*[block(hidden_dim) for _ in range(depth)])
         self.pool = nn.GlobalAvgPool()
         self.head = nn.Linear(hidden_dim, n_classes, rng=rng)

@@ -86,9 +86,9 @@ class Module:
         super().__init_subclass__()
         for name, value in vars(cls).items():
             if isinstance(value, (Parameter, Module)):
+                what = f"{cls.__name__}.{name} is a {type(value).__name__} of the class"
                 raise TypeError(
-                    f"{cls.__name__}.{name} is a {type(value).__name__} of the class, which all "
-                    "its instances would share; assign it in __init__"
+                    f"{what}, which all its instances would share; assign it in __init__"
                 )
             _refuse_hidden(name, value)
 
@@ -300,10 +300,9 @@ def _refuse_hidden(name: str, value: Any) -> None:
     for container in held:  # grows as containers are found inside
         for one in _inside(container):
             if isinstance(one, (Parameter, Module)):
-                raise TypeError(
-                    f"{name!r} is a {type(value).__name__} that holds a {type(one).__name__}, "
-                    f"which would not be trained or saved; use nn.{_kind(one)}List or nn.ModuleDict"
-                )
+                what = f"{name!r} is a {type(value).__name__} that holds a {type(one).__name__}"
+                use = f"use nn.{_kind(one)}List or nn.ModuleDict"
+                raise TypeError(f"{what}, which would not be trained or saved; {use}")
             if isinstance(one, CONTAINERS) and not any(one is other for other in held):
                 held.append(one)
 

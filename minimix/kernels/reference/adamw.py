@@ -39,8 +39,5 @@ def adamw_update(
 
 def _squarable(g: Array, dtype: np.dtype) -> Array:
     """g in that dtype, confined to ±√(largest number) where it is finite."""
-    g = np.asarray(g, dtype)
-    most = np.sqrt(np.finfo(dtype).max)
-    if np.fmax.reduce(np.abs(g), axis=None, initial=0) <= most:
-        return g
+    g, most = np.asarray(g, dtype), np.sqrt(np.finfo(dtype).max)
     return np.where(np.isinf(g), g, np.clip(g, -most, most))

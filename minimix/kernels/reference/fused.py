@@ -10,8 +10,7 @@ shift = β − mean · scale.
 from __future__ import annotations
 
 from ..dispatch import Array, Arrays, kernel
-from .activation import gelu, gelu_backward, relu_backward
-from .activation import relu as rectify
+from . import activation
 from .depthwise import depthwise_conv2d, depthwise_conv2d_dw, depthwise_conv2d_dx
 from .norm import channel_moments, channel_sum
 
@@ -19,7 +18,7 @@ Norm = Arrays  # what batch normalization knows: see above
 
 
 def _act(z: Array, relu: bool) -> Array:
-    return rectify(z) if relu else gelu(z)
+    return activation.relu(z) if relu else activation.gelu(z)
 
 
 def _with_moments(z: Array, relu: bool) -> Arrays:
@@ -84,7 +83,7 @@ def act_norm_backward(z: Array, g: Array, norm: Norm, *, relu: bool = False) -> 
     """dz = act′(z) γ rstd (g − dβ/M − x̂ dγ/M).   z, g (N, H, W, C)"""
     (mean, rstd, gamma, dgamma, dbeta), m = norm, z.size // z.shape[-1]
     normal = (_act(z, relu) - mean) * rstd
-    back = relu_backward if relu else gelu_backward
+    back = activation.relu_backward if relu else activation.gelu_backward
     return back(z, gamma * rstd * (g - dbeta / m - normal * (dgamma / m)))
 
 
