@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import UserDict, UserList, deque
 from collections.abc import Callable, Iterator, Mapping, ValuesView
 from contextlib import contextmanager
+from functools import cache
 from types import MappingProxyType
 from typing import Any, Self
 
@@ -16,6 +17,8 @@ __all__ = ["Module", "Parameter", "evaluating", "observe"]
 
 MAPPINGS = (dict, UserDict, MappingProxyType)
 CONTAINERS = (*MAPPINGS, list, tuple, set, frozenset, deque, UserList, ValuesView, np.ndarray)
+# Asked of every attribute, again and again: remembered.
+_contains: Callable[[type], bool] = cache(lambda kind: issubclass(kind, CONTAINERS))
 Observer = Callable[["Module", tuple[Any, ...], Any], None]
 _observers: list[tuple[Observer, Callable[[Module], None] | None]] = []
 
@@ -243,7 +246,7 @@ class Module:
     def train(self, training: bool = True) -> Self:
         """Behave as in training: batch statistics, dropout. Returns self."""
         for _, module in self.named_modules():
-            module.training = training
+            vars(module)["training"] = training
         return self
 
     def eval(self) -> Self:
@@ -296,14 +299,14 @@ def _kind(held: Any) -> str:
 
 def _refuse_hidden(name: str, value: Any) -> None:
     """Raise TypeError where a list, a dict or the like holds modules or parameters."""
-    held = [value] if isinstance(value, CONTAINERS) else []
+    held = [value] if _contains(type(value)) else []
     for container in held:  # grows as containers are found inside
         for one in _inside(container):
             if isinstance(one, (Parameter, Module)):
                 what = f"{name!r} is a {type(value).__name__} that holds a {type(one).__name__}"
                 use = f"use nn.{_kind(one)}List or nn.ModuleDict"
                 raise TypeError(f"{what}, which would not be trained or saved; {use}")
-            if isinstance(one, CONTAINERS) and not any(one is other for other in held):
+            if _contains(type(one)) and not any(one is other for other in held):
                 held.append(one)
 
 
