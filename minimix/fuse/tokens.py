@@ -116,8 +116,8 @@ class Branch(NamedTuple):
 def _branches(block: Any, x: Tensor) -> list[Branch]:
     """What a block adds to x, one after the other; none where it must run as it is."""
     rules = {Block: _attention, ResMLPBlock: _over_tokens, MixerBlock: _mlp_over_tokens}
-    rule = rules.get(type(block))
-    if rule is None or "forward" in vars(block) or x.ndim != 3 or not x.size:
+    rule, plain = rules.get(type(block)), "forward" not in vars(block)
+    if not (rule and plain and isinstance(x, Tensor) and x.ndim == 3 and x.size):
         return []
     found = [rule(block, *x.shape[1:]), _mlp(block, *x.shape[1:])]
     branches = [branch for branch in found if branch and branch.fits(x)]
