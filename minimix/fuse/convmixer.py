@@ -27,16 +27,11 @@ import numpy as np
 
 from .. import kernels, nn
 from ..autograd import Array, Tensor, is_recording, op
-from ..functional import concatenate
 from ..models import ConvMixer
 from ..nn.module import is_observed
 from ..parallel.early import announce, announcing
 from ..parallel.moments import whole_moments, whole_sums
 from .layers import Moments, contents, inverse_std, is_own, is_plain, move
-
-# In inference, as many images at a time as make about this many bytes a stage: what one stage
-# writes is then still in cache when the next one reads it.
-CACHED = 4 << 20
 
 
 class FusedConvMixer(ConvMixer):
@@ -58,14 +53,7 @@ class FusedConvMixer(ConvMixer):
     def _run(self, x: Tensor, stages: list[Stage]) -> Tensor:
         if stages[0].norm.training:
             return self.head(self.pool(_train(x, stages, own=announcing() and is_own(self))))
-        n, height, width, _ = x.shape
-        size, pixels = 1, height * width  # the numbers of one image, after the largest stage
-        for stage in stages:
-            pixels //= stage.patch**2
-            size = max(size, pixels * stage.norm.weight.size)
-        at_once = max(1, CACHED // (x.array.itemsize * size))
-        parts = (x.array[i : i + at_once] for i in range(0, n, at_once))
-        return self.head(concatenate([self.pool(Tensor(_infer(part, stages))) for part in parts]))
+        return self.head(Tensor(_infer(x.array, stages)))
 
 
 # ---- what can be fused
@@ -176,20 +164,30 @@ def _train(x: Tensor, stages: list[Stage], own: bool) -> Tensor:
 
 
 def _infer(x: Array, stages: list[Stage]) -> Array:
-    """Embeddings and blocks in evaluation.   x (N, H, W, C)"""
-    y = x
-    for convolution, relu, norm in stages:
-        w, b = convolution.weight.array, convolution.bias.array
-        scale = norm.weight.array / np.sqrt(norm.running_var + norm.eps)
-        scale = scale.astype(x.dtype)
-        shift = norm.bias.array - norm.running_mean * scale
-        if type(convolution) is nn.DepthwiseConv2d:
-            y = kernels.infer_places(y, w, b, scale, shift, relu=relu)
-            continue
-        if type(convolution) is nn.Patchify:  # a patch is one pixel of many channels
-            y = kernels.cut_patches(y, len(w))
-        y = kernels.infer_channels(y, w.reshape(-1, b.size), b, scale, shift, relu=relu)
-    return y
+    """Embeddings, blocks and pool in evaluation.   x (N, H, W, C) -> (N, D)
+
+    A kernel at a time: an embedding, where one comes next, and all blocks of the same shapes.
+    """
+    while stages:
+        first = int(type(stages[0].convolution) is nn.Patchify)
+        shapes = [stage.convolution.weight.shape for stage in stages[first:]]
+        other = (i for i, shape in enumerate(shapes) if len(shape) > 3 or shape != shapes[i % 2])
+        end = first + next(other, len(shapes))
+        now, stages = stages[:end], stages[end:]
+        weights, norms = [s.convolution.weight.array for s in now], [s.norm for s in now]
+        affine = np.empty((end, 3, norms[0].weight.size), x.dtype)
+        bias, scale, shift = affine.swapaxes(0, 1)
+        bias[:] = [stage.convolution.bias.array for stage in now]
+        eps = np.array([[norm.eps] for norm in norms], x.dtype)
+        scale[:] = [norm.weight.array for norm in norms]
+        scale /= np.sqrt(np.stack([norm.running_var for norm in norms]) + eps)
+        shift[:] = [norm.bias.array for norm in norms]
+        shift -= np.stack([norm.running_mean for norm in norms]) * scale
+        stem, places, channels = weights[:first], weights[first::2], weights[first + 1 :: 2]
+        x = kernels.infer_convmixer(
+            x, tuple(places), tuple(channels), affine, *stem, relu=now[0].relu, pool=not stages
+        )
+    return x
 
 
 # ---- the operations

@@ -33,8 +33,7 @@ from .reference.fused import act_affine as act_affine
 from .reference.fused import act_norm_backward as act_norm_backward
 from .reference.fused import act_norm_sums as act_norm_sums
 from .reference.fused import embed as embed
-from .reference.fused import infer_channels as infer_channels
-from .reference.fused import infer_places as infer_places
+from .reference.fused import infer_convmixer as infer_convmixer
 from .reference.fused import mix_channels as mix_channels
 from .reference.fused import mix_channels_backward as mix_channels_backward
 from .reference.fused import mix_places as mix_places

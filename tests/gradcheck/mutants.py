@@ -580,9 +580,10 @@ def _(z, g, norm, *, relu):
     return fused.act_norm_backward.reference(z, g, constant, relu=relu)
 
 
-@mutant_of("FusedConvMixer", "evaluation without β", kernels, "infer_places")
-def _(y, w, b, scale, shift, *, relu):
-    return fused.infer_places.reference(y, w, b, scale, 0 * shift, relu=relu)
+@mutant_of("FusedConvMixer", "evaluation without β", kernels, "infer_convmixer")
+def _(x, places, channels, affine, *stem, **how):
+    without = affine * np.array([[1], [1], [0]])
+    return fused.infer_convmixer.reference(x, places, channels, without, *stem, **how)
 
 
 # ---- pooling and loss

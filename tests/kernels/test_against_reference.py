@@ -502,13 +502,69 @@ def test_mixer_forward(n, h, v, c, k, d, dtype, relu):
     x, z = draw((n, h, v, c), dtype), draw((n, h, v, c), dtype, 1)
     places, channels = draw((k, k, c), dtype, 2), draw((c, d), dtype, 3)
     scale, shift, b = (draw((c,), dtype, seed) for seed in (4, 5, 6))
-    scale_d, shift_d, b_d = (draw((d,), dtype, seed) for seed in (7, 8, 9))
+    b_d = draw((d,), dtype, 9)
     agree("embed", x.reshape(-1, c), channels, b_d, dtype=dtype, relu=relu)
     agree("mix_places", x, places, b, dtype=dtype, relu=relu, slack=2)  # of 4200 pixels: one sum
     agree("mix_channels", z, x, scale, shift, channels, b_d, dtype=dtype, relu=relu)
     agree("act_affine", z, scale, shift, dtype=dtype, relu=relu)
-    agree("infer_places", x, places, b, scale, shift, dtype=dtype, relu=relu)
-    agree("infer_channels", x, channels, b_d, scale_d, shift_d, dtype=dtype, relu=relu)
+
+
+@pytest.mark.parametrize("relu", [False, True], ids=["GELU", "ReLU"])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("n", "h", "v", "c", "k", "p"), [*MIXERS, (1, 20, 16, 16, 9, 4)])
+def test_mixer_inference(n, h, v, c, k, p, dtype, relu):
+    """Whole images at a time or, in more threads, bands of one: the same bits."""
+    depth, before = 2, kernels.get_num_threads()
+    places = tuple(draw((k, k, c), dtype, i) / k for i in range(depth))
+    channels = tuple(draw((c, c), dtype, i) / np.sqrt(dtype(c)) for i in range(depth))
+    affine = draw((2 * depth + 1, 3, c), dtype, 1)
+    x, stem = draw((n, h * p, v * p, 2), dtype, 2), draw((p, p, 2, c), dtype, 3) / dtype(p)
+    inside = draw((n, h, v, c), dtype, 4)
+    cases = [
+        ((x, places, channels, affine, stem), {}),
+        ((inside, places, channels, affine[1:]), {}),
+        ((inside, places, channels, affine[1:]), {"pool": False}),
+        ((x, (), (), affine[:1], stem), {"pool": False}),
+        ((x, (), (), affine[:1], stem), {}),
+    ]
+    found = []
+    for threads in (1, 2, 5):
+        with kernels.using_threads(threads):
+            mine = [compiled.infer_convmixer(*a, relu=relu, **how) for a, how in cases]
+        found.append([y.tobytes() for y in mine])
+    for y, (a, how) in zip(mine, cases, strict=True):
+        truth = reference("infer_convmixer", *_in_float64(a), relu=relu, **how)
+        close(y, truth, dtype, slack=4)  # of 4200 pixels: one sum
+    assert found[0] == found[1] == found[2]
+    assert kernels.get_num_threads() == before
+
+
+@pytest.mark.parametrize(
+    "what", ["height", "width", "channels", "affine", "pointwise weights", "stem", "no stem"]
+)
+def test_mixer_inference_of_what_does_not_fit(what):
+    """The door looks at each argument's axes; how many there are of each is left to the kernel."""
+    arguments = {
+        "x": draw((2, 4, 6, 3), np.float32),
+        "places": (draw((3, 3, 5), np.float32),) * 2,
+        "channels": (draw((5, 5), np.float32),) * 2,
+        "affine": draw((5, 3, 5), np.float32),
+        "stem": draw((2, 2, 3, 5), np.float32),
+    }
+    wrong = {
+        "height": {"x": draw((2, 5, 6, 3), np.float32)},
+        "width": {"x": draw((2, 4, 7, 3), np.float32)},
+        "channels": {"x": draw((2, 4, 6, 4), np.float32)},
+        "affine": {"affine": arguments["affine"][1:]},
+        "pointwise weights": {"channels": arguments["channels"][:1]},
+        "stem": {"x": draw((2, 4, 6, 5), np.float32), "affine": arguments["affine"][1:]},
+        "no stem": {"stem": None, "affine": arguments["affine"][1:]},
+    }
+    for backend in kernels.BACKENDS:
+        with kernels.backend(backend):
+            assert kernels.infer_convmixer(**arguments).shape == (2, 5)
+            with pytest.raises(ValueError, match=r"infer_convmixer|shape|zip|matmul|broadcast"):
+                kernels.infer_convmixer(**arguments | wrong[what])
 
 
 @pytest.mark.parametrize("relu", [False, True], ids=["GELU", "ReLU"])

@@ -187,8 +187,7 @@ ARGUMENTS = {  # of every kernel: valid arguments, to be spoiled one by one
     "mix_places": [(2, 4, 4, 5), (3, 3, 5), (5,)],
     "mix_channels": [(2, 4, 4, 3), (2, 4, 4, 3), (3,), (3,), (3, 5), (5,)],
     "act_affine": [(2, 4, 4, 5), (5,), (5,)],
-    "infer_places": [(2, 4, 4, 5), (3, 3, 5), (5,), (5,), (5,)],
-    "infer_channels": [(2, 4, 4, 3), (3, 5), (5,), (5,), (5,)],
+    "infer_convmixer": [(2, 4, 6, 3), [(3, 3, 5)] * 2, [(5, 5)] * 2, (5, 3, 5), (2, 2, 3, 5)],
     "act_norm_sums": [(2, 4, 4, 5), (2, 4, 4, 5), (5,), (5,)],
     "act_norm_backward": [(2, 4, 4, 5), (2, 4, 4, 5), *[(5,)] * 5],
     "mix_channels_backward": [

@@ -69,8 +69,7 @@ AXES = {
     "mix_places": ["N H W C", "k k C", "C"],
     "mix_channels": ["N H W K", "N H W K", "K", "K", "K C", "C"],
     "act_affine": ["N H W C", "C", "C"],
-    "infer_places": ["N H W C", "k k C", "C", "C", "C"],
-    "infer_channels": ["N H W K", "K C", "C", "C", "C"],
+    "infer_convmixer": ["N H W C", ("k k C",) * 2, ("C C",) * 2, "4 3 C"],
     "act_norm_sums": ["N H W C", "N H W C", "C", "C"],
     "act_norm_backward": ["N H W C", "N H W C", ("C",) * 5],
     "mix_channels_backward": [
@@ -101,7 +100,8 @@ def arrays(axes, sizes, dtype, rng):
         return tuple(arrays(a, sizes, dtype, rng) for a in axes)
     if axes in ("k", "eps"):
         return sizes["k"] if axes == "k" else 1e-5
-    return rng.uniform(0.5, 1.5, [sizes[a] for a in axes.split()]).astype(dtype)
+    shape = [int(a) if a.isdigit() else sizes[a] for a in axes.split()]
+    return rng.uniform(0.5, 1.5, shape).astype(dtype)
 
 
 def calls_of_networks(name, dtype, rng):
@@ -111,6 +111,18 @@ def calls_of_networks(name, dtype, rng):
         if name.startswith("linear"):
             yield [*given, "gelu"]
             yield [*given[:-1], None, 1e-5]
+    if name == "infer_convmixer":
+        for p, sizes in ((1, SIZES[0]), (2, SIZES[1]), (3, SIZES[2]), (4, SIZES[4]), (7, SIZES[5])):
+            n, h, w, c = (sizes[a] for a in "NHWC")
+            shapes = (
+                (n, h * p, w * p, 3),
+                (sizes["k"], sizes["k"], c),
+                (c, c),
+                (3, 3, c),
+                (p, p, 3, c),
+            )
+            x, *each = (rng.uniform(0.5, 1.5, shape).astype(dtype) for shape in shapes)
+            yield [x, (each[0],), (each[1],), *each[2:]]
     if name == "matmul_stack":
         for m, k, c in ((3, 1, 2), (65, 19, 33), (7, 1040, 9)):
             a, b = (rng.uniform(0.5, 1.5, (2, n, 3, k)).astype(dtype) for n in (m, c))

@@ -30,6 +30,7 @@ def everything():
     w, k3, c = w.astype(np.float32), k3.astype(np.float32), rows[0]
     p, m, v = np.abs(rng.standard_normal((3, 70_000))).astype(np.float32)
     kernels.adamw_update([(p, m[::-1].copy(), m, v, 1)], 0.1, 0.9, 0.9, 1e-8, 0.1)
+    one = x.reshape(1, 81, 20, 40)  # an image in bands, where there are several threads
     five = (c, rows[1], rows[2], rows[3], rows[4])
     results = (
         p, m, v,
@@ -42,7 +43,8 @@ def everything():
         kernels.depthwise_conv2d(x, k3), kernels.depthwise_conv2d_dw(x, g, 3),
         *kernels.embed(rows, w, c), *kernels.mix_places(x, k3, c),
         *kernels.mix_channels(x, g, c, c, w, c),
-        kernels.infer_places(x, k3, c, c, c), kernels.infer_channels(x, w, c, c, c),
+        kernels.infer_convmixer(x, (k3,), (w,), rows[:6].reshape(2, 3, 40)),
+        kernels.infer_convmixer(one, (k3, k3), (w, w), rows[:12].reshape(4, 3, 40)),
         *kernels.act_norm_sums(x, g, c, c),
         *kernels.mix_channels_backward(x, g, five, g, x, five[:4], w),
         *kernels.mix_places_backward(x, g, five, g, k3),

@@ -460,14 +460,14 @@ def _weights(k):
 
 
 def blocked(w):
-    """Taps (k, k, C) by vectors of channels: (blocks · 2, k, k, LANES)."""
-    k, _, c = w.shape
+    """Taps (…, k, k, C) by vectors of channels: (…, blocks · 2, k, k, LANES)."""
+    *layers, k, _, c = w.shape
     half = VECTOR_BYTES // w.itemsize
     blocks = -(-c // (2 * half))
-    taps = empty((blocks * 2, k, k, half), w.dtype)
-    whole = np.zeros((k, k, blocks * 2 * half), w.dtype)
-    whole[:, :, :c] = w
-    taps[:] = whole.reshape(k, k, blocks * 2, half).transpose(2, 0, 1, 3)
+    taps = empty((*layers, blocks * 2, k, k, half), w.dtype)
+    whole = np.zeros((*layers, k, k, blocks * 2 * half), w.dtype)
+    whole[..., :c] = w
+    taps[:] = np.moveaxis(whole.reshape(*layers, k, k, blocks * 2, half), -2, -4)
     return taps.reshape(-1), blocks
 
 

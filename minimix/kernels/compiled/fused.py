@@ -24,7 +24,7 @@ from ..simd.rows import (
     merge_moments,
     total,
 )
-from ..simd.threads import run
+from ..simd.threads import get_num_threads, run
 from ..simd.vectors import (
     address,
     clip,
@@ -41,9 +41,11 @@ from ..simd.vectors import (
     zeros,
 )
 from .depthwise import (
+    SUMS,
     bands,
     blocked,
     blocks_of,
+    convolve,
     convolve_row,
     correlate_rows,
     cut_strip,
@@ -147,14 +149,16 @@ def _mix_channels(relu):
 
 
 @helper
-def act_affine_rows(relu, z, at, rows, c, scale, shift, y):
-    """y = scale act(z) + shift."""
+def act_affine_rows(relu, z, at, z_row, rows, c, scale, shift, y, to, y_row):
+    """y = scale act(z) + shift; rows of z are z_row apart, those of y y_row."""
     step = lanes(z)
-    for row in range(rows):
+    for _ in range(rows):
         for i in range(0, c, step):
             n = c - i
-            v = activated(relu, load(z, at + row * c + i, n))
-            store(y, at + row * c + i, n, v * load(scale, i, n) + load(shift, i, n))
+            v = activated(relu, load(z, at + i, n))
+            store(y, to + i, n, v * load(scale, i, n) + load(shift, i, n))
+        at += z_row
+        to += y_row
 
 
 @functools.cache
@@ -164,24 +168,11 @@ def _act_affine(relu):
         scale, shift = near(scale), near(shift)
         for piece in work(address(queue)):
             row = piece * CHUNK
-            act_affine_rows(relu, z, row * c, min(CHUNK, m - row), c, scale, shift, y)
+            act_affine_rows(
+                relu, z, row * c, c, min(CHUNK, m - row), c, scale, shift, y, row * c, c
+            )
 
     return act_affine
-
-
-@functools.cache
-def _infer_channels(relu):
-    @kernel
-    def infer_channels(queue, x, m, k, w, bias, c, scale, shift, y):
-        scale, shift = near(scale), near(shift)
-        edge = room(ROWS * columns(x), x)
-        for piece in work(address(queue)):
-            row = piece * CHUNK
-            rows = min(CHUNK, m - row)
-            multiply_rows(x, row * k, k, rows, k, w, c, bias, y, row * c, edge)
-            act_affine_rows(relu, y, row * c, rows, c, scale, shift, y)
-
-    return infer_channels
 
 
 # ---- forward: depthwise
@@ -235,35 +226,143 @@ def _mix_places(k, relu):
     return mix_places
 
 
+# ---- inference
+#
+# A thread takes a few images, or a band of one, through as many blocks as it is told, in buffers of
+# its own: what lies between two convolutions stays in its second-level cache. Images that depthwise
+# convolutions read are in a frame, with zeros left and right, so that no tap needs to ask whether
+# it is inside; their pixels are `padded` apart.
+
+
+@helper
+def framed(width, k):
+    """Pixels in a row with its zeros: all that whole tiles of results read."""
+    return -(-width // SUMS) * SUMS + k - 1
+
+
+@helper
+def copy_rows(x, at, x_row, rows, c, y, to, y_row):
+    for _ in range(rows):
+        for i in range(0, c, lanes(x)):
+            store(y, to + i, c - i, load(x, at + i, c - i))
+        at += x_row
+        to += y_row
+
+
+@helper
+def infer_channels(
+    relu, x, x_row, lines, width, k, w, affine, wide, z, edge, c, y, to, across, ahead
+):
+    """y = scale act(x w + bias) + shift for lines of pixels, which are `across` apart in y.
+
+    affine   begins with bias, scale and shift, each `wide`
+    z, edge  room for the product of as many lines as are computed at a time
+    """
+    scale, shift, at_once = affine[wide:], affine[2 * wide :], max(1, CHUNK // width)
+    for line in range(0, lines, at_once):
+        rows = min(at_once, lines - line)
+        multiply_rows(x, line * width * x_row, x_row, rows * width, k, w, c, affine, z, 0, edge)
+        for row in range(rows):
+            act_affine_rows(relu, z, row * width * c, c, width, c, scale, shift, y, to, ahead)
+            to += across
+
+
+@helper
+def average(x, at, height, width, across, ahead, c, y, to):
+    """The mean over the pixels of an image, added one by one."""
+    for i in range(0, c, lanes(x)):
+        s = zeros(x)
+        for row in range(height):
+            here = at + row * across + i
+            for _ in range(width):
+                s = s + load(x, here, c - i)
+                here += ahead
+        store(y, to + i, c - i, s / (height * width))
+
+
+@kernel
+def _average(queue, x, height, width, c, y):
+    for image in work(address(queue)):
+        average(x, image * height * width * c, height, width, width * c, c, c, y, image * c)
+
+
 @functools.cache
-def _infer_places(k, relu):
-    before = (k - 1) // 2
+def _infer_convmixer(k, relu):
+    before, after = (k - 1) // 2, k // 2
 
     @kernel
-    def infer_places(queue, share, x, taps, bias, scale, shift, height, width, c, band, u):
-        half = lanes(x)
-        strip, line = strip_for(k, width, band, x), line_for(width, x)
-        blocks = blocks_of(c, x)
-        for piece in work(address(queue)):
-            first, last = piece * share, (piece + 1) * share
-            for image, block, top, bottom in strips(first, last, blocks, height, band):
-                cut_strip(k, x, image, block, top, bottom, height, width, c, before, strip)
-                for row in range(top, bottom):
-                    convolve_row(k, strip, top, taps, block, row, height, width, before, line)
-                    for v in range(2):
-                        i = (block * 2 + v) * half
-                        n = c - i
-                        start = v * (line.size // 2)
-                        to = ((image * height + row) * width) * c + i
-                        b = load(bias, i, half)
-                        s, t = load(scale, i, half), load(shift, i, half)
-                        for at in range(start, start + width * half, half):
-                            a = activated(relu, load(line, at, half) + b)
-                            store(u, to, n, a * s + t + load(x, to, n))
-                            prefetch(u, to + 2 * half)
-                            to += c
+    def infer_convmixer(queue, images, height, width, c, share, band, x, patch, channels, stem,
+                        depth, taps, matrices, affine, pooled, y):  # fmt: skip
+        """`share` whole images at a time, or `band` rows of one.
 
-    return infer_places
+        patch   how many pixels of x, down and across, become one; 0: no stem
+        pooled  whether y is the mean of an image's pixels, or the image
+        """
+        half, ahead, wide = lanes(x), padded(c, x), blocks_of(c, x) * columns(x)
+        across, inset = framed(width, k) * ahead, before * ahead
+        numbers, patch_row = patch * patch * channels, padded(patch * patch * channels, x)
+        tall, bands = min(height, band + k - 1), -(-height // band)
+        a = room(share * tall * across, x)
+        u = room(share * width * max(band * ahead, tall * patch_row if patch else 0), x)
+        z, edge = room(max(CHUNK, width) * c, x), room(ROWS * columns(x), x)
+        line, affine = room(framed(width, 1) * half, x), near(affine)
+        for piece in work(address(queue)):
+            image, top = piece // bands * share, piece % bands * band
+            count, bottom = min(share, images - image), min(top + band, height)
+            low, high = max(0, top - before), min(bottom + after, height)  # rows that are read
+            here, lines = 0, count * (high - low)
+            for row in range(lines):
+                begin = image * height + low + row
+                if patch:
+                    n, to = patch * channels, row * width * patch_row
+                    for at in range(begin * patch * width * n, (begin * patch + 1) * width * n, n):
+                        copy_rows(x, at, width * n, patch, n, u, to, n)
+                        to += patch_row
+                else:
+                    copy_rows(x, begin * width * c, c, width, c, a, row * across + inset, ahead)
+            if patch:
+                infer_channels(relu, u, patch_row, lines, width, numbers, stem, affine, wide,
+                               z, edge, c, a, inset, across, ahead)  # fmt: skip
+                here = 3 * wide
+            inside, lines = (top - low) * across + inset, count * (bottom - top)
+            for layer in range(depth):
+                for i in range(0, c, half):
+                    b, s = load(affine, here + i, half), load(affine, here + wide + i, half)
+                    t = load(affine, here + 2 * wide + i, half)
+                    for row in range(lines):
+                        down = top + row % height
+                        first = max(0, before - down)
+                        rows = min(k, height + before - down) - first
+                        tap = ((layer * wide + i) * k + first * half) * k
+                        at = inside - inset + (row + first - before) * across + i
+                        if width == SUMS:
+                            at += inset
+                            convolve(k, 1, before, after, a, at, across, ahead, taps, tap, rows,
+                                     line, 0, half)  # fmt: skip
+                        else:
+                            for to in range(0, width * half, SUMS * half):
+                                convolve(k, 1, 0, 0, a, at, across, ahead, taps, tap, rows,
+                                         line, to, half)  # fmt: skip
+                                at += SUMS * ahead
+                        at, to = inside + row * across + i, row * width * ahead + i
+                        for v in range(0, width * half, half):
+                            value = activated(relu, load(line, v, half) + b)
+                            store(u, to, half, value * s + t + load(a, at, half))
+                            at += ahead
+                            to += ahead
+                here += 3 * wide
+                w = matrices[layer * c * wide :]
+                infer_channels(relu, u, ahead, lines, width, c, w, affine[here:], wide,
+                               z, edge, c, a, inside, across, ahead)  # fmt: skip
+                here += 3 * wide
+            for row in range(lines):
+                at, to = inside + row * across, image * height + top + row
+                if not pooled:
+                    copy_rows(a, at, ahead, width, c, y, to * width * c, c)
+                elif row % height == 0:
+                    average(a, at, height, width, across, ahead, c, y, to // height * c)
+
+    return infer_convmixer
 
 
 # ---- backward
@@ -502,44 +601,47 @@ def act_affine(z, scale, shift, relu=False):
     return y
 
 
-def infer_places(x, w, b, scale, shift, relu=False):
-    n, height, width, c = x.shape
-    k = w.shape[0]
-    taps, blocks = blocked(w)
-    u = empty_like(x)
-    rows = [widened(a, c, x.dtype) for a in (b, scale, shift)]
-    share, size = shares(n, blocks), (height, width, c, bands(height, width, k))
-    run(
-        _infer_places(k, relu),
-        n * blocks // share,
-        share,
-        flat(x),
-        taps,
-        *rows,
-        *size,
-        u.reshape(-1),
-    )
-    return u
+def infer_convmixer(x, places, channels, affine, stem=None, relu=False, pool=True):
+    p = 1 if stem is None else len(stem)
+    n, height, width, depth = len(x), x.shape[1] // p, x.shape[2] // p, len(places)
+    first = 0 if stem is None else 1  # the first block's row of `affine`
+    fits = x.shape[1:3] == (height * p, width * p) and (first or x.shape[3] == affine.shape[2])
+    if not (fits and depth == len(channels) and len(affine) == first + 2 * depth):
+        raise ValueError(
+            f"infer_convmixer: x {x.shape}, stem {None if stem is None else stem.shape}, "
+            f"{depth} and {len(channels)} weights and affine {affine.shape} do not fit together"
+        )
+    c, threads, pixels = affine.shape[2], get_num_threads(), height * width
+    means, images = (n, c), (n, height, width, c)
+    if n >= threads or pixels <= 2 * CHUNK:
+        share = max(1, min(2 * CHUNK // pixels, -(-n // threads)))
+        y = empty(means if pool else images, x.dtype)
+        return _infer(x, stem, places, channels, affine, relu, height, width, share, height, y)
+    # Too few images for all threads: band by band, one block after the other.
+    band = -(-height // (threads * -(-pixels // (4 * CHUNK * threads))))
+    for i in range(max(1, depth)):
+        layer, y = slice(i, i + 1), empty(images, x.dtype)
+        rows = affine[first + 2 * i if i else 0 : first + 2 * i + 2]
+        x = _infer(x, stem, places[layer], channels[layer], rows, relu, height, width, 1, band, y)
+        stem = None
+    if not pool:
+        return x
+    y = empty(means, x.dtype)
+    run(_average, n, x.reshape(-1), height, width, c, y.reshape(-1))
+    return y
 
 
-def infer_channels(x, w, b, scale, shift, relu=False):
-    k, c = w.shape
-    m = x.size // k
-    y = empty((*x.shape[:-1], c), x.dtype)
-    matrix, bias, out = packed(w), widened(b, c, x.dtype), y.reshape(-1)
-    run(
-        _infer_channels(relu),
-        chunks(m),
-        flat(x),
-        m,
-        k,
-        matrix,
-        bias,
-        c,
-        flat(scale),
-        flat(shift),
-        out,
-    )
+def _infer(x, stem, places, channels, affine, relu, height, width, share, band, y):
+    n, c = len(x), affine.shape[2]
+    k, taps, matrices = 1, empty((0,), x.dtype), empty((0,), x.dtype)
+    if places:
+        k, (taps, _), matrices = len(places[0]), blocked(np.stack(places)), packed(*channels)
+    patch, matrix = (0, taps) if stem is None else (len(stem), packed(stem.reshape(-1, c)))
+    weights = len(places), taps, matrices, widened(affine, c, x.dtype)
+    how = n, height, width, c, share, band
+    image, out = (flat(x), patch, x.shape[3], matrix), (y.ndim == 2, y.reshape(-1))
+    pieces = -(-n // share) * -(-height // band)
+    run(_infer_convmixer(k, relu), pieces, *how, *image, *weights, *out)
     return y
 
 

@@ -310,25 +310,27 @@ def _matmul_tn(queue, a, k, b, n, m, long, parts):
             multiply_blocks(a_block, k, b_block, n, rows, parts, at, edge)
 
 
-def packed(b):
-    """b (k, n), or its transpose in memory, as `multiply_rows` wants it."""
-    k, n = b.shape
-    wide = 2 * VECTOR_BYTES // b.itemsize
-    panels = empty((k * (-(-n // wide) * wide),), b.dtype)
-    if b.flags.f_contiguous and not b.flags.c_contiguous:
-        _pack(flat(b.T), 1, k, k, n, panels)
-    else:
-        _pack(flat(b), n, 1, k, n, panels)
-    return panels
+def packed(*matrices):
+    """Matrices (k, n), or their transposes in memory, one after the other, as `multiply_rows` wants
+    each."""
+    k, n = matrices[0].shape
+    wide = 2 * VECTOR_BYTES // matrices[0].itemsize
+    every = empty((len(matrices), k * (-(-n // wide) * wide)), matrices[0].dtype)
+    for b, panels in zip(matrices, every, strict=True):
+        if b.flags.f_contiguous and not b.flags.c_contiguous:
+            _pack(flat(b.T), 1, k, k, n, panels)
+        else:
+            _pack(flat(b), n, 1, k, n, panels)
+    return every.reshape(-1)
 
 
 def widened(bias, n, dtype):
-    """A bias (n,), or None for zeros, as long as `multiply_rows` wants it."""
+    """Biases (…, n), or None for zeros, each as long as `multiply_rows` wants it."""
     wide = 2 * VECTOR_BYTES // dtype.itemsize
-    row = np.zeros(-(-n // wide) * wide, dtype)
+    rows = np.zeros((*np.shape(bias)[:-1], -(-n // wide) * wide), dtype)
     if bias is not None:
-        row[:n] = bias
-    return row
+        rows[..., :n] = bias
+    return rows.reshape(-1)
 
 
 def split(m):

@@ -13,6 +13,7 @@ from ..dispatch import Array, Arrays, kernel
 from . import activation
 from .depthwise import depthwise_conv2d, depthwise_conv2d_dw, depthwise_conv2d_dx
 from .norm import channel_moments, channel_sum
+from .patches import cut_patches
 
 Norm = Arrays  # what batch normalization knows: see above
 
@@ -54,20 +55,38 @@ def act_affine(z: Array, scale: Array, shift: Array, *, relu: bool = False) -> A
     return _act(z, relu) * scale + shift
 
 
-@kernel(x="N H W C", w="k k C", b="C", scale="C", shift="C")
-def infer_places(
-    x: Array, w: Array, b: Array, scale: Array, shift: Array, *, relu: bool = False
+@kernel(x="N H W B", places="k k C", channels="C C", affine="S 3 C", stem="p p B C")
+def infer_convmixer(
+    x: Array,
+    places: tuple[Array, ...],
+    channels: tuple[Array, ...],
+    affine: Array,
+    stem: Array | None = None,
+    *,
+    relu: bool = False,
+    pool: bool = True,
 ) -> Array:
-    """scale gelu(depthwise(x, w) + b) + shift + x.   x (N, H, W, C)"""
-    return act_affine(depthwise_conv2d(x, w) + b, scale, shift, relu=relu) + x
+    """A ConvMixer in evaluation, all but its head.   x (N, H, W, B) -> (N, C)
 
+    The patch embedding, where there is one, and the blocks, if any; what a convolution gives
+    becomes scale act(y + bias) + shift. Then, where pool is true, the mean over all pixels; where
+    it is not, the result is (N, H/p, W/p, C).
 
-@kernel(x="... K", w="K C", b="C", scale="C", shift="C")
-def infer_channels(
-    x: Array, w: Array, b: Array, scale: Array, shift: Array, *, relu: bool = False
-) -> Array:
-    """scale gelu(x w + b) + shift.   x (…, K), w (K, C)"""
-    return act_affine(x @ w + b, scale, shift, relu=relu)
+    places, channels  of each block: depthwise weights (k, k, C), pointwise weights (C, C)
+    affine            bias, scale and shift of each convolution, the embedding's first
+    stem              the embedding's weights (p, p, B, C); p divides H and W
+    """
+
+    def stage(y: Array, row: Array) -> Array:
+        return act_affine(y + row[0], row[1], row[2], relu=relu)
+
+    if stem is not None:
+        x = stage(cut_patches(x, len(stem)) @ stem.reshape(-1, stem.shape[-1]), affine[0])
+        affine = affine[1:]
+    for w1, w2, upper, lower in zip(places, channels, affine[::2], affine[1::2], strict=True):
+        x = stage(depthwise_conv2d(x, w1), upper) + x
+        x = stage(x @ w2, lower)
+    return x.mean(axis=(1, 2)) if pool else x
 
 
 @kernel(z="N H W C", g="N H W C", mean="C", rstd="C")
