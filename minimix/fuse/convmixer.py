@@ -14,7 +14,8 @@ In the backward pass, with g = dy, batch norm first needs two sums over all pixe
 and then every pixel of z gets dz = act′(z) γ r (g − dβ/M − x̂ dγ/M), again while it is read for
 what comes next: the transposed convolution and the weight's gradient.
 
-In evaluation μ and σ² are constants, and a whole stage is one pass that saves nothing.
+In evaluation μ and σ² are constants, and all blocks are one kernel, which keeps a few images at a
+time in cache from the patches to the mean over their pixels, and saves nothing.
 """
 
 from __future__ import annotations
