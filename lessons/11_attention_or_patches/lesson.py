@@ -490,11 +490,31 @@ print("and positions along, the same scores:  ", np.allclose(scores, other, atol
 # fastest. Nor is the comparison quite fair: a handful of learning rates was tried for each rival,
 # with one block of a ViT against three of a ConvMixer, so that all have 7,000 to 8,000 parameters.
 #
-# The same question about photographs, with five families, ten epochs of CIFAR-10 and three seeds, is
-# one command (about three hours on two cores; no results of it come with this library yet, so they
-# will be yours):
+# The same question about photographs, with five families of networks of equal size (0.17 million
+# parameters) and ten epochs of CIFAR-10, is one command (about three hours on two cores):
 #
 #     minimix compare attention-or-patches
+#
+# It was run for this library, so far with two seeds. Test accuracy in percent, mean ± standard
+# error:
+#
+# | | images as they are | patches shuffled |
+# |---|---|---|
+# | ResNet (convolutions of 3×3 pixels) | 86.09 ± 0.01 | 69.81 ± 0.32 |
+# | ConvMixer | 84.55 ± 0.14 | 76.05 ± 0.30 |
+# | MLP-Mixer | 73.98 ± 0.12 | 74.01 ± 0.12 |
+# | ResMLP | 73.25 ± 0.16 | 73.83 ± 0.10 |
+# | ViT | 64.95 ± 0.26 | 64.78 ± 0.30 |
+#
+# The two that look at neighbors are ahead by ten points and more, and lose 16.3 and 8.5 points when
+# patches are shuffled. The three that read all patches alike cannot tell the two kinds of images
+# apart. And the ResNet, which has no patches, loses nothing by that.
+#
+# After long training on ImageNet the gap is gone: the paper reports 81.37 % for ConvMixer-1536/20
+# (51.6 million parameters), 81.8 % for DeiT-B, a ViT (86 million), 81.0 % for ResMLP-B24/8 (129
+# million), and 79.64 % for a ResNet-152 (60 million), quoted from notes on its first table. It shows
+# that patches and convolutions do as well as attention. It does not show that patches are what makes
+# any of these good, and neither does the table above.
 #
 # ## Patch size, at the same cost
 #

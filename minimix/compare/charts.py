@@ -81,7 +81,7 @@ def _accuracies(results: Results) -> Html | None:
     several, levels = _levels(results)
     names = list(dict.fromkeys(_line(one, several) for one in results.rows))
     shown = [_short(name) for name in names]
-    left, right, row = 14 + 6.3 * max(map(len, shown)), 14, 24
+    left, right, row = 14 + 6.3 * max(map(len, shown)), 20, 24
     height = row * len(names) + 46
     step = min(0.2, 0.6 / len(levels))  # between the levels on a line
 
