@@ -46,6 +46,10 @@ def written(answer, images, labels, names):
         found: dict[str, list[bytes]] = {}
         for path, parts in by_class.items():
             with Image.open(path) as picture:
+                if not path.suffix:  # which Pillow refused, unless it was told of such a format
+                    raise Wrong(
+                        'the ending of the name says in which format a picture is saved: ".png"'
+                    )
                 if picture.format != "PNG":
                     raise Wrong(
                         f"the files are in the format {picture.format}; PNG keeps each pixel as it "
