@@ -508,7 +508,7 @@ print("and positions along, the same scores:  ", np.allclose(scores, other, atol
 #
 # The two that look at neighbors are ahead by ten points and more, and lose 16.3 and 8.5 points when
 # patches are shuffled. The three that read all patches alike cannot tell the two kinds of images
-# apart. And the ResNet, which has no patches, loses nothing by that.
+# apart. And having no patches costs the ResNet nothing.
 #
 # After long training on ImageNet the gap is gone: the paper reports 81.37 % for ConvMixer-1536/20
 # (51.6 million parameters), 81.8 % for DeiT-B, a ViT (86 million), 81.0 % for ResMLP-B24/8 (129

@@ -46,7 +46,7 @@ def written(answer, images, labels, names):
         found: dict[str, list[bytes]] = {}
         for path, parts in by_class.items():
             with Image.open(path) as picture:
-                if not path.suffix:  # which Pillow refused, unless it was told of such a format
+                if not path.suffix:  # some of Pillow's formats, once used, are saved without one
                     raise Wrong(
                         'the ending of the name says in which format a picture is saved: ".png"'
                     )

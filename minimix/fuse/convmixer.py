@@ -78,10 +78,10 @@ class Stage(NamedTuple):
 
 def _stages(part: nn.Module) -> list[Stage] | None:
     """A stem or blocks as stages: an embedding is one, a block two; None where that is not all."""
-    stages: list[Stage] = []
-    layers = contents(part)
     if not is_plain(part, nn.Sequential):
         return None
+    stages: list[Stage] = []
+    layers = contents(part)
     while layers:
         if embedding := _stage(layers[:3], nn.Patchify):
             stages.append(embedding)

@@ -60,6 +60,7 @@ from .depthwise import (
     write_sums,
 )
 from .matmul import ROWS, columns, multiply_blocks, multiply_rows, packed, padded, split, widened
+from .stack import copy_rows
 
 
 @helper
@@ -238,15 +239,6 @@ def _mix_places(k, relu):
 def framed(width, k):
     """Pixels in a row with its zeros: all that whole tiles of results read."""
     return -(-width // SUMS) * SUMS + k - 1
-
-
-@helper
-def copy_rows(x, at, x_row, rows, c, y, to, y_row):
-    for _ in range(rows):
-        for i in range(0, c, lanes(x)):
-            store(y, to + i, c - i, load(x, at + i, c - i))
-        at += x_row
-        to += y_row
 
 
 @helper
