@@ -9,6 +9,7 @@ import numpy as np
 
 from minimix import AdamW, Parameter, kernels
 from minimix import functional as F
+from minimix.kernels.simd.memory import empty
 
 from .timing import Calls, interleave, ratio, spread
 
@@ -57,7 +58,10 @@ CONVOLUTIONS = [
 
 
 def _draw(*shape: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng((seed, *shape)).standard_normal(shape).astype(np.float32)
+    """Numbers that begin at a cache line, as PyTorch's arrays do (NumPy's need not)."""
+    numbers = empty(shape, np.float32)
+    numbers[...] = np.random.default_rng((seed, *shape)).standard_normal(shape)
+    return numbers
 
 
 def _torch() -> Any:

@@ -15,13 +15,19 @@ Calls = dict[str, Callable[[], object]]
 Times = dict[str, list[float]]  # seconds a call, one for each round
 
 
+SETTLE = 0.02  # seconds; PyTorch's threads were seen to spin for 8 ms after their last work
+
+
 def burst(call: Callable[[], object], seconds: float) -> float:
     """Median seconds a call over about so many seconds, at least once.
 
-    The first call is not counted: it finds the other candidate's data in the caches, and perhaps
-    its idle threads still spinning on a core.
+    Calls of the first SETTLE seconds, at least one, are not counted: they find the other
+    candidate's data in the caches, and its idle threads still spinning on a core.
     """
+    end = time.perf_counter() + SETTLE
     call()
+    while time.perf_counter() < end:
+        call()
     times: list[float] = []
     while not times or sum(times) < seconds:
         start = time.perf_counter()
