@@ -17,16 +17,9 @@ __all__ = ["batch_norm", "layer_norm"]
 
 @op
 def batch_norm(
-    x,
-    gamma,
-    beta,
-    *,
-    running_mean: Array | None = None,
-    running_var: Array | None = None,
-    training: bool = True,
-    momentum: float = 0.1,
-    eps: float = 1e-5,
-):
+    x, gamma, beta, *, running_mean: Array | None = None, running_var: Array | None = None,
+    training: bool = True, momentum: float = 0.1, eps: float = 1e-5,
+):  # fmt: skip
     """Batch normalization over all axes but the last.   x (…, C), γ (C,), β (C,) -> y (…, C)
 
         y = γ x̂ + β,   x̂ = (x − μ) / √(σ² + ε)

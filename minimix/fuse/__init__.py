@@ -3,7 +3,8 @@
 Activations do not fit into a cache, so a layer that reads and writes all of them for a handful of
 multiplications mostly waits. Fused layers share a pass, and save less for the backward pass.
 
-    convmixer.py  convolution, activation, batch norm: ConvMixer
+    convmixer.py  convolution, activation, norm: ConvMixer
+    layernorm.py  the same with layer norm
     resnet.py     convolution, batch norm, activation, and what is added: ResNet
     tokens.py     norm, linear maps, GELU or attention, and what is added: ViT, ResMLP, MLP-Mixer
     layers.py     what they share
@@ -19,6 +20,7 @@ from ..nn.module import Module
 from .convmixer import FusedConvMixer as FusedConvMixer
 from .convmixer import fused_blocks as fused_blocks
 from .convmixer import fused_embedding as fused_embedding
+from .layernorm import fused_layer_embedding as fused_layer_embedding
 from .resnet import FusedResNet as FusedResNet
 from .resnet import fused_residuals as fused_residuals
 from .tokens import FusedMLPMixer as FusedMLPMixer
@@ -41,10 +43,11 @@ FUSED: dict[Any, Any] = {
 def fuse(model: Module) -> Module:
     """A faster model that shares everything with `model`, and gives the same numbers.
 
-    What is fused are the blocks of a ConvMixer with batch norm, and the stem before them where it
-    is a patch embedding; exact GELU or ReLU, whichever it has throughout. And of a ResNet the
-    convolutions with batch norm and ReLU after them, and whole blocks. And the residual branches of
-    a ViT, a ResMLP or an MLP-Mixer, with exact GELU. Any other model is returned as it is.
+    What is fused are the blocks of a ConvMixer, and the stem before them where it is a patch
+    embedding; batch norm or layer norm, exact GELU or ReLU, whichever it has throughout. And of a
+    ResNet the convolutions with batch norm and ReLU after them, and whole blocks. And the residual
+    branches of a ViT, a ResMLP or an MLP-Mixer, with exact GELU. Any other model is returned as it
+    is.
 
     The two are one model with two ways to run: what is assigned, loaded, trained, frozen or
     switched to evaluation in one is so in the other. Numbers differ by rounding only. Where the

@@ -1,4 +1,6 @@
-"""A ConvMixer, fused: convolution, activation and batch norm in one pass.
+"""A ConvMixer, fused: convolution, activation and norm in one pass.
+
+With layer norm, that is `layernorm.py`. Here is what decides, and batch norm.
 
 The convolution writes z and, while z is still in cache, sums the moments of act(z); after that,
 batch norm is a factor and a term for each channel,
@@ -32,6 +34,7 @@ from ..models import ConvMixer
 from ..nn.module import is_observed
 from ..parallel.early import announce, announcing
 from ..parallel.moments import whole_moments, whole_sums
+from .layernorm import fused_layer_embedding, layer_block
 from .layers import Moments, contents, inverse_std, is_own, is_plain, move
 
 
@@ -52,7 +55,7 @@ class FusedConvMixer(ConvMixer):
         return self.head(self.pool(self.blocks(x)))
 
     def _run(self, x: Tensor, stages: list[Stage]) -> Tensor:
-        if stages[0].norm.training:
+        if stages[0].of_batch or not _only_infers(self):
             return self.head(self.pool(_train(x, stages, own=announcing() and is_own(self))))
         return self.head(Tensor(_infer(x.array, stages)))
 
@@ -61,11 +64,22 @@ class FusedConvMixer(ConvMixer):
 
 
 class Stage(NamedTuple):
-    """A convolution, an activation, and the batch norm after it."""
+    """A convolution, an activation, and the norm after it."""
 
     convolution: Any  # a Patchify, a DepthwiseConv2d or a PointwiseConv2d
     relu: bool
-    norm: nn.BatchNorm
+    norm: Any  # a BatchNorm or a LayerNorm
+    residual: bool = True  # whether the input is added, if it is depthwise
+
+    @property
+    def layer(self) -> bool:
+        """Whether its norm is over the channels of each pixel."""
+        return type(self.norm) is nn.LayerNorm
+
+    @property
+    def of_batch(self) -> bool:
+        """Whether its norm looks at the whole batch."""
+        return not self.layer and self.norm.training
 
     @property
     def patch(self) -> int:
@@ -87,12 +101,14 @@ def _stages(part: nn.Module) -> list[Stage] | None:
             stages.append(embedding)
             layers = layers[3:]
             continue
-        residual, *rest = contents(layers[0]) or [None]
-        inside = contents(residual.fn) if is_plain(residual, nn.Residual) else []
+        inside, rest = contents(layers[0])[:3], contents(layers[0])[3:]
+        residual = bool(inside) and is_plain(inside[0], nn.Residual)
+        if residual:
+            inside, rest = contents(inside[0].fn), contents(layers[0])[1:]
         upper, lower = _stage(inside, nn.DepthwiseConv2d), _stage(rest, nn.PointwiseConv2d)
         if upper is None or lower is None:
             return None
-        stages += upper, lower
+        stages += upper._replace(residual=residual), lower
         layers = layers[1:]
     return stages
 
@@ -101,9 +117,18 @@ def _stage(layers: list[Any], convolution: type[nn.Module]) -> Stage | None:
     """These layers as one stage, if they are one."""
     if len(layers) != 3 or not any(is_plain(layers[1], kind) for kind in (nn.GELU, nn.ReLU)):
         return None
-    if not (is_plain(layers[0], convolution) and is_plain(layers[2], nn.BatchNorm)):
+    norms = nn.BatchNorm, nn.LayerNorm
+    if not (is_plain(layers[0], convolution) and any(is_plain(layers[2], n) for n in norms)):
         return None
     return Stage(layers[0], type(layers[1]) is nn.ReLU, layers[2])
+
+
+def _only_infers(model: ConvMixer) -> bool:
+    """Whether nobody asks for gradients, and the pool is the mean over the pixels of an image.
+
+    A pool of another kind may look at the whole batch.
+    """
+    return is_plain(model.pool, nn.GlobalAvgPool) and not is_recording()
 
 
 def _fusible(model: ConvMixer, x: Tensor, stages: list[Stage]) -> bool:
@@ -111,19 +136,24 @@ def _fusible(model: ConvMixer, x: Tensor, stages: list[Stage]) -> bool:
     if is_observed() or not stages or not isinstance(x, Tensor) or x.ndim != 4 or not x.size:
         return False
     n, height, width, channels = x.shape
-    training, dtype = stages[0].norm.training, x.dtype
+    layer, of_batch, dtype = stages[0].layer, stages[0].of_batch, x.dtype
+    residuals = [s.residual for s in stages if type(s.convolution) is nn.DepthwiseConv2d]
     for stage in stages:
-        convolution, relu, norm = stage
+        convolution, relu, norm, residual = stage
         weight, d = convolution.weight.array, norm.weight.size
         k = weight.shape[:1] * 2
         shapes = {nn.Patchify: (*k, channels, d), nn.DepthwiseConv2d: (*k, channels)}
-        vectors = [convolution.bias.array, norm.weight.array, norm.bias.array]
-        vectors += [norm.running_mean, norm.running_var]
+        vectors, numbers = [convolution.bias.array, norm.weight.array, norm.bias.array], [norm.eps]
+        if not stage.layer:
+            vectors += [norm.running_mean, norm.running_var]
+            numbers.append(norm.momentum)
         alike = [type(v) is np.ndarray and v.shape == (d,) and v.dtype == dtype for v in vectors]
         if not (
-            norm.training == training
+            stage.layer == layer
+            and stage.of_batch == of_batch
             and relu == stages[0].relu
-            and all(isinstance(v, float) and 0 <= v <= 1 for v in (norm.momentum, norm.eps))
+            and (residual or (layer and not any(residuals)))
+            and all(isinstance(v, float) and 0 <= v <= 1 for v in numbers)
             and weight.shape == shapes.get(type(convolution), (channels, channels))
             and (channels == d or type(convolution) is nn.Patchify)
             and height % stage.patch == width % stage.patch == 0
@@ -132,10 +162,9 @@ def _fusible(model: ConvMixer, x: Tensor, stages: list[Stage]) -> bool:
         ):
             return False
         height, width, channels = height // stage.patch, width // stage.patch, d
-        if training and n * height * width < 2:
+        if of_batch and n * height * width < 2:
             return False
-    # A pool of another kind may look at the whole batch.
-    return training or (is_plain(model.pool, nn.GlobalAvgPool) and not is_recording())
+    return layer or of_batch or _only_infers(model)
 
 
 # ---- both ways to run
@@ -148,19 +177,24 @@ def _train(x: Tensor, stages: list[Stage], own: bool) -> Tensor:
 
     Running statistics move after all has been computed.
     """
-    moments: list[Moments] = []
+    moments: list[Moments] | None = None if stages[0].layer else []
     y, relu, left = x, stages[0].relu, stages
     while left:
         if type(left[0].convolution) is nn.Patchify:
             stem, *left = left
-            eps = stem.norm.eps
-            y = fused_embedding(y, *stem.parameters(), eps=eps, moments=moments, relu=relu)
+            eps, parameters = stem.norm.eps, stem.parameters()
+            if moments is None:
+                y = fused_layer_embedding(y, *parameters, eps=eps, relu=relu)
+            else:
+                y = fused_embedding(y, *parameters, eps=eps, moments=moments, relu=relu)
         blocks = list(takewhile(lambda stage: type(stage.convolution) is not nn.Patchify, left))
         left = left[len(blocks) :]
-        parameters = [p for stage in blocks for p in stage.parameters()]
+        of_all = [p for stage in blocks for p in stage.parameters()]
         every_eps = [stage.norm.eps for stage in blocks]
-        y = fused_blocks(y, *parameters, eps=every_eps, moments=moments, relu=relu, own=own)
-    move([stage.norm for stage in stages], moments)
+        how = {"relu": relu, "residual": all(stage.residual for stage in blocks), "own": own}
+        y = fused_blocks(y, *of_all, eps=every_eps, moments=moments, **how)
+    if moments is not None:
+        move([stage.norm for stage in stages], moments)
     return y
 
 
@@ -179,15 +213,18 @@ def _infer(x: Array, stages: list[Stage]) -> Array:
         affine = np.empty((end, 3, norms[0].weight.size), x.dtype)
         bias, scale, shift = affine.swapaxes(0, 1)
         bias[:] = [stage.convolution.bias.array for stage in now]
-        eps = np.array([[norm.eps] for norm in norms], x.dtype)
-        scale[:] = [norm.weight.array for norm in norms]
-        scale /= np.sqrt(np.stack([norm.running_var for norm in norms]) + eps)
-        shift[:] = [norm.bias.array for norm in norms]
-        shift -= np.stack([norm.running_mean for norm in norms]) * scale
+        eps = np.array([norm.eps for norm in norms], x.dtype)
+        scale[:], shift[:] = ([getattr(n, of).array for n in norms] for of in ("weight", "bias"))
+        layer = now[0].layer
+        if not layer:
+            scale /= np.sqrt(np.stack([norm.running_var for norm in norms]) + eps[:, None])
+            shift -= np.stack([norm.running_mean for norm in norms]) * scale
         stem, places, channels = weights[:first], weights[first::2], weights[first + 1 :: 2]
         x = kernels.infer_convmixer(
-            x, tuple(places), tuple(channels), affine, *stem, relu=now[0].relu, pool=not stages
-        )
+            x, tuple(places), tuple(channels), affine, stem[0] if stem else None,
+            eps if layer else None, relu=now[0].relu, pool=not stages,
+            residual=all(stage.residual for stage in now),
+        )  # fmt: skip
     return x
 
 
@@ -236,15 +273,17 @@ def fused_blocks(
     x,
     *parameters,
     eps: Sequence[float],
-    moments: list[Moments],
+    moments: list[Moments] | None,
     relu: bool = False,
+    residual: bool = True,
     own: bool = False,
 ):
     """The blocks of a ConvMixer, one after the other.   x (N, H, W, C) -> as x
 
     parameters  of each block: w₁ (k, k, C), b₁, γ₁, β₁, w₂ (C, C), b₂, γ₂, β₂, the others (C,)
     eps         ε₁ and ε₂ of each block
-    moments     what each norm knows of its input is appended to it
+    moments     what each norm knows of its input is appended to it; None: these are layer norms
+    residual    whether the upper halves add their input; with batch norms they do
     own         whether no other operation uses these parameters: ranks then begin to sum the
                 gradients of a block as soon as it has them
 
@@ -255,10 +294,11 @@ def fused_blocks(
     blocks: list[tuple[Callable[[], Array], Callable[[Array, Array], tuple[Array, ...]]]] = []
     y = x
     for i in range(len(eps) // 2):
-        output, back = _block(
-            y, parameters[8 * i : 8 * i + 8], eps[2 * i : 2 * i + 2], moments, relu
-        )
-        y = output()
+        of, both = parameters[8 * i : 8 * i + 8], eps[2 * i : 2 * i + 2]
+        if moments is None:
+            y, output, back = layer_block(y, of, both, relu, residual)
+        else:
+            y, output, back = _block(y, of, both, moments, relu)
         blocks.append((output, back))
 
     def backward(g):
@@ -281,8 +321,8 @@ def _block(
     eps: Sequence[float],
     moments: list[Moments],
     relu: bool,
-) -> tuple[Callable[[], Array], Callable[[Array, Array], tuple[Array, ...]]]:
-    """One block: a function that computes y, as often as it is called, and its backward.
+) -> tuple[Array, Callable[[], Array], Callable[[Array, Array], tuple[Array, ...]]]:
+    """One block: y, a function that computes it again, and its backward.
 
         z₁ = depthwise(x, w₁) + b₁     u = s₁ act(z₁) + t₁ + x        mixes places
         z₂ = u w₂ + b₂                 y = s₂ act(z₂) + t₂            mixes channels
@@ -322,4 +362,4 @@ def _block(
         dx, dw1, db1 = kernels.mix_places_backward(z1, du, norm1, x, w1, relu=relu)
         return dx, dw1, db1, dgamma1, dbeta1, dw2, db2, dgamma2, dbeta2
 
-    return output, backward
+    return output(), output, backward

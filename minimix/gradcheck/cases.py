@@ -554,6 +554,11 @@ CASES: tuple[Case, ...] = (
         )
         for mode in ("training", "evaluation")
     ),
+    _module(
+        "layer norm",
+        lambda: fuse(models.ConvMixer(5, 2, 3, 4, 6, norm="layer", stem_dim=3)),
+        x=(2, 8, 4, 3),
+    ),
     _module("shortcut A", lambda: fuse(models.ResNet(14, 2, n_classes=3)), x=(2, 5, 6, 3)),
     _module("", lambda: fuse(models.ViT(4, 1, 2, 2, 2, image_size=4)), x=(2, 4, 4, 3)),
     _module("", lambda: fuse(models.ResMLP(3, 2, 2, 2, image_size=4)), x=(2, 4, 4, 3)),

@@ -56,16 +56,10 @@ Place = tuple[Index | None, Index | None]  # which number of an input, which of 
 def gradcheck(
     f: Callable[..., Tensor],
     inputs: Tensor | Array | Sequence[Tensor | Array] | Mapping[str, Tensor | Array],
-    *,
-    rtol: float = 1e-7,
-    atol: float | None = None,
-    eps: float = 2.0**-12,
-    linear: Collection[str] = (),
-    zero: Collection[str] = (),
-    whole: bool | None = None,
-    seed: int = 0,
-    raise_on_failure: bool = True,
-) -> Report:
+    *, rtol: float = 1e-7, atol: float | None = None, eps: float = 2.0**-12,
+    linear: Collection[str] = (), zero: Collection[str] = (), whole: bool | None = None,
+    seed: int = 0, raise_on_failure: bool = True,
+) -> Report:  # fmt: skip
     """Compare f's backward with finite differences of its forward.
 
     f           called as f(*inputs), returns one Tensor. Where it is a Module, its parameters are

@@ -30,12 +30,16 @@ from .reference.depthwise import depthwise_conv2d as depthwise_conv2d
 from .reference.depthwise import depthwise_conv2d_dw as depthwise_conv2d_dw
 from .reference.depthwise import depthwise_conv2d_dx as depthwise_conv2d_dx
 from .reference.fused import act_affine as act_affine
+from .reference.fused import act_layer_norm as act_layer_norm
+from .reference.fused import act_layer_norm_backward as act_layer_norm_backward
 from .reference.fused import act_norm_backward as act_norm_backward
 from .reference.fused import act_norm_sums as act_norm_sums
 from .reference.fused import embed as embed
 from .reference.fused import infer_convmixer as infer_convmixer
 from .reference.fused import mix_channels as mix_channels
 from .reference.fused import mix_channels_backward as mix_channels_backward
+from .reference.fused import mix_layer_norm as mix_layer_norm
+from .reference.fused import mix_layer_norm_backward as mix_layer_norm_backward
 from .reference.fused import mix_places as mix_places
 from .reference.fused import mix_places_backward as mix_places_backward
 from .reference.matmul import matmul as matmul

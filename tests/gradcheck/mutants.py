@@ -586,6 +586,18 @@ def _(x, places, channels, affine, *stem, **how):
     return fused.infer_convmixer.reference(x, places, channels, without, *stem, **how)
 
 
+@mutant_of("FusedConvMixer", "layer norm without its shortcut", kernels, "mix_layer_norm_backward")
+def _(*arguments):
+    *others, x, relu = arguments
+    return fused.mix_layer_norm_backward.reference(*others, 0 * x, relu)
+
+
+@mutant_of("FusedConvMixer", "another norm's ε in evaluation", kernels, "infer_convmixer")
+def _(x, places, channels, affine, stem, eps, **how):
+    eps = None if eps is None else eps[::-1] * np.arange(1, len(eps) + 1)
+    return fused.infer_convmixer.reference(x, places, channels, affine, stem, eps, **how)
+
+
 # ---- pooling and loss
 
 

@@ -514,19 +514,28 @@ def test_mixer_forward(n, h, v, c, k, d, dtype, relu):
 @pytest.mark.parametrize(("n", "h", "v", "c", "k", "p"), [*MIXERS, (1, 20, 16, 16, 9, 4)])
 def test_mixer_inference(n, h, v, c, k, p, dtype, relu):
     """Whole images at a time or, in more threads, bands of one: the same bits."""
+    if relu and k != 3:
+        pytest.skip("one kernel for each k and activation: each k has been tried with GELU")
     depth, before = 2, kernels.get_num_threads()
     places = tuple(draw((k, k, c), dtype, i) / k for i in range(depth))
     channels = tuple(draw((c, c), dtype, i) / np.sqrt(dtype(c)) for i in range(depth))
     affine = draw((2 * depth + 1, 3, c), dtype, 1)
     x, stem = draw((n, h * p, v * p, 2), dtype, 2), draw((p, p, 2, c), dtype, 3) / dtype(p)
-    inside = draw((n, h, v, c), dtype, 4)
+    inside, eps = draw((n, h, v, c), dtype, 4), positive((2 * depth + 1,), dtype)
     cases = [
         ((x, places, channels, affine, stem), {}),
         ((inside, places, channels, affine[1:]), {}),
         ((inside, places, channels, affine[1:]), {"pool": False}),
         ((x, (), (), affine[:1], stem), {"pool": False}),
         ((x, (), (), affine[:1], stem), {}),
+        ((inside, places, channels, affine[1:]), {"residual": False}),
     ]
+    if k == 3:  # one kernel for each k
+        cases += [
+            ((x, places, channels, affine, stem, eps), {}),
+            ((inside, places, channels, affine[1:], None, eps[1:]), {"pool": False}),
+            ((inside, places, channels, affine[1:], None, eps[1:]), {"residual": False}),
+        ]
     found = []
     for threads in (1, 2, 5):
         with kernels.using_threads(threads):
@@ -540,7 +549,8 @@ def test_mixer_inference(n, h, v, c, k, p, dtype, relu):
 
 
 @pytest.mark.parametrize(
-    "what", ["height", "width", "channels", "affine", "pointwise weights", "stem", "no stem"]
+    "what",
+    ["height", "width", "channels", "affine", "pointwise weights", "stem", "no stem", "eps"],
 )
 def test_mixer_inference_of_what_does_not_fit(what):
     """The door looks at each argument's axes; how many there are of each is left to the kernel."""
@@ -559,6 +569,7 @@ def test_mixer_inference_of_what_does_not_fit(what):
         "pointwise weights": {"channels": arguments["channels"][:1]},
         "stem": {"x": draw((2, 4, 6, 5), np.float32), "affine": arguments["affine"][1:]},
         "no stem": {"stem": None, "affine": arguments["affine"][1:]},
+        "eps": {"eps": np.ones(4, np.float32)},
     }
     for backend in kernels.BACKENDS:
         with kernels.backend(backend):
@@ -593,6 +604,23 @@ def test_mixer_backward(n, h, v, c, k, d, dtype, pooled, relu):
         dtype=dtype,
         relu=relu,
     )
+
+
+@pytest.mark.parametrize("relu", [False, True], ids=["GELU", "ReLU"])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("n", "h", "v", "c", "k", "d"), MIXERS)
+def test_mixer_with_layer_norm(n, h, v, c, k, d, dtype, relu):
+    x, z = draw((n, h, v, c), dtype), draw((n, h, v, c), dtype, 1)
+    g, z2, w = draw((n, h, v, d), dtype, 2), draw((n, h, v, d), dtype, 3), draw((c, d), dtype, 5)
+    mean = np.broadcast_to(g[:, :1, :1], g.shape)  # the gradient of a mean over pixels
+    norm, norm2 = (tuple(positive((s,), dtype, i) for i in range(3)) for s in (c, d))
+    how = {"dtype": dtype, "slack": 4}
+    for shortcut, upper in ((x, g), (None, mean)):
+        agree("act_layer_norm", z, norm, 1e-3, shortcut, relu, **how)
+        agree("act_layer_norm_backward", z2, upper, norm2, 1e-3, relu, **how)
+        agree("mix_layer_norm", z, norm, 1e-2, w, norm2, 1e-3, shortcut, relu, **how)
+        lower = z2, upper, norm2, 1e-3
+        agree("mix_layer_norm_backward", *lower, z, norm, 1e-2, w, shortcut, relu, **how)
 
 
 # ---- fused nets of tokens

@@ -13,22 +13,21 @@ from hypothesis import strategies as st
 import minimix as mx
 from minimix import nn
 from minimix.functional import cross_entropy
-from minimix.fuse import fused_blocks, fused_embedding
+from minimix.fuse import fused_blocks, fused_embedding, fused_layer_embedding
 from minimix.gradcheck import gradcheck
 
 # mx.fuse is the function
 CONVMIXER, RESNET = (importlib.import_module(f"minimix.fuse.{m}") for m in ("convmixer", "resnet"))
 NETS = [(24, 2, 5, 2, 16, 6), (40, 1, 3, 4, 20, 3), (16, 2, 4, 1, 9, 2)]
+LAYER_NETS = [(40, 1, 3, 4, 20, 3), (16, 2, 3, 1, 9, 2)]
 ids = "{0[0]}/{0[1]} k{0[2]} p{0[3]}".format
 
 
-def pair(hidden_dim, depth, kernel_size, patch_size, dtype):
+def pair(hidden_dim, depth, kernel_size, patch_size, dtype, **more):
     """A plain and a fused model with equal weights, none of them as they begin."""
     rng = np.random.default_rng(1)
-    plain, twin = (
-        mx.ConvMixer(hidden_dim, depth, kernel_size, patch_size, 10, rng=0).astype(dtype)
-        for _ in range(2)
-    )
+    sizes = hidden_dim, depth, kernel_size, patch_size, 10
+    plain, twin = (mx.ConvMixer(*sizes, rng=0, **more).astype(dtype) for _ in range(2))
     for p, q in zip(plain.parameters(), twin.parameters(), strict=True):
         p.array = q.array = (p.array + 0.1 * rng.standard_normal(p.shape)).astype(dtype)
         q.array = p.array.copy()
@@ -50,17 +49,21 @@ def difference(a, b):
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(np.float32, 1e-6), (np.float64, 1e-12)])
-@pytest.mark.parametrize("net", NETS, ids=ids)
-def test_the_same_numbers(net, dtype, tolerance):
+@pytest.mark.parametrize(
+    ("net", "norm"),
+    [*((net, "batch") for net in NETS), *((net, "layer") for net in LAYER_NETS)],
+    ids=lambda v: v if isinstance(v, str) else ids(v),
+)
+def test_the_same_numbers(net, norm, dtype, tolerance):
     *settings, size, n = net
-    plain, _, fused = pair(*settings, dtype)
+    plain, _, fused = pair(*settings, dtype, norm=norm)
     results = []
     for model in (plain, fused):
         x, labels = batch(size, n, dtype)
         logits = model(x)
         cross_entropy(logits, labels).backward()
         gradients = together(p.grad for p in model.parameters())
-        buffers = together(b for _, b in model.named_buffers())
+        buffers = together([np.ones(1), *(b for _, b in model.named_buffers())])
         model.eval()
         recorded = model(x).array
         with mx.no_grad():
@@ -125,9 +128,13 @@ def test_it_is_the_same_model():
     assert model(mx.Tensor(np.ones((2, 4, 4, 3)))).dtype == np.float64
 
 
-def test_the_fused_kernels_really_run(monkeypatch):
+@pytest.mark.parametrize(
+    ("norm", "kernels"),
+    [("batch", ["mix_places", "mix_channels"]), ("layer", ["depthwise_conv2d", "mix_layer_norm"])],
+)
+def test_the_fused_kernels_really_run(norm, kernels, monkeypatch):
     called = []
-    for name in ("mix_places", "mix_channels", "infer_convmixer"):
+    for name in (*kernels, "infer_convmixer"):
         kernel = getattr(mx.kernels, name)
 
         def call(*a, kernel=kernel, name=name, **how):
@@ -135,12 +142,12 @@ def test_the_fused_kernels_really_run(monkeypatch):
             return kernel(*a, **how)
 
         monkeypatch.setattr(mx.kernels, name, call)
-    _, _, fused = pair(8, 2, 3, 2, np.float32)
+    _, _, fused = pair(8, 2, 3, 2, np.float32, norm=norm)
     x, _ = batch(8, 2, np.float32)
     fused(x)
     with mx.no_grad():
         fused.eval()(x)
-    assert called == [*["mix_places", "mix_channels"] * 2, "infer_convmixer"]
+    assert called == [*kernels * 2, "infer_convmixer"]
 
 
 @pytest.mark.parametrize("shape", [(2, 8, 8, 1), (2, 7, 8, 3), (2, 8, 8)])
@@ -201,6 +208,11 @@ def approximate(model):
     return model
 
 
+def other_norm(model):
+    model.blocks[0][0].fn[2] = nn.LayerNorm(8)
+    return model
+
+
 def mixed(model):
     setattr(model.blocks[0], "2", nn.ReLU())
     return model
@@ -215,7 +227,9 @@ def mixed(model):
         without_residual,
         approximate,
         mixed,
-        lambda _: mx.ConvMixer(8, 1, 3, 2, 10, norm="layer", rng=0),
+        other_norm,
+        lambda _: mx.ConvMixer(8, 1, 3, 2, 10, norm="none", rng=0),
+        lambda _: mx.ConvMixer(8, 1, 3, 2, 10, norm="layer", residual="both", rng=0),
         lambda _: mx.ConvMixer(8, 1, 3, 2, 10, residual="both", rng=0),
     ],
 )
@@ -224,6 +238,12 @@ def test_what_else_a_convmixer_may_be_runs_layer_by_layer(change):
     x, _ = batch(8, 3, np.float32)
     with mx.no_grad():
         np.testing.assert_allclose(mx.fuse(plain)(x).array, plain(x).array, rtol=1e-5, atol=1e-6)
+
+
+def partly_residual(model):
+    first = model.blocks[0]
+    model.blocks[0] = nn.Sequential(*first[0].fn, *list(first)[1:])
+    return model
 
 
 def wide_stem(model):
@@ -241,8 +261,22 @@ def wide_stem(model):
         (lambda: mx.ConvMixer(8, 2, 3, 4, 10, stem_dim=5, stem_depth=1, rng=0), [8, 8]),
         (lambda: mx.ConvMixer(8, 0, 3, 4, 10, stem_dim=5, rng=0), [2, 2]),
         (lambda: mixed(mx.ConvMixer(8, 2, 3, 2, 10, rng=0)), []),
+        (lambda: mx.ConvMixer(8, 2, 3, 2, 10, norm="layer", residual="none", rng=0), [5, 5]),
+        (lambda: mx.ConvMixer(8, 2, 3, 4, 10, norm="layer", stem_dim=5, rng=0), [6, 6]),
+        (lambda: wide_stem(mx.ConvMixer(8, 2, 3, 2, 10, norm="layer", rng=0)), [4, 4]),
+        (lambda: partly_residual(mx.ConvMixer(8, 2, 3, 2, 10, norm="layer", rng=0)), []),
     ],
-    ids=["ReLU", "another stem", "a finer stem", "a finer stem alone", "ReLU and GELU"],
+    ids=[
+        "ReLU",
+        "another stem",
+        "a finer stem",
+        "a finer stem alone",
+        "ReLU and GELU",
+        "layer norm, no residual",
+        "layer norm, a finer stem",
+        "layer norm, another stem",
+        "layer norm, one residual",
+    ],
 )
 def test_the_same_numbers_of_its_relatives(make, stages, backend, monkeypatch):
     ran = []
@@ -259,7 +293,7 @@ def test_the_same_numbers_of_its_relatives(make, stages, backend, monkeypatch):
             logits = model(x)
             cross_entropy(logits, labels).backward()
             gradients = together([x.grad, *(p.grad for p in model.parameters())])
-            buffers = together(b for _, b in model.named_buffers())
+            buffers = together([np.ones(1), *(b for _, b in model.named_buffers())])
             model.eval()
             with mx.no_grad():
                 results.append((logits.array, gradients, buffers, model(x).array))
@@ -297,7 +331,8 @@ def test_what_is_observed_runs_layer_by_layer():
 
 
 def norms(model):
-    return [m for _, m in model.named_modules() if isinstance(m, nn.BatchNorm)]
+    kinds = nn.BatchNorm, nn.LayerNorm
+    return [m for _, m in model.named_modules() if isinstance(m, kinds)]
 
 
 def convolutions(model):
@@ -489,14 +524,14 @@ def outcome(model, x, recording):
     return "", found
 
 
-def same_as_plain(backend, changes, images, recording, wants_x):
+def same_as_plain(backend, changes, images, recording, wants_x, norm="batch"):
     results = []
     for fused in (False, True):
-        model, _, _ = pair(6, 2, 3, 2, np.float64)
+        model, _, _ = pair(6, 2, 3, 2, np.float64, norm=norm)
         run = mx.fuse(model) if fused else model  # and changed afterwards
-        for norm in norms(model):
-            norm.running_mean += 0.3
-            norm.running_var *= 2
+        for each in norms(model) if norm == "batch" else ():
+            each.running_mean += 0.3
+            each.running_var *= 2
         for change, i in changes:
             with contextlib.suppress(AttributeError, IndexError, TypeError, ValueError):
                 change(model, i)  # as far as it goes, after the others
@@ -520,14 +555,36 @@ def test_one_change(backend, change):
         same_as_plain(backend, [(change, i), (freeze_all, 0)], "as they are", False, False)
 
 
+def batch_norm(model, i):
+    norm = nn.BatchNorm(6).astype(np.float64)
+    setattr(model.blocks[i % 2], "3", norm)
+
+
+LAYER_CHANGES = [
+    batch_norm, eps, freeze_part, frozen_parameters, no_bias, no_residual, other_precision,
+    own_convolution, pool, shared_block, shared_norm, shared_weight, turned_parameters, wider,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("backend", mx.kernels.BACKENDS)
+@pytest.mark.parametrize("change", LAYER_CHANGES)
+def test_one_change_of_a_model_with_layer_norm(backend, change):
+    for i in (0, 6, 13):
+        same_as_plain(backend, [(change, i)], "as they are", True, i > 6, "layer")
+        same_as_plain(backend, [(change, i)], "as they are", False, False, "layer")
+
+
 CHANGE = st.tuples(st.sampled_from(CHANGES), st.integers(0, 24))
 
 
 @pytest.mark.parametrize("backend", mx.kernels.BACKENDS)
-@given(st.lists(CHANGE, max_size=3), st.sampled_from(sorted(IMAGES)), st.booleans(), st.booleans())
+@given(
+    st.lists(CHANGE, max_size=3), st.sampled_from(sorted(IMAGES)), st.booleans(), st.booleans(),
+    st.sampled_from(["batch", "layer"]),
+)  # fmt: skip
 @settings(max_examples=120)
-def test_several_changes_and_images(backend, changes, images, recording, wants_x):
-    same_as_plain(backend, changes, images, recording, wants_x)
+def test_several_changes_and_images(backend, changes, images, recording, wants_x, norm):
+    same_as_plain(backend, changes, images, recording, wants_x, norm)
 
 
 def test_statistics_move_together_or_not_at_all():
@@ -565,29 +622,37 @@ def test_gradients_of_the_fused_operations(backend):
     def embedding(x, w, b, gamma, beta):
         return fused_embedding(x, w, b, gamma, beta, eps=1e-5, moments=[])
 
+    def layer_embedding(*inputs):
+        return fused_layer_embedding(*inputs, eps=1e-2)
+
     def blocks(*inputs):
         return fused_blocks(*inputs, eps=[1e-5] * 4, moments=[])
 
+    def layer_blocks(*inputs):
+        return fused_blocks(*inputs, eps=[1e-2, 1e-3] * 2, moments=None)
+
+    def unconnected(*inputs):
+        return fused_blocks(*inputs, eps=[1e-2] * 4, moments=None, residual=False)
+
     c = 3
+    patches = draw(2, 4, 4, 2), draw(2, 2, 2, c), draw(c), draw(c), draw(c)
+    image = draw(2, 4, 3, c), *(
+        t for _ in range(2) for t in (
+            draw(3, 3, c), draw(c), draw(c), draw(c), draw(c, c), draw(c), draw(c), draw(c),
+        )
+    )  # fmt: skip
     with mx.backend(backend):
         for f, inputs in (
-            (embedding, (draw(2, 4, 4, 2), draw(2, 2, 2, c), draw(c), draw(c), draw(c))),
-            (
-                blocks,
-                (draw(2, 4, 3, c), *(
-                    t for _ in range(2) for t in (
-                        draw(3, 3, c), draw(c), draw(c), draw(c),
-                        draw(c, c), draw(c), draw(c), draw(c),
-                    )
-                )),
-            ),
+            (embedding, patches), (layer_embedding, patches), (blocks, image),
+            (layer_blocks, image), (unconnected, image),
         ):  # fmt: skip
             report = gradcheck(f, inputs)
             assert report.ok, str(report)
 
 
+@pytest.mark.parametrize("norm", ["batch", "layer"])
 @pytest.mark.parametrize("backend", mx.kernels.BACKENDS)
-def test_two_arrays_a_block_are_kept_for_the_way_back(backend):
+def test_two_arrays_a_block_are_kept_for_the_way_back(backend, norm):
     depth, x = 6, mx.Tensor(np.zeros((32, 8, 8, 16), np.float32), requires_grad=True)
     parameters = [
         mx.Tensor(np.ones(shape, np.float32), requires_grad=True)
@@ -596,7 +661,8 @@ def test_two_arrays_a_block_are_kept_for_the_way_back(backend):
     with mx.backend(backend):
         mx.kernels.gelu(x.array)  # what a back end needs for itself
         tracemalloc.start()
-        y = fused_blocks(x, *parameters * depth, eps=[1e-5] * 2 * depth, moments=[])
+        moments = [] if norm == "batch" else None
+        y = fused_blocks(x, *parameters * depth, eps=[1e-5] * 2 * depth, moments=moments)
         kept, _ = tracemalloc.get_traced_memory()
         tracemalloc.stop()
     y.backward(np.ones(y.shape))

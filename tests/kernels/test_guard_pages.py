@@ -69,6 +69,20 @@ AXES = {
     "mix_places": ["N H W C", "k k C", "C"],
     "mix_channels": ["N H W K", "N H W K", "K", "K", "K C", "C"],
     "act_affine": ["N H W C", "C", "C"],
+    "act_layer_norm": ["N H W C", ("C",) * 3, "eps", "N H W C"],
+    "act_layer_norm_backward": ["N H W C", "N H W C", ("C",) * 3, "eps"],
+    "mix_layer_norm": ["N H W K", ("K",) * 3, "eps", "K C", ("C",) * 3, "eps", "N H W K"],
+    "mix_layer_norm_backward": [
+        "N H W C",
+        "N H W C",
+        ("C",) * 3,
+        "eps",
+        "N H W K",
+        ("K",) * 3,
+        "eps",
+        "K C",
+        "N H W K",
+    ],
     "infer_convmixer": ["N H W C", ("k k C",) * 2, ("C C",) * 2, "4 3 C"],
     "act_norm_sums": ["N H W C", "N H W C", "C", "C"],
     "act_norm_backward": ["N H W C", "N H W C", ("C",) * 5],
@@ -123,6 +137,7 @@ def calls_of_networks(name, dtype, rng):
             )
             x, *each = (rng.uniform(0.5, 1.5, shape).astype(dtype) for shape in shapes)
             yield [x, (each[0],), (each[1],), *each[2:]]
+            yield [x, (each[0],), (each[1],), *each[2:], np.ones(3, dtype)]
     if name == "matmul_stack":
         for m, k, c in ((3, 1, 2), (65, 19, 33), (7, 1040, 9)):
             a, b = (rng.uniform(0.5, 1.5, (2, n, 3, k)).astype(dtype) for n in (m, c))

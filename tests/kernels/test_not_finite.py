@@ -59,6 +59,14 @@ def test_what_is_not_finite_stays_so(bad, dtype):
         ),
         compiled.depthwise_conv2d(image, k3),
         compiled.depthwise_conv2d_dw(image, np.ones_like(image), 3),
+        compiled.act_layer_norm(np.abs(image), (c, c, c), 1e-5),
+        *compiled.act_layer_norm_backward(np.ones_like(image), image, (c, c, c), 1e-5),
+        *compiled.mix_layer_norm(
+            np.ones_like(image), (c, c, c), 1e-5, w, (c, c, c), 1e-5, np.abs(image)
+        ),
+        *compiled.mix_layer_norm_backward(
+            np.ones_like(image), image, (c, c, c), 1e-5, np.ones_like(image), (c, c, c), 1e-5, w
+        ),
         *compiled.mix_places(image, k3, c)[:moments],
         *compiled.embed(rows, w, c)[:moments],
         compiled.mix_places_backward(

@@ -31,6 +31,7 @@ def test_depthwise_kernels_let_go_of_their_arrays():
         lambda: compiled.depthwise_conv2d_dw(x, x, 3),
         lambda: compiled.mix_places(x, w, c),
         lambda: compiled.infer_convmixer(x, (w,), (np.ones((7, 7), "f"),), np.ones((2, 3, 7), "f")),
+        lambda: compiled.mix_layer_norm(x, (c,) * 3, 1e-5, np.ones((7, 7), "f"), (c,) * 3, 1e-5, x),
         lambda: compiled.mix_places_backward(x, x, (c,) * 5, x, w),
     ]
     for call in calls:

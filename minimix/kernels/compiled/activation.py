@@ -20,12 +20,24 @@ from ..simd.vectors import (
     gelu_value,
     lanes,
     load,
+    relu_and_slope,
     store,
     work,
 )
 
 TWICE = 2 * SQRT_2_OVER_PI
 BINARY = TWICE / math.log(2)  # such that e²ᵘ is a power of 2
+
+
+@helper
+def activated(relu, v):
+    return clip(v, 0.0, np.inf) if relu else gelu_value(v)
+
+
+@helper
+def activated_and_slope(relu, v):
+    return relu_and_slope(v) if relu else gelu_and_slope(v)
+
 
 # Each kernel takes whole vectors first: where `load` and `store` know that a vector is whole, they
 # need not ask. What a piece then has left is less than a vector.

@@ -27,19 +27,16 @@ from ..simd.rows import (
 from ..simd.threads import get_num_threads, run
 from ..simd.vectors import (
     address,
-    clip,
-    gelu_and_slope,
-    gelu_value,
     lanes,
     load,
     near,
     prefetch,
-    relu_and_slope,
     room,
     store,
     work,
     zeros,
 )
+from .activation import activated, activated_and_slope
 from .depthwise import (
     SUMS,
     bands,
@@ -60,18 +57,14 @@ from .depthwise import (
     write_sums,
 )
 from .matmul import ROWS, columns, multiply_blocks, multiply_rows, packed, padded, split, widened
+from .rowwise import (
+    normal_rows,
+    normal_rows_backward,
+    normalize_rows,
+    normalize_rows_backward,
+    room_for_few,
+)
 from .stack import copy_rows
-
-
-@helper
-def activated(relu, v):
-    return clip(v, 0.0, np.inf) if relu else gelu_value(v)
-
-
-@helper
-def activated_and_slope(relu, v):
-    return relu_and_slope(v) if relu else gelu_and_slope(v)
-
 
 # ---- forward: pointwise
 
@@ -147,6 +140,26 @@ def _mix_channels(relu):
             act_moments(relu, out, row * c, rows, c, pivots, sums, means, squares, piece * c)
 
     return mix_channels
+
+
+@functools.cache
+def _mix_layer_norm(relu):
+    @kernel
+    def mix_layer_norm(queue, z, m, k, bias, gamma, beta, eps, x, w, nothing, c, bias2, gamma2,
+                       beta2, eps2, z2, y):  # fmt: skip
+        edge, none = room(ROWS * columns(z), z), room(0, z)
+        u_row = padded(k, z)
+        u = room(CHUNK * u_row, z)
+        bias, gamma, beta = near(bias), near(gamma), near(beta)
+        bias2, gamma2, beta2 = near(bias2), near(gamma2), near(beta2)
+        for piece in work(address(queue)):
+            row = piece * CHUNK
+            rows, at, to = min(CHUNK, m - row), row * k, row * c
+            normal_rows(relu, z, at, k, rows, k, bias, gamma, beta, eps, x, at, k, u, 0, u_row)
+            multiply_rows(u, np.int64(0), u_row, rows, k, w, c, nothing, z2, to, edge)
+            normal_rows(relu, z2, to, c, rows, c, bias2, gamma2, beta2, eps2, none, to, c, y, to, c)
+
+    return mix_layer_norm
 
 
 @helper
@@ -243,19 +256,28 @@ def framed(width, k):
 
 @helper
 def infer_channels(
-    relu, x, x_row, lines, width, k, w, affine, wide, z, edge, c, y, to, across, ahead
-):
-    """y = scale act(x w + bias) + shift for lines of pixels, which are `across` apart in y.
+    relu, x, x_row, lines, width, k, w, affine, wide, eps, which, z, edge, nothing, c, y, to,
+    across, ahead,
+):  # fmt: skip
+    """y = scale a + shift, a = act(x w + bias), for lines of pixels, which are `across` apart in y.
 
+    eps      a is normalized first in each pixel, with that one that is `which`; None: it is not
     affine   begins with bias, scale and shift, each `wide`
     z, edge  room for the product of as many lines as are computed at a time
+    nothing  zeros, as many as `wide`
     """
     scale, shift, at_once = affine[wide:], affine[2 * wide :], max(1, CHUNK // width)
+    bias, none = affine if eps is None else nothing, nothing[:0]
     for line in range(0, lines, at_once):
         rows = min(at_once, lines - line)
-        multiply_rows(x, line * width * x_row, x_row, rows * width, k, w, c, affine, z, 0, edge)
+        multiply_rows(x, line * width * x_row, x_row, rows * width, k, w, c, bias, z, 0, edge)
         for row in range(rows):
-            act_affine_rows(relu, z, row * width * c, c, width, c, scale, shift, y, to, ahead)
+            at = row * width * c
+            if eps is None:
+                act_affine_rows(relu, z, at, c, width, c, scale, shift, y, to, ahead)
+            else:
+                normal_rows(relu, z, at, c, width, c, affine, scale, shift, eps[which], none, 0, 0,
+                            y, to, ahead)  # fmt: skip
             to += across
 
 
@@ -284,10 +306,11 @@ def _infer_convmixer(k, relu):
 
     @kernel
     def infer_convmixer(queue, images, height, width, c, share, band, x, patch, channels, stem,
-                        depth, taps, matrices, affine, pooled, y):  # fmt: skip
+                        depth, taps, matrices, affine, eps, residual, pooled, y):  # fmt: skip
         """`share` whole images at a time, or `band` rows of one.
 
         patch   how many pixels of x, down and across, become one; 0: no stem
+        eps     of each norm; None: there are factors and terms only
         pooled  whether y is the mean of an image's pixels, or the image
         """
         half, ahead, wide = lanes(x), padded(c, x), blocks_of(c, x) * columns(x)
@@ -297,7 +320,8 @@ def _infer_convmixer(k, relu):
         a = room(share * tall * across, x)
         u = room(share * width * max(band * ahead, tall * patch_row if patch else 0), x)
         z, edge = room(max(CHUNK, width) * c, x), room(ROWS * columns(x), x)
-        line, affine = room(framed(width, 1) * half, x), near(affine)
+        line, affine, nothing = room(framed(width, 1) * half, x), near(affine), room(wide, x)
+        there = half if residual else 0  # how many numbers of the shortcut are read
         for piece in work(address(queue)):
             image, top = piece // bands * share, piece % bands * band
             count, bottom = min(share, images - image), min(top + band, height)
@@ -314,10 +338,10 @@ def _infer_convmixer(k, relu):
                     copy_rows(x, begin * width * c, c, width, c, a, row * across + inset, ahead)
             if patch:
                 infer_channels(relu, u, patch_row, lines, width, numbers, stem, affine, wide,
-                               z, edge, c, a, inset, across, ahead)  # fmt: skip
+                               eps, 0, z, edge, nothing, c, a, inset, across, ahead)  # fmt: skip
                 here = 3 * wide
             inside, lines = (top - low) * across + inset, count * (bottom - top)
-            for layer in range(depth):
+            for block in range(depth):
                 for i in range(0, c, half):
                     b, s = load(affine, here + i, half), load(affine, here + wide + i, half)
                     t = load(affine, here + 2 * wide + i, half)
@@ -325,7 +349,7 @@ def _infer_convmixer(k, relu):
                         down = top + row % height
                         first = max(0, before - down)
                         rows = min(k, height + before - down) - first
-                        tap = ((layer * wide + i) * k + first * half) * k
+                        tap = ((block * wide + i) * k + first * half) * k
                         at = inside - inset + (row + first - before) * across + i
                         if width == SUMS:
                             at += inset
@@ -338,14 +362,24 @@ def _infer_convmixer(k, relu):
                                 at += SUMS * ahead
                         at, to = inside + row * across + i, row * width * ahead + i
                         for v in range(0, width * half, half):
-                            value = activated(relu, load(line, v, half) + b)
-                            store(u, to, half, value * s + t + load(a, at, half))
+                            value = load(line, v, half)
+                            if eps is None:
+                                value = activated(relu, value + b) * s + t + load(a, at, there)
+                            store(u, to, half, value)
                             at += ahead
                             to += ahead
+                if eps is not None:
+                    for row in range(lines):
+                        at, to = inside + row * across, row * width * ahead
+                        normal_rows(relu, u, to, ahead, width, c, affine[here:],
+                                    affine[here + wide :], affine[here + 2 * wide :],
+                                    eps[here // (3 * wide)], a if residual else a[:0], at, ahead,
+                                    u, to, ahead)  # fmt: skip
                 here += 3 * wide
-                w = matrices[layer * c * wide :]
+                w = matrices[block * c * wide :]
                 infer_channels(relu, u, ahead, lines, width, c, w, affine[here:], wide,
-                               z, edge, c, a, inside, across, ahead)  # fmt: skip
+                               eps, here // (3 * wide), z, edge, nothing, c, a, inside, across,
+                               ahead)  # fmt: skip
                 here += 3 * wide
             for row in range(lines):
                 at, to = inside + row * across, image * height + top + row
@@ -455,6 +489,42 @@ def _mix_channels_backward(relu):
     return mix_channels_backward
 
 
+@functools.cache
+def _mix_layer_norm_backward(relu):
+    @kernel
+    def mix_layer_norm_backward(queue, z2, g, pixels, bias2, gamma2, eps2, c, z, m, k, bias, gamma,
+                                beta, eps, x, w, nothing, long, du, dz, dw, sums2,
+                                sums):  # fmt: skip
+        """Per part of `long` rows: du, dz, and that part's dw and sums for both norms."""
+        edge = room(ROWS * columns(z), z)
+        u_row, own_row = padded(k, z), padded(c, z)
+        u, own = room(CHUNK * u_row, z), room(CHUNK * own_row, z)
+        few, lower, upper = room_for_few(max(c, k), z), room(3 * c, z), room(3 * k, z)
+        bias, gamma, beta = near(bias), near(gamma), near(beta)
+        bias2, gamma2 = near(bias2), near(gamma2)
+        for piece in work(address(queue)):
+            dw[piece * k * c : (piece + 1) * k * c] = 0
+            lower[:] = 0
+            upper[:] = 0
+            first, last = piece * long, min((piece + 1) * long, m)
+            for row in range(first, last, CHUNK):
+                rows, at = min(CHUNK, last - row), row * k
+                normal_rows_backward(
+                    relu, z2, row, rows, c, bias2, gamma2, eps2, g, pixels, few, lower, own,
+                    0, own_row,
+                )  # fmt: skip
+                normal_rows(relu, z, at, k, rows, k, bias, gamma, beta, eps, x, at, k, u, 0, u_row)
+                multiply_blocks(u, k, own, c, rows, dw, piece * k * c, edge)
+                multiply_rows(own, np.int64(0), own_row, rows, c, w, k, nothing, du, at, edge)
+                normal_rows_backward(
+                    relu, z, row, rows, k, bias, gamma, eps, du, 1, few, upper, dz, at, k
+                )
+            sums2[piece * 3 * c : (piece + 1) * 3 * c] = lower
+            sums[piece * 3 * k : (piece + 1) * 3 * k] = upper
+
+    return mix_layer_norm_backward
+
+
 @helper
 def cut_backward(relu, z, g, p, q, o, image, block, top, bottom, height, width, c, k, strip, sums):
     """What `cut_strip` does of x, of dz; and Σ dz over rows top … bottom − 1."""
@@ -544,6 +614,11 @@ def _terms(m, mean, rstd, gamma, dgamma, dbeta):
     return [flat(v.astype(mean.dtype)) for v in (p, q, o)]
 
 
+def _row(y):
+    """A result as one row."""
+    return y.reshape(-1)
+
+
 def _spread(g):
     """g as rows, and how many pixels share one: all of an image behind a mean over its pixels."""
     _, height, width, _ = g.shape
@@ -593,7 +668,24 @@ def act_affine(z, scale, shift, relu=False):
     return y
 
 
-def infer_convmixer(x, places, channels, affine, stem=None, relu=False, pool=True):
+def act_layer_norm(z, norm, eps, added=None, relu=False):
+    bias, gamma, beta = norm
+    return normalize_rows(z, gamma, beta, eps, bias, added, relu)
+
+
+def mix_layer_norm(z, norm, eps, w, norm2, eps2, x=None, relu=False):
+    k, c = w.shape
+    m = z.size // k
+    z2, y = (empty((*z.shape[:-1], c), z.dtype) for _ in range(2))
+    upper = *map(flat, norm), float(eps), np.empty(0, z.dtype) if x is None else flat(x)
+    lower = packed(w), widened(None, c, z.dtype), c, *map(flat, norm2), float(eps2)
+    run(_mix_layer_norm(relu), chunks(m), flat(z), m, k, *upper, *lower, *map(_row, (z2, y)))
+    return z2, y
+
+
+def infer_convmixer(
+    x, places, channels, affine, stem=None, eps=None, relu=False, pool=True, residual=True
+):
     p = 1 if stem is None else len(stem)
     n, height, width, depth = len(x), x.shape[1] // p, x.shape[2] // p, len(places)
     first = 0 if stem is None else 1  # the first block's row of `affine`
@@ -608,13 +700,16 @@ def infer_convmixer(x, places, channels, affine, stem=None, relu=False, pool=Tru
     if n >= threads or pixels <= 2 * CHUNK:
         share = max(1, min(2 * CHUNK // pixels, -(-n // threads)))
         y = empty(means if pool else images, x.dtype)
-        return _infer(x, stem, places, channels, affine, relu, height, width, share, height, y)
+        how = relu, residual, height, width, share, height
+        return _infer(x, stem, places, channels, affine, eps, *how, y)
     # Too few images for all threads: band by band, one block after the other.
     band = -(-height // (threads * -(-pixels // (4 * CHUNK * threads))))
     for i in range(max(1, depth)):
         layer, y = slice(i, i + 1), empty(images, x.dtype)
-        rows = affine[first + 2 * i if i else 0 : first + 2 * i + 2]
-        x = _infer(x, stem, places[layer], channels[layer], rows, relu, height, width, 1, band, y)
+        norms = slice(first + 2 * i if i else 0, first + 2 * i + 2)
+        of = affine[norms], None if eps is None else eps[norms]
+        how = relu, residual, height, width, 1, band
+        x = _infer(x, stem, places[layer], channels[layer], *of, *how, y)
         stem = None
     if not pool:
         return x
@@ -623,7 +718,7 @@ def infer_convmixer(x, places, channels, affine, stem=None, relu=False, pool=Tru
     return y
 
 
-def _infer(x, stem, places, channels, affine, relu, height, width, share, band, y):
+def _infer(x, stem, places, channels, affine, eps, relu, residual, height, width, share, band, y):
     n, c = len(x), affine.shape[2]
     k, taps, matrices = 1, empty((0,), x.dtype), empty((0,), x.dtype)
     if places:
@@ -631,9 +726,10 @@ def _infer(x, stem, places, channels, affine, relu, height, width, share, band, 
     patch, matrix = (0, taps) if stem is None else (len(stem), packed(stem.reshape(-1, c)))
     weights = len(places), taps, matrices, widened(affine, c, x.dtype)
     how = n, height, width, c, share, band
-    image, out = (flat(x), patch, x.shape[3], matrix), (y.ndim == 2, y.reshape(-1))
+    image, out = (flat(x), patch, x.shape[3], matrix), (residual, y.ndim == 2, y.reshape(-1))
     pieces = -(-n // share) * -(-height // band)
-    run(_infer_convmixer(k, relu), pieces, *how, *image, *weights, *out)
+    eps = eps if eps is None else flat(eps)
+    run(_infer_convmixer(k, relu), pieces, *how, *image, *weights, eps, *out)
     return y
 
 
@@ -673,6 +769,26 @@ def mix_channels_backward(z2, g, norm2, z1, x, norm1, w, relu=False):
     out = [v.reshape(-1) for v in (du, dw, db, dgamma, dbeta)]
     run(_mix_channels_backward(relu), sums, *upper, *lower, long, *out)
     return du, add_up(dw), *(total(part, x.dtype) for part in (db, dgamma, dbeta))
+
+
+def act_layer_norm_backward(z, g, norm, eps, relu=False):
+    (bias, gamma, _), (rows, pixels) = norm, _spread(g)
+    dz, sums = normalize_rows_backward(z, rows, pixels, gamma, eps, bias, relu)
+    return dz, *sums
+
+
+def mix_layer_norm_backward(z2, g, norm2, eps2, z, norm, eps, w, x=None, relu=False):
+    k, c = w.shape
+    m = z.size // k
+    parts, long = split(m)
+    du, dz = empty_like(z), empty_like(z)
+    dw, sums2, sums = (empty((parts, *s), z.dtype) for s in ((k, c), (3, c), (3, k)))
+    lower = flat(z2), *_spread(g), *map(flat, norm2[:2]), float(eps2), c
+    upper = flat(z), m, k, *map(flat, norm), float(eps)
+    more = np.empty(0, z.dtype) if x is None else flat(x), packed(w.T), widened(None, k, z.dtype)
+    out = map(_row, (du, dz, dw, sums2, sums))
+    run(_mix_layer_norm_backward(relu), parts, *lower, *upper, *more, long, *out)
+    return du, dz, add_up(dw), *total(sums, z.dtype), *total(sums2, z.dtype)
 
 
 def mix_places_backward(z, g, norm, x, w, relu=False):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
 import numpy as np
@@ -27,6 +28,7 @@ from ..simd.vectors import (
     work,
     zeros,
 )
+from .activation import activated, activated_and_slope
 
 BINARY = 1 / math.log(2)  # eˣ is 2 to the power of x times this
 
@@ -84,6 +86,11 @@ def _softmax_backward(queue, y, g, m, c, dx):
 
 
 @helper
+def _moments(mean, shift, square, eps):
+    return mean, shift, 1.0 / math.sqrt(max(square - shift * shift, 0.0) + eps)
+
+
+@helper
 def row_moments(x, at, c, eps):
     """Mean, what rounding left of it, and 1/√(σ² + ε) of a row."""
     step = lanes(x)
@@ -95,51 +102,165 @@ def row_moments(x, at, c, eps):
     for i in range(0, c, step):
         d = first(load(x, at + i, c - i) - mean, c - i)
         s, squares = s + d, squares + d * d
-    shift = sum_lanes(s) / c
-    variance = max(sum_lanes(squares) / c - shift * shift, 0.0)
-    return mean, shift, 1.0 / math.sqrt(variance + eps)
+    return _moments(mean, sum_lanes(s) / c, sum_lanes(squares) / c, eps)
 
 
-@kernel
-def _layer_norm(queue, x, m, c, gamma, beta, eps, y):
+FEW = 4  # rows whose moments are computed together: one row's sums only wait for one another
+
+
+@helper
+def moments_of_few(x, at, row, few, c, eps):
+    """`row_moments` of up to FEW rows, `row` numbers apart; in place of a missing one, the last."""
     step = lanes(x)
-    gamma, beta = near(gamma), near(beta)
-    for piece in work(address(queue)):
-        for row in range(piece * CHUNK, min((piece + 1) * CHUNK, m)):
-            at = row * c
-            mean, shift, rstd = row_moments(x, at, c, eps)
-            for i in range(0, c, step):
-                normal = (load(x, at + i, c - i) - mean - shift) * rstd
-                store(y, at + i, c - i, normal * load(gamma, i, c - i) + load(beta, i, c - i))
+    at1, at2 = at + min(1, few - 1) * row, at + min(2, few - 1) * row
+    at3 = at + min(3, few - 1) * row
+    s0 = s1 = s2 = s3 = zeros(x)
+    for i in range(0, c, step):
+        n = c - i
+        s0, s1 = s0 + load(x, at + i, n), s1 + load(x, at1 + i, n)
+        s2, s3 = s2 + load(x, at2 + i, n), s3 + load(x, at3 + i, n)
+    mean0, mean1 = sum_lanes(s0) / c, sum_lanes(s1) / c
+    mean2, mean3 = sum_lanes(s2) / c, sum_lanes(s3) / c
+    s0 = s1 = s2 = s3 = zeros(x)
+    q0 = q1 = q2 = q3 = zeros(x)
+    for i in range(0, c, step):
+        n = c - i
+        d0, d1 = first(load(x, at + i, n) - mean0, n), first(load(x, at1 + i, n) - mean1, n)
+        d2, d3 = first(load(x, at2 + i, n) - mean2, n), first(load(x, at3 + i, n) - mean3, n)
+        s0, s1, s2, s3 = s0 + d0, s1 + d1, s2 + d2, s3 + d3
+        q0, q1, q2, q3 = q0 + d0 * d0, q1 + d1 * d1, q2 + d2 * d2, q3 + d3 * d3
+    return (
+        _moments(mean0, sum_lanes(s0) / c, sum_lanes(q0) / c, eps),
+        _moments(mean1, sum_lanes(s1) / c, sum_lanes(q1) / c, eps),
+        _moments(mean2, sum_lanes(s2) / c, sum_lanes(q2) / c, eps),
+        _moments(mean3, sum_lanes(s3) / c, sum_lanes(q3) / c, eps),
+    )
 
 
-@kernel
-def _layer_norm_backward(queue, x, g, m, c, gamma, eps, dx, gammas, betas):
-    """dx, and each chunk's Σ g x̂ and Σ g."""
+@helper
+def normal_rows(
+    relu, x, at, x_row, rows, c, bias, gamma, beta, eps, added, here, added_row, y, to, y_row
+):
+    """y = γ x̂ + β, and + added where there is something, row by row; x̂ is x normalized.
+
+    bias  normalize act(x + bias) instead; y may then be x. None: compiled without
+    """
     step = lanes(x)
-    gamma, sums = near(gamma), room(2 * c, x)
-    for piece in work(address(queue)):
-        sums[:] = 0
-        for row in range(piece * CHUNK, min((piece + 1) * CHUNK, m)):
-            at = row * c
-            mean, shift, rstd = row_moments(x, at, c, eps)
-            s, slopes = zeros(x), zeros(x)
+    for start in range(0, rows, FEW):
+        few = min(FEW, rows - start)
+        if bias is not None:
+            for r in range(few):
+                for i in range(0, c, step):
+                    n = c - i
+                    v = load(x, at + r * x_row + i, n) + load(bias, i, n)
+                    store(y, to + r * y_row + i, n, activated(relu, v))
+            moments = moments_of_few(y, to, y_row, few, c, eps)
+        else:
+            moments = moments_of_few(x, at, x_row, few, c, eps)
+        for r in range(few):
+            mean, shift, rstd = moments[r]
             for i in range(0, c, step):
                 n = c - i
-                normal = (load(x, at + i, n) - mean - shift) * rstd
-                u = load(g, at + i, n)
+                v = load(x, at + i, n) if bias is None else load(y, to + i, n)
+                v = (v - mean - shift) * rstd * load(gamma, i, n) + load(beta, i, n)
+                if added.size:
+                    v = v + load(added, here + i, n)
+                store(y, to + i, n, v)
+            at += x_row
+            here += added_row
+            to += y_row
+
+
+@helper
+def normal_rows_backward(
+    relu, x, start, rows, c, bias, gamma, eps, g, pixels, own, sums, dx, to, dx_row
+):
+    """dx where g is the gradient of what `normal_rows` makes of rows start … start + rows − 1.
+
+    pixels  how many rows share a row of g
+    own     `room_for_few`
+    sums    Σ g x̂ and Σ g are added to it and, where there is a bias, Σ dx
+    """
+    step = lanes(x)
+    slopes, both = FEW * c, 2 * FEW * c
+    for begin in range(start, start + rows, FEW):
+        few = min(FEW, start + rows - begin)
+        at = begin * c
+        if bias is not None:
+            for j in range(0, few * c, c):
+                for i in range(0, c, step):
+                    n = c - i
+                    v = load(x, at + j + i, n) + load(bias, i, n)
+                    v, slope = activated_and_slope(relu, v)
+                    store(own, j + i, n, v)
+                    store(own, slopes + j + i, n, slope)
+            moments = moments_of_few(own, 0, c, few, c, eps)
+        else:
+            moments = moments_of_few(x, at, c, few, c, eps)
+        for r in range(few):
+            mean, shift, rstd = moments[r]
+            j, g_at = r * c, (begin + r) // pixels * c
+            s, t = zeros(x), zeros(x)
+            for i in range(0, c, step):
+                n = c - i
+                v = load(x, at + j + i, n) if bias is None else load(own, j + i, n)
+                normal, u = (v - mean - shift) * rstd, load(g, g_at + i, n)
+                store(own, j + i, n, normal)
                 store(sums, i, n, load(sums, i, n) + u * normal)
                 store(sums, c + i, n, load(sums, c + i, n) + u)
                 h = load(gamma, i, n) * u
-                s, slopes = s + h, slopes + h * normal
-            level, slope = sum_lanes(s) / c, sum_lanes(slopes) / c
+                s, t = s + h, t + h * normal
+            store(own, both + r * step, step, s)
+            store(own, both + (FEW + r) * step, step, t)
+        for r in range(few):
+            level = sum_lanes(load(own, both + r * step, step)) / c
+            slant = sum_lanes(load(own, both + (FEW + r) * step, step)) / c
+            j, g_at, rstd = r * c, (begin + r) // pixels * c, moments[r][2]
             for i in range(0, c, step):
                 n = c - i
-                normal = (load(x, at + i, n) - mean - shift) * rstd
-                h = load(gamma, i, n) * load(g, at + i, n)
-                store(dx, at + i, n, (h - level - normal * slope) * rstd)
-        gammas[piece * c : (piece + 1) * c] = sums[:c]
-        betas[piece * c : (piece + 1) * c] = sums[c:]
+                h = load(gamma, i, n) * load(g, g_at + i, n)
+                v = (h - level - load(own, j + i, n) * slant) * rstd
+                if bias is not None:
+                    v = v * load(own, slopes + j + i, n)
+                    store(sums, 2 * c + i, n, load(sums, 2 * c + i, n) + v)
+                store(dx, to + i, n, v)
+            to += dx_row
+
+
+@helper
+def room_for_few(c, x):
+    """What `normal_rows_backward` needs for itself."""
+    return room(2 * FEW * (c + lanes(x)), x)
+
+
+@functools.cache
+def _layer_norm(relu):
+    @kernel
+    def layer_norm(queue, x, m, c, bias, gamma, beta, eps, added, y):
+        gamma, beta = near(gamma), near(beta)
+        for piece in work(address(queue)):
+            at, rows = piece * CHUNK * c, min(CHUNK, m - piece * CHUNK)
+            normal_rows(relu, x, at, c, rows, c, bias, gamma, beta, eps, added, at, c, y, at, c)
+
+    return layer_norm
+
+
+@functools.cache
+def _layer_norm_backward(relu):
+    @kernel
+    def layer_norm_backward(queue, x, g, pixels, m, c, bias, gamma, eps, dx, parts):
+        """dx, and each chunk's sums."""
+        gamma, own, sums = near(gamma), room_for_few(c, x), room(3 * c, x)
+        for piece in work(address(queue)):
+            sums[:] = 0
+            row = piece * CHUNK
+            rows = min(CHUNK, m - row)
+            normal_rows_backward(
+                relu, x, row, rows, c, bias, gamma, eps, g, pixels, own, sums, dx, row * c, c
+            )
+            parts[piece * 3 * c : (piece + 1) * 3 * c] = sums
+
+    return layer_norm_backward
 
 
 def softmax(x):
@@ -156,18 +277,31 @@ def softmax_backward(y, g):
     return dx
 
 
-def layer_norm(x, gamma, beta, eps):
-    (m, c), y = x.shape, empty_like(x)
-    run(_layer_norm, chunks(m), flat(x), m, c, flat(gamma), flat(beta), float(eps), y.reshape(-1))
+def normalize_rows(x, gamma, beta, eps, bias=None, added=None, relu=False):
+    """γ x̂ + β, and + added; of act(x + bias) where there is a bias."""
+    c, y = x.shape[-1], empty_like(x)
+    m = x.size // c
+    bias, added = bias if bias is None else flat(bias), x[:0] if added is None else added
+    norm = bias, flat(gamma), flat(beta), float(eps), flat(added)
+    run(_layer_norm(relu), chunks(m), flat(x), m, c, *norm, y.reshape(-1))
     return y
 
 
+def normalize_rows_backward(x, g, pixels, gamma, eps, bias=None, relu=False):
+    """dx, and the sums (3, C): dγ, dβ and, where there is a bias, its gradient."""
+    c, dx = x.shape[-1], empty_like(x)
+    m = x.size // c
+    parts = np.empty((chunks(m), 3, c), x.dtype)
+    norm = bias if bias is None else flat(bias), flat(gamma), float(eps)
+    out = dx.reshape(-1), parts.reshape(-1)
+    run(_layer_norm_backward(relu), chunks(m), flat(x), g, pixels, m, c, *norm, *out)
+    return dx, total(parts, x.dtype)
+
+
+def layer_norm(x, gamma, beta, eps):
+    return normalize_rows(x, gamma, beta, eps)
+
+
 def layer_norm_backward(x, g, gamma, eps):
-    (m, c), dx = x.shape, empty_like(x)
-    gammas, betas = np.empty((2, chunks(m), c), x.dtype)
-    sums = gammas.reshape(-1), betas.reshape(-1)
-    run(
-        _layer_norm_backward, len(gammas), flat(x), flat(g), m, c, flat(gamma), float(eps),
-        dx.reshape(-1), *sums,
-    )  # fmt: skip
-    return dx, total(gammas, x.dtype), total(betas, x.dtype)
+    dx, sums = normalize_rows_backward(x, flat(g), 1, gamma, eps)
+    return dx, sums[0], sums[1]

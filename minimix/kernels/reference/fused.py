@@ -5,6 +5,9 @@ act is GELU, or ReLU where `relu` is true.
 A norm is what batch normalization of a = act(z) knows of its channels: (mean, rstd, γ, β) in the
 forward pass, (mean, rstd, γ, dγ, dβ) in the backward pass. As a scale and a shift: scale = γ rstd,
 shift = β − mean · scale.
+
+Where pixels are normalized instead, a norm is (bias, γ, β), with ε: the convolution's bias is added
+to its result z where act is applied.
 """
 
 from __future__ import annotations
@@ -14,12 +17,17 @@ from . import activation
 from .depthwise import depthwise_conv2d, depthwise_conv2d_dw, depthwise_conv2d_dx
 from .norm import channel_moments, channel_sum
 from .patches import cut_patches
+from .rowwise import layer_norm_backward, normal
 
-Norm = Arrays  # what batch normalization knows: see above
+Norm = Arrays  # what a norm knows: see above
 
 
 def _act(z: Array, relu: bool) -> Array:
     return activation.relu(z) if relu else activation.gelu(z)
+
+
+def _act_backward(z: Array, g: Array, relu: bool) -> Array:
+    return (activation.relu_backward if relu else activation.gelu_backward)(z, g)
 
 
 def _with_moments(z: Array, relu: bool) -> Arrays:
@@ -55,17 +63,31 @@ def act_affine(z: Array, scale: Array, shift: Array, *, relu: bool = False) -> A
     return _act(z, relu) * scale + shift
 
 
-@kernel(x="N H W B", places="k k C", channels="C C", affine="S 3 C", stem="p p B C")
-def infer_convmixer(
-    x: Array,
-    places: tuple[Array, ...],
-    channels: tuple[Array, ...],
-    affine: Array,
-    stem: Array | None = None,
-    *,
-    relu: bool = False,
-    pool: bool = True,
+@kernel(z="... C", norm="C", added="... C")
+def act_layer_norm(
+    z: Array, norm: Norm, eps: float, added: Array | None = None, relu: bool = False
 ) -> Array:
+    """γ x̂ + β, and + added, of a = act(z + bias); x̂ is a normalized in each row.   z (…, C)"""
+    bias, gamma, beta = norm
+    y = gamma * normal(_act(z + bias, relu), eps)[0] + beta
+    return y if added is None else y + added
+
+
+@kernel(z="N H W K", norm="K", w="K C", norm2="C", x="N H W K")
+def mix_layer_norm(
+    z: Array, norm: Norm, eps: float, w: Array, norm2: Norm, eps2: float, x: Array | None = None,
+    relu: bool = False,
+) -> Arrays:  # fmt: skip
+    """z₂ = u w with u = act_layer_norm(z) + x, and act_layer_norm(z₂).   z, x (N, H, W, K)"""
+    z2 = act_layer_norm(z, norm, eps, x, relu) @ w
+    return z2, act_layer_norm(z2, norm2, eps2, None, relu)
+
+
+@kernel(x="N H W B", places="k k C", channels="C C", affine="S 3 C", stem="p p B C", eps="S")
+def infer_convmixer(
+    x: Array, places: Arrays, channels: Arrays, affine: Array, stem: Array | None = None,
+    eps: Array | None = None, *, relu: bool = False, pool: bool = True, residual: bool = True,
+) -> Array:  # fmt: skip
     """A ConvMixer in evaluation, all but its head.   x (N, H, W, B) -> (N, C)
 
     The patch embedding, where there is one, and the blocks, if any; what a convolution gives
@@ -75,17 +97,21 @@ def infer_convmixer(
     places, channels  of each block: depthwise weights (k, k, C), pointwise weights (C, C)
     affine            bias, scale and shift of each convolution, the embedding's first
     stem              the embedding's weights (p, p, B, C); p divides H and W
+    eps               ε of each; act(y + bias) is then normalized in each pixel first
+    residual          whether depthwise halves have a shortcut
     """
 
-    def stage(y: Array, row: Array) -> Array:
+    def stage(y: Array, row: Array, one: float | None) -> Array:
+        if one is not None:
+            return act_layer_norm(y, tuple(row), one, None, relu)
         return act_affine(y + row[0], row[1], row[2], relu=relu)
 
+    rows = list(zip(affine, [None] * len(affine) if eps is None else eps, strict=True))
     if stem is not None:
-        x = stage(cut_patches(x, len(stem)) @ stem.reshape(-1, stem.shape[-1]), affine[0])
-        affine = affine[1:]
-    for w1, w2, upper, lower in zip(places, channels, affine[::2], affine[1::2], strict=True):
-        x = stage(depthwise_conv2d(x, w1), upper) + x
-        x = stage(x @ w2, lower)
+        x = stage(cut_patches(x, len(stem)) @ stem.reshape(-1, stem.shape[-1]), *rows.pop(0))
+    for w1, w2, upper, lower in zip(places, channels, rows[::2], rows[1::2], strict=True):
+        u = stage(depthwise_conv2d(x, w1), *upper)
+        x = stage((u + x if residual else u) @ w2, *lower)
     return x.mean(axis=(1, 2)) if pool else x
 
 
@@ -102,8 +128,7 @@ def act_norm_backward(z: Array, g: Array, norm: Norm, *, relu: bool = False) -> 
     """dz = act′(z) γ rstd (g − dβ/M − x̂ dγ/M).   z, g (N, H, W, C)"""
     (mean, rstd, gamma, dgamma, dbeta), m = norm, z.size // z.shape[-1]
     normal = (_act(z, relu) - mean) * rstd
-    back = activation.relu_backward if relu else activation.gelu_backward
-    return back(z, gamma * rstd * (g - dbeta / m - normal * (dgamma / m)))
+    return _act_backward(z, gamma * rstd * (g - dbeta / m - normal * (dgamma / m)), relu)
 
 
 @kernel(z2="N H W C", g="N H W C", norm2="C", z1="N H W K", x="N H W K", norm1="K", w="K C")
@@ -118,6 +143,31 @@ def mix_channels_backward(
     du = dz2 @ w.T
     dw, db = u.reshape(-1, w.shape[0]).T @ rows, channel_sum(rows)
     return du, dw, db, *act_norm_sums(z1, du, mean, rstd, relu=relu)
+
+
+@kernel(z="N H W C", g="N H W C", norm="C")
+def act_layer_norm_backward(
+    z: Array, g: Array, norm: Norm, eps: float, relu: bool = False
+) -> Arrays:
+    """Gradients of `act_layer_norm` for z, γ, β and the bias.   z, g (N, H, W, C)"""
+    bias, gamma, _ = norm
+    rows, g = (z + bias).reshape(-1, len(bias)), g.reshape(-1, len(bias))
+    da, *sums = layer_norm_backward.reference(_act(rows, relu), g, gamma, eps)
+    dz = _act_backward(rows, da, relu)
+    return dz.reshape(z.shape), *sums, channel_sum(dz)
+
+
+@kernel(z2="N H W C", g="N H W C", norm2="C", z="N H W K", norm="K", w="K C", x="N H W K")
+def mix_layer_norm_backward(
+    z2: Array, g: Array, norm2: Norm, eps2: float, z: Array, norm: Norm, eps: float, w: Array,
+    x: Array | None = None, relu: bool = False,
+) -> Arrays:  # fmt: skip
+    """Back through `mix_layer_norm`: du, dz, dw, and dγ, dβ and dbias of both norms."""
+    dz2, *of_norm2 = act_layer_norm_backward(z2, g, norm2, eps2, relu)
+    u, du = act_layer_norm(z, norm, eps, x, relu), dz2 @ w.T
+    dw = u.reshape(-1, len(w)).T @ dz2.reshape(-1, w.shape[1])
+    dz, *of_norm = act_layer_norm_backward(z, du, norm, eps, relu)
+    return du, dz, dw, *of_norm, *of_norm2
 
 
 @kernel(z="N H W C", g="N H W C", norm="C", x="N H W C", w="k k C")
