@@ -287,9 +287,9 @@ def fused_blocks(
     own         whether no other operation uses these parameters: ranks then begin to sum the
                 gradients of a block as soon as it has them
 
-    A block has three arrays of the size of x: z₁, z₂ and its input. The input is not saved: it is
-    one pass over the z₂ of the block before, and computed again on the way back (Chen et al. 2016,
-    arXiv:1604.06174).
+    A block has three arrays of the size of x: z₁, z₂ and its input. With batch norms the input is
+    not saved: it is one pass over the z₂ of the block before, and computed again on the way back
+    (Chen et al. 2016, arXiv:1604.06174).
     """
     blocks: list[tuple[Callable[[], Array], Callable[[Array, Array], tuple[Array, ...]]]] = []
     y = x

@@ -6,8 +6,8 @@ product has written it.
 
     y = γ x̂ + β,     x̂ = (a − μ) r,     a = act(z + b),     r = 1/√(σ²+ε)
 
-with μ and σ² those of the pixel. z, what the convolution gives without its bias, is all that is
-saved. And back, from g = dy, in one pass as well:
+with μ and σ² those of the pixel. What is saved is of a convolution z, its result without the bias,
+and of a block its result. And back, from g = dy, in one pass as well:
 
     dz = act′(z + b) r (h − mean(h) − x̂ mean(h x̂)),   h = γ g
     dγ = Σ g x̂     dβ = Σ g     db = Σ dz
@@ -55,12 +55,12 @@ def fused_layer_embedding(x, w, b, gamma, beta, *, eps: float, relu: bool = Fals
 def layer_block(
     x: Array, parameters: Sequence[Array], eps: Sequence[float], relu: bool, residual: bool
 ) -> tuple[Array, Callable[[], Array], Callable[[Array, Array], tuple[Array, ...]]]:
-    """One block: y, a function that computes it again, and its backward.
+    """One block: y, a function that gives it again, and its backward.
 
         z₁ = depthwise(x, w₁)     u = norm₁(act(z₁ + b₁)) + x        mixes places
         z₂ = u w₂                 y = norm₂(act(z₂ + b₂))            mixes channels
 
-    u is never written to memory. And back, x given:
+    u is never written to memory; z₁, z₂ and y are kept. And back, x given:
 
         du = dz₂ w₂ᵀ                                       dw₂ = uᵀ dz₂
         dx = dz₁ convolved with the flipped w₁ + du        dw₁ = correlate(x, dz₁)
@@ -73,9 +73,6 @@ def layer_block(
     shortcut = x if residual else None
     z2, y = kernels.mix_layer_norm(z1, norm1, eps[0], w2, norm2, eps[1], shortcut, relu)
     saved = [z2, z1]  # from where backward takes them, so that gradients can have their memory
-
-    def output():
-        return kernels.act_layer_norm(saved[0], norm2, eps[1], None, relu)
 
     def backward(g, x):
         z1, z2 = saved.pop(), saved.pop()
@@ -90,4 +87,4 @@ def layer_block(
             dx += du
         return dx, dw1, db1, dgamma1, dbeta1, dw2, db2, dgamma2, dbeta2
 
-    return y, output, backward
+    return y, lambda: y, backward
