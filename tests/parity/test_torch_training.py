@@ -7,7 +7,7 @@ torch = pytest.importorskip(
     "torch", reason="parity needs PyTorch: python -m pip install -e '.[parity]'"
 )
 
-from torch_convmixer import authors, images  # noqa: E402
+from torch_convmixer import ChannelNorm, authors, images  # noqa: E402
 
 import minimix as mx  # noqa: E402
 from minimix import from_torch  # noqa: E402
@@ -17,6 +17,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:Using padding='same' with even k
 
 STEPS = 20
 SHAPE = 8, 2, 5, 2, 6  # h, d, k, p, n
+NORMS = {"batch": torch.nn.BatchNorm2d, "layer": ChannelNorm}
 
 
 def batches(n=6, size=16):
@@ -25,12 +26,11 @@ def batches(n=6, size=16):
         yield rng.standard_normal((12, size, size, 3)), rng.integers(0, n, 12)
 
 
-def twins(shape=SHAPE):
+def twins(shape=SHAPE, norm="batch"):
     torch.manual_seed(0)
-    theirs = authors(*shape)
-    h, d, k, p, n = shape
-    ours = mx.ConvMixer(h, d, k, p, n, rng=1).astype(np.float64)
-    ours.load_state_dict(from_torch(theirs.state_dict()))
+    theirs = authors(*shape, torch.nn.GELU, NORMS[norm])
+    ours = mx.ConvMixer(*shape, norm=norm, rng=1).astype(np.float64)
+    ours.load_state_dict(from_torch(theirs.state_dict(), ours))
     return ours, theirs
 
 
@@ -62,7 +62,7 @@ def steps(ours, theirs, our_optimizer, their_optimizer, agree, *, max_norm=None,
 
 def agree_on_everything(ours, theirs, agree):
     """Weights and running statistics after the steps, and what the models then say."""
-    mine, other = ours.state_dict(), from_torch(theirs.state_dict())
+    mine, other = ours.state_dict(), from_torch(theirs.state_dict(), ours)
     assert list(mine) == list(other)
     for name, array in mine.items():
         agree(array, other[name], 1e-8, name)
@@ -124,8 +124,9 @@ def test_twenty_steps_of_sgd(nesterov, backend, agree):
     agree_on_everything(ours, theirs, agree)
 
 
-def test_twenty_steps_of_the_fused_model(backend, agree):
-    ours, theirs = twins()
+@pytest.mark.parametrize("norm", NORMS)
+def test_twenty_steps_of_the_fused_model(norm, backend, agree):
+    ours, theirs = twins(norm=norm)
     fused = mx.fuse(ours)
     steps(
         fused,

@@ -13,23 +13,30 @@ class Residual(nn.Module):
         return self.fn(x) + x
 
 
-def stage(convolution, channels, activation=nn.GELU):
-    return [convolution, activation(), nn.BatchNorm2d(channels)]
+class ChannelNorm(nn.LayerNorm):
+    """Over the channels of each pixel."""
+
+    def forward(self, x):
+        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
-def block(h, k, activation=nn.GELU):
+def stage(convolution, channels, activation=nn.GELU, norm=nn.BatchNorm2d):
+    return [convolution, activation(), norm(channels)]
+
+
+def block(h, k, *kinds):
     depthwise = nn.Conv2d(h, h, k, groups=h, padding="same")
     return nn.Sequential(
-        Residual(nn.Sequential(*stage(depthwise, h, activation))),
-        *stage(nn.Conv2d(h, h, 1), h, activation),
+        Residual(nn.Sequential(*stage(depthwise, h, *kinds))),
+        *stage(nn.Conv2d(h, h, 1), h, *kinds),
     )
 
 
-def authors(h, d, k, p, n):
+def authors(h, d, k, p, n, *kinds):
     """One Sequential: the stem is 0 to 2, block i is 3 + i, the head 5 + d."""
     return nn.Sequential(
-        *stage(nn.Conv2d(3, h, p, stride=p), h),
-        *(block(h, k) for _ in range(d)),
+        *stage(nn.Conv2d(3, h, p, stride=p), h, *kinds),
+        *(block(h, k, *kinds) for _ in range(d)),
         nn.AdaptiveAvgPool2d(1),
         nn.Flatten(),
         nn.Linear(h, n),
