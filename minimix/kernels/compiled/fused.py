@@ -321,7 +321,7 @@ def _infer_convmixer(k, relu):
         u = room(share * width * max(band * ahead, tall * patch_row if patch else 0), x)
         z, edge = room(max(CHUNK, width) * c, x), room(ROWS * columns(x), x)
         line, affine, nothing = room(framed(width, 1) * half, x), near(affine), room(wide, x)
-        there = half if residual else 0  # how many numbers of the shortcut are read
+        shortcut = a if residual else room(a.size, x)  # or zeros in its place
         for piece in work(address(queue)):
             image, top = piece // bands * share, piece % bands * band
             count, bottom = min(share, images - image), min(top + band, height)
@@ -364,7 +364,9 @@ def _infer_convmixer(k, relu):
                         for v in range(0, width * half, half):
                             value = load(line, v, half)
                             if eps is None:
-                                value = activated(relu, value + b) * s + t + load(a, at, there)
+                                value = (
+                                    activated(relu, value + b) * s + t + load(shortcut, at, half)
+                                )
                             store(u, to, half, value)
                             at += ahead
                             to += ahead
@@ -373,7 +375,7 @@ def _infer_convmixer(k, relu):
                         at, to = inside + row * across, row * width * ahead
                         normal_rows(relu, u, to, ahead, width, c, affine[here:],
                                     affine[here + wide :], affine[here + 2 * wide :],
-                                    eps[here // (3 * wide)], a if residual else a[:0], at, ahead,
+                                    eps[here // (3 * wide)], shortcut, at, ahead,
                                     u, to, ahead)  # fmt: skip
                 here += 3 * wide
                 w = matrices[block * c * wide :]
