@@ -2,6 +2,7 @@
 
 import builtins
 import errno
+import functools
 import io
 import os
 import shutil
@@ -9,12 +10,14 @@ import shutil
 import pytest
 
 from minimix import cli, runs
+from minimix.data import shapes10
 
 TRAIN = [
     *("train", "--data=shapes10", "--hidden-dim=2", "--depth=1", "--kernel-size=1"),
     *("--patch-size=16", "--batch-size=4", "--epochs=1", "--limit-train=12", "--limit-test=4"),
-    *("--threads=1", "--save-every=0", "--quiet"),
+    *("--threads=1", "--save-every=0", "--quiet", "--no-whiten"),
 ]
+drawn = functools.cache(shapes10.load)
 NUMBERS = (errno.EIO, errno.ENOSPC, errno.EDQUOT)
 
 
@@ -84,6 +87,12 @@ def train(monkeypatch, capsys, disk, *arguments):
         disk.attach(patch)
         code = cli.main([*TRAIN[:1], *map(str, arguments)])
     return code, capsys.readouterr().err
+
+
+@pytest.fixture(autouse=True)
+def drawn_once(monkeypatch):
+    """What takes long in these trainings is to draw the images, which needs no disk."""
+    monkeypatch.setattr(shapes10, "load", drawn)
 
 
 @pytest.fixture
