@@ -610,6 +610,22 @@ def test_statistics_move_together_or_not_at_all():
     assert [norm.running_mean.tolist() for norm in norms(fused)] == before
 
 
+@pytest.mark.parametrize("recording", [True, False])
+def test_layer_norm_after_relu(recording, monkeypatch):
+    ran, run = [], CONVMIXER.FusedConvMixer._run
+    monkeypatch.setattr(
+        CONVMIXER.FusedConvMixer, "_run", lambda *how: ran.append(len(how[2])) or run(*how)
+    )
+    plain, _, fused = pair(6, 2, 3, 2, np.float64, norm="layer", activation="relu")
+    x = mx.Tensor(np.random.default_rng(2).standard_normal((3, 4, 6, 3)))
+    with mx.backend("numpy"):
+        (_, expected), (_, got) = (outcome(model, x, recording) for model in (plain, fused))
+    assert ran == [5]
+    assert list(got) == list(expected)
+    for name, array in expected.items():
+        np.testing.assert_allclose(got[name], array, rtol=1e-9, atol=1e-12, err_msg=name)
+
+
 # ---- the operations by themselves, against finite differences
 
 
