@@ -61,7 +61,8 @@ def main() -> None:
             chosen = [net for net in nets.NETS if str(net) == options.net]
         measured = [steps(net, rounds, with_torch, options.quick) for net in chosen]
         before = result.get("steps", []) if options.net else []
-        result["steps"] = [row for row in before if row["net"] != options.net] + measured
+        rows = {row["net"]: row for row in (*before, *measured)}
+        result["steps"] = [rows[str(net)] for net in nets.NETS if str(net) in rows]
     if "operations" in parts:
         result["operations"] = operations.measure(options.quick, rounds, say)
     if "memory" in parts:
