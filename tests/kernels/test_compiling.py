@@ -96,7 +96,7 @@ KERNELS = [
     (activation._gelu, "qaa"),
     (activation._gelu_tanh, "qaa"),
     (rowwise._softmax, "qaiia"),
-    (rowwise._layer_norm, "qaiiaafa"),
+    (rowwise._layer_norm(relu=False), "qaiinaafaa"),
     (norm._normalize, "qaiiaaaa"),
     (norm._channel_moments, "qaiiaa"),
     (adamw._adamw, "qaIIFffff"),
@@ -115,6 +115,7 @@ def test_packed_instructions(kernel, kinds, size):
         "a": ARRAY[size],
         "i": numba.int64,
         "f": numba.float64,
+        "n": numba.none,
         "I": numba.int64[:, ::1],
         "F": numba.float64[:, ::1],
     }
