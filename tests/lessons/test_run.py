@@ -24,7 +24,10 @@ pytestmark = pytest.mark.filterwarnings("default")
 LESSONS = {folder.name[:2]: folder for folder in folders()}
 TEACHES_NUMBA = {"04"}
 SHORTER = {
-    "10": ("(48, 500, 64) if COMPILED", "(48, 40, 64) if COMPILED"),
+    "10": (
+        "(48, 500, 64) if COMPILED else (16, 60, 32)",
+        "(48, 40, 64) if COMPILED else (16, 20, 32)",
+    ),
     "11": ("(32, 300, (0, 1, 2, 3)) if COMPILED", "(32, 20, (0, 1)) if COMPILED"),
     "15": ("--epochs 20", "--epochs 2"),
 }
