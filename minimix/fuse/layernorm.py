@@ -6,8 +6,8 @@ product has written it.
 
     y = γ x̂ + β,     x̂ = (a − μ) r,     a = act(z + b),     r = 1/√(σ²+ε)
 
-with μ and σ² those of the pixel. What is saved is of a convolution z, its result without the bias,
-and of a block its result. And back, from g = dy, in one pass as well:
+with μ and σ² those of the pixel. Saved for the backward pass are z, the convolution's result
+without its bias, and the result of each block. And back, from g = dy, in one pass as well:
 
     dz = act′(z + b) r (h − mean(h) − x̂ mean(h x̂)),   h = γ g
     dγ = Σ g x̂     dβ = Σ g     db = Σ dz
