@@ -249,14 +249,15 @@ check("03.compare", compare)
 #
 # > **Predict:** how large is the relative error of a correct gradient here? And of one that is
 # > missing a factor of 3 in a small term?
-#
+
+# %%
+guess = ...  # your prediction: a number, or a few words
+
+# %% [markdown]
 # ### Exercise 4 · `guilty`
 #
 # Return the set of names whose gradient is wrong for *any* of their inputs. Where do you draw the
 # line? Print the errors first and look.
-
-# %%
-guess = ...  # your prediction: a number, or a few words
 
 # %%
 def guilty(suspects):

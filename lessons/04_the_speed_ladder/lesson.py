@@ -162,13 +162,14 @@ print(f"first call {1000 * first:.0f} ms, second call {1000 * second:.2f} ms")
 # > **Predict:** in `matmul_ijk` the innermost loop runs over `k`. Now swap two lines, so that it
 # > runs over `j`: the same products, the same sums, the same number of steps. What happens to the
 # > time, at n = 512?
-#
-# ### Exercise 3 · `matmul_ikj`
-#
-# The same function with the loops in the order i, k, j.
 
 # %%
 guess = ...  # your prediction: how many times as fast?
+
+# %% [markdown]
+# ### Exercise 3 · `matmul_ikj`
+#
+# The same function with the loops in the order i, k, j.
 
 # %%
 @njit

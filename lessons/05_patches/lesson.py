@@ -125,14 +125,15 @@ check("05.cut", cut)
 # gradient moves to where its number came from: the same steps in reverse.
 #
 # > **Predict:** the forward transpose was `(0, 1, 3, 2, 4, 5)`. Which transpose undoes it?
-#
+
+# %%
+guess = ...  # your prediction: a number, or a few words
+
+# %% [markdown]
 # ### Exercise 2 · `join`
 #
 # `join(patches, p)` undoes `cut`: `(N, H/p, W/p, p·p·C)` back to `(N, H, W, C)`. ($C$ follows from
 # the length of a patch.)
-
-# %%
-guess = ...  # your prediction: a number, or a few words
 
 # %%
 def join(patches, p):

@@ -294,14 +294,15 @@ for k in (3, 4):
 # $$ y[n,r,s] = x[n,r,s]\; w + b \qquad (N, H, W, K) \cdot (K, C) + (C) \to (N, H, W, C) $$
 #
 # > **Predict:** with `w (K, C)` this equals the `patchify` of lesson 05 for one patch size. Which?
-#
+
+# %%
+guess = ...  # your prediction: a number, or a few words
+
+# %% [markdown]
 # ### Exercise 4 · `pointwise`
 #
 # `pointwise(x, w, b)` returns `(y, backward)`, and `backward(g)` returns `(dx, dw, db)`, in the
 # shapes `(N, H, W, K)`, `(K, C)` and `(C,)`.
-
-# %%
-guess = ...  # your prediction: a number, or a few words
 
 # %%
 def pointwise(x, w, b):

@@ -114,15 +114,16 @@ fig
 # points the same way and adds up.
 #
 # > **Predict:** the gradient is 1 at every step and $\mu = 0.9$. What does $u$ grow to?
-#
+
+# %%
+guess = ...  # your prediction: a number, or a few words
+
+# %% [markdown]
 # ### Exercise 1 · `momentum`
 #
 # `momentum(theta, g, u, lr, mu)` of arrays of the same shape returns the new `(theta, u)`. Leave
 # the arguments unchanged: `theta = theta - …` makes a new array, `theta -= …` would change the old
 # one.
-
-# %%
-guess = ...  # your prediction: a number, or a few words
 
 # %%
 def momentum(theta, g, u, lr, mu):

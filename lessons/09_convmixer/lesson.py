@@ -134,14 +134,15 @@ print(mx.summary(net, (1, 32, 32, 3)))
 # > **Predict:** ConvMixer-256/8 with $k = 5$, $p = 2$ for 10 classes. Ten thousand parameters? A
 # > million? And where are most of them: in patches, depthwise, pointwise, batch norm or the last
 # > layer?
-#
+
+# %%
+guess = ...  # your prediction: a number, or a few words
+
+# %% [markdown]
 # ### Exercise 3 · `count_parameters`
 #
 # Count them by hand, for images with $c$ channels. Every convolution and the last layer have a
 # bias, and a batch norm has two trained numbers per channel, $\gamma$ and $\beta$.
-
-# %%
-guess = ...  # your prediction: a number, or a few words
 
 # %%
 def count_parameters(h, d, k, p, n, c=3):

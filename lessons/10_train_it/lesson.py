@@ -66,14 +66,15 @@ fig
 #
 # > **Predict:** which of these may you mirror: boats, cats, the digits 0 to 9, chest X-rays, road
 # > signs?
-#
+
+# %%
+guess = ...  # your prediction: a number, or a few words
+
+# %% [markdown]
 # ### Exercise 1 · `flip`
 #
 # `images` (N, H, W, C) and `which` (N,), True or False for each image. Return a new array in which
 # the images selected by `which` are mirrored, left to right.
-
-# %%
-guess = ...  # your prediction: a number, or a few words
 
 # %%
 def flip(images, which):

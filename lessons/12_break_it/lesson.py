@@ -324,14 +324,15 @@ for letter, why in line_up(test_adamw, broken.adamw).items():
 #
 # > **Predict:** lesson 09 showed what the middle of image 0 sees of image 1. What bug is that, if
 # > it happens to the users of a trained network?
-#
+
+# %%
+guess = ...  # your prediction: a number, or a few words
+
+# %% [markdown]
 # ### Exercise 4 · `test_classifier`
 #
 # Every picture must get the same scores alone as together with others, and `classify` must leave
 # the pictures unchanged. How many pictures do you classify?
-
-# %%
-guess = ...  # your prediction: a number, or a few words
 
 # %%
 def test_classifier(classify):
@@ -384,14 +385,15 @@ print(f"{model.n_parameters():,} parameters, 16 pictures of pure noise")
 # %% [markdown]
 # > **Predict:** noise has no pattern to learn. If everything is right, how far does the loss fall
 # > when the network sees the *same* sixteen pictures sixty times?
-#
+
+# %%
+guess = ...  # your prediction: a number, or a few words
+
+# %% [markdown]
 # ### Exercise 5 · `test_learning`
 #
 # Write that as a test. No other test finds so much for so little work: before every long run, let
 # the network memorize one batch.
-
-# %%
-guess = ...  # your prediction: a number, or a few words
 
 # %%
 def test_learning(step):

@@ -497,7 +497,7 @@ print(f"{100 * right:.0f} % of new pictures are classified correctly; guessing g
 # `depthwise`, and time it.
 #
 # Read **`minimix/functional/attention.py`**, and then **`minimix/models/vit.py`** and
-# **`minimix/models/mlp_mixer.py`**, each a page.
+# **`minimix/models/mlp.py`**, each a page.
 #
 # **Go further.** Check the gradient of your attention with your check from lesson 03. · Leave out
 # the softmax. Now (Q Kᵀ) V = Q (Kᵀ V): what does it cost, and what has been lost? · Mask A, so that

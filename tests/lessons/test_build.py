@@ -99,9 +99,17 @@ def test_what_a_picture_shows_is_not_told_before_it_is_shown(lesson):
     found = build.cells(lesson)
     for cell, after in itertools.pairwise(found):
         if "**Predict" in cell.source:
+            assert cell.source.splitlines()[-1].startswith(">"), "something before the guess"
             assert after.source.startswith("guess = ...")
     uses = len(re.findall(r"guess=guess|show\.guessed\(guess\)", code))
     assert uses == code.count("guess = ...")
+
+
+@each_lesson
+def test_files_that_a_lesson_names_exist(lesson):
+    source = (lesson / "lesson.py").read_text(encoding="utf-8")
+    for path in re.findall(r"\b(?:minimix|lessons|tests|bench)/[\w/]*(?:\.py|/)", source):
+        assert (lesson.parent.parent / path).exists(), f"{lesson.name} names {path}"
 
 
 @each_lesson
