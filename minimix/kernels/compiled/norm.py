@@ -83,7 +83,7 @@ def _normalize(queue, x, m, c, mean, scale, beta, y):
     step = lanes(x)
     mean, scale, beta = near(mean), near(scale), near(beta)
     for piece in work(address(queue)):
-        piece = queue[1] - 1 - piece  # the last one first
+        piece = -(-m // CHUNK) - 1 - piece  # the last one first
         for row in range(piece * CHUNK, min((piece + 1) * CHUNK, m)):
             for i in range(0, c, step):
                 n = c - i
@@ -97,7 +97,7 @@ def _normalize_relu(queue, x, m, c, mean, scale, beta, residual, y):
     step = lanes(x)
     mean, scale, beta = near(mean), near(scale), near(beta)
     for piece in work(address(queue)):
-        piece = queue[1] - 1 - piece  # the last one first
+        piece = -(-m // CHUNK) - 1 - piece  # the last one first
         for row in range(piece * CHUNK, min((piece + 1) * CHUNK, m)):
             for i in range(0, c, step):
                 n, at = c - i, row * c + i
@@ -131,7 +131,7 @@ def _batch_norm_dx(queue, x, g, m, c, mean, p, q, o, dx):
     step = lanes(x)
     mean, p, q, o = near(mean), near(p), near(q), near(o)
     for piece in work(address(queue)):
-        piece = queue[1] - 1 - piece  # the last one first
+        piece = -(-m // CHUNK) - 1 - piece  # the last one first
         for row in range(piece * CHUNK, min((piece + 1) * CHUNK, m)):
             for i in range(0, c, step):
                 n = c - i
