@@ -1,6 +1,7 @@
 """The same bits for any number of threads, from any thread, in a forked child."""
 
 import hashlib
+import itertools
 import os
 import subprocess
 import sys
@@ -96,6 +97,37 @@ def test_every_thread_helps():
         time.sleep(0.001)  # helpers that still look at earlier kernels' places would be left out
     meeting = threading.Barrier(3, timeout=30)
     threads.run(lambda queue: meeting.wait(), 3)
+
+
+def test_a_thread_takes_its_own_share_first_and_then_what_is_left_of_the_others():
+    pytest.importorskip("numba", reason="only compiled kernels share work")
+    from minimix.kernels.simd.jit import kernel
+    from minimix.kernels.simd.vectors import address, work
+
+    @kernel
+    def in_order(queue, taken, last_first):
+        at = 0
+        for piece in work(address(queue), last_first):
+            taken[at] = piece
+            at = at + 1
+
+    def taken(share, last_first=False):
+        order = np.full(20, -1)
+        in_order(share, order, last_first)
+        return [int(piece) for piece in order if piece >= 0]
+
+    for n in range(1, 6):
+        for pieces in range(20):
+            parts = [range(t * pieces // n, (t + 1) * pieces // n) for t in range(n)]
+            for t in range(n):
+                for backward in (False, True):
+                    shares = threads._shares(pieces, n).copy()
+                    mine = [part[::-1] if backward else part for part in parts[t:] + parts[:t]]
+                    assert taken(shares[t], backward) == [*itertools.chain(*mine)]
+                    assert all(taken(share) == [] for share in shares)
+    shares = threads._shares(10, 2).copy()
+    shares[0, threads.NEXT] = 3  # as far as another thread has come
+    assert taken(shares[1]) == [5, 6, 7, 8, 9, 3, 4]
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")

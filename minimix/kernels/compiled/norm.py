@@ -82,8 +82,7 @@ def _channel_moments(queue, x, m, c, means, squares):
 def _normalize(queue, x, m, c, mean, scale, beta, y):
     step = lanes(x)
     mean, scale, beta = near(mean), near(scale), near(beta)
-    for piece in work(address(queue)):
-        piece = -(-m // CHUNK) - 1 - piece  # the last one first
+    for piece in work(address(queue), last_first=True):
         for row in range(piece * CHUNK, min((piece + 1) * CHUNK, m)):
             for i in range(0, c, step):
                 n = c - i
@@ -96,8 +95,7 @@ def _normalize_relu(queue, x, m, c, mean, scale, beta, residual, y):
     """`residual` may be empty: there is none."""
     step = lanes(x)
     mean, scale, beta = near(mean), near(scale), near(beta)
-    for piece in work(address(queue)):
-        piece = -(-m // CHUNK) - 1 - piece  # the last one first
+    for piece in work(address(queue), last_first=True):
         for row in range(piece * CHUNK, min((piece + 1) * CHUNK, m)):
             for i in range(0, c, step):
                 n, at = c - i, row * c + i
@@ -130,8 +128,7 @@ def _batch_norm_dx(queue, x, g, m, c, mean, p, q, o, dx):
     """dx = p g + q (x − μ) + o."""
     step = lanes(x)
     mean, p, q, o = near(mean), near(p), near(q), near(o)
-    for piece in work(address(queue)):
-        piece = -(-m // CHUNK) - 1 - piece  # the last one first
+    for piece in work(address(queue), last_first=True):
         for row in range(piece * CHUNK, min((piece + 1) * CHUNK, m)):
             for i in range(0, c, step):
                 n = c - i

@@ -27,9 +27,9 @@ doubles every number of x:
         return y
 
 `run` calls the kernel in every thread at once. `work(address(queue))` gives each of them pieces
-that nobody has taken yet, until none are left. Who computes a piece never changes what is in it,
-and sums over pieces are added in the order of the pieces: so the bits are the same for any number
-of threads.
+that nobody has taken yet, first those of its own share, until none are left. Who computes a piece
+never changes what is in it, and sums over pieces are added in the order of the pieces: so the bits
+are the same for any number of threads.
 
 A vector is as many neighboring numbers as fit into one of the machine's registers: 16 float32 with
 AVX-512, 8 with AVX, 4 with SSE or NEON; half as many float64.

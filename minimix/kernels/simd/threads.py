@@ -1,10 +1,15 @@
 """A few threads that share one kernel's work, and one number that governs them all.
 
-A compiled kernel lets go of the interpreter lock and takes its work in small pieces from a shared
-counter until none are left, so any number of threads may call it at once. The caller always works
-too, and a helper that wakes late finds nothing to do: nobody waits for a core that something else
-is using. What a piece computes never depends on who computes it, which is why the results are the
-same bits for any number of threads.
+A compiled kernel lets go of the interpreter lock and takes its work in small pieces until none are
+left, so any number of threads may call it at once. The caller always works too, and a helper that
+wakes late finds nothing to do: nobody waits for a core that something else is using. What a piece
+computes never depends on who computes it, which is why the results are the same bits for any number
+of threads.
+
+Each thread begins with a share of its own, which is the same part of every array: what the last
+kernel wrote there is still in the cache of this core. Between distant cores (chiplets, sockets) a
+step in which threads took whatever piece came next was 1.2 to 1.4 times as long. Whoever is done
+with its own share goes on with the others'.
 
 Why not Numba's own parallel loops: they compile several times slower, abort the process when two
 Python threads start one at the same time, and their spinning threads fight with those of BLAS.
@@ -24,6 +29,7 @@ of the main thread. That is harmless at every step, since
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
 import threading
 from _thread import start_new_thread
@@ -214,26 +220,43 @@ def _helpers(n: int) -> list[SimpleQueue[_Place]]:
     return _inboxes[:n]
 
 
+# A share of the work, of one thread: the next piece of it that nobody has taken, where it ends, the
+# sum of its first and its last, how many bytes on the next thread's share lies (a ring), and how
+# many threads there are.
+NEXT, END, BOTH, TO_NEXT, THREADS = range(5)
+APART = 16  # words from a share to the next, so that no cache line holds parts of two
+
+
+@functools.lru_cache(256)
+def _shares(pieces: int, n: int) -> np.ndarray:
+    """The shares of n threads, before anybody has begun: a row for each."""
+    shares = np.zeros((n, APART), np.int64)
+    ends = np.arange(n + 1) * pieces // n
+    shares[:, NEXT], shares[:, END] = ends[:-1], ends[1:]
+    shares[:, BOTH] = ends[:-1] + ends[1:] - 1
+    shares[:, TO_NEXT], shares[:, THREADS] = shares.strides[0], n
+    shares[-1, TO_NEXT] -= shares.nbytes
+    return shares
+
+
 def run(kernel: Callable[..., None], pieces: int, *args: Any) -> None:
-    """kernel(queue, *args) in every thread; `queue` hands out the numbers 0 … pieces − 1.
+    """kernel(queue, *args) in every thread; `work` gives out the numbers 0 … pieces − 1.
 
     When this returns, every piece is done. When it returns or raises (an error of the kernel, here
     or in a helper, or an interrupt), nobody works on `args` any more.
     """
-    queue = np.zeros(2, np.int64)
-    queue[1] = pieces
-    args = (queue, *args)
     if _count == 1 or pieces < 2:
-        kernel(*args)
+        kernel(_shares(pieces, 1)[0].copy(), *args)
         return
     inboxes = [inbox for inbox in _helpers(min(_count, pieces) - 1) if inbox.qsize() < LATE]
-    places = [_Place(kernel, args) for _ in inboxes]
+    own, *shares = _shares(pieces, len(inboxes) + 1).copy()
+    places = [_Place(kernel, (share, *args)) for share in shares]
     closing = map(_wait, filterfalse(_take, [place.lock for place in places]))
     try:
         try:
             for inbox, place in zip(inboxes, places, strict=True):
                 inbox.put(place)
-            kernel(*args)
+            kernel(own, *args)
         finally:
             deque(closing, maxlen=0)  # do all of `closing`, in this one call
     finally:

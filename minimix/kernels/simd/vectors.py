@@ -27,6 +27,7 @@ from .private import (
     infer_global,
     signature,
 )
+from .threads import BOTH, END, NEXT, THREADS, TO_NEXT
 
 intrinsic: Any = extending.intrinsic  # untyped, since what it makes is called with other arguments
 
@@ -630,31 +631,47 @@ def near(v):
     return copy
 
 
-# ---- the queue of `threads.run`
+# ---- the shares of `threads.run`
 
 
 @helper
-def work(queue):
+def work(share, last_first=False):
     """The pieces of work that no thread has taken yet: `for piece in work(address(queue))`.
+
+    First those of this thread's own share, then what is left of the others'. With last_first each
+    share is taken from its end, which is what the kernel before has left in the cache.
 
     By its address, since Numba never lets go of an array that a generator has held.
     """
-    while True:
-        piece = _take(queue)
-        if piece < 0:
-            break
-        yield piece
+    for _ in range(_word(share, THREADS)):
+        turned = _word(share, BOTH) if last_first else 0
+        while True:
+            piece = _take(share)
+            if piece < 0:
+                break
+            yield turned - piece if last_first else piece
+        share += _word(share, TO_NEXT)
 
 
 @intrinsic
-def _take(typingctx: Any, queue: Any) -> Any:
-    """The next piece of work that no thread has taken yet, or −1 when there is none."""
+def _take(typingctx: Any, share: Any) -> Any:
+    """The next piece of a share that no thread has taken yet, or −1 when there is none."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         p = builder.inttoptr(args[0], I64.as_pointer())
-        mine = builder.atomic_rmw("add", p, I64(1), "monotonic")
-        pieces = builder.load(builder.gep(p, [I64(1)]))
-        there = builder.icmp_signed("<", mine, pieces)
+        mine = builder.atomic_rmw("add", builder.gep(p, [I64(NEXT)]), I64(1), "monotonic")
+        there = builder.icmp_signed("<", mine, builder.load(builder.gep(p, [I64(END)])))
         return builder.select(there, mine, I64(-1))
 
     return types.int64(types.int64), codegen
+
+
+@intrinsic
+def _word(typingctx: Any, share: Any, i: Any) -> Any:
+    """Number i of a share, one of those that never change."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        p = builder.inttoptr(args[0], I64.as_pointer())
+        return builder.load(builder.gep(p, [args[1]]))
+
+    return types.int64(types.int64, types.int64), codegen
