@@ -130,6 +130,30 @@ def test_a_thread_takes_its_own_share_first_and_then_what_is_left_of_the_others(
     assert taken(shares[1]) == [5, 6, 7, 8, 9, 3, 4]
 
 
+def test_a_caller_that_begins_tells_the_helpers_and_a_helper_tells_nobody():
+    pytest.importorskip("numba", reason="only compiled kernels share work")
+    from minimix.kernels.simd import address, kernel, work
+    from minimix.kernels.simd.spin import linger, settle
+
+    @kernel
+    def begin(queue):
+        for _ in work(address(queue)):
+            pass
+
+    desks = np.zeros((2, 2), np.int64)
+    shares = threads._shares(6, 3).copy()
+    shares[1:, threads.DESK] = [desk.ctypes.data for desk in desks]
+    begin(shares[1])
+    assert desks.tolist() == [[0, 0], [0, 0]]
+    begin(shares[0])
+    assert desks.tolist() == [[1, 0], [1, 0]]
+    linger(desks[0].ctypes.data, 7)
+    settle(desks[0].ctypes.data, 7)
+    linger(desks[1].ctypes.data, 8)
+    settle(desks[1].ctypes.data, 9)  # which never comes: it waits for a moment only
+    assert desks.tolist() == [[1, 7], [1, 8]]
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
 def test_a_forked_child_has_its_own_threads():
     code = (

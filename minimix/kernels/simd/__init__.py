@@ -3,6 +3,7 @@
     vectors.py   numbers a vector at a time
     rows.py      rows (M, C) in chunks, and sums over chunks in a fixed order
     threads.py   the threads that share one kernel's work
+    spin.py      how they wait for one another for a moment
     memory.py    arrays for results
     jit.py       compiling and caching
     private.py   what is used of Numba that it does not document

@@ -30,6 +30,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import itertools
 import os
 import threading
 from _thread import start_new_thread
@@ -162,11 +163,11 @@ class _Place:
     that comes later does nothing.
     """
 
-    __slots__ = ("args", "error", "filled", "kernel", "lock")
+    __slots__ = ("args", "begun", "error", "filled", "kernel", "lock")
 
     def __init__(self, kernel: Callable[..., None], args: tuple[Any, ...]) -> None:
         self.kernel, self.args = kernel, args
-        self.filled = False
+        self.begun = self.filled = False
         self.error: BaseException | None = None
         try:
             self.lock = _spare.pop()
@@ -178,6 +179,7 @@ class _Place:
         if not _take(self.lock):
             self.recycle()  # the caller has left for good: nobody else knows this lock any more
             return
+        self.begun = True
         try:
             self.kernel(*self.args)
         except BaseException as error:
@@ -195,19 +197,44 @@ class _Place:
 
 LATE = 32  # a helper that has not looked at so many places yet gets no core; it gets no more places
 
-_inboxes: list[SimpleQueue[_Place]] = []  # one for each helper
+
+class _Inbox(SimpleQueue[_Place]):
+    """Where a helper finds its places. With Numba, it looks for a moment before it sleeps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.desk = np.zeros(2, np.int64)  # see spin.py
+        self.where = self.desk.ctypes.data
+        self.given = 0  # how many places
+        self.linger = self.settle = lambda desk, done: None
+        with suppress(ImportError):
+            from .spin import linger, settle
+
+            self.linger, self.settle = linger, settle
+
+    def give(self, place: _Place) -> None:
+        self.given += 1
+        self.put(place)
+
+
+_inboxes: list[_Inbox] = []  # one for each helper
 
 
 def _help(arrived: threading.Lock) -> None:
     """What a helper does until the process ends."""
-    inbox: SimpleQueue[_Place] = SimpleQueue()
+    inbox = _Inbox()
     _inboxes.append(inbox)
     arrived.release()
-    while True:
-        inbox.get().fill()
+    for done in itertools.count(1):
+        place = inbox.get()
+        inbox.desk[0] = 0
+        place.fill()
+        del place  # and what its kernel was given
+        if inbox.empty():
+            inbox.linger(inbox.where, done)
 
 
-def _helpers(n: int) -> list[SimpleQueue[_Place]]:
+def _helpers(n: int) -> list[_Inbox]:
     """The inboxes of n helpers; of fewer if the system allows no more threads."""
     while len(_inboxes) < n:
         arrived = threading.Lock()
@@ -221,9 +248,9 @@ def _helpers(n: int) -> list[SimpleQueue[_Place]]:
 
 
 # A share of the work, of one thread: the next piece of it that nobody has taken, where it ends, the
-# sum of its first and its last, how many bytes on the next thread's share lies (a ring), and how
-# many threads there are.
-NEXT, END, BOTH, TO_NEXT, THREADS = range(5)
+# sum of its first and its last, how many bytes on the next thread's share lies (a ring), how many
+# threads there are, and where the helper's desk lies (see spin.py; 0: it is the caller's share).
+NEXT, END, BOTH, TO_NEXT, THREADS, DESK = range(6)
 APART = 16  # words from a share to the next, so that no cache line holds parts of two
 
 
@@ -239,6 +266,13 @@ def _shares(pieces: int, n: int) -> np.ndarray:
     return shares
 
 
+def _settle(inboxes: list[_Inbox], places: list[_Place]) -> None:
+    """Wait a moment for those who are at work: they will be done soon."""
+    for inbox, place in zip(inboxes, places, strict=True):
+        if place.begun:
+            inbox.settle(inbox.where, inbox.given)
+
+
 def run(kernel: Callable[..., None], pieces: int, *args: Any) -> None:
     """kernel(queue, *args) in every thread; `work` gives out the numbers 0 … pieces − 1.
 
@@ -251,12 +285,15 @@ def run(kernel: Callable[..., None], pieces: int, *args: Any) -> None:
     inboxes = [inbox for inbox in _helpers(min(_count, pieces) - 1) if inbox.qsize() < LATE]
     own, *shares = _shares(pieces, len(inboxes) + 1).copy()
     places = [_Place(kernel, (share, *args)) for share in shares]
+    for inbox, share in zip(inboxes, shares, strict=True):
+        share[DESK] = inbox.where
     closing = map(_wait, filterfalse(_take, [place.lock for place in places]))
     try:
         try:
             for inbox, place in zip(inboxes, places, strict=True):
-                inbox.put(place)
+                inbox.give(place)
             kernel(own, *args)
+            _settle(inboxes, places)
         finally:
             deque(closing, maxlen=0)  # do all of `closing`, in this one call
     finally:

@@ -27,7 +27,8 @@ from .private import (
     infer_global,
     signature,
 )
-from .threads import BOTH, END, NEXT, THREADS, TO_NEXT
+from .spin import BEGUN, poke
+from .threads import BOTH, DESK, END, NEXT, THREADS, TO_NEXT
 
 intrinsic: Any = extending.intrinsic  # untyped, since what it makes is called with other arguments
 
@@ -643,6 +644,7 @@ def work(share, last_first=False):
 
     By its address, since Numba never lets go of an array that a generator has held.
     """
+    _call_helpers(share)
     for _ in range(_word(share, THREADS)):
         turned = _word(share, BOTH) if last_first else 0
         while True:
@@ -651,6 +653,16 @@ def work(share, last_first=False):
                 break
             yield turned - piece if last_first else piece
         share += _word(share, TO_NEXT)
+
+
+@helper
+def _call_helpers(share):
+    """From the caller's share: tell helpers who linger. The interpreter is free for them now."""
+    if _word(share, DESK) == 0:
+        for _ in range(1, _word(share, THREADS)):
+            share += _word(share, TO_NEXT)
+            if _word(share, DESK):
+                poke(_word(share, DESK) + BEGUN, 1)
 
 
 @intrinsic
