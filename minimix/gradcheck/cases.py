@@ -377,6 +377,14 @@ CASES: tuple[Case, ...] = (
         w=(5, 5, 3, 15),
         b=(15,),
     ),
+    _op(
+        "conv2d",
+        "a group a channel, large",
+        lambda conv, x, w: conv(x, w, stride=2, padding=1, groups=32),
+        linear="xw",
+        x=(2, 5, 16, 32),
+        w=(3, 3, 1, 32),
+    ),
     # activations
     _op("gelu", "exact", x=normal(3, 4, scale=2)),
     _op("gelu", "exact, every region of erf", x=lambda rng: np.linspace(-7, 7, 57)),

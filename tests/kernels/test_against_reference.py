@@ -353,6 +353,20 @@ PLACES = [
     ((2, 8, 7, 9, 1), (3, 3), 2, 1, 1, (1, 1, 1, 1)),
     ((2, 8, 7, 9, 1), (3, 3), 4, 3, 1, (1, 1, 1, 1)),
     ((2, 2, 3, 1, 5), (1, 1), 4, 5, 1, (3, 0, 0, 4)),  # a result that sees only zeros
+    # few channels, more places than a thread multiplies at a time, none of some pixels
+    ((3, 24, 22, 2, 3), (3, 2), 17, 2, 3, (1, 2, 3, 0)),
+    ((2, 21, 23, 1, 3), (2, 2), 16, 4, 1, (1, 1, 1, 1)),
+    # a group a channel: kernels higher than wide, dilation and stride with a common divisor and
+    # without, neighbors that see alike from one to many, larger than the image
+    ((2, 13, 12, 19, 1), (5, 2), 1, 4, 6, (8, 9, 3, 5)),
+    ((1, 31, 40, 16, 1), (3, 5), 1, 2, 3, (2, 4, 6, 5)),
+    ((2, 3, 2, 35, 1), (5, 7), 1, 2, 1, (2, 2, 3, 3)),
+    # the same where x is read in place: one tile, both edges, none, tiles between; bias or not
+    ((3, 9, 16, 32, 1), (3, 3), 1, 2, 1, (1, 1, 1, 1)),
+    ((1, 8, 17, 32, 1), (3, 3), 1, 2, 1, (0, 0, 0, 0)),
+    ((2, 7, 47, 64, 1), (5, 5), 1, 2, 1, (2, 2, 2, 2)),
+    ((1, 5, 26, 32, 1), (4, 4), 1, 3, 1, (1, 2, 1, 2)),
+    ((1, 4, 10, 32, 1), (3, 3), 1, 1, 1, (0, 0, 0, 0)),
     # by Winograd's filtering: whole tiles of 4×4 results, and images that they do not fill
     ((9, 4, 4, 1, 8), (3, 3), 16, 1, 1, (1, 1, 1, 1)),
     ((13, 3, 3, 1, 9), (3, 3), 8, 1, 1, (1, 1, 1, 1)),
@@ -423,6 +437,9 @@ WINDOWS = [
     ((1, 4, 4, 16), 4, 1, 2),
     ((2, 9, 5, 1), 2, 3, 1),
     ((1, 7, 7, 5), 1, 2, 0),
+    ((2, 19, 23, 21), 3, 2, 1),  # neighbors that see alike: more than four, and not so many
+    ((3, 20, 26, 16), 2, 2, 0),
+    ((1, 3, 4, 2), 5, 1, 2),  # windows that see all of the image
 ]
 
 

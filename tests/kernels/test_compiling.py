@@ -101,8 +101,8 @@ KERNELS = [
     (norm._channel_moments, "qaiiaa"),
     (adamw._adamw, "qaIIFffff"),
     (matmul._matmul, "qaiiaiaa"),
-    (depthwise._forward_in_place(5, 2, 1), "qaaiiia"),
-    (depthwise._forward_in_place(3, 1, 2), "qaaiiia"),
+    (depthwise._forward_in_place(5, 1, 2, 2, 1), "qiiaaiiiiia"),
+    (depthwise._forward_in_place(3, 2, 1, 0, 2), "qiiaaiiiiia"),
 ]
 
 

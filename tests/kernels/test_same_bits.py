@@ -80,6 +80,20 @@ CASES = {
         draw(33, 8, 9, 40),
         draw(3, 3, 1, 40),
     ),
+    "conv2d, a group a channel, in place": lambda: with_gradients(
+        lambda x, w: F.conv2d(x, w, stride=2, padding=1, groups=32),
+        draw(33, 8, 16, 32),
+        draw(3, 3, 1, 32),
+    ),
+    "conv2d of few channels": lambda: with_gradients(
+        lambda x, w: F.conv2d(x, w, stride=4, padding=3), draw(33, 19, 20, 3), draw(7, 7, 3, 40)
+    ),
+    "max pooling": lambda: with_gradients(
+        lambda x: F.max_pool2d(x, size=3, stride=2, padding=1), draw(9, 17, 16, 40)
+    ),
+    "average pooling": lambda: with_gradients(
+        lambda x: F.avg_pool2d(x, size=3, stride=2, padding=1), draw(9, 17, 16, 40)
+    ),
     "depthwise": lambda: with_gradients(F.depthwise_conv2d, draw(9, 17, 16, 40), draw(5, 5, 40)),
     "batch norm": lambda: with_gradients(F.batch_norm, draw(9, 17, 16, 40), draw(40), draw(40)),
     "stacks of matrices": lambda: with_gradients(F.matmul, draw(6, 120, 70), draw(6, 70, 33)),

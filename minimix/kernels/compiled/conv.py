@@ -24,7 +24,13 @@ from ..simd.rows import CHUNK, add_up, flat
 from ..simd.threads import run
 from ..simd.vectors import address, lanes, load, room, store, work, zeros
 from . import winograd
-from .depthwise import depthwise_conv2d, depthwise_conv2d_dw, depthwise_conv2d_dx
+from .depthwise import (
+    convolve_in_place,
+    depthwise_conv2d,
+    depthwise_conv2d_dw,
+    depthwise_conv2d_dx,
+    in_place,
+)
 from .matmul import (
     DEPTH,
     ROWS,
@@ -36,6 +42,7 @@ from .matmul import (
     tile_from_zero,
     widened,
 )
+from .taps import Axis, sums
 
 PIECES = (
     16  # into how many pieces of work a convolution is divided, at least, if it is large enough
@@ -165,31 +172,6 @@ def _conv2d_dw(queue, long, slices, share, m, x, height, width, groups, c, row_t
 
 
 @kernel
-def _depthwise(queue, x, height, width, c, taps, row_taps, column_taps, step, rows, columns_, bias,
-               y, y_height, y_width, y_step, y_row, y_column):  # fmt: skip
-    """As `_conv2d`; a piece is a row of places."""
-    wide, across = lanes(x), len(column_taps)
-    for piece in work(address(queue)):
-        image, q = piece // rows, piece % rows
-        line = (image * y_height + q * y_step + y_row) * y_width
-        for u in range(columns_):
-            to = (line + u * y_step + y_column) * c
-            v = u * step
-            for i in range(0, c, wide):
-                n = c - i
-                s = load(bias, i, n)
-                for a in range(len(row_taps)):
-                    h = q * step + row_taps[a]
-                    if 0 <= h < height:
-                        for b in range(across):
-                            at = v + column_taps[b]
-                            if 0 <= at < width:
-                                at = ((image * height + h) * width + at) * c + i
-                                s = s + load(x, at, n) * load(taps, (a * across + b) * c + i, n)
-                store(y, to + i, n, s)
-
-
-@kernel
 def _depthwise_dw(queue, share, images, x, height, width, c, row_taps, column_taps, step, rows,
                   columns_, g, parts):  # fmt: skip
     """parts[s] = dw over the s-th `share` images."""
@@ -252,10 +234,6 @@ def _convolve(x, w, bias, row_taps, column_taps, step, grid, y, phase=(1, 0, 0))
     d, m = w.shape[4], n * grid[0] * grid[1]
     size = height, width, groups, c, row_taps, column_taps, step, *grid
     target = y.reshape(-1), *y.shape[1:3], *phase
-    if c == d == 1:
-        size = height, width, groups, row_taps, column_taps, step, *grid
-        run(_depthwise, n * grid[0], flat(x), *size[:3], flat(w), *size[3:], bias, *target)
-        return
     chunk = min(CHUNK, max(1, -(-m // (PIECES * ROWS))) * ROWS)
     run(_conv2d, -(-m // chunk), m, chunk, flat(x), *size, _panels(w), bias, d, *target)
 
@@ -303,16 +281,36 @@ def conv2d(x, w, stride, dilation, padding, bias=None):
     if _like_depthwise(w.shape, stride, dilation, padding):
         out = depthwise_conv2d(x[..., 0], w[:, :, 0, :, 0]).reshape(y.shape)
         return out if bias is None else out + bias
+    if w.shape[2] == w.shape[4] == 1:
+        image, each = y.reshape(*y.shape[:3], -1), w[:, :, 0, :, 0]
+        _depthwise(x[..., 0], each, stride, dilation, padding, bias, image)
+        return y
     taps = _taps(k, dilation, padding[0]), _taps(l, dilation, padding[2])
     _convolve(x, w, _bias(bias, w), *taps, stride, grid, y)
     return y
 
 
+def _axes(kernel, stride, dilation, padding):
+    """Rows and columns, as sums over taps want them."""
+    down, across = (Axis(kernel[i], stride, dilation, padding[2 * i]) for i in range(2))
+    return down, across
+
+
+def _depthwise(x, w, stride, dilation, padding, bias, y):
+    """Into y, with one channel a group: x and y (N, H, W, C), w (k, l, C), bias (C,) or None."""
+    k, l, c = w.shape
+    top, _, left, right = padding
+    usual = k == l and dilation == 1 and top == left <= (k - 1) // 2 and right <= k // 2
+    both = in_place(k, y.shape[2], c, x.dtype) if usual and bias is None else 0
+    if both:
+        convolve_in_place(x, w, stride, left, y, both)
+    else:
+        sums(x, y, *_axes((k, l), stride, dilation, padding), w=w, bias=bias)
+
+
 def _bias(bias, w):
     """A bias (G, d), or None for zeros, as wide as each group's panels."""
     groups, d = w.shape[3:]
-    if w.shape[2] == d == 1:
-        return widened(bias if bias is None else bias.reshape(-1), groups, w.dtype)
     each = [None] * groups if bias is None else bias
     return np.concatenate([widened(b, d, w.dtype) for b in each])
 
@@ -334,23 +332,19 @@ def conv2d_dx(g, w, size, stride, dilation, padding):
     if _like_depthwise(w.shape, stride, dilation, padding):
         return depthwise_conv2d_dx(g[..., 0], w[:, :, 0, :, 0])[..., None]
     dx = empty((len(g), *size, groups, c), g.dtype)
+    if c == d == 1:
+        axes = _axes((k, l), stride, dilation, padding)
+        sums(g[..., 0], dx[..., 0], *axes, turned=True, w=w)
+        return dx
     for row, rows, i, row_taps in _phases(k, size[0], stride, dilation, padding[0]):
         for column, columns_, j, column_taps in _phases(l, size[1], stride, dilation, padding[2]):
             if not len(i) or not len(j):
                 dx[:, row::stride, column::stride] = 0
                 continue
             turned = w[i][:, j].swapaxes(2, 4)
-            _convolve(
-                g,
-                turned,
-                _bias(None, turned),
-                row_taps,
-                column_taps,
-                1,
-                (rows, columns_),
-                dx,
-                (stride, row, column),
-            )
+            phase = stride, row, column
+            taps = row_taps, column_taps
+            _convolve(g, turned, _bias(None, turned), *taps, 1, (rows, columns_), dx, phase)
     return dx
 
 

@@ -27,7 +27,7 @@ from numba import types
 
 from ..simd.jit import helper, kernel
 from ..simd.memory import empty, empty_like
-from ..simd.rows import add_up, flat
+from ..simd.rows import add_up, flat, run_long
 from ..simd.threads import run
 from ..simd.vectors import (
     I64,
@@ -52,7 +52,6 @@ SUMS = 8  # vectors of results that stay in registers together
 MOST = 12  # taps of a row that do, at most
 TAPS = 8  # and of a longer row at a time
 STRIP = 96 * 1024  # bytes of image that are worked on at a time
-BAND = 8  # rows of an image that a thread takes at a time, where it is read in place
 IMAGES = 16  # from so many on, a thread takes all blocks of an image at a time
 WAY = 1024  # bytes between pixels, at most, with which the window of a large kernel stays in L1
 GROUP = 4  # images whose weight gradients are summed before the groups are
@@ -60,9 +59,9 @@ GROUP = 4  # images whose weight gradients are summed before the groups are
 
 @intrinsic(prefer_literal=True)
 def convolve(
-    typingctx, k, vectors, left, right, x, at, row, near, taps, first, rows, out, to, apart
+    typingctx, k, stride, vectors, left, right, x, at, row, near, taps, first, rows, out, to, apart
 ):
-    """out[p] = Σᵢⱼ x[i, p + j] taps[i, j] for SUMS / vectors neighbors p, 1 or 2 vectors each.
+    """out[p] = Σᵢⱼ x[i, s p + j] taps[i, j] for SUMS / vectors neighbors p, 1 or 2 vectors each.
 
     Rows of x are `row` numbers apart and its pixels `near`; `rows` of them are summed. Of the
     pixels that a row of results reads, `left` at its beginning and `right` at its end are outside
@@ -70,12 +69,12 @@ def convolve(
     vector follow all of the first. Results are `apart` numbers from one another.
     """
     kind = Vector(x.dtype)
-    reach, both = k.literal_value, vectors.literal_value
+    reach, s, both = k.literal_value, stride.literal_value, vectors.literal_value
     pixels = SUMS // both
-    inside = range(left.literal_value, pixels + reach - 1 - right.literal_value)
+    inside = range(left.literal_value, s * (pixels - 1) + reach - right.literal_value)
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        _, _, _, _, x_, at, row, near, taps_, first, rows, out_, to, apart = args
+        _, _, _, _, _, x_, at, row, near, taps_, first, rows, out_, to, apart = args
         vector, wide = vector_type(kind), kind.lanes
         size = kind.dtype.bitwidth // 8
         x0 = pointer(context, builder, x, x_, at)
@@ -102,9 +101,9 @@ def convolve(
             for v in range(both):
                 value = builder.load(vector_at(pixel, v), align=size)
                 for j in range(reach):
-                    if 0 <= q - j < pixels:
-                        old = sums[v][q - j]
-                        sums[v][q - j] = call(builder, "fmuladd", value, weights[v][j], old)
+                    p, between = divmod(q - j, s)
+                    if 0 <= p < pixels and not between:
+                        sums[v][p] = call(builder, "fmuladd", value, weights[v][j], sums[v][p])
             pixel = builder.gep(pixel, [near])
         ahead = builder.add(done, I64(1))
         for phi, old, new in (
@@ -133,7 +132,7 @@ def convolve(
         return context.get_dummy_value()
 
     i = types.int64
-    return types.void(k, vectors, left, right, x, i, i, i, taps, i, i, out, i, i), codegen
+    return types.void(k, stride, vectors, left, right, x, i, i, i, taps, i, i, out, i, i), codegen
 
 
 @intrinsic(prefer_literal=True)
@@ -301,7 +300,7 @@ def convolve_row(k, strip, top, taps, block, y, height, width, before, line):
         for tile in range(tiles):
             x_at = at + tile * SUMS * half
             to = (v * tiles + tile) * SUMS * half
-            convolve(k, 1, 0, 0, strip, x_at, row, half, taps, tap, rows, line, to, half)
+            convolve(k, 1, 1, 0, 0, strip, x_at, row, half, taps, tap, rows, line, to, half)
 
 
 def in_place(k, width, c, dtype):
@@ -317,39 +316,43 @@ def in_place(k, width, c, dtype):
 
 
 @functools.cache
-def _forward_in_place(k, before, both):
-    left, right = before, k - 1 - before
-    pixels = SUMS // both
+def _forward_in_place(k, stride, before, right, both):
+    """Of zeros, `before` are above and left of the image, `right` are read at its right."""
+    left, pixels = before, SUMS // both
 
     @kernel
-    def depthwise_in_place(queue, x, taps, height, width, c, y):
+    def depthwise_in_place(queue, band, lines, x, taps, height, width, c, y_height, y_width, y):
         half = lanes(x)
-        bands = -(-height // BAND)
-        row = width * c
+        row, y_row = width * c, y_width * c
         for piece in work(address(queue)):
-            image, band = piece // bands, piece % bands
-            for yy in range(band * BAND, min((band + 1) * BAND, height)):
-                first = max(0, before - yy)
-                rows = min(k, height + before - yy) - first
-                here = (image * height + yy) * row
-                top = here + (first - before) * row
-                for tile in range(0, width, pixels):
-                    inside = top + max(tile - before, 0) * c
+            for line in range(piece * band, min((piece + 1) * band, lines)):
+                image, start = line // y_height, line % y_height * stride - before
+                first = max(0, -start)
+                rows = min(k, height - start) - first
+                top = (image * height + start + first) * row
+                below = (image * height + start + stride - 1 + k) * row
+                for tile in range(0, y_width, pixels):
+                    inside = top + max(stride * tile - before, 0) * c
+                    here = line * y_row + tile * c
                     for i in range(0, c, both * half):
-                        at, to = inside + i, here + tile * c + i
+                        at, to = inside + i, here + i
                         tap = (i * k + first * half) * k
                         if i % (2 * half) == 0:
                             for p in range(pixels):
-                                prefetch(x, to + (right + 1) * row + p * c)
-                                prefetch_write(y, to + row + p * c)
-                        if width == pixels:
-                            convolve(k, both, left, right, x, at, row, c, taps, tap, rows, y, to, c)
+                                prefetch(x, below + (stride * tile + p) * c + i)
+                                prefetch_write(y, to + y_row + p * c)
+                        if y_width == pixels:
+                            convolve(k, stride, both, left, right, x, at, row, c, taps, tap, rows,
+                                     y, to, c)  # fmt: skip
                         elif tile == 0:
-                            convolve(k, both, left, 0, x, at, row, c, taps, tap, rows, y, to, c)
-                        elif tile == width - pixels:
-                            convolve(k, both, 0, right, x, at, row, c, taps, tap, rows, y, to, c)
+                            convolve(k, stride, both, left, 0, x, at, row, c, taps, tap, rows,
+                                     y, to, c)  # fmt: skip
+                        elif tile == y_width - pixels:
+                            convolve(k, stride, both, 0, right, x, at, row, c, taps, tap, rows,
+                                     y, to, c)  # fmt: skip
                         else:
-                            convolve(k, both, 0, 0, x, at, row, c, taps, tap, rows, y, to, c)
+                            convolve(k, stride, both, 0, 0, x, at, row, c, taps, tap, rows,
+                                     y, to, c)  # fmt: skip
 
     return depthwise_in_place
 
@@ -465,9 +468,9 @@ def blocked(w):
     half = VECTOR_BYTES // w.itemsize
     blocks = -(-c // (2 * half))
     taps = empty((*layers, blocks * 2, k, k, half), w.dtype)
-    whole = np.zeros((*layers, k, k, blocks * 2 * half), w.dtype)
-    whole[..., :c] = w
-    taps[:] = np.moveaxis(whole.reshape(*layers, k, k, blocks * 2, half), -2, -4)
+    if c < blocks * 2 * half:
+        w = np.concatenate([w, np.zeros((*layers, k, k, blocks * 2 * half - c), w.dtype)], -1)
+    taps[:] = w.reshape(*layers, k, k, blocks * 2, half).swapaxes(-2, -3).swapaxes(-3, -4)
     return taps.reshape(-1), blocks
 
 
@@ -492,16 +495,26 @@ def shares(n, blocks):
     return blocks if n >= IMAGES else 1
 
 
+def convolve_in_place(x, w, stride, before, y, both):
+    """y of a convolution that reads x where it lies, of which `in_place` has said `both`."""
+    n, height, width, c = x.shape
+    k, (rows, columns) = len(w), y.shape[1:3]
+    right = max(0, stride * (columns - 1) - before + k - width)
+    function = _forward_in_place(k, stride, before, right, both)
+    taps, _ = blocked(w)
+    size = height, width, c, rows, columns
+    run_long(function, n * rows, flat(x), taps, *size, y.reshape(-1))
+
+
 def _convolve(x, w, before):
     n, height, width, c = x.shape
     k = w.shape[0]
-    taps, blocks = blocked(w)
     y = empty_like(x)
     out = y.reshape(-1)
     if vectors := in_place(k, width, c, x.dtype):
-        function = _forward_in_place(k, before, vectors)
-        run(function, n * -(-height // BAND), flat(x), taps, height, width, c, out)
+        convolve_in_place(x, w, 1, before, y, vectors)
         return y
+    taps, blocks = blocked(w)
     share, band = shares(n, blocks), bands(height, width, k)
     run(_forward(k), n * blocks // share, share, flat(x), taps, height, width, c, before, band, out)
     return y

@@ -353,11 +353,11 @@ def _infer_convmixer(k, relu):
                         at = inside - inset + (row + first - before) * across + i
                         if width == SUMS:
                             at += inset
-                            convolve(k, 1, before, after, a, at, across, ahead, taps, tap, rows,
+                            convolve(k, 1, 1, before, after, a, at, across, ahead, taps, tap, rows,
                                      line, 0, half)  # fmt: skip
                         else:
                             for to in range(0, width * half, SUMS * half):
-                                convolve(k, 1, 0, 0, a, at, across, ahead, taps, tap, rows,
+                                convolve(k, 1, 1, 0, 0, a, at, across, ahead, taps, tap, rows,
                                          line, to, half)  # fmt: skip
                                 at += SUMS * ahead
                         at, to = inside + row * across + i, row * width * ahead + i

@@ -6,13 +6,14 @@ import numpy as np
 
 from .jit import helper, kernel
 from .memory import empty
-from .threads import run
+from .threads import get_num_threads, run
 from .vectors import address, any_greater, clip, lanes, load, store, widen, work
 
 CHUNK = 96  # rows a thread takes at a time: 256 channels of them are a fifth of a usual L2
 PIECE = (
     32768  # numbers a thread takes at a time, where there are no rows: less is not worth waking it
 )
+SHARES = 8  # into how many pieces each thread's share of an image's lines is divided
 FAR = 48  # times the variance: how far a pivot may be from the mean, squared
 
 
@@ -29,6 +30,16 @@ def chunks(m):
 def pieces(size):
     """How many pieces so many numbers make."""
     return -(-size // PIECE)
+
+
+def run_long(kernel, lines, *args):
+    """`run` with `band` lines of an image in a piece: kernel(queue, band, lines, *args).
+
+    Long pieces, where nothing is summed over them: what a core fetches ahead, beyond the end of its
+    piece, it takes away from the core that has the next.
+    """
+    band = -(-lines // (SHARES * get_num_threads()))
+    run(kernel, -(-lines // band), band, lines, *args)
 
 
 @kernel
