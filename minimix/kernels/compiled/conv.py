@@ -22,7 +22,7 @@ from ..simd.jit import helper, kernel
 from ..simd.memory import empty
 from ..simd.rows import CHUNK, add_up, flat
 from ..simd.threads import run
-from ..simd.vectors import address, lanes, load, room, store, work, zeros
+from ..simd.vectors import VECTOR_BYTES, address, lanes, load, room, store, work, zeros
 from . import winograd
 from .depthwise import (
     convolve_in_place,
@@ -37,6 +37,7 @@ from .matmul import (
     columns,
     matmul,
     multiply_blocks,
+    multiply_rows,
     packed,
     padded,
     tile_from_zero,
@@ -132,6 +133,51 @@ def _conv2d(queue, m, chunk, x, height, width, groups, c, row_taps, column_taps,
                 to = (((image * y_height + row) * y_width + column) * groups + group) * d
                 for i in range(0, d, wide):
                     store(y, to + i, d - i, load(out, r * d_row + i, wide))
+
+
+@helper
+def scatter(block, height, width, pitch, channel, c, row_taps, column_taps, step, rows, columns,
+            start, count, x):  # fmt: skip
+    """As `gather` the other way: rows of `block`, one after the other, are added to x."""
+    wide = lanes(x)
+    taps = len(column_taps)
+    whole = c == pitch and column_taps[taps - 1] - column_taps[0] == taps - 1
+    runs, length = (1, taps) if whole else (taps, 1)
+    to = 0
+    for r in range(start, start + count):
+        image, q, u = r // columns // rows, r // columns % rows, r % columns
+        for a in row_taps:
+            y = q * step + a
+            for j in range(runs):
+                v = u * step + column_taps[j]
+                first, last = max(-v, 0), min(width - v, length)
+                at = ((image * height + y) * width + v + first) * pitch + channel
+                n = (last - first) * c if 0 <= y < height else 0
+                for i in range(0, n, wide):
+                    s = load(x, at + i, n - i) + load(block, to + first * c + i, n - i)
+                    store(x, at + i, n - i, s)
+                to += length * c
+
+
+@kernel
+def _conv2d_dx(queue, g, rows, columns_, groups, d, weights, height, width, c, row_taps,
+               column_taps, step, dx):  # fmt: skip
+    """A piece is an image. What each place gives to all that it saw is one row of a product."""
+    n = len(row_taps) * len(column_taps) * c
+    wide, places, image_size = columns(g), rows * columns_, height * width * groups * c
+    panels = -(-n // wide) * wide
+    block, edge, nothing = room(CHUNK * n, g), room(ROWS * wide, g), room(panels, g)
+    for image in work(address(queue)):
+        for i in range(0, image_size, lanes(g)):
+            store(dx, image * image_size + i, image_size - i, zeros(g))
+        for group in range(groups):
+            matrix = weights[group * d * panels : (group + 1) * d * panels]
+            for start in range(image * places, (image + 1) * places, CHUNK):
+                count = min(CHUNK, (image + 1) * places - start)
+                at = (start * groups + group) * d
+                multiply_rows(g, at, groups * d, count, d, matrix, n, nothing, block, 0, edge)
+                scatter(block, height, width, groups * c, group * c, c, row_taps, column_taps,
+                        step, rows, columns_, start, count, dx)  # fmt: skip
 
 
 @kernel
@@ -335,6 +381,12 @@ def conv2d_dx(g, w, size, stride, dilation, padding):
     if c == d == 1:
         axes = _axes((k, l), stride, dilation, padding)
         sums(g[..., 0], dx[..., 0], *axes, turned=True, w=w)
+        return dx
+    if c * g.itemsize < VECTOR_BYTES:  # a product of c columns would leave lanes empty
+        taps = _taps(k, dilation, padding[0]), _taps(l, dilation, padding[2])
+        matrices = np.concatenate([packed(w[:, :, :, i].reshape(-1, d).T) for i in range(groups)])
+        how = *g.shape[1:3], groups, d, matrices, *size, c, *taps, stride
+        run(_conv2d_dx, len(g), flat(g), *how, dx.reshape(-1))
         return dx
     for row, rows, i, row_taps in _phases(k, size[0], stride, dilation, padding[0]):
         for column, columns_, j, column_taps in _phases(l, size[1], stride, dilation, padding[2]):
