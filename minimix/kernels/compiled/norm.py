@@ -24,6 +24,7 @@ from ..simd.vectors import (
     load,
     load_wide,
     near,
+    prefetch,
     room,
     store,
     widen,
@@ -61,6 +62,7 @@ def _moments_in_float64(x, start, stop, c, means, squares, to):
 @kernel
 def _channel_moments(queue, x, m, c, means, squares):
     step = lanes(x)
+    ahead = 128 * step  # the processor foresees one row, but not two at a time
     sums = room(2 * c, x)
     for piece in work(address(queue)):
         start, stop = piece * CHUNK, min((piece + 1) * CHUNK, m)
@@ -70,6 +72,8 @@ def _channel_moments(queue, x, m, c, means, squares):
             other = row + 1 if row + 1 < stop else start
             for i in range(0, c, step):
                 n = c - i
+                prefetch(x, row * c + i + ahead)
+                prefetch(x, row * c + c + i + ahead)
                 pivot = load(x, start * c + i, n)
                 d, e = load(x, row * c + i, n) - pivot, load(x, other * c + i, n) - pivot
                 store(sums, i, n, load(sums, i, n) + (d + e))
