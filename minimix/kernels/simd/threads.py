@@ -47,8 +47,8 @@ import numpy as np
 # ---- how many threads
 
 
-def _default() -> int:
-    """The cores this process may use, or OMP_NUM_THREADS if that is fewer."""
+def _cores() -> int:
+    """How many cores this process may keep busy."""
     try:
         cores = len(os.sched_getaffinity(0))
     except AttributeError:  # macOS and Windows
@@ -56,8 +56,12 @@ def _default() -> int:
     own = ""
     with suppress(OSError):
         own = Path("/proc/self/cgroup").read_text()
-    cores = _quota(Path("/sys/fs/cgroup"), own, cores)
-    asked = os.environ.get("OMP_NUM_THREADS", "")
+    return _quota(Path("/sys/fs/cgroup"), own, cores)
+
+
+def _default() -> int:
+    """The cores this process may keep busy, or OMP_NUM_THREADS if that is fewer."""
+    cores, asked = _cores(), os.environ.get("OMP_NUM_THREADS", "")
     return min(cores, int(asked)) if asked.isdigit() and int(asked) > 0 else cores
 
 
@@ -85,6 +89,7 @@ def _quota(folder: Path, own: str, cores: int) -> int:
     return cores
 
 
+CORES = _cores()
 _count = _default()
 
 
@@ -230,7 +235,7 @@ def _help(arrived: threading.Lock) -> None:
         inbox.desk[0] = 0
         place.fill()
         del place  # and what its kernel was given
-        if inbox.empty():
+        if inbox.empty() and _count <= CORES:  # else it would keep others waiting
             inbox.linger(inbox.where, done)
 
 
@@ -269,7 +274,7 @@ def _shares(pieces: int, n: int) -> np.ndarray:
 def _settle(inboxes: list[_Inbox], places: list[_Place]) -> None:
     """Wait a moment for those who are at work: they will be done soon."""
     for inbox, place in zip(inboxes, places, strict=True):
-        if place.begun:
+        if place.begun and _count <= CORES:
             inbox.settle(inbox.where, inbox.given)
 
 
