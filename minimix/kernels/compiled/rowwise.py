@@ -172,61 +172,6 @@ def normal_rows(
 
 
 @helper
-def _sums_of_row(x, at, c, bias, gamma, g, begin, r, pixels, moments, own, both, sums):
-    """Add g x̂ and g of row r of a few to `sums`; Σ h and Σ h x̂, lane by lane, to `own`."""
-    step = lanes(x)
-    mean, shift, rstd = moments
-    j, g_at = r * c, (begin + r) // pixels * c
-    s, t = zeros(x), zeros(x)
-    for i in range(0, c, step):
-        n = c - i
-        v = load(x, at + j + i, n) if bias is None else load(own, j + i, n)
-        normal, u = (v - mean - shift) * rstd, load(g, g_at + i, n)
-        store(sums, i, n, load(sums, i, n) + u * normal)
-        store(sums, c + i, n, load(sums, c + i, n) + u)
-        h = load(gamma, i, n) * u
-        s, t = s + h, t + h * normal
-    store(own, both + r * step, step, s)
-    store(own, both + (FEW + r) * step, step, t)
-
-
-@helper
-def _sums_of_few(x, at, c, bias, gamma, g, begin, pixels, moments, own, both, sums):
-    """`_sums_of_row` of FEW rows, whose sums are loaded and stored once: the same bits."""
-    step = lanes(x)
-    (mean0, shift0, rstd0), (mean1, shift1, rstd1) = moments[0], moments[1]
-    (mean2, shift2, rstd2), (mean3, shift3, rstd3) = moments[2], moments[3]
-    g0, g1 = begin // pixels * c, (begin + 1) // pixels * c
-    g2, g3 = (begin + 2) // pixels * c, (begin + 3) // pixels * c
-    s0 = s1 = s2 = s3 = zeros(x)
-    t0 = t1 = t2 = t3 = zeros(x)
-    for i in range(0, c, step):
-        n = c - i
-        if bias is None:
-            v0, v1 = load(x, at + i, n), load(x, at + c + i, n)
-            v2, v3 = load(x, at + 2 * c + i, n), load(x, at + 3 * c + i, n)
-        else:
-            v0, v1 = load(own, i, n), load(own, c + i, n)
-            v2, v3 = load(own, 2 * c + i, n), load(own, 3 * c + i, n)
-        v0, v1 = (v0 - mean0 - shift0) * rstd0, (v1 - mean1 - shift1) * rstd1
-        v2, v3 = (v2 - mean2 - shift2) * rstd2, (v3 - mean3 - shift3) * rstd3
-        u0, u1 = load(g, g0 + i, n), load(g, g1 + i, n)
-        u2, u3 = load(g, g2 + i, n), load(g, g3 + i, n)
-        products = load(sums, i, n) + u0 * v0
-        products = products + u1 * v1
-        products = products + u2 * v2
-        store(sums, i, n, products + u3 * v3)
-        store(sums, c + i, n, load(sums, c + i, n) + u0 + u1 + u2 + u3)
-        scale = load(gamma, i, n)
-        u0, u1, u2, u3 = scale * u0, scale * u1, scale * u2, scale * u3
-        s0, s1, s2, s3 = s0 + u0, s1 + u1, s2 + u2, s3 + u3
-        t0, t1, t2, t3 = t0 + u0 * v0, t1 + u1 * v1, t2 + u2 * v2, t3 + u3 * v3
-    for r, (s, t) in enumerate(((s0, t0), (s1, t1), (s2, t2), (s3, t3))):
-        store(own, both + r * step, step, s)
-        store(own, both + (FEW + r) * step, step, t)
-
-
-@helper
 def normal_rows_backward(
     relu, x, start, rows, c, bias, gamma, eps, g, pixels, own, sums, dx, to, dx_row
 ):
@@ -252,23 +197,29 @@ def normal_rows_backward(
             moments = moments_of_few(own, 0, c, few, c, eps)
         else:
             moments = moments_of_few(x, at, c, few, c, eps)
-        if few == FEW:
-            _sums_of_few(x, at, c, bias, gamma, g, begin, pixels, moments, own, both, sums)
-        else:
-            for r in range(few):
-                _sums_of_row(
-                    x, at, c, bias, gamma, g, begin, r, pixels, moments[r], own, both, sums
-                )
+        for r in range(few):
+            mean, shift, rstd = moments[r]
+            j, g_at = r * c, (begin + r) // pixels * c
+            s, t = zeros(x), zeros(x)
+            for i in range(0, c, step):
+                n = c - i
+                v = load(x, at + j + i, n) if bias is None else load(own, j + i, n)
+                normal, u = (v - mean - shift) * rstd, load(g, g_at + i, n)
+                store(own, j + i, n, normal)
+                store(sums, i, n, load(sums, i, n) + u * normal)
+                store(sums, c + i, n, load(sums, c + i, n) + u)
+                h = load(gamma, i, n) * u
+                s, t = s + h, t + h * normal
+            store(own, both + r * step, step, s)
+            store(own, both + (FEW + r) * step, step, t)
         for r in range(few):
             level = sum_lanes(load(own, both + r * step, step)) / c
             slant = sum_lanes(load(own, both + (FEW + r) * step, step)) / c
-            j, g_at = r * c, (begin + r) // pixels * c
-            mean, shift, rstd = moments[r]
+            j, g_at, rstd = r * c, (begin + r) // pixels * c, moments[r][2]
             for i in range(0, c, step):
                 n = c - i
                 h = load(gamma, i, n) * load(g, g_at + i, n)
-                v = load(x, at + j + i, n) if bias is None else load(own, j + i, n)
-                v = (h - level - (v - mean - shift) * rstd * slant) * rstd
+                v = (h - level - load(own, j + i, n) * slant) * rstd
                 if bias is not None:
                     v = v * load(own, slopes + j + i, n)
                     store(sums, 2 * c + i, n, load(sums, 2 * c + i, n) + v)
