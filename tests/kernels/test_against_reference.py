@@ -356,6 +356,10 @@ PLACES = [
     # few channels, more places than a thread multiplies at a time, none of some pixels
     ((3, 24, 22, 2, 3), (3, 2), 17, 2, 3, (1, 2, 3, 0)),
     ((2, 21, 23, 1, 3), (2, 2), 16, 4, 1, (1, 1, 1, 1)),
+    # few channels, one of them alone, in rows of places long enough for strips
+    ((2, 5, 25, 1, 3), (3, 3), 16, 1, 1, (1, 1, 1, 1)),
+    ((3, 4, 53, 1, 5), (2, 5), 37, 2, 1, (0, 1, 2, 3)),
+    ((1, 6, 28, 1, 1), (5, 5), 3, 1, 1, (0, 0, 0, 0)),
     # a group a channel: kernels higher than wide, dilation and stride with a common divisor and
     # without, neighbors that see alike from one to many, larger than the image
     ((2, 13, 12, 19, 1), (5, 2), 1, 4, 6, (8, 9, 3, 5)),

@@ -88,6 +88,9 @@ CASES = {
     "conv2d of few channels": lambda: with_gradients(
         lambda x, w: F.conv2d(x, w, stride=4, padding=3), draw(33, 19, 20, 3), draw(7, 7, 3, 40)
     ),
+    "conv2d of few channels, long rows": lambda: with_gradients(
+        lambda x, w: F.conv2d(x, w, padding=1), draw(5, 9, 30, 3), draw(3, 3, 3, 20)
+    ),
     "max pooling": lambda: with_gradients(
         lambda x: F.max_pool2d(x, size=3, stride=2, padding=1), draw(9, 17, 16, 40)
     ),

@@ -23,7 +23,7 @@ from ..simd.memory import empty
 from ..simd.rows import CHUNK, add_up, flat
 from ..simd.threads import run
 from ..simd.vectors import VECTOR_BYTES, address, lanes, load, room, store, work, zeros
-from . import winograd
+from . import few, winograd
 from .depthwise import (
     convolve_in_place,
     depthwise_conv2d,
@@ -32,15 +32,14 @@ from .depthwise import (
     in_place,
 )
 from .matmul import (
-    DEPTH,
     ROWS,
     columns,
     matmul,
     multiply_blocks,
+    multiply_gathered,
     multiply_rows,
     packed,
     padded,
-    tile_from_zero,
     widened,
 )
 from .taps import Axis, sums
@@ -87,26 +86,6 @@ def gather(x, height, width, pitch, channel, c, row_taps, column_taps, step, row
                 to += length * c
 
 
-@helper
-def multiply_gathered(a, rows, k, b, from_b, bias, from_bias, n, c):
-    """c = a b + bias for a block of rows; a and c `padded` apart, b packed, from from_b on."""
-    wide = columns(a)
-    a_row, c_row = padded(k, a), padded(n, a)
-    for k0 in range(0, k, DEPTH):
-        deep = min(DEPTH, k - k0)
-        for j in range(0, n, wide):
-            for r in range(0, rows, ROWS):
-                at, to = r * a_row + k0, r * c_row + j
-                start, i0, row0 = (bias, from_bias + j, 0) if k0 == 0 else (c, to, c_row)
-                if n - j > lanes(a):
-                    tile_from_zero(2, deep, a, at, rows - r, a_row, 1, b, from_b, wide,
-                                   start, i0, row0, c, to, c_row)  # fmt: skip
-                else:
-                    tile_from_zero(1, deep, a, at, rows - r, a_row, 1, b, from_b, wide,
-                                   start, i0, row0, c, to, c_row)  # fmt: skip
-            from_b += deep * wide
-
-
 @kernel
 def _conv2d(queue, m, chunk, x, height, width, groups, c, row_taps, column_taps, step, rows,
             columns_, weights, bias, d, y, y_height, y_width, y_step, y_row, y_column):  # fmt: skip
@@ -124,8 +103,9 @@ def _conv2d(queue, m, chunk, x, height, width, groups, c, row_taps, column_taps,
             gather(x, height, width, groups * c, group * c, c, row_taps, column_taps, step,
                    rows, columns_, start, count, block)  # fmt: skip
             multiply_gathered(
-                block, count, k, weights, group * k * panels, bias, group * panels, d, out
-            )
+                block, padded(k, x), count, k, weights, group * k * panels, bias, group * panels,
+                d, out, d_row,
+            )  # fmt: skip
             for r in range(count):
                 line = (start + r) // columns_
                 image, row = line // rows, line % rows * y_step + y_row
@@ -322,6 +302,10 @@ def conv2d(x, w, stride, dilation, padding, bias=None):
         if y is not None:
             return y[..., None, :]
     y = empty((n, *grid, groups, d), x.dtype)
+    if few.worth_it(grid, c, groups, d, dilation, x.itemsize):
+        b = None if bias is None else bias[0]
+        few.convolve(x[..., 0, :], w[..., 0, :], b, stride, padding[0], padding[2], y[..., 0, :])
+        return y
     if c == 1 and d > 1:  # a group's channels are side by side in a vector
         x, w = np.repeat(x, d, axis=3), w.reshape(k, l, 1, groups * d, 1)
     if _like_depthwise(w.shape, stride, dilation, padding):
@@ -412,6 +396,9 @@ def conv2d_dw(x, g, size, stride, dilation, padding):
         dw = winograd.convolve_dw(x[..., 0, :], g[..., 0, :], padding[0], padding[2])
         if dw is not None:
             return dw[..., None, :]
+    if few.worth_it((rows, columns_), c, groups, d, dilation, x.itemsize):
+        dw = few.convolve_dw(x[..., 0, :], g[..., 0, :], size, stride, padding[0], padding[2])
+        return dw[..., None, :]
     if c == 1 and d > 1:
         dw = conv2d_dw(np.repeat(x, d, axis=3), _single(g), size, stride, dilation, padding)
         return dw.reshape(k, l, 1, groups, d)

@@ -270,10 +270,10 @@ def copy_block(x, start, rows, c, block):
 
 
 @helper
-def multiply_blocks(a, k, b, n, rows, c, ic, edge):
-    """c[k, n] += aᵀ b over a block of rows, `padded` apart in a and b."""
+def multiply_blocks(a, k, b, n, rows, c, ic, edge, a_row=0):
+    """c[k, n] += aᵀ b over a block of rows, `padded` apart in a (or a_row) and in b."""
     wide, half = columns(a), lanes(a)
-    a_row, b_row = padded(k, a), padded(n, b)
+    a_row, b_row = a_row or padded(k, a), padded(n, b)
     for j in range(0, n, wide):
         whole = n - j >= wide or n - j == half
         for i in range(0, k, ROWS):
@@ -291,6 +291,25 @@ def multiply_blocks(a, k, b, n, rows, c, ic, edge):
                 )
             if not whole:
                 copy_tile(edge, o, o_row, k - i, n - j, c, to, n)
+
+
+@helper
+def multiply_gathered(a, a_row, rows, k, b, from_b, bias, from_bias, n, c, c_row):
+    """c = a b + bias for rows of a; b packed, from from_b on. Vectors are written whole."""
+    wide = columns(a)
+    for k0 in range(0, k, DEPTH):
+        deep = min(DEPTH, k - k0)
+        for j in range(0, n, wide):
+            for r in range(0, rows, ROWS):
+                at, to = r * a_row + k0, r * c_row + j
+                start, i0, row0 = (bias, from_bias + j, 0) if k0 == 0 else (c, to, c_row)
+                if n - j > lanes(a):
+                    tile_from_zero(2, deep, a, at, rows - r, a_row, 1, b, from_b, wide,
+                                   start, i0, row0, c, to, c_row)  # fmt: skip
+                else:
+                    tile_from_zero(1, deep, a, at, rows - r, a_row, 1, b, from_b, wide,
+                                   start, i0, row0, c, to, c_row)  # fmt: skip
+            from_b += deep * wide
 
 
 @kernel
