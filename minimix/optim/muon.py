@@ -14,8 +14,7 @@ from .clip import norm
 from .optimizer import Moved, Optimizer, Parameters, State
 
 # A quintic that lifts small singular values fast and lets none grow far beyond 1 (Jordan 2024).
-COEFFICIENTS = (3.4445, -4.7750, 2.0315)
-ITERATIONS = 5
+A, B, C = 3.4445, -4.7750, 2.0315
 
 
 class Muon(AdamW):
@@ -68,16 +67,19 @@ class Muon(AdamW):
             super()._update(moved, group)
             return
         lr, momentum = group["lr"], group["momentum"]
+        by_shape: dict[tuple[int, ...], list[tuple[Array, Array]]] = {}
         for p, g, state in moved:
             m = state["m"]
             m += (1 - momentum) * (g - m)
-            u = orthogonal((1 - momentum) * g + momentum * m)
-            p *= 1 - lr * group["weight_decay"]
-            p -= 0.2 * max(p.shape) ** 0.5 * lr * u
+            by_shape.setdefault(p.shape, []).append((p, (1 - momentum) * g + momentum * m))
+        for same in by_shape.values():  # as one stack: each alone is too little work for threads
+            for (p, _), u in zip(same, orthogonal(np.stack([g for _, g in same])), strict=True):
+                p *= 1 - lr * group["weight_decay"]
+                p -= 0.2 * max(p.shape) ** 0.5 * lr * u
 
 
-def orthogonal(matrix: Array) -> Array:
-    """Approximately U Vᵀ, where matrix = U diag(σ) Vᵀ: the same directions, all about equally long.
+def orthogonal(matrices: Array) -> Array:
+    """Approximately U Vᵀ of U diag(σ) Vᵀ: the same directions, all about equally long.   (…, M, N)
 
         X ← a X + b (X Xᵀ) X + c (X Xᵀ)² X        five times, starting from matrix / ‖matrix‖
 
@@ -85,11 +87,11 @@ def orthogonal(matrix: Array) -> Array:
     ‖matrix‖ / 50 end between 0.68 and 1.21. It is a Newton–Schulz iteration: products only, no
     decomposition.
     """
-    tall = matrix.shape[0] > matrix.shape[1]
-    x = matrix.T if tall else matrix
-    x = (x / np.float64(norm([x]) + 1e-7)).astype(x.dtype)
-    a, b, c = COEFFICIENTS
-    for _ in range(ITERATIONS):
-        square = kernels.matmul(x, x.T)
-        x = a * x + kernels.matmul(b * square + c * kernels.matmul(square, square), x)
-    return x.T if tall else x
+    *_, rows, columns = matrices.shape
+    x = matrices.swapaxes(-1, -2) if rows > columns else matrices
+    lengths = [norm([matrices[i]]) + 1e-7 for i in np.ndindex(matrices.shape[:-2])]
+    x = (x / np.reshape(lengths, (*x.shape[:-2], 1, 1))).astype(x.dtype)
+    for _ in range(5):
+        square = kernels.matmul_stack(x, x.swapaxes(-1, -2))
+        x = A * x + kernels.matmul_stack(B * square + C * kernels.matmul_stack(square, square), x)
+    return x.swapaxes(-1, -2) if rows > columns else x
