@@ -42,6 +42,9 @@ SECTIONS = {  # by the first setting of each
 }
 
 
+CONVMIXER, LAPTOP = "convmixer", "laptop"  # the model unless another is named, and its preset
+
+
 def add(commands: Any) -> None:
     parser = command(
         commands,
@@ -56,7 +59,7 @@ def add(commands: Any) -> None:
     group.add_argument(
         "--preset",
         choices=PRESETS,
-        help="the recipe to start from; options change it (that of the model's family)",
+        help="the recipe to start from; options change it (laptop, or that of another --model)",
     )
     group.add_argument(
         "--out", type=path, metavar="RUN", help="the run folder to write to (runs/NAME-NUMBER)"
@@ -110,12 +113,12 @@ def _add_settings(parser: Parser, group: Any, args: Sequence[str]) -> None:
                 f"{model} has a setting {setting.name!r}, which is the name of an option of "
                 "training; give it another"
             )
-        presets = {
+        values = {
             preset: config.model_settings[setting.name]
             for preset, config in PRESETS.items()
-            if config.model == model and config.model_settings[setting.name] != setting.default
+            if config.model == model
         }
-        group.add_argument(option(setting.name), **_form(setting, presets))
+        group.add_argument(option(setting.name), **_form(setting, values))
     listed = ", ".join(map(option, settings)) or "none"
     parser.elsewhere = {option(name) for family in FAMILIES for name in settings_of(family)}
     parser.about_options = f" (the network {model} has {listed})"
@@ -133,11 +136,11 @@ def _model_of(folder: str | None) -> str | None:
         return None
 
 
-def _form(setting: Setting, presets: dict[str, Any]) -> dict[str, Any]:
-    """How the command line takes a setting of the network; presets: its value where it differs."""
-    words = ["required" if setting.default is REQUIRED else _word(setting.default)]
-    words += [f"{preset}: {_word(value)}" for preset, value in presets.items()]
-    help = " ".join(filter(None, [setting.help, f"({'; '.join(words)})"])).replace("%", "%%")
+def _form(setting: Setting, values: dict[str, Any]) -> dict[str, Any]:
+    """How the command line takes a setting of the network; values: what presets have."""
+    default = values.pop(LAPTOP, setting.default)
+    words = "required" if default is REQUIRED else _defaults(default, values)
+    help = " ".join(filter(None, [setting.help, f"({words})"])).replace("%", "%%")
     form: dict[str, Any] = {
         "default": argparse.SUPPRESS,
         "dest": f"net.{setting.name}",
@@ -168,12 +171,20 @@ def _word(value: Any) -> str:
 
 def _help(name: str) -> str:
     """What a setting means, its value in each preset, and in the recipe of each family."""
-    values = {preset: getattr(config, name) for preset, config in PRESETS.items()}
-    values |= {family: recipe[name] for family, recipe in RECIPES.items() if name in recipe}
-    words = {key: _word(value) for key, value in values.items()}
-    default = words.pop("laptop")
-    others = "".join(f"; {key}: {word}" for key, word in words.items() if word != default)
-    return translated(f"{SETTINGS[name].metadata['help']} ({default}{others})").replace("%", "%%")
+    families = [] if name == "model" else [family for family in RECIPES if family != CONVMIXER]
+    recipes = PRESETS | {family: recipe(family) for family in families}
+    values = {key: getattr(config, name) for key, config in recipes.items()}
+    words = f"{SETTINGS[name].metadata['help']} ({_defaults(values.pop(LAPTOP), values)})"
+    return translated(words).replace("%", "%%")
+
+
+def _defaults(default: Any, others: dict[str, Any]) -> str:
+    """The default, and who has another: 10; official: 25; vit, resnet: 12"""
+    who: dict[str, list[str]] = {}
+    for name, value in others.items():
+        if value != default:
+            who.setdefault(_word(value), []).append(name)
+    return "; ".join([_word(default), *(f"{', '.join(who[word])}: {word}" for word in who)])
 
 
 def run(args: argparse.Namespace) -> int:
@@ -189,7 +200,8 @@ def run(args: argparse.Namespace) -> int:
     given |= {name[4:]: value for name, value in vars(args).items() if name.startswith("net.")}
     model = given.pop("model", None)
     if args.resume is None:
-        config = _checked(args, lambda: recipe(model or "convmixer", args.preset, **given))
+        model, preset = model or CONVMIXER, _preset(args)
+        config = _checked(args, lambda: recipe(model, preset, **given))
     say: Callable[[str], None] = (lambda line: None) if args.quiet else print_line
 
     ranks = world()
@@ -263,13 +275,18 @@ def _checked(args: argparse.Namespace, make: Callable[[], Any]) -> Any:
         args.parser.error(str(error))
 
 
+def _preset(args: argparse.Namespace) -> str | None:
+    """The preset to start from; None: the recipe of the model's family."""
+    plain = getattr(args, "model", CONVMIXER) == CONVMIXER
+    return args.preset or (LAPTOP if plain else None)
+
+
 def _run_folder(args: argparse.Namespace) -> Path:
     """The folder that --resume or --out names, or the next free runs/NAME-NUMBER."""
     if args.resume is None:
         if args.out is not None:
             return args.out
-        model = getattr(args, "model", "convmixer")
-        name = args.preset or ("laptop" if model == "convmixer" else model.rpartition(":")[2])
+        name = _preset(args) or args.model.rpartition(":")[2]
         numbered = (Path("runs", f"{name}-{n}") for n in itertools.count(1))
         return next(folder for folder in numbered if not os.path.lexists(folder))
     folder = args.out if args.resume is True else args.resume

@@ -15,7 +15,7 @@ import numpy as np
 from ..data import Dataset
 from ..errors import MinimixError
 from ..runs import read_log
-from .running import Point, arguments, minimix
+from .running import Point, beginning, minimix
 from .study import Row
 
 STEPS, TESTED = 8, 500  # of a warm-up: steps, of which half count, and test images
@@ -54,7 +54,7 @@ def _warm_up(
     }
     with tempfile.TemporaryDirectory(prefix="minimix-") as folder:
         out = Path(folder, "run")
-        words = [*arguments({**row.settings, **SHORT, **limits}), f"--out={out}", "--quiet"]
+        words = [*beginning({**row.settings, **SHORT, **limits}), f"--out={out}", "--quiet"]
         process = minimix(
             "minimix",
             *("train", *words, *options),

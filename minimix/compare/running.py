@@ -94,6 +94,12 @@ def check_folder(study: Study, points: Sequence[Point], data: Dataset, out: Path
             )
 
 
+def beginning(settings: Mapping[str, Any]) -> list[str]:
+    """Settings as options of `minimix train` for a new training, over its family's recipe."""
+    plain = settings.get("model", "convmixer") == "convmixer"  # which would be laptop's otherwise
+    return [*(["--preset=plain"] if plain else []), *arguments(settings)]
+
+
 def arguments(settings: Mapping[str, Any]) -> list[str]:
     """Settings as options of `minimix train`."""
     given = []
@@ -121,16 +127,16 @@ class Training:
 
     def __init__(self, point: Point, options: Sequence[str]) -> None:
         self.point = point
-        how = [f"--out={point.folder}", *arguments({**point.row.settings, "seed": point.seed})]
-        if has_begun(point.folder):
-            how = ["--resume", *how]
+        settings = {**point.row.settings, "seed": point.seed}
+        begun = has_begun(point.folder)
+        how = ["--resume", *arguments(settings)] if begun else beginning(settings)
         with files.disk_errors(f"cannot write {point.log}"):
             point.log.parent.mkdir(parents=True, exist_ok=True)
             with open(point.log, "ab") as log:
                 self.said_before = log.tell()  # by the processes before this one
                 self.process = minimix(
                     "minimix.compare.lifeline",
-                    *("train", *how, *options),
+                    *("train", f"--out={point.folder}", *how, *options),
                     stdin=subprocess.PIPE,
                     stdout=log,
                     stderr=log,

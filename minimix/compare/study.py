@@ -7,7 +7,8 @@ A TOML file, of which every part but one is optional:
     data = "cifar10"                # as in `minimix train`
     seeds = 3                       # 0, 1 and 2; or a list
 
-    [settings]                      # of every training, by the names of `minimix train`
+    [settings]                      # of every training, by the names of `minimix train`; all
+                                    # others are those of the preset plain, or of the family
     epochs = 10
 
     [models.ViT]                    # the rows: each has a name, and settings of its own

@@ -15,8 +15,8 @@ def settings(run: RunData) -> Html:
     about, chosen = run.log.about, flat(run.log.settings)
     family = str(chosen.get("model"))
     known = family in RECIPES and family != "convmixer"
-    usual = flat(asdict(recipe(family) if known else PRESETS["laptop"]))
-    base = family if known else "laptop"
+    base = family if known else "laptop" if family == "convmixer" else "plain"
+    usual = flat(asdict(recipe(family) if known else PRESETS[base]))
     unlike = {
         option(name): f"{_shown(value)} ({base}: {_shown(usual.get(name, '–'))})"
         for name, value in chosen.items()
@@ -28,7 +28,7 @@ def settings(run: RunData) -> Html:
     if isinstance(versions := about.get("versions"), dict):
         origin |= versions
     origin |= {key: about[key] for key in ("backend", "machine") if key in about}
-    title = f"the recipe of {family}" if known else "the laptop preset"
+    title = f"the recipe of {family}" if known else f"the preset {base}"
     return join(
         note("Command:"),
         el("pre", about.get("command", "not recorded"), class_="command"),

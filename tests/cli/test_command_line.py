@@ -12,8 +12,8 @@ from minimix import cli
 from minimix.data import Dataset, shapes10
 
 SMALL = [
-    *("--hidden-dim=8", "--depth=1", "--kernel-size=3", "--patch-size=8", "--batch-size=50"),
-    *("--epochs=2", "--limit-train=120", "--limit-test=50"),
+    *("--preset=plain", "--hidden-dim=8", "--depth=1", "--kernel-size=3", "--patch-size=8"),
+    *("--batch-size=50", "--epochs=2", "--limit-train=120", "--limit-test=50"),
 ]
 
 
@@ -32,12 +32,12 @@ def test_train_prints_what_matters(minimix, tmp_path):
     lines = out.splitlines()
     assert (code, err) == (0, "")
     assert sum(line.startswith("epoch ") for line in lines) == 2
-    epochs = [json.loads(line) for line in open_lines(tmp_path / "runs/laptop-1/metrics.jsonl")]
+    epochs = [json.loads(line) for line in open_lines(tmp_path / "runs/plain-1/metrics.jsonl")]
     accuracy = epochs[-1]["test_accuracy"]
     assert f"test accuracy {100 * accuracy:.2f} %" in lines
     for name in shapes10.CLASS_NAMES:
         assert any(line.split()[:1] == [name] for line in lines)
-    assert lines[-1] == f"checkpoint {Path('runs/laptop-1/model.safetensors')}"
+    assert lines[-1] == f"checkpoint {Path('runs/plain-1/model.safetensors')}"
 
 
 def open_lines(path):
@@ -52,7 +52,7 @@ def test_runs_are_numbered(minimix, tmp_path):
 
 def test_options_override_the_preset(minimix, tmp_path):
     preset = ["--preset", "official"]
-    minimix("train", "--data=shapes10", *preset, *SMALL, "--lr=0.02", "--out=r")
+    minimix("train", "--data=shapes10", *SMALL, *preset, "--lr=0.02", "--out=r")
     about = json.loads((tmp_path / "r" / "run.json").read_text())
     settings = about["settings"]
     assert settings["lr"] == 0.02
@@ -90,7 +90,7 @@ def test_without_a_network_it_says_so_and_draws(minimix, monkeypatch, tmp_path):
     code, out, err = minimix("train", *SMALL, "--data=cifar10")
     assert code == 1
     assert len(err.splitlines()) == 1
-    assert sorted(p.name for p in (tmp_path / "runs").iterdir()) == ["laptop-1"]
+    assert sorted(p.name for p in (tmp_path / "runs").iterdir()) == ["plain-1"]
 
 
 def test_resume(minimix, trained):
@@ -113,7 +113,7 @@ def test_resume(minimix, trained):
         (["--lr", "-1"], 2, "--lr is -1.0; expected more than 0"),
         (["--lr", "nan"], 2, "--lr is nan"),
         (["--lr"], 2, "--lr: expected one argument"),
-        (["--preset", "fast"], 2, "'laptop', 'official', 'fast90'"),
+        (["--preset", "fast"], 2, "'laptop', 'plain', 'official', 'fast90'"),
         (["--crop", "round"], 2, "'none', 'pad', 'resized'"),
         (["--randaugment", "4"], 2, "--randaugment is '4'"),
         (["--early-epochs=1", "--early-size=20"], 2, "--early-size is 20; expected a multiple of"),
@@ -127,7 +127,7 @@ def test_resume(minimix, trained):
     ],
 )
 def test_mistakes(minimix, tmp_path, arguments, code, words):
-    got, _, err = minimix("train", "--data=shapes10", *SMALL, *arguments)
+    got, _, err = minimix("train", "--data=shapes10", *SMALL[1:], *arguments)
     assert got == code
     assert len(err.splitlines()) == 1
     assert words in err

@@ -13,7 +13,8 @@ from minimix import cli, runs
 from minimix.data import shapes10
 
 TRAIN = [
-    *("train", "--data=shapes10", "--hidden-dim=2", "--depth=1", "--kernel-size=1"),
+    *("train", "--data=shapes10", "--preset=plain"),
+    *("--hidden-dim=2", "--depth=1", "--kernel-size=1"),
     *("--patch-size=16", "--batch-size=4", "--epochs=1", "--limit-train=12", "--limit-test=4"),
     *("--threads=1", "--save-every=0", "--quiet", "--no-whiten"),
 ]

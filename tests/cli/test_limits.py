@@ -13,7 +13,8 @@ from minimix.train.config import Config, option
 
 NUMBERS = ["nan", "inf", "-inf", "-1", "-1e300", "1e400", "-99999999999999999999", "x", "", "²"]
 TRAIN = [
-    *("train", "--data=shapes10", "--hidden-dim=2", "--depth=1", "--kernel-size=1"),
+    *("train", "--data=shapes10", "--preset=plain"),
+    *("--hidden-dim=2", "--depth=1", "--kernel-size=1"),
     *("--patch-size=16", "--batch-size=50", "--epochs=1", "--limit-train=100", "--limit-test=20"),
 ]
 

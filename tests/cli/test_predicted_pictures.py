@@ -12,7 +12,8 @@ from minimix.cli import predict
 from minimix.data import pictures, shapes10
 
 TINY = [
-    *("train", "--hidden-dim=8", "--depth=1", "--kernel-size=3", "--patch-size=8"),
+    *("train", "--preset=plain"),
+    *("--hidden-dim=8", "--depth=1", "--kernel-size=3", "--patch-size=8"),
     *("--batch-size=50", "--epochs=1", "--quiet"),
 ]
 

@@ -13,7 +13,8 @@ from minimix.cli import evaluate
 
 posix = pytest.mark.skipif(os.name != "posix", reason="is about POSIX streams and signals")
 SMALL = [
-    *("train", "--data=shapes10", "--hidden-dim=2", "--depth=1", "--kernel-size=1"),
+    *("train", "--data=shapes10", "--preset=plain"),
+    *("--hidden-dim=2", "--depth=1", "--kernel-size=1"),
     *("--patch-size=16", "--batch-size=50", "--epochs=1", "--limit-train=100", "--limit-test=20"),
     *("--threads=1", "--quiet"),
 ]

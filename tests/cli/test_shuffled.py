@@ -12,7 +12,8 @@ from minimix.report.mistakes import worst_mistakes
 from minimix.train import load_model
 
 SMALL = [
-    *("train", "--data=shapes10", "--hidden-dim=8", "--depth=1", "--kernel-size=3"),
+    *("train", "--data=shapes10", "--preset=plain"),
+    *("--hidden-dim=8", "--depth=1", "--kernel-size=3"),
     *("--patch-size=8", "--batch-size=50", "--epochs=1", "--limit-train=120", "--limit-test=50"),
 ]
 

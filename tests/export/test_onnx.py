@@ -244,8 +244,9 @@ def trained(tmp_path, monkeypatch):
     few = mx.data.shapes10.load(60, 20)
     monkeypatch.setattr(mx.data.shapes10, "load", lambda: few)
     monkeypatch.chdir(tmp_path)
-    small = ["--hidden-dim=8", "--depth=1", "--kernel-size=3", "--patch-size=8", "--epochs=1"]
-    assert cli.main(["train", "--data=shapes10", *small, "--out=run", "--quiet"]) == 0
+    small = ["--preset=plain", "--hidden-dim=8", "--depth=1", "--kernel-size=3", "--patch-size=8"]
+    rest = ["--data=shapes10", "--epochs=1", "--out=run", "--quiet"]
+    assert cli.main(["train", *small, *rest]) == 0
     return tmp_path / "run"
 
 

@@ -18,8 +18,8 @@ from minimix.errors import MinimixError
 
 TIMES = int(os.environ.get("MINIMIX_FUZZ", "1"))
 TINY = (
-    "--data shapes10 --limit-train 48 --limit-test 20 --hidden-dim 8 --depth 1 --kernel-size 3 "
-    "--patch-size 8 --epochs 3 --batch-size 16 --save-every 0 --quiet"
+    "--data shapes10 --preset plain --limit-train 48 --limit-test 20 --hidden-dim 8 --depth 1 "
+    "--kernel-size 3 --patch-size 8 --epochs 3 --batch-size 16 --save-every 0 --quiet"
 )
 SAME = ("metrics.jsonl", "model.safetensors")  # for the same seed
 

@@ -12,8 +12,9 @@ from minimix.runs import read_weights
 
 HERE = Path(__file__).parent
 SETTINGS = (
-    *("--patch-size=2", "--kernel-size=3", "--hidden-dim=8", "--depth=1", "--no-whiten"),
-    *("--padding=1", "--epochs=3", "--batch-size=20", "--save-every=0", "--threads=1"),
+    *("--preset=plain", "--patch-size=2", "--kernel-size=3", "--hidden-dim=8", "--depth=1"),
+    *("--no-whiten", "--padding=1", "--epochs=3", "--batch-size=20", "--save-every=0"),
+    "--threads=1",
 )  # five steps an epoch, the last one of 10 images
 
 

@@ -9,7 +9,8 @@ from minimix import cli, kernels
 from minimix.data import shapes10
 
 TINY = [
-    *("--data=shapes10", "--hidden-dim=8", "--depth=1", "--kernel-size=3", "--patch-size=8"),
+    *("--data=shapes10", "--preset=plain"),
+    *("--hidden-dim=8", "--depth=1", "--kernel-size=3", "--patch-size=8"),
     *("--batch-size=50", "--epochs=2", "--limit-train=120", "--limit-test=50", "--quiet"),
 ]
 

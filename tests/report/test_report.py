@@ -170,7 +170,7 @@ def test_it_says_how_to_do_it_again(page, trained):
     assert load_model(trained)[1]["data"]["sha256"] in settings
     unlike = [pair.text for pair in page.id("settings").one("div", "grid").all("div")]
     assert unlike.count("--hidden-dim 8 (laptop: 128)") == 1
-    assert unlike.count("--depth 1 (laptop: 8)") == 1
+    assert unlike.count("--depth 1 (laptop: 5)") == 1
     assert "label_smoothing" not in settings
     assert "--label-smoothing 0.1" in settings
 

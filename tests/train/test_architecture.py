@@ -119,7 +119,7 @@ def test_only_weights_decay_where_that_is_asked_for(family):
 
 
 def test_a_recipe_is_what_is_given_over_what_the_family_has():
-    assert recipe() == PRESETS["laptop"] == Config()
+    assert recipe() == PRESETS["plain"] == Config()
     config = recipe("convmixer", depth=3, epochs=2)
     assert (config.epochs, config.lr) == (2, Config().lr)
     assert config.model_settings.items() >= {**DEFAULTS["convmixer"], "depth": 3}.items()

@@ -193,7 +193,7 @@ def test_what_is_wrong_with_the_network(tmp_path, content, words):
     assert "\n" not in str(error.value)
 
 
-def test_its_recipe_is_that_of_laptop(file):
+def test_its_recipe_is_the_plain_one(file):
     config = recipe(f"{file}:Net", width=9)
     assert config.lr == Config().lr
     assert config.complete().model_settings == {"width": 9, "drop": 0.5}

@@ -282,7 +282,7 @@ def test_ctrl_c_on_the_command_line(tmp_path):
     command = [sys.executable, "-c", "import sys; from minimix.cli import main; sys.exit(main())"]
     small = ["--hidden-dim=8", "--depth=1", "--patch-size=8", "--limit-train=2000", "--epochs=500"]
     process = subprocess.Popen(
-        [*command, "train", "--data", "shapes10", *small, "--out", tmp_path],
+        [*command, "train", "--data=shapes10", "--preset=plain", *small, "--out", tmp_path],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
