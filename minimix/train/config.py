@@ -382,6 +382,7 @@ PRESETS = {
     # What `minimix train` does: a good model in seven minutes on two cores.
     "laptop": Config(
         model_settings={"depth": 5, "kernel_size": 3, "stem_dim": 64, "stem_depth": 2},
+        padding=2,
         epochs=11,
         optimizer="muon",
     ),
