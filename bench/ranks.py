@@ -4,7 +4,7 @@
 
 Each round starts every arrangement once, one after the other, so that whatever else the machine
 does falls on all of them; a figure is the median over rounds of a run's median step. It is the loop
-of `minimix train` with the preset `laptop`, on images of noise. `python -m bench.ranks step …` is
+of `minimix train` with the preset `plain`, on images of noise. `python -m bench.ranks step …` is
 one such run, in as many processes as mpiexec starts; `python -m bench.ranks paper` prints what
 many machines would do, by the formula in results/mpi.md.
 """
