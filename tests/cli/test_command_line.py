@@ -10,6 +10,7 @@ import pytest
 
 from minimix import cli
 from minimix.data import Dataset, shapes10
+from minimix.train import recipe
 
 SMALL = [
     *("--preset=plain", "--hidden-dim=8", "--depth=1", "--kernel-size=3", "--patch-size=8"),
@@ -42,6 +43,17 @@ def test_train_prints_what_matters(minimix, tmp_path):
 
 def open_lines(path):
     return path.read_text().splitlines()
+
+
+def test_without_a_preset_a_convmixer_is_that_of_laptop(minimix, tmp_path):
+    sizes = ["--hidden-dim=4", "--stem-dim=2", "--patch-size=8", "--epochs=1"]
+    assert minimix("train", "--data=shapes10", *sizes, *SMALL[-2:])[0] == 0
+    settings = json.loads((tmp_path / "runs/laptop-1/run.json").read_text())["settings"]
+    laptop = recipe(preset="laptop")
+    assert settings["optimizer"] == laptop.optimizer != recipe().optimizer
+    assert settings["model_settings"] == {
+        **laptop.model_settings, "hidden_dim": 4, "stem_dim": 2, "patch_size": 8
+    }  # fmt: skip
 
 
 def test_runs_are_numbered(minimix, tmp_path):
