@@ -132,8 +132,9 @@ def test_a_thread_takes_its_own_share_first_and_then_what_is_left_of_the_others(
 
 def test_a_caller_that_begins_tells_the_helpers_and_a_helper_tells_nobody():
     pytest.importorskip("numba", reason="only compiled kernels share work")
-    from minimix.kernels.simd import address, kernel, work
+    from minimix.kernels.simd.jit import kernel
     from minimix.kernels.simd.spin import linger, settle
+    from minimix.kernels.simd.vectors import address, work
 
     @kernel
     def begin(queue):
