@@ -43,6 +43,7 @@ SECTIONS = {  # by the first setting of each
 
 
 CONVMIXER, LAPTOP = "convmixer", "laptop"  # the model unless another is named, and its preset
+PLAIN = "plain"  # what the recipes of families start from
 
 
 def add(commands: Any) -> None:
@@ -171,9 +172,10 @@ def _word(value: Any) -> str:
 
 def _help(name: str) -> str:
     """What a setting means, its value in each preset, and in the recipe of each family."""
-    families = [] if name == "model" else [family for family in RECIPES if family != CONVMIXER]
-    recipes = PRESETS | {family: recipe(family) for family in families}
-    values = {key: getattr(config, name) for key, config in recipes.items()}
+    values = {preset: getattr(config, name) for preset, config in PRESETS.items()}
+    if name != "model":
+        others = {f: own for f, own in RECIPES.items() if f != CONVMIXER}
+        values |= {family: own.get(name, values[PLAIN]) for family, own in others.items()}
     words = f"{SETTINGS[name].metadata['help']} ({_defaults(values.pop(LAPTOP), values)})"
     return translated(words).replace("%", "%%")
 
