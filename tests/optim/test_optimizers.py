@@ -124,6 +124,22 @@ def test_orthogonal_leaves_directions_and_evens_sizes(shape, backend):
     assert not muon.orthogonal(np.zeros(shape)).any()
 
 
+@pytest.mark.parametrize("shape", [(5, 4), (3, 130)])
+def test_matrices_in_a_stack_do_not_know_of_one_another(shape, backend):
+    rng = np.random.default_rng(0)
+    stack = rng.standard_normal((2, 3, *shape)) * np.geomspace(1e-3, 1e3, 6).reshape(2, 3, 1, 1)
+    got = muon.orthogonal(stack)
+    together, alone = ([Parameter(a.copy()) for a in stack[0]] for _ in range(2))
+    for p, q, g in zip(together, alone, stack[1], strict=True):
+        p.grad, q.grad = g, g
+    for group in (together, *([q] for q in alone)):
+        Muon(group, 0.1, orthogonal=True).step()
+    for i in np.ndindex(2, 3):
+        np.testing.assert_allclose(got[i], muon.orthogonal(stack[i]), rtol=1e-9, atol=1e-12)
+    for p, q in zip(together, alone, strict=True):
+        np.testing.assert_allclose(p.array, q.array, rtol=1e-9, atol=1e-12)
+
+
 def test_muon_leaves_the_rest_to_adamw(backend):
     ours, theirs, inside = parameter(), parameter(), Parameter(np.eye(3))
     inside.grad = np.ones((3, 3))

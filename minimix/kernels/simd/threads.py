@@ -218,8 +218,8 @@ class _Inbox(SimpleQueue[_Place]):
             self.linger, self.settle = linger, settle
 
     def give(self, place: _Place) -> None:
-        self.given += 1
         self.put(place)
+        self.given += 1  # second: if an interrupt cuts this off, callers wait less, not longer
 
 
 _inboxes: list[_Inbox] = []  # one for each helper
