@@ -176,7 +176,7 @@ class Residual(nn.Module):
 
 
 class ConvMixer(nn.Module):
-    """As in the paper's appendix."""
+    """As in the paper's appendix, and with minimix's finer stem."""
 
     def __init__(
         self,
@@ -187,20 +187,27 @@ class ConvMixer(nn.Module):
         activation: Any = nn.GELU,
         norm: Any = nn.BatchNorm2d,
         stem: Any = None,
+        stem_dim: int = 0,
+        stem_depth: int = 0,
     ) -> None:
         super().__init__()
 
-        def stage(convolution: Any) -> list[Any]:
+        def stage(convolution: Any, d: int) -> list[Any]:
             return [convolution, activation(), norm(d)]
 
-        def block() -> nn.Module:
+        def block(d: int) -> nn.Module:
             depthwise = nn.Conv2d(d, d, k, groups=d, padding="same")
             return nn.Sequential(
-                Residual(nn.Sequential(*stage(depthwise))), *stage(nn.Conv2d(d, d, 1))
+                Residual(nn.Sequential(*stage(depthwise, d))), *stage(nn.Conv2d(d, d, 1), d)
             )
 
-        self.stem = nn.Sequential(*stage(stem or nn.Conv2d(3, d, p, p)))
-        self.blocks = nn.Sequential(*[block() for _ in range(depth)])
+        finer: list[Any] = []
+        if stem_dim:  # minimix's own: patches of half the size, some blocks, then 2×2 to a patch
+            half = nn.Conv2d(3, stem_dim, p // 2, p // 2)
+            finer = [*stage(half, stem_dim), *[block(stem_dim) for _ in range(stem_depth)]]
+            stem = nn.Conv2d(stem_dim, d, 2, 2)
+        self.stem = nn.Sequential(*finer, *stage(stem or nn.Conv2d(3, d, p, p), d))
+        self.blocks = nn.Sequential(*[block(d) for _ in range(depth)])
         self.pooling = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
         self.head = nn.Linear(d, 10)
 

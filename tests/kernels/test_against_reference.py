@@ -433,6 +433,36 @@ def test_places_that_do_not_fit_are_refused():
         compiled.conv2d_dw(x, g, (3, 3), *options)
 
 
+# ---- patches
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    ("n", "rows", "columns", "p", "c"),
+    [(1, 1, 1, 1, 1), (2, 5, 3, 1, 7), (2, 5, 3, 2, 3), (3, 2, 9, 3, 33), (1, 16, 16, 4, 16)],
+)
+def test_patches(n, rows, columns, p, c, dtype):
+    x = draw((n, rows * p, columns * p, c), dtype)
+    patches = reference("cut_patches", x, p)
+    np.testing.assert_array_equal(compiled.cut_patches(x, p), patches)
+    np.testing.assert_array_equal(compiled.join_patches(patches, p), x)
+    np.testing.assert_array_equal(reference("join_patches", patches, p), x)
+    turned = x.transpose(3, 2, 1, 0).copy().transpose(3, 2, 1, 0)
+    np.testing.assert_array_equal(compiled.cut_patches(turned, p), patches)
+
+
+def test_what_is_not_divisible_into_patches():
+    for cut, join in (
+        (compiled.cut_patches, compiled.join_patches),
+        (KERNELS["cut_patches"].reference, KERNELS["join_patches"].reference),
+    ):
+        for shape in ((2, 4, 5, 3), (2, 5, 4, 3), (1, 3, 3, 8)):
+            with pytest.raises(ValueError, match="cannot reshape"):
+                cut(np.zeros(shape), 2)
+        with pytest.raises(ValueError, match="cannot reshape"):
+            join(np.zeros((2, 2, 2, 6)), 2)
+
+
 # ---- pooling
 
 WINDOWS = [

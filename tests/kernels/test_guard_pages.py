@@ -247,12 +247,21 @@ def calls_of_pooling(name, dtype, rng):
         }[name]
 
 
+def calls_of_patches(name, dtype, rng):
+    for n, rows, columns, p, c in ((1, 1, 1, 1, 1), (3, 5, 7, 2, 3), (2, 3, 4, 3, 33), (5, 1, 9, 4, 16)):
+        image, patches = (n, rows * p, columns * p, c), (n, rows, columns, p * p * c)
+        shape = image if name == "cut_patches" else patches
+        yield [rng.uniform(0.5, 1.5, shape).astype(dtype), p]
+
+
+PATCHES = "cut_patches", "join_patches"
 POOLING = "max_pool2d", "max_pool2d_dx", "avg_pool2d", "avg_pool2d_dx"
 
 OTHERS = {
     "adamw_update": calls_of_adamw,
     "pad_crop": calls_of_pad_crop,
     "retouch": calls_of_retouch,
+    **{name: functools.partial(calls_of_patches, name) for name in PATCHES},
     **{name: functools.partial(calls_of_pooling, name) for name in POOLING},
     **{
         name: functools.partial(calls_of_conv2d, name)

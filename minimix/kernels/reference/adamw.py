@@ -28,9 +28,8 @@ def adamw_update(
         g = _squarable(g, p.dtype)
         m += (1.0 - beta1) * (g - m)
         v += (1.0 - beta2) * (g * g - v)
-        unbias1, unbias2 = 1.0 - beta1**t, 1.0 - beta2**t
         p *= 1.0 - lr * weight_decay
-        p -= (lr / unbias1) * m / (np.sqrt(v / unbias2) + eps)
+        p -= lr / (1.0 - beta1**t) * m / (np.sqrt(v / (1.0 - beta2**t)) + eps)
 
 
 def _squarable(g: Array, dtype: np.dtype) -> Array:

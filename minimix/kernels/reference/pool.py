@@ -15,8 +15,7 @@ def _windows(image: Array, size: int, stride: int) -> Array:
 
 
 def _padded(x: Array, padding: int, border: float) -> Array:
-    sides = (padding, padding)
-    return np.pad(x, ((0, 0), sides, sides, (0, 0)), constant_values=border)
+    return np.pad(x, ((0, 0), *[(padding, padding)] * 2, (0, 0)), constant_values=border)
 
 
 def _inside(image: Array, padding: int) -> Array:

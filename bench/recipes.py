@@ -1,0 +1,95 @@
+"""How long the presets' trainings take here and in PyTorch.
+
+    python -m bench.recipes [PRESET …] [--threads N]        (extra parity)
+
+A training is the same step again and again: steps of each preset's network, at its batch size, are
+timed in turn with PyTorch's in its three forms, and multiplied by the number of steps; and so are
+the tests after each epoch. Both sides take AdamW, whatever the preset takes, and find their images
+ready: PyTorch's own Muon and augmentation would come on top.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+from typing import Any, NamedTuple
+
+import torch
+
+import minimix as mx
+from minimix.train import PRESETS
+from minimix.train.architecture import described
+
+from . import nets, rivals
+from .timing import Times, interleave, ratio
+
+IMAGES, TESTED = 50_000, 10_000  # CIFAR-10's
+
+
+class Recipe(NamedTuple):
+    """The network of a preset, as `nets` has its own."""
+
+    preset: str
+    size: int = 32
+
+    @property
+    def batch(self) -> int:
+        return PRESETS[self.preset].batch_size
+
+    def ours(self) -> mx.Module:
+        return PRESETS[self.preset].build(10, (32, 32))
+
+    def theirs(self) -> Any:
+        of = PRESETS[self.preset].complete().model_settings
+        if set(of.values()) & {"relu", "layer", "none", "both", "random", "smooth", "delta"}:
+            raise SystemExit(f"bench: PyTorch's ConvMixer here has no {described('convmixer', of)}")
+        sizes = (of[name] for name in ("hidden_dim", "depth", "kernel_size", "patch_size"))
+        return rivals.ConvMixer(*sizes, stem_dim=of["stem_dim"], stem_depth=of["stem_depth"])
+
+
+def minutes(preset: str, rounds: int) -> tuple[dict[str, float], dict[str, Any]]:
+    """Minutes of the whole training by each candidate, and the ratio of its steps."""
+    net: Any = Recipe(preset)
+    sides: dict[str, Any] = {"minimix": nets.Minimix(net)}
+    for form in nets.FORMS:
+        sides[form] = nets.Torch(net, form)
+        nets.check(sides["minimix"], sides[form])
+    steps: Times = interleave({name: side.step for name, side in sides.items()}, rounds, 0.5)
+    tests: Times = interleave({name: side.infer for name, side in sides.items()}, rounds, 0.2)
+    found = ratio(steps)
+    assert found is not None
+    config = PRESETS[preset]
+    seconds = {  # of an epoch
+        name: (IMAGES * statistics.median(steps[name]) + TESTED * statistics.median(tests[name]))
+        / net.batch
+        for name in sides
+    }
+    return {name: config.epochs * epoch / 60 for name, epoch in seconds.items()}, found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.recipes", description=(__doc__ or "").partition("\n")[0]
+    )
+    parser.add_argument("preset", nargs="*", default=list(PRESETS), help="all, if none is given")
+    parser.add_argument("--threads", type=int, default=mx.kernels.get_num_threads())
+    parser.add_argument("--rounds", type=int, default=9, help="how often each candidate has a turn")
+    options = parser.parse_args()
+    if unknown := set(options.preset) - set(PRESETS):
+        parser.error(f"there is no preset {min(unknown)}; there are {', '.join(PRESETS)}")
+    mx.kernels.set_num_threads(options.threads)
+    torch.set_num_threads(options.threads)
+    print(f"{options.threads} threads, PyTorch {torch.__version__}; minutes of the whole training")
+    print(f"{'':10}{'minimix':>9}" + "".join(f"{form:>21}" for form in nets.FORMS) + "   ratio of steps")
+    for preset in options.preset:
+        whole, found = minutes(preset, options.rounds)
+        print(
+            f"{preset:10}{whole['minimix']:9.1f}"
+            + "".join(f"{whole[form]:21.1f}" for form in nets.FORMS)
+            + f"   {found['median']:.2f} ({found['low']:.2f} to {found['high']:.2f})",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
