@@ -24,9 +24,13 @@ pytestmark = pytest.mark.filterwarnings("default")
 LESSONS = {folder.name[:2]: folder for folder in folders()}
 TEACHES_NUMBA = {"04"}
 SHORTER = {
+    "08": {"steps=60": "steps=10"},
+    "09": {"in range(30)": "in range(3)"},
     "10": {
-        "(48, 500, 64) if COMPILED else (16, 60, 32)": "(48, 40, 64) if COMPILED else (16, 20, 32)",
-        "(steps // 10)": "(steps // 2)",
+        "(48, 500, 64) if COMPILED else (16, 60, 32)": "(48, 40, 64) if COMPILED else (16, 10, 16)",
+        "((images[:500], labels[:500]), (test_images, test_labels))": (
+            "((images[:50], labels[:50]), (test_images[:50], test_labels[:50]))"
+        ),
     },
     "11": {
         "(32, 300, (0, 1, 2, 3)) if COMPILED else (8, 10, (0, 1))": (
@@ -35,6 +39,9 @@ SHORTER = {
         "model.eval()(mx.Tensor(x_test))": "model.eval()(mx.Tensor(x_test[:100]))",
         "== test_labels)": "== test_labels[:100])",
     },
+    "12": {"steps=40": "steps=4"},
+    "13": {"(16, 16, 200) if": "(16, 16, 20) if"},
+    "14": {"steps, losses = 200": "steps, losses = 20"},
     "15": {"--epochs 20": "--epochs 2"},
 }
 
