@@ -404,13 +404,17 @@ PRESETS = {
         clip_norm=0.0,
         ema=0.0,
     ),
-    # The fastest way to 90 %.
+    # 90 % of CIFAR-10's test images in less than twenty minutes on two cores.
     "fast90": Config(
-        model_settings={"patch_size": 2},
-        early_epochs=6,
-        epochs=16,
+        model_settings={
+            "hidden_dim": 192,
+            "depth": 5,
+            "kernel_size": 3,
+            "stem_dim": 64,
+            "stem_depth": 2,
+        },
+        epochs=17,
         optimizer="muon",
-        mirror=True,
     ),
 }
 

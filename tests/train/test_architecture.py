@@ -124,7 +124,7 @@ def test_a_recipe_is_what_is_given_over_what_the_family_has():
     assert (config.epochs, config.lr) == (2, Config().lr)
     assert config.model_settings.items() >= {**DEFAULTS["convmixer"], "depth": 3}.items()
     fast = recipe(preset="fast90", kernel_size=7)
-    assert fast.model_settings["patch_size"] == 2
+    assert fast.model_settings["hidden_dim"] == 192
     assert fast.model_settings["kernel_size"] == 7
     assert fast.optimizer == "muon"
 
