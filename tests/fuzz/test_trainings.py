@@ -16,7 +16,7 @@ def trained(seed, backend, fused):
     rng = np.random.default_rng(seed)
     dtype = (np.float32, np.float64)[rng.integers(2)]
     p, side = int(rng.integers(1, 4)), int(rng.integers(2, 5))
-    width, depth, k = int(rng.integers(1, 20)), int(rng.integers(0, 3)), int(rng.integers(1, 6))
+    width, depth, k = int(rng.integers(1, 20)), int(rng.integers(0, 3)), int(rng.choice(KERNELS))
     model = mx.ConvMixer(width, depth, k, p, 5, rng=seed).astype(dtype)
     norms = [m for _, m in model.named_modules() if isinstance(m, mx.nn.BatchNorm)]
     for norm in norms:
