@@ -53,7 +53,7 @@ def minutes(preset: str, rounds: int) -> tuple[dict[str, float], dict[str, Any]]
     sides: dict[str, Any] = {"minimix": nets.Minimix(net)}
     for form in nets.FORMS:
         sides[form] = nets.Torch(net, form)
-        nets.check(sides["minimix"], sides[form])
+        nets.check(nets.Minimix(net), nets.Torch(net, form))
     steps: Times = interleave({name: side.step for name, side in sides.items()}, rounds, 0.5)
     tests: Times = interleave({name: side.infer for name, side in sides.items()}, rounds, 0.2)
     found = ratio(steps)
@@ -80,7 +80,11 @@ def main() -> None:
     mx.kernels.set_num_threads(options.threads)
     torch.set_num_threads(options.threads)
     print(f"{options.threads} threads, PyTorch {torch.__version__}; minutes of the whole training")
-    print(f"{'':10}{'minimix':>9}" + "".join(f"{form:>21}" for form in nets.FORMS) + "   ratio of steps")
+    print(
+        f"{'':10}{'minimix':>9}"
+        + "".join(f"{form:>21}" for form in nets.FORMS)
+        + "   ratio of steps"
+    )
     for preset in options.preset:
         whole, found = minutes(preset, options.rounds)
         print(

@@ -8,6 +8,7 @@ import pytest
 import minimix as mx
 from minimix import functional as F
 
+KERNELS = 1, 2, 3, 5  # sizes; code of its own is compiled for each
 TRAININGS = 40 * int(os.environ.get("MINIMIX_FUZZ", "1"))
 
 

@@ -248,7 +248,12 @@ def calls_of_pooling(name, dtype, rng):
 
 
 def calls_of_patches(name, dtype, rng):
-    for n, rows, columns, p, c in ((1, 1, 1, 1, 1), (3, 5, 7, 2, 3), (2, 3, 4, 3, 33), (5, 1, 9, 4, 16)):
+    for n, rows, columns, p, c in (
+        (1, 1, 1, 1, 1),
+        (3, 5, 7, 2, 3),
+        (2, 3, 4, 3, 33),
+        (5, 1, 9, 4, 16),
+    ):
         image, patches = (n, rows * p, columns * p, c), (n, rows, columns, p * p * c)
         shape = image if name == "cut_patches" else patches
         yield [rng.uniform(0.5, 1.5, shape).astype(dtype), p]
