@@ -125,7 +125,7 @@ def test_resume(minimix, trained):
         (["--lr", "-1"], 2, "--lr is -1.0; expected more than 0"),
         (["--lr", "nan"], 2, "--lr is nan"),
         (["--lr"], 2, "--lr: expected one argument"),
-        (["--preset", "fast"], 2, "'laptop', 'plain', 'official', 'fast90'"),
+        (["--preset", "fast"], 2, "'laptop', 'plain', 'official', 'fast90', 'best'"),
         (["--crop", "round"], 2, "'none', 'pad', 'resized'"),
         (["--randaugment", "4"], 2, "--randaugment is '4'"),
         (["--early-epochs=1", "--early-size=20"], 2, "--early-size is 20; expected a multiple of"),

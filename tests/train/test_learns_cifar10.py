@@ -1,4 +1,4 @@
-"""A minute of the real thing: the laptop's network learns CIFAR-10."""
+"""Half a minute of the real thing: the laptop's network learns CIFAR-10."""
 
 import os
 from dataclasses import replace
@@ -21,9 +21,9 @@ needs_cifar10 = pytest.mark.skipif(
 
 @needs_cifar10
 def test_it_learns_cifar10(tmp_path, monkeypatch):
-    """Twice over 20,000 images. Chance is 10 %; a linear model stays at about 40 %."""
+    """Twice over 10,000 images. Chance is 10 %; a linear model stays at about 40 %."""
     monkeypatch.delenv("MINIMIX_BACKEND")
-    config = replace(PRESETS["laptop"], epochs=2, limit_train=20_000, limit_test=2_000)
+    config = replace(PRESETS["laptop"], epochs=2, limit_train=10_000, limit_test=2_000)
     with kernels.backend("numba"), RunFolder(tmp_path) as run:
         test = train(TrainingState.build(config, load(str(PLACE))), run)
     assert test.accuracy > 0.45
