@@ -102,7 +102,7 @@ def test_each_network_has_a_page_of_help(minimix, tmp_path):
         ("vit", "--n-heads N heads of the attention; they divide hidden_dim (4)"),
         ("resnet18", "(18)"),
         ("my_net.py:Net", "--kinds N,… (1,2)"),
-        ("convmixer", "(128; official: 256)"),
+        ("convmixer", "(128; official, best: 256; fast90: 192)"),
     ]:
         code, out, _ = minimix("train", "--model", model, "--help")
         assert code == 0
