@@ -25,7 +25,7 @@ LESSONS = {folder.name[:2]: folder for folder in folders()}
 TEACHES_NUMBA = {"04"}
 SHORTER = {
     "08": {"steps=60": "steps=10"},
-    "09": {"in range(30)": "in range(3)"},
+    "09": {"in range(30)": "in range(3)", "ax.text(29,": "ax.text(2,"},
     "10": {
         "(48, 500, 64) if COMPILED else (16, 60, 32)": "(48, 40, 64) if COMPILED else (16, 10, 16)",
         "((images[:500], labels[:500]), (test_images, test_labels))": (
