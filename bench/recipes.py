@@ -5,7 +5,8 @@
 A training is the same step again and again: steps of each preset's network, at its batch size, are
 timed in turn with PyTorch's in its three forms, and multiplied by the number of steps; and so are
 the tests after each epoch. Both sides take AdamW, whatever the preset takes, and find their images
-ready: PyTorch's own Muon and augmentation would come on top.
+ready: PyTorch's own Muon and augmentation would come on top. Epochs of smaller crops count as those
+of whole images.
 """
 
 from __future__ import annotations

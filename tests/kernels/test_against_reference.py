@@ -541,27 +541,14 @@ MIXERS = [
 ]
 
 
-def mixers(last, *more):
-    """Each size with GELU and with ReLU in both precisions; but ReLU in float64, which is code of
-    its own for each kernel size, only with kernels of 3."""
-    return pytest.mark.parametrize(
-        ("n", "h", "v", "c", "k", last, "dtype", "relu"),
-        [
-            pytest.param(*size, dtype, relu, id=f"{size}-{dtype.__name__}-{act}")
-            for size in (*MIXERS, *more)
-            for dtype in DTYPES
-            for relu, act in ((False, "GELU"), (True, "ReLU"))
-            if not relu or dtype == np.float32 or size[4] == 3
-        ],
-    )
-
-
 def norms(c, dtype):
     forward = tuple(positive((c,), dtype, seed) for seed in range(4))
     return forward, (*forward[:3], draw((c,), dtype, 5), draw((c,), dtype, 6))
 
 
-@mixers("d")
+@pytest.mark.parametrize("relu", [False, True], ids=["GELU", "ReLU"])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("n", "h", "v", "c", "k", "d"), MIXERS)
 def test_mixer_forward(n, h, v, c, k, d, dtype, relu):
     x, z = draw((n, h, v, c), dtype), draw((n, h, v, c), dtype, 1)
     places, channels = draw((k, k, c), dtype, 2), draw((c, d), dtype, 3)
@@ -573,7 +560,9 @@ def test_mixer_forward(n, h, v, c, k, d, dtype, relu):
     agree("act_affine", z, scale, shift, dtype=dtype, relu=relu)
 
 
-@mixers("p", (1, 20, 16, 16, 9, 4))
+@pytest.mark.parametrize("relu", [False, True], ids=["GELU", "ReLU"])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("n", "h", "v", "c", "k", "p"), [*MIXERS, (1, 20, 16, 16, 9, 4)])
 def test_mixer_inference(n, h, v, c, k, p, dtype, relu):
     """Whole images at a time or, in more threads, bands of one: the same bits."""
     depth, before = 2, kernels.get_num_threads()
@@ -638,8 +627,10 @@ def test_mixer_inference_of_what_does_not_fit(what):
                 kernels.infer_convmixer(**arguments | wrong[what])
 
 
+@pytest.mark.parametrize("relu", [False, True], ids=["GELU", "ReLU"])
 @pytest.mark.parametrize("pooled", [False, True], ids=["gradient", "gradient of a mean"])
-@mixers("d")
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("n", "h", "v", "c", "k", "d"), MIXERS)
 def test_mixer_backward(n, h, v, c, k, d, dtype, pooled, relu):
     x, z = draw((n, h, v, c), dtype), draw((n, h, v, c), dtype, 1)
     g, z2 = draw((n, h, v, d), dtype, 2), draw((n, h, v, d), dtype, 3)
@@ -664,7 +655,9 @@ def test_mixer_backward(n, h, v, c, k, d, dtype, pooled, relu):
     )
 
 
-@mixers("d")
+@pytest.mark.parametrize("relu", [False, True], ids=["GELU", "ReLU"])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("n", "h", "v", "c", "k", "d"), MIXERS)
 def test_mixer_with_layer_norm(n, h, v, c, k, d, dtype, relu):
     x, z = draw((n, h, v, c), dtype), draw((n, h, v, c), dtype, 1)
     g, z2, w = draw((n, h, v, d), dtype, 2), draw((n, h, v, d), dtype, 3), draw((c, d), dtype, 5)

@@ -10,7 +10,10 @@ from ..simd.vectors import address, lanes, load, store, work
 
 @kernel
 def _swap(queue, band, lines, x, a, b, length, y):
-    """y[line, j, i] = x[line, i, j], a run of `length` numbers, for i < a and j < b."""
+    """y[line, j, i] = x[line, i, j], a run of `length` numbers, for i < a and j < b.
+
+    A piece is `band` lines.
+    """
     step = lanes(x)
     for piece in work(address(queue)):
         for line in range(piece * band, min((piece + 1) * band, lines)):
