@@ -13,6 +13,7 @@ import pytest
 from minimix.data.augment.compiled import retouch
 from minimix.kernels.compiled import activation, adamw, depthwise, matmul, norm, rowwise
 from minimix.kernels.simd import jit
+from minimix.kernels.simd.private import NullCache
 
 CODE = (
     "import numpy as np\n"
@@ -106,6 +107,13 @@ KERNELS = [
 ]
 
 
+def not_kept(function, **options):
+    """A kernel without a cache: what comes from there has no listing."""
+    fresh = jit.kernel(function, **options)
+    fresh._cache = NullCache()
+    return fresh
+
+
 @pytest.mark.skipif(platform.machine() not in PACKED, reason="an unknown instruction set")
 @pytest.mark.parametrize("size", [4, 8])
 @pytest.mark.parametrize(("kernel", "kinds"), KERNELS, ids=lambda x: getattr(x, "__name__", ""))
@@ -120,7 +128,7 @@ def test_packed_instructions(kernel, kinds, size):
         "F": numba.float64[:, ::1],
     }
     signature = tuple(kind[letter] for letter in kinds)
-    fresh = numba.njit(**jit.OPTIONS)(kernel.py_func)  # what comes from the cache has no listing
+    fresh = not_kept(kernel.py_func)
     fresh.compile(signature)
     listing = fresh.inspect_asm(fresh.signatures[0])
     assert re.search(PACKED[platform.machine()][size], listing)
@@ -130,12 +138,34 @@ def test_packed_instructions(kernel, kinds, size):
 @pytest.mark.parametrize("kernel", [retouch._saturate, retouch._sharpen], ids=lambda x: x.__name__)
 def test_pictures_packed_and_nothing_fused(kernel):
     images, fill = numba.uint8[:, :, :, ::1], numba.uint8[::1]
-    options = {name: kernel.targetoptions[name] for name in jit.OPTIONS}
-    fresh = numba.njit(**options)(kernel.py_func)
+    fresh = not_kept(kernel.py_func, **{name: kernel.targetoptions[name] for name in jit.OPTIONS})
     fresh.compile((images, numba.int64[::1], numba.int64, numba.float64[:, ::1], fill))
     listing = fresh.inspect_asm(fresh.signatures[0])
     assert re.search(PACKED[platform.machine()][4], listing)
     assert not re.search(r"\bv?fn?m(add|sub)\d+|\bfmla", listing)
+
+
+def test_code_is_there_once():
+    """In the kernel: not in a function of its own, nor in the one by which Python calls it."""
+
+    @jit.helper
+    def thrice(v):
+        return v * 3.25
+
+    @not_kept
+    def kernel(x):
+        for i in range(x.size):
+            x[i] = thrice(x[i])
+
+    x = np.array([1.0, -2.0])
+    kernel(x)
+    np.testing.assert_array_equal(x, [3.25, -6.5])
+    (listing,) = kernel.inspect_llvm().values()
+    functions = [text.partition("\n}")[0] for text in listing.split("\ndefine ")[1:]]
+    assert len([text for text in functions if "fmul" in text]) == 1
+    assert not [text for text in functions if "cfunc." in text.partition("(")[0]]
+    with pytest.raises(TypeError, match="thrice is a helper, which only kernels can call"):
+        thrice(2.0)
 
 
 def test_scalar_code_is_told_from_packed():

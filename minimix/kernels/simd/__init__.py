@@ -6,6 +6,7 @@
     spin.py      how they wait for one another for a moment
     memory.py    arrays for results
     jit.py       compiling and caching
+    parts.py     no code twice
     private.py   what is used of Numba that it does not document
 
 A kernel is a Python function under `@kernel`, which Numba compiles when it is first called; a
@@ -42,6 +43,7 @@ AVX-512, 8 with AVX, 4 with SSE or NEON; half as many float64.
     zeros(x)                   a vector of zeros
     room(n, x)                 an array of n zeros of x's kind, which begins at a cache line
     near(x)                    a copy of x in such an array: for what every row needs
+    copy(x, i, n, y, j)        y[j : j+n] = x[i : i+n]
     first(v, n)                v, but 0 in lanes from n on
     v + w, v * 2.0, -v, v / w  in every lane; a number counts as a vector of equal numbers
     sqrt(v), exp2(v), clip(v, low, high), squarable(v)

@@ -25,6 +25,7 @@ import numba
 
 from ... import files
 from ...errors import DiskError, warn
+from .parts import Helper, KernelCompiler
 from .private import CompileResult, NullCache, dumps
 
 # Products and sums may be fused, for speed. Nothing else of IEEE arithmetic is given up: NaN and
@@ -109,11 +110,12 @@ class _Cache(NullCache):
 
 def kernel(function: Callable[..., Any], **options: Any) -> Any:
     """Compile `function` at its first call with each signature, or take it from the cache."""
-    dispatcher = numba.njit(**OPTIONS | options)(function)
+    how = OPTIONS | options | {"no_cfunc_wrapper": True, "pipeline_class": KernelCompiler}
+    dispatcher = numba.njit(**how)(function)
     dispatcher._cache = _Cache(function)
     return dispatcher
 
 
 def helper(function: Callable[..., Any], **options: Any) -> Any:
     """A function that only kernels call; it is compiled, and kept, as part of them."""
-    return numba.njit(**OPTIONS | options)(function)
+    return Helper(function, targetoptions={"nopython": True} | OPTIONS | options)
