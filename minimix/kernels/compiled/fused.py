@@ -27,6 +27,7 @@ from ..simd.rows import (
 from ..simd.threads import get_num_threads, run
 from ..simd.vectors import (
     address,
+    copy,
     lanes,
     load,
     near,
@@ -255,6 +256,51 @@ def framed(width, k):
 
 
 @helper
+def infer_places(
+    k, before, after, relu, a, inside, across, ahead, lines, top, height, width, c, taps, first_tap,
+    affine, wide, eps, which, shortcut, line, u,
+):  # fmt: skip
+    """u = scale act(a ∗ w + bias) + shift + shortcut, for lines of pixels, the first of which is
+    row `top` of an image and `inside` a.
+
+    affine, eps, which   as in `infer_channels`
+    line                 room for a line of pixels, a vector of each
+    """
+    half, inset = lanes(a), before * ahead
+    for i in range(0, c, half):
+        b, s = load(affine, i, half), load(affine, wide + i, half)
+        t = load(affine, 2 * wide + i, half)
+        for row in range(lines):
+            down = top + row % height
+            first = max(0, before - down)
+            rows = min(k, height + before - down) - first
+            tap = first_tap + (i * k + first * half) * k
+            at = inside - inset + (row + first - before) * across + i
+            if width == SUMS:
+                at += inset
+                convolve(
+                    k, 1, 1, before, after, a, at, across, ahead, taps, tap, rows, line, 0, half
+                )
+            else:
+                for to in range(0, width * half, SUMS * half):
+                    convolve(k, 1, 1, 0, 0, a, at, across, ahead, taps, tap, rows, line, to, half)
+                    at += SUMS * ahead
+            at, to = inside + row * across + i, row * width * ahead + i
+            for v in range(0, width * half, half):
+                value = load(line, v, half)
+                if eps is None:
+                    value = activated(relu, value + b) * s + t + load(shortcut, at, half)
+                store(u, to, half, value)
+                at += ahead
+                to += ahead
+    if eps is not None:
+        for row in range(lines):
+            at, to = inside + row * across, row * width * ahead
+            normal_rows(relu, u, to, ahead, width, c, affine, affine[wide:], affine[2 * wide :],
+                        eps[which], shortcut, at, ahead, u, to, ahead)  # fmt: skip
+
+
+@helper
 def infer_channels(
     relu, x, x_row, lines, width, k, w, affine, wide, eps, which, z, edge, nothing, c, y, to,
     across, ahead,
@@ -326,8 +372,8 @@ def _infer_convmixer(k, relu):
             image, top = piece // bands * share, piece % bands * band
             count, bottom = min(share, images - image), min(top + band, height)
             low, high = max(0, top - before), min(bottom + after, height)  # rows that are read
-            here, lines = 0, count * (high - low)
-            for row in range(lines):
+            read, lines = count * (high - low), count * (bottom - top)
+            for row in range(read):
                 begin = image * height + low + row
                 if patch:
                     n, to = patch * channels, row * width * patch_row
@@ -336,51 +382,19 @@ def _infer_convmixer(k, relu):
                         to += patch_row
                 else:
                     copy_rows(x, begin * width * c, c, width, c, a, row * across + inset, ahead)
-            if patch:
-                infer_channels(relu, u, patch_row, lines, width, numbers, stem, affine, wide,
-                               eps, 0, z, edge, nothing, c, a, inset, across, ahead)  # fmt: skip
-                here = 3 * wide
-            inside, lines = (top - low) * across + inset, count * (bottom - top)
-            for block in range(depth):
-                for i in range(0, c, half):
-                    b, s = load(affine, here + i, half), load(affine, here + wide + i, half)
-                    t = load(affine, here + 2 * wide + i, half)
-                    for row in range(lines):
-                        down = top + row % height
-                        first = max(0, before - down)
-                        rows = min(k, height + before - down) - first
-                        tap = ((block * wide + i) * k + first * half) * k
-                        at = inside - inset + (row + first - before) * across + i
-                        if width == SUMS:
-                            at += inset
-                            convolve(k, 1, 1, before, after, a, at, across, ahead, taps, tap, rows,
-                                     line, 0, half)  # fmt: skip
-                        else:
-                            for to in range(0, width * half, SUMS * half):
-                                convolve(k, 1, 1, 0, 0, a, at, across, ahead, taps, tap, rows,
-                                         line, to, half)  # fmt: skip
-                                at += SUMS * ahead
-                        at, to = inside + row * across + i, row * width * ahead + i
-                        for v in range(0, width * half, half):
-                            value = load(line, v, half)
-                            if eps is None:
-                                value = (
-                                    activated(relu, value + b) * s + t + load(shortcut, at, half)
-                                )
-                            store(u, to, half, value)
-                            at += ahead
-                            to += ahead
-                if eps is not None:
-                    for row in range(lines):
-                        at, to = inside + row * across, row * width * ahead
-                        normal_rows(relu, u, to, ahead, width, c, affine[here:],
-                                    affine[here + wide :], affine[here + 2 * wide :],
-                                    eps[here // (3 * wide)], shortcut, at, ahead,
-                                    u, to, ahead)  # fmt: skip
-                here += 3 * wide
-                w = matrices[block * c * wide :]
-                infer_channels(relu, u, ahead, lines, width, c, w, affine[here:], wide,
-                               eps, here // (3 * wide), z, edge, nothing, c, a, inside, across,
+            here, inside = 0, (top - low) * across + inset
+            for block in range(-1 if patch else 0, depth):
+                if block < 0:  # the stem
+                    u_row, u_lines, n, w, to = patch_row, read, numbers, stem, inset
+                else:
+                    infer_places(k, before, after, relu, a, inside, across, ahead, lines, top,
+                                 height, width, c, taps, block * wide * k * k, affine[here:], wide,
+                                 eps, here // (3 * wide), shortcut, line, u)  # fmt: skip
+                    here += 3 * wide
+                    u_row, u_lines, n, to = ahead, lines, c, inside
+                    w = matrices[block * c * wide :]
+                infer_channels(relu, u, u_row, u_lines, width, n, w, affine[here:], wide, eps,
+                               here // (3 * wide), z, edge, nothing, c, a, to, across,
                                ahead)  # fmt: skip
                 here += 3 * wide
             for row in range(lines):
@@ -419,8 +433,8 @@ def _act_norm_sums(relu):
                     normal = normal * load(rstd, i, n)
                     store(sums, i, n, load(sums, i, n) + u * normal)
                     store(sums, c + i, n, load(sums, c + i, n) + u)
-            gammas[piece * c : (piece + 1) * c] = sums[:c]
-            betas[piece * c : (piece + 1) * c] = sums[c:]
+            copy(sums, 0, c, gammas, piece * c)
+            copy(sums, c, c, betas, piece * c)
 
     return act_norm_sums
 
@@ -484,9 +498,9 @@ def _mix_channels_backward(relu):
                         normal = normal * load(rstd, i, n)
                         store(du_sums, i, n, load(du_sums, i, n) + v * normal)
                         store(du_sums, k + i, n, load(du_sums, k + i, n) + v)
-            db[piece * c : (piece + 1) * c] = dz_sums
-            dgamma[piece * k : (piece + 1) * k] = du_sums[:k]
-            dbeta[piece * k : (piece + 1) * k] = du_sums[k:]
+            copy(dz_sums, 0, c, db, piece * c)
+            copy(du_sums, 0, k, dgamma, piece * k)
+            copy(du_sums, k, k, dbeta, piece * k)
 
     return mix_channels_backward
 
@@ -521,8 +535,8 @@ def _mix_layer_norm_backward(relu):
                 normal_rows_backward(
                     relu, z, row, rows, k, bias, gamma, eps, du, 1, few, upper, dz, at, k
                 )
-            sums2[piece * 3 * c : (piece + 1) * 3 * c] = lower
-            sums[piece * 3 * k : (piece + 1) * 3 * k] = upper
+            copy(lower, 0, 3 * c, sums2, piece * 3 * c)
+            copy(upper, 0, 3 * k, sums, piece * 3 * k)
 
     return mix_layer_norm_backward
 

@@ -20,6 +20,7 @@ from ..simd.threads import run
 from ..simd.vectors import (
     address,
     clip,
+    copy,
     lanes,
     load,
     load_wide,
@@ -42,14 +43,15 @@ def _channel_sum(queue, x, m, c, parts):
             for i in range(0, c, step):
                 n = c - i
                 store(sums, i, n, load(sums, i, n) + load(x, row * c + i, n))
-        parts[piece * c : (piece + 1) * c] = sums
+        copy(sums, 0, c, parts, piece * c)
 
 
 @helper
 def _moments_in_float64(x, start, stop, c, means, squares, to):
     """As `end_moments` gives them, for rows of which the first is no good pivot."""
     pivots, sums = np.empty(c), np.zeros(2 * c)
-    pivots[:] = x[start * c : (start + 1) * c]
+    for i in range(c):
+        pivots[i] = x[start * c + i]
     for row in range(start, stop):
         for i in range(0, c, lanes(x)):
             n = c - i
@@ -123,8 +125,8 @@ def _batch_norm_sums(queue, x, g, m, c, mean, products, betas):
                 product = u * (load(x, row * c + i, n) - load(mean, i, n))
                 store(sums, i, n, load(sums, i, n) + product)
                 store(sums, c + i, n, load(sums, c + i, n) + u)
-        products[piece * c : (piece + 1) * c] = sums[:c]
-        betas[piece * c : (piece + 1) * c] = sums[c:]
+        copy(sums, 0, c, products, piece * c)
+        copy(sums, c, c, betas, piece * c)
 
 
 @kernel

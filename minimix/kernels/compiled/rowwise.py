@@ -14,6 +14,7 @@ from ..simd.threads import run
 from ..simd.vectors import (
     address,
     clip,
+    copy,
     exp2,
     first,
     lanes,
@@ -258,7 +259,7 @@ def _layer_norm_backward(relu):
             normal_rows_backward(
                 relu, x, row, rows, c, bias, gamma, eps, g, pixels, own, sums, dx, row * c, c
             )
-            parts[piece * 3 * c : (piece + 1) * 3 * c] = sums
+            copy(sums, 0, 3 * c, parts, piece * 3 * c)
 
     return layer_norm_backward
 

@@ -15,7 +15,7 @@ from ..simd.jit import helper, kernel
 from ..simd.memory import empty
 from ..simd.rows import CHUNK, add_up
 from ..simd.threads import run
-from ..simd.vectors import address, lanes, load, room, store, turn_tile, work
+from ..simd.vectors import address, copy, lanes, room, turn_tile, work
 from .matmul import ROWS, columns, copy_tile, padded, tile
 
 LONG = 1024  # products of longer rows would lose digits in one sum: it is a sum of such
@@ -24,10 +24,8 @@ LONG = 1024  # products of longer rows would lose digits in one sum: it is a sum
 @helper
 def copy_rows(x, at, row, n, c, y, to, ahead):
     """n rows of c numbers, from `row` apart in x to `ahead` apart in y."""
-    step = lanes(x)
     for r in range(n):
-        for i in range(0, c, step):
-            store(y, to + r * ahead + i, c - i, load(x, at + r * row + i, c - i))
+        copy(x, at + r * row, c, y, to + r * ahead)
 
 
 @helper

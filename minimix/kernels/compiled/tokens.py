@@ -15,6 +15,7 @@ from ..simd.rows import CHUNK, add_up, chunks, flat, total
 from ..simd.threads import run
 from ..simd.vectors import (
     address,
+    copy,
     gelu_and_slope,
     gelu_value,
     lanes,
@@ -166,7 +167,7 @@ def _linear_backward(queue, kind, x, g, m, k, w, nothing, c, added, eps, long, d
             multiply_rows(own, np.int64(0), g_row, rows, c, w, k, nothing, dx, at, edge)
             prepare_backward(kind, False, x, at, rows, k, eps, sums, sums, added, a, a_row, dx)
             multiply_blocks(a, k, own, c, rows, dw, piece * k * c, edge)
-        db[piece * c : (piece + 1) * c] = sums
+        copy(sums, 0, c, db, piece * c)
 
 
 # ---- tokens

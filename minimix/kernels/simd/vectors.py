@@ -627,9 +627,20 @@ def room(n, x):
 @helper
 def near(v):
     """A copy of v in this thread's own memory, from a cache line on: for what every row needs."""
-    copy = room(v.size, v)
-    copy[:] = v
-    return copy
+    own = room(v.size, v)
+    copy(v, 0, v.size, own, 0)
+    return own
+
+
+@helper
+def copy(x, i, n, y, j):
+    """y[j : j+n] = x[i : i+n]
+
+    Written in this way, Numba would also make code for arrays that overlap or do not fit: ten times
+    as much.
+    """
+    for k in range(0, n, lanes(x)):
+        store(y, j + k, n - k, load(x, i + k, n - k))
 
 
 # ---- the shares of `threads.run`
