@@ -23,11 +23,11 @@ from .private import (
 class _Whole(JITCodeLibrary):
     """A kernel, which Python calls by a function that stays another one."""
 
-    def _optimize_final_module(self) -> None:
-        for function in self._final_module.functions:
-            if not function.is_declaration and function.linkage.name == "external":
-                function.add_function_attribute("noinline")
-        super()._optimize_final_module()
+    def add_ir_module(self, ir_module: Any) -> None:
+        for function in ir_module.functions:
+            if not function.is_declaration:
+                function.attributes.add("noinline")
+        super().add_ir_module(ir_module)
 
 
 class _Part(JITCodeLibrary):
