@@ -146,7 +146,7 @@ def test_pictures_packed_and_nothing_fused(kernel):
 
 
 def test_code_is_there_once():
-    """In the kernel: not in a function of its own, nor in the one by which Python calls it."""
+    """In the kernel: a helper has no machine code, and the kernel is not there once more for C."""
 
     @jit.helper
     def thrice(v):
@@ -164,6 +164,8 @@ def test_code_is_there_once():
     functions = [text.partition("\n}")[0] for text in listing.split("\ndefine ")[1:]]
     assert len([text for text in functions if "fmul" in text]) == 1
     assert not [text for text in functions if "cfunc." in text.partition("(")[0]]
+    (helper,) = thrice.overloads.values()
+    assert not helper.library.get_pointer_to_function(helper.fndesc.llvm_func_name)
     with pytest.raises(TypeError, match="thrice is a helper, which only kernels can call"):
         thrice(2.0)
 

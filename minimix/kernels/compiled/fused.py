@@ -260,8 +260,8 @@ def infer_places(
     k, before, after, relu, a, inside, across, ahead, lines, top, height, width, c, taps, first_tap,
     affine, wide, eps, which, shortcut, line, u,
 ):  # fmt: skip
-    """u = scale act(a ∗ w + bias) + shift + shortcut, for lines of pixels, the first of which is
-    row `top` of an image and `inside` a.
+    """u = scale act(a ∗ w + bias) + shift + shortcut, for lines of pixels. The first is row `top`
+    of an image, and begins at a[inside].
 
     affine, eps, which   as in `infer_channels`
     line                 room for a line of pixels, a vector of each

@@ -6,7 +6,7 @@
     spin.py      how they wait for one another for a moment
     memory.py    arrays for results
     jit.py       compiling and caching
-    parts.py     no code twice
+    parts.py     helpers, which are compiled as part of kernels
     private.py   what is used of Numba that it does not document
 
 A kernel is a Python function under `@kernel`, which Numba compiles when it is first called; a

@@ -25,7 +25,7 @@ import numba
 
 from ... import files
 from ...errors import DiskError, warn
-from .parts import Helper, KernelCompiler
+from .parts import Helper
 from .private import CompileResult, NullCache, dumps
 
 # Products and sums may be fused, for speed. Nothing else of IEEE arithmetic is given up: NaN and
@@ -110,7 +110,8 @@ class _Cache(NullCache):
 
 def kernel(function: Callable[..., Any], **options: Any) -> Any:
     """Compile `function` at its first call with each signature, or take it from the cache."""
-    how = OPTIONS | options | {"no_cfunc_wrapper": True, "pipeline_class": KernelCompiler}
+    # Without the function by which C could call it, which would hold a small kernel once more.
+    how = OPTIONS | options | {"no_cfunc_wrapper": True}
     dispatcher = numba.njit(**how)(function)
     dispatcher._cache = _Cache(function)
     return dispatcher

@@ -1,9 +1,8 @@
-"""What is compiled of a kernel, and of the functions that only kernels call: no code twice.
+"""Helpers: functions that are compiled only as part of the kernels that call them.
 
-Around each function Numba makes two more, which Python and C call, and may put all of its code into
-them again. And it would make machine code of a helper by itself, which nobody calls: a kernel needs
-LLVM's instructions for it, which are linked into the kernel, optimized, and made machine code as a
-whole.
+Numba would make machine code of each of them, and two functions around it which Python and C can
+call. A kernel needs only LLVM's instructions: they are linked into it, optimized as a whole, and
+made machine code then.
 """
 
 from __future__ import annotations
@@ -20,16 +19,6 @@ from .private import (
 )
 
 
-class _Whole(JITCodeLibrary):
-    """A kernel, which Python calls by a function that stays another one."""
-
-    def add_ir_module(self, ir_module: Any) -> None:
-        for function in ir_module.functions:
-            if not function.is_declaration:
-                function.attributes.add("noinline")
-        super().add_ir_module(ir_module)
-
-
 class _Part(JITCodeLibrary):
     """LLVM's instructions for a helper and all that it calls, and no machine code."""
 
@@ -41,17 +30,7 @@ class _Part(JITCodeLibrary):
 
 
 @register_pass(mutates_CFG=True, analysis_only=False)
-class _LowerKernel(NativeLowering):
-    """From typed code to a `_Whole`."""
-
-    def run_pass(self, state: Any) -> bool:
-        state.library = _Whole(state.targetctx.codegen(), state.func_id.func_qualname)
-        state.library.enable_object_caching()
-        return super().run_pass(state)
-
-
-@register_pass(mutates_CFG=True, analysis_only=False)
-class _LowerHelper(NativeLowering):
+class _Lowering(NativeLowering):
     """From typed code to a `_Part`, under a name by which Numba finds it."""
 
     def run_pass(self, state: Any) -> bool:
@@ -64,32 +43,25 @@ class _LowerHelper(NativeLowering):
         return True
 
 
-class KernelCompiler(CompilerBase):
+class _Compiler(CompilerBase):
     """Numba's own passes but the one that makes code."""
-
-    lowering: type = _LowerKernel
 
     def define_pipelines(self) -> list[Any]:
         pipeline = DefaultPassBuilder.define_nopython_pipeline(self.state)
         pipeline.passes = [
-            (self.lowering if step is NativeLowering else step, why)
-            for step, why in pipeline.passes
+            (_Lowering if step is NativeLowering else step, why) for step, why in pipeline.passes
         ]
         pipeline.finalize()
         return [pipeline]
 
 
-class _HelperCompiler(KernelCompiler):
-    lowering = _LowerHelper
-
-
 class Helper(CPUDispatcher):
-    """A function that kernels may call."""
+    """A function that kernels may call. Errors: TypeError where Python calls it."""
 
     def __init__(self, function: Any, targetoptions: dict[str, Any]) -> None:
         only_a_part = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
         super().__init__(
-            function, targetoptions=targetoptions | only_a_part, pipeline_class=_HelperCompiler
+            function, targetoptions=targetoptions | only_a_part, pipeline_class=_Compiler
         )
 
     def add_overload(self, cres: Any) -> None:

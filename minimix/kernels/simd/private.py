@@ -5,10 +5,10 @@ A release of Numba may take any of it away; tests/kernels/test_numba_private.py 
 - A cache of our own (jit.py says why). `NullCache` is the class from which it inherits whatever
   else a cache is asked; a dispatcher keeps its cache as `_cache`. What is compiled, a
   `CompileResult`, is saved by its `_reduce` and `dumps`, and loaded by its `_rebuild`.
-- Less of what it compiles (parts.py). A function goes through a pipeline of
-  passes (`CompilerBase`, `DefaultPassBuilder`, `register_pass`). The last that counts,
-  `NativeLowering`, writes LLVM's instructions into a library of code (`JITCodeLibrary`), optimizes
-  it, and makes machine code of it for a dispatcher (`CPUDispatcher`).
+- Helpers without machine code (parts.py). A function goes through a pipeline of passes
+  (`CompilerBase`, `DefaultPassBuilder`, `register_pass`). The last that counts, `NativeLowering`,
+  writes LLVM's instructions into a library of code (`JITCodeLibrary`), optimizes it, and makes
+  machine code of it for a dispatcher (`CPUDispatcher`).
 - Vectors, a type of our own (vectors.py). `numba.extending` defines types and functions. It has no
   way to say that a value is kept in a register as it is (`PrimitiveModel`), what an operator makes
   of new types (`infer_global`, `AbstractTemplate`, `signature`), or that a number counts as a

@@ -636,8 +636,8 @@ def near(v):
 def copy(x, i, n, y, j):
     """y[j : j+n] = x[i : i+n]
 
-    Written in this way, Numba would also make code for arrays that overlap or do not fit: ten times
-    as much.
+    For that line Numba would also make code for arrays that overlap or differ in length: more than
+    ten times as much.
     """
     for k in range(0, n, lanes(x)):
         store(y, j + k, n - k, load(x, i + k, n - k))
