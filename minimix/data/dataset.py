@@ -97,11 +97,12 @@ def moments(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """
     c = images.shape[3]
     total, squares = np.zeros(c, np.int64), np.zeros(c, np.int64)  # whole numbers: exact
-    at_once = max(1, (1 << 22) // images[0].size)
-    for i in range(0, len(images), at_once):
-        rows = images[i : i + at_once].reshape(-1, images.shape[2] * c).astype(np.int32)
-        total += rows.sum(axis=0, dtype=np.int64).reshape(-1, c).sum(axis=0)
-        squares += (rows * rows).sum(axis=0, dtype=np.int64).reshape(-1, c).sum(axis=0)
+    lines = images.reshape(-1, images.shape[2] * c)
+    for i in range(0, len(lines), 8192):  # 8192 · 255² < 2³¹
+        part = lines[i : i + 8192].astype(np.int32)
+        total += part.sum(axis=0, dtype=np.int32).reshape(-1, c).sum(axis=0, dtype=np.int64)
+        part *= part
+        squares += part.sum(axis=0, dtype=np.int32).reshape(-1, c).sum(axis=0, dtype=np.int64)
     n = images.size // c
     mean = total / n
     std = np.sqrt(np.maximum(squares / n - mean * mean, 0))

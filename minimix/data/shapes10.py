@@ -91,47 +91,54 @@ def load(n_train: int = 10_000, n_test: int = 2_000, *, seed: int = 0) -> Datase
 
 
 def _draw(labels: np.ndarray, seed: int, split: int) -> np.ndarray:
-    """Images uint8 (n, 32, 32, 3), a few hundred at a time so that they stay in cache."""
+    """Images uint8 (n, 32, 32, 3), some at a time so that they stay in cache."""
     images = np.empty((len(labels), 32, 32, 3), np.uint8)
-    for start in range(0, len(labels), 200):
-        part = slice(start, min(start + 200, len(labels)))
+    # The C library of Linux returns freed memory to the system at once, and mapping it again would
+    # take as long as drawing. Not after it has freed a larger array, such as this one.
+    np.empty(8 << 20, np.uint8)
+    for start in range(0, len(labels), 50):
+        part = slice(start, min(start + 50, len(labels)))
         draws = Draws(seed, split, np.arange(part.start, part.stop))
-        images[part] = _draw_some(labels[part], draws)
+        _draw_some(labels[part], draws, images[part])
     return images
 
 
-def _draw_some(labels: np.ndarray, draws: Draws) -> np.ndarray:
-    n = len(labels)
+def _draw_some(labels: np.ndarray, draws: Draws, images: np.ndarray) -> None:
+    """Draw these shapes into images (n, 32, 32, 3)."""
 
     def uniform(name: str, low: float, high: float) -> np.ndarray:
         return draws.uniform(name, low, high).astype(np.float32)[:, None, None]
 
     # The picture spans [-1, 1] both ways; (u, v) are the shape's own coordinates.
-    y, x = np.meshgrid(*2 * [(np.arange(32, dtype=np.float32) - 15.5) / 16], indexing="ij")
+    x = (np.arange(32, dtype=np.float32) - 15.5) / 16
+    y = x[:, None]
     radius, angle = uniform("radius", 0.42, 0.72), uniform("angle", 0, 2 * np.pi)
     dx, dy = x - uniform("x", -0.3, 0.3), y - uniform("y", -0.3, 0.3)
     u = (np.cos(angle) * dx + np.sin(angle) * dy) / radius
     v = (np.cos(angle) * dy - np.sin(angle) * dx) / radius
 
-    inside = np.empty((n, 32, 32), np.float32)
+    inside = np.empty_like(u)
     for label, shape in enumerate(SHAPES):
         of_class = labels == label
         inside[of_class] = shape(u[of_class], v[of_class])
     # How deep inside, in pixels: an edge is a pixel wide.
-    mask = np.clip(inside * radius * 16 + 0.5, 0, 1)[..., None]
+    mask = np.clip(inside * radius * 16 + 0.5, 0, 1)
 
-    def surface(name: str, color: np.ndarray) -> np.ndarray:
-        """A color (n, 3) with stripes of random strength, width and direction."""
+    def stripes(name: str) -> np.ndarray:
+        """Stripes of random strength, width and direction, which are added to a color."""
         direction = uniform(name + " direction", 0, np.pi)
         along = np.cos(direction) * x + np.sin(direction) * y
         width, phase = uniform(name + " width", 5, 25), uniform(name + " phase", 0, 2 * np.pi)
-        stripes = uniform(name + " strength", 0, 0.2) * np.cos(width * along + phase)
-        return color.astype(np.float32)[:, None, None, :] + stripes[..., None]
+        return uniform(name + " strength", 0, 0.2) * np.cos(width * along + phase)
 
     ground = draws.uniforms("ground", 3)
     figure = (ground + 0.2 + 0.6 * draws.uniforms("figure", 3)) % 1  # never too near the ground
-    picture = surface("ground", ground)
-    picture += mask * (surface("figure", figure) - picture)
-    noise = draws.bits("noise", 3 * 32 * 32 // 8).view(np.uint8).reshape(picture.shape)
-    picture += (noise.astype(np.float32) / 255 - 0.5) * uniform("grain", 0, 0.4)[..., None]
-    return (np.clip(picture, 0, 1) * 255).round().astype(np.uint8)
+    behind, front = stripes("ground"), stripes("figure")
+    noise = draws.bits("noise", 3 * 32 * 32 // 8).view(np.uint8).reshape(images.shape)
+    grain = uniform("grain", 0, 0.4)
+    colors = (color.astype(np.float32).T[:, :, None, None] for color in (ground, figure))
+    for i, (of_ground, of_figure) in enumerate(zip(*colors, strict=True)):  # red, green, blue
+        picture = of_ground + behind
+        picture += mask * (of_figure + front - picture)
+        picture += (noise[..., i].astype(np.float32) / 255 - 0.5) * grain
+        images[..., i] = (np.clip(picture, 0, 1) * 255).round()

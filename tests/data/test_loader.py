@@ -223,6 +223,14 @@ def test_what_is_measured_normalizes(c):
     np.testing.assert_allclose(x.std(axis=(0, 1, 2)), 1, atol=1e-5)
 
 
+def test_no_sum_of_many_bright_pixels_overflows():
+    images = np.full((70, 600, 2, 1), 255, np.uint8)
+    images[0, 0, 0] = 0
+    mean, std = moments(images)
+    np.testing.assert_allclose(mean[0], (images / 255).mean(), rtol=1e-12)
+    np.testing.assert_allclose(std[0], (images / 255).std(), rtol=1e-9)
+
+
 def test_a_channel_of_one_value_stays_finite():
     images = np.full((9, 2, 2, 2), 255, np.uint8)
     images[::2, ..., 0] = 0
