@@ -57,7 +57,7 @@ def found(trials: Trials, answer: Answer) -> str | None:
             return None
         space = dict(plain.__globals__)
         try:
-            exec(compile(ast.fix_missing_locations(tree), "<a change>", "exec"), space)
+            exec(compile(tree, "<a change>", "exec"), space)
         except Exception:
             continue
         if passes(trials, space[name]):
@@ -108,7 +108,8 @@ def changes(tree: ast.Module, lines: list[str]) -> Iterator[tuple[int, str]]:
             continue
         for parent, field, index, node in places:
             for new, words in kind(node, parent, field):
-                _put(parent, field, index, ast.copy_location(new, node))
+                ast.fix_missing_locations(ast.copy_location(new, node))
+                _put(parent, field, index, new)
                 yield node.lineno, words
                 _put(parent, field, index, node)
     yield from _everywhere(tree)
@@ -579,6 +580,7 @@ def _everywhere(tree: ast.Module) -> Iterator[tuple[int, str]]:
     if len(reduced) > 1:
         for call in reduced:
             call.keywords.append(ast.keyword("keepdims", ast.Constant(True)))
+            ast.fix_missing_locations(call)
         words = "and wherever an axis is summed or searched, keepdims=True is missing"
         yield reduced[0].lineno, words
         for call in reduced:

@@ -24,6 +24,7 @@ pytestmark = pytest.mark.filterwarnings("default")
 LESSONS = {folder.name[:2]: folder for folder in folders()}
 TEACHES_NUMBA = {"04"}
 SHORTER = {
+    "00": {"n_test=300": "n_test=60"},
     "08": {"steps=60": "steps=10"},
     "09": {"in range(30)": "in range(3)", "ax.text(29,": "ax.text(2,"},
     "10": {
