@@ -258,9 +258,8 @@ def test_resumes_what_an_earlier_process_left(fetch, server):
 
 def test_starts_over_where_ranges_are_ignored(fetch, server):
     assert_whole(fetch("truncates", "ignores-ranges"))
-    path, asked = server.asked[-1]
-    assert path == "/ignores-ranges"
-    assert asked is not None  # it was asked for the rest, and sent all
+    # It was asked for the rest, and sent all. (Whether anyone answers is asked at the same time.)
+    assert ("/ignores-ranges", f"bytes={len(server.content) // 3}-") in server.asked
 
 
 def test_a_part_that_is_whole_already(fetch, server):
