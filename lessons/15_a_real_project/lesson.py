@@ -315,7 +315,8 @@ show.bars({name: accuracy(x) for name, x in inputs.items()}, unit="% right",
 
 # %%
 terminal("minimix export shapes/run --to npz --out shapes/model.npz")
-arrays = np.load("shapes/model.npz")
+with np.load("shapes/model.npz") as file:
+    arrays = dict(file)
 print(*(f"{name:23} {arrays[name].shape}" for name in list(arrays)[:8]), sep="\n")
 
 # %% [markdown]
