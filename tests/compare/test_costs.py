@@ -2,13 +2,15 @@
 
 import csv
 import io
+import itertools
 import json
 import sys
+import time
 
 import pytest
 
 from minimix.compare import costs
-from minimix.compare.measure import measure
+from minimix.compare.measure import _median_time, measure
 from minimix.compare.names import CIFAR, PUBLISHED, Zeros, counts, requests
 from minimix.models import FAMILIES, sizes
 from minimix.train.architecture import build
@@ -129,3 +131,19 @@ def test_what_does_not_fit(minimix):
     code, _, err = minimix("models", "convmixer_786_32")
     assert (code, err.count("\n")) == (2, 1)
     assert "there is no network 'convmixer_786_32'; the nearest are convmixer_768_32" in err
+
+
+@pytest.mark.parametrize(
+    ("took", "seconds", "median"),
+    [([9.0, 1.0, 3.0, 2.0], 6.0, 2.0), ([9.0, 5.0], 1.0, 5.0), ([9.0, 5.0], 0.0, 5.0)],
+)
+def test_the_first_call_compiles_and_is_not_measured(took, seconds, median, monkeypatch):
+    now = itertools.accumulate([0.0, *took])
+    clock = [next(now)]
+    monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
+
+    def call():
+        clock[0] = next(now)
+
+    assert _median_time(call, seconds) == median
+    assert next(now, None) is None  # as many calls as that, and no more
