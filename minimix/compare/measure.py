@@ -45,8 +45,8 @@ def cost(request: Mapping[str, Any]) -> dict[str, Any]:
              least
 
     Returns "parameters", "multiply_adds" of one image, and images per second in "training" and
-    "inference", the medians over several calls; "memory", the bytes that a training step needs
-    beyond what Python and its libraries take, where the system tells.
+    "inference", the medians over the calls after a first; "memory", the bytes that a training step
+    needs beyond what Python and its libraries take, where the system tells.
     """
     height, width = request["image_size"]
     classes, batch = request["n_classes"], request["batch_size"]

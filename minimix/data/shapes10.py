@@ -93,8 +93,8 @@ def load(n_train: int = 10_000, n_test: int = 2_000, *, seed: int = 0) -> Datase
 def _draw(labels: np.ndarray, seed: int, split: int) -> np.ndarray:
     """Images uint8 (n, 32, 32, 3), some at a time so that they stay in cache."""
     images = np.empty((len(labels), 32, 32, 3), np.uint8)
-    # The C library of Linux returns freed memory to the system at once, and mapping it again would
-    # take as long as drawing. Not after it has freed a larger array, such as this one.
+    # Linux's C library gives freed memory back to the system, and mapping it again would take as
+    # long as drawing. Once it has freed an array as large as this, it keeps what is smaller.
     np.empty(8 << 20, np.uint8)
     for start in range(0, len(labels), 50):
         part = slice(start, min(start + 50, len(labels)))

@@ -75,7 +75,7 @@ class ConvMixer(nn.Module):
         whole("ConvMixer", least=0, depth=depth, stem_dim=stem_dim, stem_depth=stem_depth)
         if (stem_depth and not stem_dim) or (stem_dim and patch_size % 2):
             given = f"stem_dim is {stem_dim}, stem_depth {stem_depth}, patch_size {patch_size}"
-            raise ValueError(f"ConvMixer: {given}; expected 0, 0 or stem_dim > 0, patch_size even")
+            raise ValueError(f"ConvMixer: {given}; expected both 0, or stem_dim > 0, even patches")
         Activation = one_of("ConvMixer", "activation", activation, ACTIVATIONS)
         Norm = one_of("ConvMixer", "norm", norm, NORMS)
         shortcuts = one_of("ConvMixer", "residual", residual, SHORTCUTS)

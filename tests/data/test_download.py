@@ -258,7 +258,7 @@ def test_resumes_what_an_earlier_process_left(fetch, server):
 
 def test_starts_over_where_ranges_are_ignored(fetch, server):
     assert_whole(fetch("truncates", "ignores-ranges"))
-    # It was asked for the rest, and sent all. (Whether anyone answers is asked at the same time.)
+    # It was asked for the rest, and sent all. (Another thread asks whether it answers at all.)
     assert ("/ignores-ranges", f"bytes={len(server.content) // 3}-") in server.asked
 
 

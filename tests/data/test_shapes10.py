@@ -32,6 +32,15 @@ def test_a_function_of_its_seed(dataset):
     assert len({image.tobytes() for image in both}) == len(both)
 
 
+def test_known_pixels():
+    data = shapes10.load(60, 20, seed=3)
+    down = [[56, 48, 168], [51, 86, 203], [105, 127, 208], [13, 75, 135]]
+    across = [[0, 105, 92], [182, 46, 0], [154, 0, 0], [31, 187, 176]]
+    # Another machine's cosine may round a number to the next.
+    np.testing.assert_allclose(data.train_images[57, 4:32:8, 10], down, atol=1)
+    np.testing.assert_allclose(data.test_images[19, 16, 1:32:8], across, atol=1)
+
+
 def test_a_linear_model_stays_near_guessing(dataset):
     """Ridge regression on the pixels: far under 60 %."""
 

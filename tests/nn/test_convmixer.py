@@ -123,8 +123,8 @@ def test_images_of_another_precision():
         ({"patch_size": 2.5}, "ConvMixer: patch_size is 2.5"),
         ({"n_classes": None}, "ConvMixer: n_classes is None"),
         ({"in_channels": 0}, "ConvMixer: in_channels is 0"),
-        ({"stem_depth": 2}, "stem_dim is 0, stem_depth 2, patch_size 7; expected 0, 0 or stem_dim"),
-        ({"stem_dim": 8}, "stem_dim is 8, stem_depth 0, patch_size 7; expected 0, 0 or stem_dim"),
+        ({"stem_depth": 2}, "stem_dim is 0, stem_depth 2, patch_size 7; expected both 0, or"),
+        ({"stem_dim": 8}, "stem_dim is 8, stem_depth 0, patch_size 7; expected both 0, or"),
         ({"activation": "swish"}, "ConvMixer: activation is 'swish'; it can be 'gelu' or 'relu'"),
     ],
 )
