@@ -11,6 +11,7 @@ import pytest
 
 from minimix import cli, runs
 from minimix.data import shapes10
+from minimix.report import explain  # noqa: F401  matplotlib, which does not survive half an import
 
 TRAIN = [
     *("train", "--data=shapes10", "--preset=plain"),
