@@ -18,8 +18,8 @@ from ..runs import read_log
 from .running import Point, beginning, minimix
 from .study import Row
 
-STEPS, TESTED = 8, 500  # of a warm-up: steps, of which half count, and test images
-SHORT = {"epochs": 1, "early_epochs": 0, "validation": 0}
+STEPS, TESTED = 4, 500  # of an epoch of a warm-up: steps, and test images
+SHORT = {"epochs": 2, "early_epochs": 0, "validation": 0}  # of which the second counts
 
 
 def seconds_by_row(
@@ -47,7 +47,10 @@ def seconds_by_row(
 def _warm_up(
     row: Row, data: Dataset, batch_size: int, options: Sequence[str]
 ) -> tuple[float, float]:
-    """Seconds a step, and seconds a test image: of a training that is over at once."""
+    """Seconds a step, and seconds a test image: of a training that is over at once.
+
+    Of its second epoch: in the first one, kernels may have to be compiled.
+    """
     limits: dict[str, Any] = {
         "limit_train": min(len(data.train_images), STEPS * batch_size),
         "limit_test": min(len(data.test_images), TESTED),
@@ -73,5 +76,5 @@ def _warm_up(
             raise MinimixError(f"{row.name}: {said.partition(': ')[2] or 'the warm-up failed'}")
         log = read_log(out)
     times = np.minimum(batch_size, limits["limit_train"]) / log.steps["speed"]
-    test = max(log.seconds - times.sum(), 0.0) / limits["limit_test"]
-    return float(np.median(times[len(times) // 2 :])), float(test)
+    test = log.test_seconds[-1] / limits["limit_test"]
+    return float(np.median(times[len(times) // 2 :])), test

@@ -26,15 +26,16 @@ HELD_OUT = {"validation_loss": "test_loss", "validation_accuracy": "test_accurac
 class RunLog:
     """What was logged of a run.
 
-    about      run.json: "command", "settings", "versions" and more
-    steps      by the names of STEP_KEYS and "speed" in images per second, float64 (steps,); the
-               speed is NaN where no time was logged
-    epochs     a dict for each completed epoch: EPOCH_KEYS, the norms by layer, "confusion" (n, n),
-               and "mirrored_accuracy" where mirrored images were tested as well
-    seconds    of all steps and tests together
-    tested_on  which images "test_loss" and "test_accuracy" are of: "test", or "validation" images,
-               which were held out of the training images
-    finished   whether training has ended
+    about         run.json: "command", "settings", "versions" and more
+    steps         by the names of STEP_KEYS and "speed" in images per second, float64 (steps,); the
+                  speed is NaN where no time was logged
+    epochs        a dict for each completed epoch: EPOCH_KEYS, the norms by layer, "confusion"
+                  (n, n), and "mirrored_accuracy" where mirrored images were tested as well
+    seconds       of all steps and tests together
+    test_seconds  of each test
+    tested_on     which images "test_loss" and "test_accuracy" are of: "test", or "validation"
+                  images, which were held out of the training images
+    finished      whether training has ended
     """
 
     folder: Path
@@ -42,6 +43,7 @@ class RunLog:
     steps: dict[str, Array]
     epochs: list[dict[str, Any]]
     seconds: float
+    test_seconds: list[float]
     finished: bool
     tested_on: str = "test"
 
@@ -75,12 +77,12 @@ def read_log(folder: Path) -> RunLog:
             epochs.append(_epoch(line))
 
     speeds: dict[float, float] = {}  # by step
-    seconds = 0.0
+    times: dict[str, list[float]] = {"seconds": [], "test_seconds": []}
     if os.path.lexists(folder / TIMING):
         for line in _lines(folder / TIMING):
-            for key in ("seconds", "test_seconds"):
+            for key, values in times.items():
                 if key in line.content and math.isfinite(taken := line.number(key)):
-                    seconds += taken
+                    values.append(taken)
             if "images_per_s" in line.content:
                 speeds[line.number("step")] = line.number("images_per_s")
     columns = {key: np.array(values, float) for key, values in steps.items()}
@@ -90,7 +92,8 @@ def read_log(folder: Path) -> RunLog:
         about,
         columns,
         epochs,
-        seconds,
+        sum(times["seconds"]) + sum(times["test_seconds"]),
+        times["test_seconds"],
         os.path.lexists(folder / MODEL),
         "validation" if about["settings"].get("validation") else "test",
     )

@@ -13,11 +13,13 @@ import tomllib
 from dataclasses import replace
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 import reader
 
 from minimix import cli
-from minimix.compare import costs, running
+from minimix.compare import costs, estimate, running
+from minimix.compare.study import read_study
 from minimix.data import shapes10
 from minimix.runs import in_use, read_log
 
@@ -238,6 +240,27 @@ def test_fewer_seeds_are_no_change_and_a_plan_trains_nothing(compare, done, tmp_
     assert (code, "0 of 2 trainings to do" in out) == (0, True)
     assert out.count("warming up") == 2
     assert (tmp_path / "studies/s/results.txt").read_bytes() == before
+
+
+def test_an_estimate_is_made_from_the_second_epoch(small, study, tmp_path, monkeypatch):
+    """In the first one, kernels may have been compiled."""
+
+    def read(folder):
+        log = read_log(folder)
+        assert (len(log.steps["speed"]), len(log.test_seconds)) == (8, 2)
+        steps = (5 / log.steps["speed"]).sum()
+        assert log.seconds == pytest.approx(steps + sum(log.test_seconds), abs=1e-5)
+        speed = np.array([1e-3, 1, 1, 1, 50, 50, 50, 2])
+        return replace(log, steps={**log.steps, "speed": speed}, test_seconds=[1000.0, 10.0])
+
+    monkeypatch.setattr(estimate, "read_log", read)
+    data = shapes10.load()
+    assert (len(data.train_images), len(data.test_images)) == (100, 20)
+    points = running.points_of(read_study(str(study)), tmp_path)
+    found = estimate.seconds_by_row(points, data, ["--data=shapes10", "--threads=1"], print)
+    steps, tests = 20 * 5 / 50, 10.0  # of an epoch
+    assert list(found) == ["small", "as <large> as it gets"]
+    assert list(found.values()) == pytest.approx([12 * (steps + tests)] * 2)
 
 
 def test_a_training_that_fails_does_not_stop_the_others(compare, tmp_path):
