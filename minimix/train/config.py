@@ -144,7 +144,9 @@ class Config:
     ema: float = setting(
         0.99, "decay of the moving average of the weights (0: off)", least=0, below=1
     )
-    ema_every: int = setting(5, "steps between updates of that average", least=1, most=1_000_000)
+    ema_every: int = setting(
+        5, "steps between updates of that average, at most an epoch", least=1, most=1_000_000
+    )
     mirror: bool = setting(False, "after the last epoch, test with mirrored images too")
     sync_batch_norm: bool = setting(
         True, "where several processes train together, batch norm looks at the images of all"

@@ -55,13 +55,14 @@ def _train(
     fast = fastest(model)  # the same parameters, fewer passes over memory
     parameters = list(model.parameters())
     together = ranks if config.sync_batch_norm else ALONE
+    ema_every = min(config.ema_every, state.n_steps)  # so that no test is of the initial weights
     learning_rate = config.learning_rate(config.epochs * state.n_steps)
     averaged = average.applied if average else nullcontext
 
     def save() -> None:
         state.check_finite(run.saved)
         ranks.check_alike(state.arrays(), f"after step {state.step}")
-        run.save(state.step, state.arrays(), state.facts())
+        run.save(state.step, state.arrays(), state.facts(ranks))
 
     def obey(signal: float) -> None:
         if signal:
@@ -136,7 +137,7 @@ def _train(
                     what = min(ranks.gather(found), key=ONLY_THE_NORM.__eq__)
                     raise divergence(config, f"at step {state.step + 1}", what, run.saved)
                 optimizer.step()
-                if average and state.step % config.ema_every == 0:
+                if average and state.step % ema_every == 0:
                     average.update()
 
                 state.tally.add(n, mean_loss, round(correct))

@@ -15,9 +15,9 @@ import numpy as np
 from ..autograd import Array
 from ..data import Dataset, shuffle_patches
 from ..errors import CheckpointError, MinimixError
-from ..nn import Dropout, Module
+from ..nn import Module
 from ..optim import Optimizer
-from ..parallel import Ranks, Shard, fewest, shard
+from ..parallel import ALONE, Ranks, Shard, fewest, shard
 from ..runs import Checkpoint
 from ..version import __version__
 from .architecture import code_of, sha256_of
@@ -64,6 +64,7 @@ class TrainingState:
     average: WeightAverage | None
     code: str | None = None  # the file that the model's class is in, where it is the user's
     tally: Tally = field(default_factory=Tally)
+    drawn: list[list[Any]] = field(default_factory=list)  # states of generators, by rank, as saved
 
     @classmethod
     def build(
@@ -140,11 +141,14 @@ class TrainingState:
                 f"to divide; expected at least {fewest(ranks.size)}"
             )
         arrays = {name: array.copy() for name, array in self.arrays().items()}
-        facts = {"tally": asdict(self.tally)}
-        self._restore(ranks.broadcast(Checkpoint(Path("rank 0"), arrays, facts)))
-        for _, module in self.model.named_modules():
-            if isinstance(module, Dropout):  # other images, other coins
-                module.rng = module.rng.spawn(ranks.size)[ranks.rank]
+        drawn = self.drawn
+        self._restore(ranks.broadcast(Checkpoint(Path("rank 0"), arrays, self.facts())))
+        for i, generator in enumerate(self._generators()):  # other images, other random numbers
+            if ranks.rank < len(drawn):
+                generator.bit_generator.state = drawn[ranks.rank][i]
+            else:
+                child = generator.spawn(ranks.size)[ranks.rank]
+                generator.bit_generator.state = child.bit_generator.state
 
     @property
     def epoch(self) -> int:
@@ -163,10 +167,10 @@ class TrainingState:
             for name, array in owner.state_dict().items()
         }
 
-    def facts(self) -> dict[str, Any]:
-        """The rest, as JSON can express it."""
-        generators = [g.bit_generator.state for g in self._generators()]
-        drawn = {"generators": generators} if generators else {}
+    def facts(self, ranks: Ranks = ALONE) -> dict[str, Any]:
+        """The rest, as JSON can express it; the states of random generators by rank."""
+        generators = ranks.gather([g.bit_generator.state for g in self._generators()])
+        drawn = {"generators": generators} if generators[0] else {}
         return {**self.description(), "tally": asdict(self.tally), **drawn}
 
     def description(self) -> dict[str, Any]:
@@ -211,7 +215,8 @@ class TrainingState:
                     {k.removeprefix(start): a for k, a in arrays if k.startswith(start)}
                 )
             self.tally = Tally(**checkpoint.facts["tally"])
-            saved = checkpoint.facts.get("generators", [])
+            self.drawn = checkpoint.facts.get("generators", [])
+            saved = self.drawn[0] if self.drawn else []
             for generator, state in zip(self._generators(), saved, strict=True):
                 generator.bit_generator.state = state
         except (KeyError, TypeError, ValueError) as error:

@@ -60,6 +60,40 @@ def losses(folder):
     return {line["step"]: line["loss"] for line in lines if line["kind"] == "step"}
 
 
+DROPPED = """\
+import minimix as mx
+
+class Net(mx.Module):
+    def __init__(self, n_classes: int = 10, rng=None):
+        super().__init__()
+        self.drop = mx.nn.Dropout(0.5, rng=rng)
+        self.head = mx.nn.Linear(3, n_classes, rng=rng)
+
+    def forward(self, x):
+        return self.head(self.drop(x).mean(axis=(1, 2)))
+"""
+
+
+def test_each_process_drops_at_random_and_goes_on_with_it(python, data):
+    """Of 20 images, three processes have 7, 7 and 6, and draw as many numbers."""
+    (data / "net.py").write_text(DROPPED)
+    new = [f"--data={data / 'data.npz'}", f"--model={data / 'net.py'}:Net"]
+    new += ["--no-whiten", "--padding=1", "--epochs=2", "--batch-size=20", "--threads=1"]
+
+    def start(n, what, step, *arguments):
+        return python(n, "incident.py", what, 1, step, "train", *arguments)
+
+    whole, stopped = data / "whole", data / "stopped"
+    assert start(3, "nothing", 0, *new, f"--out={whole}")[0] == 0
+    assert start(3, "signal", 3, *new, f"--out={stopped}")[0] == 130
+    drawn = read_weights(stopped).facts["generators"]
+    assert len({json.dumps(one) for one in drawn}) == 3
+    assert start(3, "nothing", 0, "--resume", f"--out={stopped}")[0] == 0
+    assert losses(stopped) == losses(whole)
+    weights, expected = read_weights(stopped).weights, read_weights(whole).weights
+    assert all(np.array_equal(weights[name], a) for name, a in expected.items())
+
+
 @pytest.mark.parametrize("n", [2, 3])
 def test_several_processes_give_what_one_gives(python, n):
     code, out, err = python(n, "equal.py")

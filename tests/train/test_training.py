@@ -13,7 +13,8 @@ from minimix.data import normalize
 from minimix.errors import DivergenceError
 from minimix.nn import Module
 from minimix.optim import AdamW
-from minimix.train import PRESETS, Config, evaluate
+from minimix.runs import read_weights
+from minimix.train import PRESETS, Config, TrainingState, evaluate
 from minimix.train.averaging import WeightAverage
 from minimix.train.divergence import first_not_finite
 from minimix.train.whitening import whiten, whitening_filters
@@ -73,6 +74,14 @@ def test_the_same_settings_make_none(tmp_path, plain_metrics):
 )
 def test_every_setting_makes_a_difference(tmp_path, plain_metrics, change):
     assert metrics_of(tmp_path, replace(TWO_EPOCHS, **change)) != plain_metrics
+
+
+def test_the_average_has_learned_something_after_an_epoch_however_short(tmp_path):
+    config = replace(TWO_EPOCHS, ema_every=1_000_000)
+    assert metrics_of(tmp_path, config) == metrics_of(tmp_path / "5", replace(config, ema_every=5))
+    initial = TrainingState.build(config, dataset()).arrays()
+    for name, trained in read_weights(tmp_path).weights.items():
+        assert not np.array_equal(trained, initial[f"model.{name}"]), name
 
 
 # ------------------------------------------------------------------ settings
