@@ -10,6 +10,7 @@ from typing import Any
 
 from .. import files
 from ..data import Dataset
+from ..train.architecture import code_of
 from .measure import measure
 from .study import Study
 
@@ -24,6 +25,7 @@ def measure_costs(
 
     The networks take turns, so that a moment in which the machine is busy does not hit one alone;
     of the rounds the medians count. Those measured before, on as many threads, are not again.
+    Of one that cannot be measured it says why; the next time it is tried again.
     """
     requests = {row.name: _request(row.config(), data, threads) for row in study.rows}
     keys = {name: _key(request) for name, request in requests.items()}
@@ -33,7 +35,11 @@ def measure_costs(
         say(f"measuring {len(missing)} networks, {threads} threads each")
         rounds = [{key: measure(one) for key, one in missing.items()} for _ in range(ROUNDS)]
         known |= {key: _median([each[key] for each in rounds]) for key in missing}
-        files.write(out / COSTS, f"{json.dumps(known, indent=1)}\n".encode())
+        for name, key in keys.items():
+            if "error" in known[key]:
+                say(f"{name} could not be measured: {known[key]['error']}")
+        kept = {key: one for key, one in known.items() if "error" not in one}
+        files.write(out / COSTS, f"{json.dumps(kept, indent=1)}\n".encode())
     return {name: known[key] for name, key in keys.items()}
 
 
@@ -63,7 +69,8 @@ def _read(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def _key(request: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()[:16]
+    code = code_of(request["model"])  # of the user's own
+    return hashlib.sha256(json.dumps([request, code], sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _median(rounds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

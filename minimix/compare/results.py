@@ -120,16 +120,17 @@ def collect(
 
 
 def _training_seconds(log: RunLog) -> float:
-    speed, epoch = log.steps["speed"], log.steps["epoch"]
-    images = float(log.settings["batch_size"])
-    return (
-        sum(
-            (epoch == n).sum() * images / float(np.nanmedian(speed[epoch == n]))
-            for n in np.unique(epoch)
-            if np.isfinite(speed[epoch == n]).any()
-        )
-        or math.nan
-    )
+    """Of all steps, each epoch at its median speed: what held up some of them does not count."""
+    epoch, speed = log.steps["epoch"], log.steps["speed"]
+    images = speed * log.steps["seconds"]
+    timed = np.isfinite(images) & (speed > 0)
+    total = 0.0
+    for n in np.unique(epoch):
+        of_epoch, known = epoch == n, (epoch == n) & timed
+        if known.any():  # steps without a time are as large as the others
+            seen = images[known].mean() * of_epoch.sum()
+            total += float(seen / np.median(speed[known]))
+    return total or math.nan
 
 
 # ------------------------------------------------------------------ as text

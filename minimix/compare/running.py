@@ -22,6 +22,7 @@ from ..data import Dataset
 from ..errors import MinimixError
 from ..parallel import apart
 from ..runs import has_begun, in_use, read_log, read_weights
+from ..train.architecture import code_of, sha256_of
 from ..train.config import config_of, differences, option
 from ..train.interrupt import Interrupt
 from ..train.progress import clock
@@ -82,6 +83,13 @@ def check_folder(study: Study, points: Sequence[Point], data: Dataset, out: Path
                     f"{study.source}: {point.row.name}: {key} is {now}, but {point.folder} was "
                     f"begun with {before}; put it back, or choose another folder"
                 )
+        code = code_of(mine.model)
+        if code is not None and sha256_of(code) != facts.get("code"):
+            path, _, _ = mine.model.rpartition(":")
+            raise MinimixError(
+                f"{path} has changed since {point.folder} was begun with it; put it back as it was "
+                "(the run folder keeps it as model.py), or choose another folder"
+            )
         seed = mine.seed if mine.limit_train else 0  # a sample follows from the seed
         parts = mine.limit_train, mine.limit_test, mine.validation, seed
         if parts not in digests:

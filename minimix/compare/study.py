@@ -47,6 +47,7 @@ from . import presets
 
 PARTS = ("title", "about", "data", "seeds", "settings", "models", "variants", "grid")
 OVERALL = ("seed", "threads", "data")  # settings that are not a row's business
+SAME = ("image_size", "test_fraction")  # and those that say which images there are
 MOST_RUNS = 10_000
 
 
@@ -193,6 +194,8 @@ def parse(content: Mapping[str, Any], name: str, source: str, seeds: int | None 
             raise wrong(source, "[grid]", f"{key} is {values!r}; expected a list of values")
         if len(set(map(repr, values))) < len(values):
             raise wrong(source, "[grid]", f"{key} has a value twice: {values}")
+        if key in factors:
+            raise wrong(source, "[grid]", f"{key} is a factor already: the table [{key}s]")
         factors[key] = {f"{key} {value}": {key: value} for value in values}
     n_rows = 1
     for levels in factors.values():
@@ -226,9 +229,13 @@ def parse(content: Mapping[str, Any], name: str, source: str, seeds: int | None 
                 way = "seeds" if key == "seed" else f"--{key}"
                 raise study.wrong(row.name, f"{key} is not a row's own setting; give {way}")
         try:
-            row.config()
+            config = row.config()
         except (ValueError, MinimixError) as error:
             raise study.wrong(row.name, error) from error
+        for key in SAME:
+            if (mine := getattr(config, key)) != (first := getattr(rows[0].config(), key)):
+                how = f"{key} is {mine}, but {first} in {rows[0].name}"
+                raise study.wrong(row.name, f"{how}; all rows see the same images")
     seen: dict[str, Row] = {}
     for row in rows:
         other = seen.setdefault(row.folder.lower(), row)

@@ -27,8 +27,8 @@ class RunLog:
     """What was logged of a run.
 
     about         run.json: "command", "settings", "versions" and more
-    steps         by the names of STEP_KEYS and "speed" in images per second, float64 (steps,); the
-                  speed is NaN where no time was logged
+    steps         by the names of STEP_KEYS, "seconds" and "speed" in images per second, float64
+                  (steps,); these two are NaN where no time was logged
     epochs        a dict for each completed epoch: EPOCH_KEYS, the norms by layer, "confusion"
                   (n, n), and "mirrored_accuracy" where mirrored images were tested as well
     seconds       of all steps and tests together
@@ -76,24 +76,26 @@ def read_log(folder: Path) -> RunLog:
         elif line.content.get("kind") == "epoch":
             epochs.append(_epoch(line))
 
-    speeds: dict[float, float] = {}  # by step
-    times: dict[str, list[float]] = {"seconds": [], "test_seconds": []}
+    taken: dict[str, dict[float, float]] = {key: {} for key in ("seconds", "images_per_s")}
+    test_seconds = []
     if os.path.lexists(folder / TIMING):
         for line in _lines(folder / TIMING):
-            for key, values in times.items():
-                if key in line.content and math.isfinite(taken := line.number(key)):
-                    values.append(taken)
-            if "images_per_s" in line.content:
-                speeds[line.number("step")] = line.number("images_per_s")
+            for key, by_step in taken.items():
+                if key in line.content and math.isfinite(number := line.number(key)):
+                    by_step[line.number("step")] = number
+            if "test_seconds" in line.content:
+                test_seconds.append(line.number("test_seconds"))
     columns = {key: np.array(values, float) for key, values in steps.items()}
-    columns["speed"] = np.array([speeds.get(step, np.nan) for step in steps["step"]], float)
+    for name, by_step in zip(("seconds", "speed"), taken.values(), strict=True):
+        columns[name] = np.array([by_step.get(step, np.nan) for step in steps["step"]], float)
+    test_seconds = [one for one in test_seconds if math.isfinite(one)]
     return RunLog(
         folder,
         about,
         columns,
         epochs,
-        sum(times["seconds"]) + sum(times["test_seconds"]),
-        times["test_seconds"],
+        sum(taken["seconds"].values()) + sum(test_seconds),
+        test_seconds,
         os.path.lexists(folder / MODEL),
         "validation" if about["settings"].get("validation") else "test",
     )

@@ -484,8 +484,11 @@ def changed(config: Config, **settings: Any) -> Config:
 def config_of(facts: dict[str, Any]) -> Config:
     """The settings that were saved. Errors: CheckpointError where this version has others."""
     try:
-        return Config(**facts["config"])
-    except (KeyError, TypeError, ValueError) as error:
+        saved = facts["config"]
+        inside = saved["model_settings"].items()  # JSON made lists of tuples
+        sizes = {key: tuple(v) if isinstance(v, list) else v for key, v in inside}
+        return Config(**{**saved, "model_settings": sizes})
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(
             f"the settings are those of minimix {facts.get('version', '(unknown)')}, "
             f"which this version does not understand: {error}"

@@ -242,6 +242,50 @@ def test_fewer_seeds_are_no_change_and_a_plan_trains_nothing(compare, done, tmp_
     assert (tmp_path / "studies/s/results.txt").read_bytes() == before
 
 
+NET = """\
+import minimix as mx
+
+class Net(mx.Module):
+    def __init__(self, n_classes: int = 10, rng=None):
+        super().__init__()
+        self.head = mx.nn.Linear(3, n_classes, rng=rng)
+
+    def forward(self, x):
+        return self.head(mx.functional.relu(x).mean(axis=(1, 2)))
+"""
+
+
+def test_a_changed_class_is_named(compare, tmp_path, monkeypatch):
+    """Otherwise a row's seeds would be of two networks, and its costs those of the first."""
+    (tmp_path / "net.py").write_text(NET)
+    settings = "[settings]\nmodel = 'net.py:Net'\nepochs = 1\nbatch_size = 50\nwhiten = false"
+    (tmp_path / "s.toml").write_text(f"data = 'shapes10'\n{settings}")
+    assert compare("s.toml")[0] == 0
+    before = json.loads((tmp_path / "studies/s/costs.json").read_text())
+    (tmp_path / "net.py").write_text(NET.replace("relu", "gelu"))
+    code, _, err = compare("s.toml", "--seeds=2")
+    assert (code, err.count("\n")) == (1, 1)
+    assert f"{tmp_path / 'net.py'} has changed since studies/s/runs/default/seed-0 was" in err
+    shutil.rmtree(tmp_path / "studies/s/runs")
+    assert compare("s.toml")[0] == 0
+    after = json.loads((tmp_path / "studies/s/costs.json").read_text())
+    assert len(after) == 2 == 2 * len(before)
+    (tmp_path / "net.py").write_text(NET)
+    assert compare("s.toml", "--seeds=2")[0] == 1
+
+
+def test_what_could_not_be_measured_is_tried_again(compare, done, tmp_path, monkeypatch):
+    shutil.copytree(done.parent.parent, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "studies/s/costs.json").unlink()
+    monkeypatch.setattr(costs, "measure", lambda request: {"error": "it was ended by the system"})
+    code, out, err = compare("s.toml")
+    assert (code, err) == (0, "")
+    assert "small could not be measured: it was ended by the system" in out
+    monkeypatch.setattr(costs, "measure", lambda request: COST)
+    assert "could not" not in compare("s.toml")[1]
+    assert (tmp_path / "studies/s/results.csv").read_bytes() == (done / "results.csv").read_bytes()
+
+
 def test_an_estimate_is_made_from_the_second_epoch(small, study, tmp_path, monkeypatch):
     """In the first one, kernels may have been compiled."""
 

@@ -2,10 +2,14 @@
 
 import math
 import random
+from pathlib import Path
 
+import numpy as np
 import pytest
 
+from minimix.compare.results import _training_seconds
 from minimix.compare.statistics import mean, paired_difference, probability, quantile
+from minimix.runs import RunLog
 
 # The 97.5 % points of Student's distribution, from published tables.
 TABLE = {
@@ -76,3 +80,24 @@ def test_intervals_hold_the_truth_as_often_as_they_say(n):
         )
         held += found.low <= 0.3 <= found.high
     assert held / 2000 == pytest.approx(0.95, abs=0.015)
+
+
+@pytest.mark.parametrize(
+    ("images", "seconds", "expected"),
+    [
+        ([64, 64, 64], [1, 1, 1], 3),  # fewer images than a batch
+        ([128, 22], [1, 22 / 128], 150 / 128),
+        ([10, 10, 10, 10], [1, 1, 9, 1], 4),  # one step was held up
+        ([10, 10, 10], [1, math.nan, 1], 3),  # a line of the clock is lost
+        ([10, 10], [math.nan, math.nan], math.nan),
+    ],
+)
+def test_the_time_of_a_training(images, seconds, expected):
+    images, seconds = np.array(images, float), np.array(seconds)
+    steps = {"seconds": seconds, "speed": images / seconds, "epoch": np.ones(len(images))}
+    log = RunLog(Path(), {}, steps, [], 0.0, [], True)
+    assert _training_seconds(log) == pytest.approx(expected, nan_ok=True)
+    for key in steps:
+        steps[key] = np.tile(steps[key], 2)
+    steps["epoch"] = np.repeat([1.0, 2.0], len(images))
+    assert _training_seconds(log) == pytest.approx(2 * expected, nan_ok=True)

@@ -111,6 +111,12 @@ def test_settings_for_all(tmp_path):
         ("[models.x]\nseed = 1", "x: seed is not a row's own setting; give seeds"),
         ("[models.x]\ndata = 'shapes10'", "x: data is not a row's own setting; give --data"),
         ("[grid]\nflip = ['none', 'no']", "flip no: flip is 'no'; expected none, random"),
+        (
+            "[grid]\nimage_size = [32, 64]",
+            "image_size 64: image_size is 64, but 32 in image_size 32; all rows see the same",
+        ),
+        ("[models.a]\n[models.b]\ntest_fraction = 0.5", "b: test_fraction is 0.5, but 0.1 in a"),
+        ("[models.a]\n[grid]\nmodel = ['vit']", r"model is a factor already: the table \[models\]"),
         ('[models."a b"]\n[models."a-b"]', "a-b: its name is too much like that of a b"),
         ('[models."a\\nb"]', r"'a\\nb' in \[models\] is not fit for a name"),
         ("[models.A]\n[models.a]", "a: its name is too much like that of A"),

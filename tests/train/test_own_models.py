@@ -59,6 +59,23 @@ def test_it_goes_through_the_loop_and_is_made_again(tmp_path, file):
     assert not (tmp_path / "__pycache__").exists()
 
 
+@pytest.mark.parametrize("settings", [{}, {"widths": (3, 4)}])
+def test_a_resumed_run_has_the_tuples_that_it_was_begun_with(tmp_path, file, monkeypatch, settings):
+    from test_resume import begin_and_stop
+
+    several = NET.replace("width: int = 6", "widths: tuple[int, ...] = (6, 5)")
+    for place in ("Linear(3, width", "Linear(width"):
+        several = several.replace(place, f"{place}s[1]")
+    file.write_text(several)
+    config = own(file, **settings)
+    begin_and_stop(tmp_path / "run", monkeypatch, step=7, config=config)
+    run_to_end(tmp_path / "run", config)
+    model, _ = load_model(tmp_path / "run")
+    assert model.first.weight.shape == (3, settings.get("widths", (6, 5))[1])
+    with pytest.raises(CheckpointError, match=r"`widths` is \(1, 2\), but .* with \("):
+        run_to_end(tmp_path / "run", own(file, widths=(1, 2)))
+
+
 def test_where_it_draws_random_numbers_a_resumed_run_goes_on_with_them(tmp_path, file, monkeypatch):
     from test_resume import begin_and_stop
 
