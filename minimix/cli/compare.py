@@ -164,6 +164,7 @@ def _plan(
     """Print what would be trained, and how long it would take."""
     from ..compare.estimate import seconds_by_row
     from ..compare.results import columns, seconds_text
+    from ..compare.running import makespan
 
     seconds = seconds_by_row(points, data, options, print_line)
     rows = [("row", "seeds", "still to do", "each", "settings")]
@@ -175,5 +176,5 @@ def _plan(
     *lines, _ = zip(*rows, strict=True)
     for line, (*_, settings) in zip(columns(list(zip(*lines, strict=True))), rows, strict=True):
         print_line(f"{line}  {settings}")
-    total = sum(seconds[point.row.name] for point in todo) / jobs
+    total = makespan([seconds[point.row.name] for point in todo], jobs)
     print_line(f"{len(todo)} of {len(points)} trainings to do, about {seconds_text(total)}")

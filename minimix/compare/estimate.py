@@ -7,6 +7,7 @@ import math
 import subprocess
 import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,25 @@ import numpy as np
 from ..data import Dataset
 from ..errors import MinimixError
 from ..runs import read_log
+from ..train.config import Config
 from .running import Point, beginning, minimix
 from .study import Row
 
 STEPS, TESTED = 4, 500  # of an epoch of a warm-up: steps, and test images
-SHORT = {"epochs": 2, "early_epochs": 0, "validation": 0}  # of which the second counts
+# What the time of a step and of a test image does not depend on.
+ELSEWHERE = {
+    "epochs", "early_epochs", "validation", "limit_train", "limit_test", "lr", "schedule", "peak",
+    "weight_decay", "decay", "label_smoothing", "ema", "mirror", "seed",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Seconds a step, those of an epoch of smaller crops, and a test image."""
+
+    step: float
+    early_step: float
+    test: float
 
 
 def seconds_by_row(
@@ -29,35 +44,39 @@ def seconds_by_row(
 
     options  of `minimix train`, for all of them
     """
-    speeds: dict[str, tuple[float, float]] = {}
+    speeds: dict[str, Speed] = {}
     found = {}
     for row in {point.row.name: point.row for point in points}.values():
         config = row.config().complete()
-        key = json.dumps([config.model, dict(config.model_settings), config.batch_size])
+        depends = {k: v for k, v in asdict(config).items() if k not in ELSEWHERE}
+        key = json.dumps([depends, config.early_epochs > 0])
         if key not in speeds:
             say(f"warming up: {config.name}")
-            speeds[key] = _warm_up(row, data, config.batch_size, options)
-        step, test = speeds[key]
+            speeds[key] = _warm_up(row, data, config, options)
+        speed = speeds[key]
         part = config.limited(data)
         steps = math.ceil(len(part.train_images) / config.batch_size)
-        found[row.name] = config.epochs * (steps * step + len(part.test_images) * test)
+        early = min(config.early_epochs, config.epochs)
+        training = early * speed.early_step + (config.epochs - early) * speed.step
+        tests = config.epochs + config.mirror
+        found[row.name] = steps * training + tests * len(part.test_images) * speed.test
     return found
 
 
-def _warm_up(
-    row: Row, data: Dataset, batch_size: int, options: Sequence[str]
-) -> tuple[float, float]:
-    """Seconds a step, and seconds a test image: of a training that is over at once.
-
-    Of its second epoch: in the first one, kernels may have to be compiled.
-    """
-    limits: dict[str, Any] = {
-        "limit_train": min(len(data.train_images), STEPS * batch_size),
+def _warm_up(row: Row, data: Dataset, config: Config, options: Sequence[str]) -> Speed:
+    """Of a training that is over at once, without its first epoch, which may compile kernels."""
+    epochs, early = (3, 2) if config.early_epochs else (2, 0)
+    short: dict[str, Any] = {
+        "epochs": epochs,
+        "early_epochs": early,
+        "validation": 0,
+        "mirror": False,
+        "limit_train": min(len(data.train_images), STEPS * config.batch_size),
         "limit_test": min(len(data.test_images), TESTED),
     }
     with tempfile.TemporaryDirectory(prefix="minimix-") as folder:
         out = Path(folder, "run")
-        words = [*beginning({**row.settings, **SHORT, **limits}), f"--out={out}", "--quiet"]
+        words = [*beginning({**row.settings, **short}), f"--out={out}", "--quiet"]
         process = minimix(
             "minimix",
             *("train", *words, *options),
@@ -75,6 +94,6 @@ def _warm_up(
             said = err.decode("utf-8", "replace").strip().rpartition("\n")[2]
             raise MinimixError(f"{row.name}: {said.partition(': ')[2] or 'the warm-up failed'}")
         log = read_log(out)
-    times = np.minimum(batch_size, limits["limit_train"]) / log.steps["speed"]
-    test = log.test_seconds[-1] / limits["limit_test"]
-    return float(np.median(times[len(times) // 2 :])), test
+    size = min(config.batch_size, short["limit_train"])
+    by_epoch = [size / np.median(log.steps["speed"][log.steps["epoch"] == n]) for n in (2, epochs)]
+    return Speed(by_epoch[1], by_epoch[0], log.test_seconds[-1] / short["limit_test"])

@@ -6,6 +6,7 @@ whenever and however the comparison was stopped.
 
 from __future__ import annotations
 
+import heapq
 import os
 import subprocess
 import sys
@@ -222,7 +223,7 @@ def train_all(
                 log = read_log(point.folder)
                 took.setdefault(point.row.name, []).append(log.seconds)
                 accuracy = 100 * log.epochs[-1]["test_accuracy"]
-                left = _left(waiting, took) / jobs
+                left = _left(waiting, took, jobs)
                 way = f", about {clock(left)} left" if waiting else ""
                 say(f"{count}  {point.name}: {accuracy:.2f} % in {clock(log.seconds)}{way}")
             if interrupt.signal:
@@ -243,7 +244,15 @@ def train_all(
         return interrupt.signal
 
 
-def _left(waiting: Sequence[Point], took: Mapping[str, Sequence[float]]) -> float:
+def _left(waiting: Sequence[Point], took: Mapping[str, Sequence[float]], jobs: int) -> float:
     """Seconds that the waiting points will take, by those of their rows, else by the mean."""
     overall = fmean([one for times in took.values() for one in times])
-    return sum(fmean(took.get(point.row.name, [overall])) for point in waiting)
+    return makespan([fmean(took.get(point.row.name, [overall])) for point in waiting], jobs)
+
+
+def makespan(seconds: Sequence[float], jobs: int) -> float:
+    """When the last of these trainings ends, if each begins as soon as one of the jobs is free."""
+    busy = [0.0] * max(1, min(jobs, len(seconds)))
+    for one in seconds:
+        heapq.heapreplace(busy, busy[0] + one)
+    return max(busy)

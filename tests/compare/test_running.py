@@ -307,6 +307,36 @@ def test_an_estimate_is_made_from_the_second_epoch(small, study, tmp_path, monke
     assert list(found.values()) == pytest.approx([12 * (steps + tests)] * 2)
 
 
+def test_an_estimate_knows_early_epochs_and_mirrored_tests(small, study, tmp_path, monkeypatch):
+    def read(folder):
+        log = read_log(folder)
+        speed = np.repeat([1.0, 100.0, 50.0], 4)
+        assert list(log.steps["epoch"]) == list(np.repeat([1, 2, 3], 4))
+        return replace(log, steps={**log.steps, "speed": speed}, test_seconds=[9.0, 9.0, 10.0])
+
+    monkeypatch.setattr(estimate, "read_log", read)
+    study.write_text(
+        STUDY.partition("[models.small]")[0].replace("epochs = 12", "epochs = 12\nearly_epochs = 5")
+        + "[grid]\nmirror = [false, true]\nlr = [0.1, 0.2]"
+    )
+    points = running.points_of(read_study(str(study)), tmp_path)
+    said = []
+    options = ["--data=shapes10", "--threads=1"]
+    found = estimate.seconds_by_row(points, shapes10.load(), options, said.append)
+    assert len(said) == 1  # neither of the two changes how long a step takes
+    steps = 20 * (5 * 5 / 100 + 7 * 5 / 50)
+    expected = [steps + 12 * 10.0] * 2 + [steps + 13 * 10.0] * 2
+    assert list(found.values()) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "jobs", "expected"),
+    [([3], 4, 3), ([2, 2, 2], 2, 4), ([5, 1, 1, 1], 2, 5), ([4, 1, 1], 1, 6), ([], 3, 0)],
+)
+def test_when_the_last_of_several_jobs_ends(seconds, jobs, expected):
+    assert running.makespan(seconds, jobs) == expected
+
+
 def test_a_training_that_fails_does_not_stop_the_others(compare, tmp_path):
     (tmp_path / "s.toml").write_text(
         STUDY.replace("seeds = 2", "seeds = 1")
