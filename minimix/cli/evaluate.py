@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from typing import Any
 
 from .parser import command, path
@@ -37,6 +38,7 @@ def add(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from ..data import Plain
+    from ..errors import DataError
     from ..train.evaluation import evaluate, fastest
     from ..train.trained import config_of, load_model
 
@@ -45,7 +47,13 @@ def run(args: argparse.Namespace) -> int:
     about = facts["data"]
     with reading() as progress:
         found = config.load(args.data or "", image_size=about["image_size"], progress=progress)
-    data = config.limited(found.renumbered(about["class_names"], args.model))
+    found = found.renumbered(about["class_names"], args.model)
+    there = config.validation or len(found.test_images)  # of another data set, perhaps fewer
+    tested = replace(config, limit_train=0, limit_test=min(config.limit_test, there))
+    try:
+        data = tested.limited(found)
+    except ValueError as error:
+        raise DataError(str(error).replace("`", "")) from error
     print(f"data   {data.name}, {data.source}")
     print(f"model  {config.name}, {model.n_parameters():,} parameters")
     images, labels = data.test_images, data.test_labels

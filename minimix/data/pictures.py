@@ -97,12 +97,12 @@ def read_all(
 def with_channels(images: np.ndarray, channels: int) -> np.ndarray:
     """Pictures uint8 (N, H, W, 3) with one channel, which is their luma after ITU-R 601, or three.
 
-    Errors: ValueError for another number of channels.
+    Errors: DataError for another number of channels.
     """
     if channels == 3:
         return images
     if channels != 1:
-        raise ValueError(f"pictures have one or three channels; the model takes {channels}")
+        raise DataError(f"pictures have one or three channels; the model takes {channels}")
     return (images @ np.array([0.299, 0.587, 0.114])).round().astype(np.uint8)[..., None]
 
 

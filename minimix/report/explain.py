@@ -22,7 +22,7 @@ from ..data.cifar10 import MEAN, STD
 from ..errors import MinimixError
 from ..nn import Conv2d, DepthwiseConv2d, Linear, Module, Patchify, evaluating, observe
 from .charts import style
-from .formatting import printable
+from .formatting import layer_name, printable
 from .images import NEGATIVE, POSITIVE, colors
 
 COLUMNS = 8  # channels drawn of each layer
@@ -84,11 +84,13 @@ def explain(
         grid = row.subplots(2, COLUMNS, height_ratios=[1, 2.2], squeeze=False)
         chosen = np.argsort(-output.std(axis=(0, 1)), kind="stable")[:COLUMNS]
         for above, below, c in zip(grid[0], grid[1], chosen, strict=False):
-            kernel, limit = filters[..., c], _limit(filters[..., c])
-            if kernel.shape[2] == 1:
-                _draw(above, kernel[:, :, 0], limit)
+            kernel = filters[..., c]
+            if kernel.shape[2] == 0:
+                above.axis("off")
+            elif kernel.shape[2] == 1:
+                _draw(above, kernel[:, :, 0], _limit(kernel))
             else:
-                _draw(above, colors(0.5 + 0.5 * kernel / limit))
+                _draw(above, colors(0.5 + 0.5 * kernel / _limit(kernel)))
             _draw(below, output[..., c], _limit(output[..., c]))
         for unused in grid[:, len(chosen) :].flat:
             unused.axis("off")
@@ -126,14 +128,16 @@ def save(figure: Figure, path: Path) -> None:
 def _forward(model: Module, x: Array) -> tuple[list[tuple[str, Array, Array]], Array, Array | None]:
     """What a model computes for one image, x (1, H, W, C), normalized.
 
-    Returns its layers: (title, filters (k, k, 1 or 3, C), output (h, w, C)) of the patch embedding
-    or the first convolution, and of each depthwise one; the logits (n_classes,); and those of each
-    location (h, w, n_classes), or None where the logits are not the mean of such.
+    Returns its layers: (title, filters (k, k, channels, C), output (h, w, C)) of patch embeddings
+    or the first convolution, and of each depthwise one, with no channels where the filters are not
+    of images; the logits (n_classes,); and those of each location (h, w, n_classes), or None where
+    the logits are not the mean of such.
     """
     layers: list[tuple[str, Array, Array]] = []
     outputs: list[Array] = []  # of every module, with a row for each place
     linear: list[tuple[Linear, Array, Tensor]] = []  # of which one is the head
     grid = (0, 0)
+    names = {id(module): name for name, module in model.named_modules()}
 
     def note(module: Module, inputs: tuple[Any, ...], output: Any) -> None:
         nonlocal grid
@@ -142,11 +146,15 @@ def _forward(model: Module, x: Array) -> tuple[list[tuple[str, Array, Array]], A
         y = output.array
         if isinstance(module, Patchify) or (isinstance(module, Conv2d) and not layers):
             what = "patch embedding" if isinstance(module, Patchify) else "first convolution"
-            title = f"{what}: filters above, their outputs below"
-            layers.append((title, module.weight.array, y[0]))
+            filters = module.weight.array
+            shown = "filters above, their outputs below"
+            if filters.shape[2] != x.shape[3]:  # of what a layer before has made
+                filters, shown = filters[:, :, :0], "outputs"
+                what = f"patch embedding {1 + sum('patch' in title for title, *_ in layers)}"
+            layers.append((f"{what}: {shown}", filters, y[0]))
             grid = y.shape[1:3]
         elif isinstance(module, DepthwiseConv2d):
-            title = f"depthwise convolution of block {len(layers)}"
+            title = layer_name(names[id(module)])
             layers.append((title, module.weight.array[:, :, None], y[0]))
         if isinstance(module, Linear) and y.ndim == 2:
             linear.append((module, inputs[0].array[0], output))

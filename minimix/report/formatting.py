@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 
 def number(value: float) -> str:
@@ -23,3 +24,15 @@ def percent(value: float) -> str:
 def printable(name: str) -> str:
     """A name with ? for what no font can draw: line breaks, control characters, half letters."""
     return "".join(c if c.isprintable() else "?" for c in name)
+
+
+def layer_name(name: str) -> str:
+    """A layer of a ConvMixer in words: blocks.2.0.fn.0 -> block 3 depthwise; others as they are."""
+    known = {"stem.0": "patch embedding", "stem.2": "patch norm", "head": "head"}
+    inside = {"0.fn.0": "depthwise", "0.fn.2": "norm", "1": "pointwise", "3": "norm after"}
+    found = re.fullmatch(r"(blocks|stem)\.(\d+)\.(.+)", name)
+    if not found or found[3] not in inside:
+        return known.get(name, name)
+    if found[1] == "blocks":
+        return f"block {int(found[2]) + 1} {inside[found[3]]}"
+    return f"stem block {int(found[2]) - 2} {inside[found[3]]}"  # after stem.2, the norm

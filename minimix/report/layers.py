@@ -7,7 +7,7 @@ import numpy as np
 from ..cost import summary
 from ..nn import Conv2d, DepthwiseConv2d, Patchify
 from .charts import heat_map
-from .formatting import number
+from .formatting import layer_name, number
 from .images import data_uri, largest, rgb, signed, tiles
 from .markup import Html, details, el, figure, join, note, table
 from .run_data import RunData, TrainedModel
@@ -26,7 +26,9 @@ def layers(run: RunData) -> Html:
         ("gradient_norms", "Gradient norms", "in the last step of each epoch, after clipping"),
     ):
         names = dict.fromkeys(name for epoch in run.epochs for name in epoch[key])
-        rows = {_layer(name): [epoch[key].get(name, 0.0) for epoch in run.epochs] for name in names}
+        rows = {
+            layer_name(name): [epoch[key].get(name, 0.0) for epoch in run.epochs] for name in names
+        }
         words = f"Euclidean norm of each layer {when}; on the right, the last. Logarithmic colors."
         if rows:
             figures.append(heat_map(title, rows, epochs, words, f"{run.number}"))
@@ -39,10 +41,12 @@ def layers(run: RunData) -> Html:
 def filters(run: RunData) -> Html:
     if run.model is None:
         return el("p", run.why_none)
-    figures, first = [], True
+    figures, first, channels = [], True, run.model.image_shape[-1]
     for name, module in run.model.model.named_modules():
         if isinstance(module, Patchify) or (isinstance(module, Conv2d) and first):
             kernels, columns = module.weight.array.transpose(3, 0, 1, 2), 16
+            if kernels.shape[3] != channels:  # of what a layer before has made, not of images
+                continue
             what = "patch filters" if isinstance(module, Patchify) else "filters"
             sheet = rgb(largest(kernels, 2 * KERNELS))  # of (D, p, p, C)
         elif isinstance(module, DepthwiseConv2d):
@@ -52,7 +56,7 @@ def filters(run: RunData) -> Html:
             first = first and not module._parameters
             continue
         first = False
-        size, title = kernels.shape[1], _layer(name)
+        size, title = kernels.shape[1], layer_name(name)
         count = f"{len(sheet)} of {len(kernels)}" if len(sheet) < len(kernels) else f"{len(sheet)}"
         words = f"{count} {what} of {size}×{size}"
         picture = tiles(sheet, columns, zoom=max(1, 24 // size), gap=4)
@@ -100,13 +104,3 @@ def model_summary(run: RunData) -> Html:
         return el("p", run.why_none)
     text = summary(run.model.model, (1, *run.model.image_shape))
     return el("pre", text, class_="scroll", tabindex="0", aria_label="Model summary")
-
-
-def _layer(name: str) -> str:
-    """A layer of a ConvMixer in words: blocks.2.0.fn.0 -> block 3 depthwise; others as they are."""
-    known = {"stem.0": "patch embedding", "stem.2": "patch norm", "head": "head"}
-    inside = {"0.fn.0": "depthwise", "0.fn.2": "norm", "1": "pointwise", "3": "norm after"}
-    parts = name.split(".", 2)
-    if len(parts) == 3 and parts[0] == "blocks" and parts[1].isdecimal() and parts[2] in inside:
-        return f"block {int(parts[1]) + 1} {inside[parts[2]]}"
-    return known.get(name, name)

@@ -40,7 +40,10 @@ def find_data(config: Config, name: str, sha256: str) -> Dataset:
             data = cifar10.read(path)
         else:
             raise DataError(f"{name} was not found; set MINIMIX_DATA to its folder")
-    data = config.limited(data)
+    try:
+        data = config.limited(data)
+    except ValueError as error:
+        raise DataError(f"this run was trained on more: {error}".replace("`", "")) from error
     if data.fingerprint != sha256:
         raise DataError(f"the {name} data at {data.source} is not what this run was trained on")
     return data

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -90,7 +91,8 @@ def _class_names(path: Path | None, n: int) -> list[str]:
         raise CheckpointError(f"cannot read {path}: {reason}") from error
     if len(names) != n:
         raise CheckpointError(f"{path} names {len(names):,} classes; the model has {n:,}")
-    return names
+    count = Counter(names)  # a crane is a bird, and a machine
+    return [f"{name} ({i})" if count[name] > 1 else name for i, name in enumerate(names)]
 
 
 class _Blank(np.random.Generator):

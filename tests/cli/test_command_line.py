@@ -199,6 +199,27 @@ def test_evaluate_says_what_training_said(minimix, trained):
         assert lines[11].startswith("with mirrored images ")
 
 
+def test_evaluate_on_another_data_set_that_has_fewer_images(minimix, trained, tmp_path):
+    """Than the --limit-train and --limit-test of the training."""
+    few = shapes10.load()
+    parts = {
+        f"{letter}_{part}": getattr(few, f"{part}_{name}")[:9]
+        for letter, name in (("x", "images"), ("y", "labels"))
+        for part in ("train", "test")
+    }
+    np.savez(tmp_path / "few.npz", **parts, class_names=few.class_names)
+    code, _, err = minimix("evaluate", trained, "--data", tmp_path / "few.npz", "--csv=c.csv")
+    assert (code, err) == (0, "")
+    counts = [row.split(",")[1:] for row in (tmp_path / "c.csv").read_text().splitlines()[1:]]
+    assert np.array(counts, int).sum() == 9
+    held_out = ["--validation=20", "--limit-test=0", "--out=held"]
+    assert minimix("train", "--data=shapes10", *SMALL, *held_out)[0] == 0
+    code, _, err = minimix("evaluate", "held", "--data", tmp_path / "few.npz")
+    assert (code, err.count("\n")) == (1, 1)
+    assert "validation is 20" in err
+    assert "bug" not in err
+
+
 def test_evaluate_refuses(minimix, trained, tmp_path, monkeypatch):
     few = shapes10.load()
     other = Dataset(

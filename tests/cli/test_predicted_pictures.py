@@ -10,6 +10,7 @@ from PIL import Image
 import minimix as mx
 from minimix.cli import predict
 from minimix.data import pictures, shapes10
+from minimix.errors import DataError
 
 TINY = [
     *("train", "--preset=plain"),
@@ -200,3 +201,11 @@ def test_a_class_of_your_own(minimix, photos, tmp_path):
     logits = features @ found.model.last.weight.array + found.model.last.bias.array
     numbers = np.array([row[3:] for row in rows("a.csv")[1:]], float)
     np.testing.assert_allclose(mx.functional.softmax(logits).array, numbers, atol=2e-6)
+
+
+def test_pictures_for_a_model_of_other_channels():
+    rgb = np.array([[[[100, 50, 200]]]], np.uint8)
+    assert pictures.with_channels(rgb, 3).tolist() == rgb.tolist()
+    assert pictures.with_channels(rgb, 1).tolist() == [[[[82]]]]
+    with pytest.raises(DataError, match="one or three channels; the model takes 4"):
+        pictures.with_channels(rgb, 4)

@@ -1,5 +1,7 @@
 """Weights that others have trained: found by their names, prepared for as timm does, or refused."""
 
+import json
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -74,6 +76,14 @@ def test_class_names(minimix, model, weights, photo):
     others.write_text("\n".join(names[::-1]))
     code, out, _ = minimix("predict", "--model", weights, photo, "--classes", others)
     assert (code, out) == (0, line(photo, expected(model, photo), names[::-1]) + "\n")
+    others.write_text("ape\nbee\ncrane\ndog\ncrane\nfly")  # ImageNet's lists have such
+    table = weights.with_name("table.json")
+    code, _, _ = minimix("predict", "--model", weights, photo, "--classes", others, "--json", table)
+    (row,) = json.loads(table.read_text())
+    known = ["ape", "bee", "crane (2)", "dog", "crane (4)", "fly"]
+    assert code == 0
+    assert list(row["probabilities"]) == known
+    assert list(row["probabilities"].values()) == pytest.approx(expected(model, photo), abs=1e-5)
     others.write_text("ape\nbee")
     code, _, err = minimix("predict", "--model", weights, photo, "--classes", others)
     assert (code, err) == (1, f"minimix: {others} names 2 classes; the model has 6\n")

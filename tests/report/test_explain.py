@@ -105,8 +105,8 @@ def test_a_row_a_layer(model, image):
     _, *rows = explain(model, image, NAMES).subfigs
     assert [row._suptitle.get_text().split(":")[0] for row in rows] == [
         "patch embedding",
-        "depthwise convolution of block 1",
-        "depthwise convolution of block 2",
+        "block 1 depthwise",
+        "block 2 depthwise",
     ]
     assert all(len(row.axes) == 16 for row in rows)
     # the channel that varies most comes first, with its own kernel above it
@@ -115,6 +115,21 @@ def test_a_row_a_layer(model, image):
     assert any((shown(depthwise[0]) == kernels[..., c]).all() for c in range(6))
     spread = [shown(axes).std() for axes in depthwise[8:14]]
     assert spread == sorted(spread, reverse=True)
+
+
+def test_a_finer_stem_has_rows_and_names_of_its_own(image):
+    model = ConvMixer(6, 2, 3, 4, stem_dim=5, stem_depth=2, n_classes=4, rng=0).eval()
+    _, *rows = explain(model, image, NAMES).subfigs
+    assert [row._suptitle.get_text() for row in rows] == [
+        "patch embedding: filters above, their outputs below",
+        "stem block 1 depthwise",
+        "stem block 2 depthwise",
+        "patch embedding 2: outputs",  # its filters are of five channels, which are no colors
+        "block 1 depthwise",
+        "block 2 depthwise",
+    ]
+    assert not any(axes.images for axes in rows[3].axes[:8])
+    assert all(axes.images for axes in rows[3].axes[8:14])
 
 
 def test_saving_it(image, tmp_path):

@@ -327,6 +327,15 @@ def test_a_data_set_that_has_changed_is_not_looked_at(run, monkeypatch):
     assert "is not what this run was trained on" in page.id("mistakes").text
     assert not page.id("mistakes").all("img")
     assert page.id("filters").all("img")
+    changed = type(changed)(
+        **{
+            **vars(changed),
+            "test_images": changed.test_images[:9],
+            "test_labels": changed.test_labels[:9],
+        }
+    )
+    page = page_of(run)
+    assert "trained on more: limit_test is 50" in page.id("mistakes").text
 
 
 @pytest.mark.parametrize(
