@@ -86,7 +86,7 @@ def main() -> None:
 def apart(part: str, options: argparse.Namespace, out: str, *more: str) -> None:
     """Measure one part, or the steps of one net, in a process of its own.
 
-    In the process of ten other nets, minimix's and PyTorch's, ResNet-20 took 1.4 times as long as
+    In the process of nine other nets, minimix's and PyTorch's, ResNet-20 took 1.4 times as long as
     in its own. Nobody trains like that.
     """
     command = [sys.executable, "-m", "bench", "--only", part, "--out", out, *more]

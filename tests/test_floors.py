@@ -1,6 +1,7 @@
 """A file imports only from floors below its own, or from its own part of the house; no circles."""
 
 import ast
+import re
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -97,6 +98,19 @@ def test_the_house_stands():
     assert len(graph) > 30
     assert "minimix.kernels" in graph["minimix.functional.conv"]  # relative imports are followed
     assert wrong(graph) == []
+
+
+def test_the_readme_shows_the_same_house():
+    readme = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
+    shown = {}
+    for floor, rooms in re.findall(r"^\| (\d+) \| (`.+?`) \|", readme, re.MULTILINE):
+        for room in re.findall(r"`([\w./]+)`", rooms):
+            if not room.startswith("minimix/"):  # those are of the reading path
+                name = room.removesuffix("/").removesuffix(".py").replace("/", ".")
+                shown[name.removeprefix("__init__")] = int(floor)
+    known = {name: i for i, names in enumerate(FLOORS) for name in names}
+    del known["__main__"]
+    assert shown == known
 
 
 @pytest.mark.parametrize(
