@@ -120,7 +120,7 @@ ERRORS: tuple[tuple[str, str], ...] = (
     ),
     (
         r"backward has already passed through",
-        "backward was called twice on one tape, which is freed as it is passed over: call it once, "
+        "backward was called twice on one tape, and the first call freed it: call it once, "
         "after the loop",
     ),
     (
@@ -308,7 +308,7 @@ def _relations() -> Iterator[tuple[str, Any]]:
             lambda a, b, how=how: a.ndim == 0 and b.ndim > 0 and _near(a, getattr(b, how)()),
         )
     yield (
-        "is rounded down: is `//` meant?",
+        "is rounded down: should `//` be `/`?",
         lambda a, b: a.shape == b.shape and not _near(b, np.floor(b)) and _near(a, np.floor(b)),
     )
     yield (

@@ -147,10 +147,10 @@ SIGNS: dict[type, str] = {
 }
 OPPOSITE: dict[type, tuple[tuple[type, str], ...]] = {
     ast.Add: ((ast.Sub, "the sign in {} is wrong"), (ast.Mult, "{} adds; it should multiply")),
-    ast.Sub: ((ast.Add, "the sign in {} is wrong"), (ast.Mult, "{} subtracts; multiply")),
+    ast.Sub: ((ast.Add, "the sign in {} is wrong"), (ast.Mult, "{} subtracts; it should multiply")),
     ast.Mult: (
         (ast.Div, "{} multiplies; it should divide"),
-        (ast.MatMult, "{} multiplies number by number; a matrix product is meant"),
+        (ast.MatMult, "{} multiplies elementwise; a matrix product is meant"),
         (ast.Add, "{} multiplies; it should add"),
         (ast.Pow, "{} multiplies; a power is meant"),
     ),
@@ -159,7 +159,7 @@ OPPOSITE: dict[type, tuple[tuple[type, str], ...]] = {
         (ast.FloorDiv, "{} gives a fraction; a whole number is meant"),
     ),
     ast.FloorDiv: ((ast.Div, "{} rounds down"), (ast.Mult, "{} divides; it should multiply")),
-    ast.MatMult: ((ast.Mult, "{} is a matrix product; number by number is meant"),),
+    ast.MatMult: ((ast.Mult, "{} is a matrix product; an elementwise product is meant"),),
     ast.Pow: ((ast.Mult, "{} is a power; a product is meant"),),
 }
 
@@ -555,7 +555,7 @@ def _everywhere(tree: ast.Module) -> Iterator[tuple[int, str]]:
         for other, _ in others if len(formulas) > 1 else ():
             for formula in formulas:
                 formula.op = other()
-            words = f"and wherever it stands, the operator `{SIGNS[sign]}` is not right"
+            words = f"and wherever it appears, the operator `{SIGNS[sign]}` is not right"
             yield formulas[0].lineno, words
             for formula in formulas:
                 formula.op = sign()
@@ -573,7 +573,7 @@ def _everywhere(tree: ast.Module) -> Iterator[tuple[int, str]]:
         for axis in AXES:
             for k in keywords:
                 k.value = ast.parse(repr(axis), mode="eval").body
-            yield kept[0].lineno, f"and wherever it stands, axis={old} is the wrong axis"
+            yield kept[0].lineno, f"and wherever it appears, axis={old} is the wrong axis"
         for k, value in zip(keywords, kept, strict=True):
             k.value = value
     reduced = [n for n in nodes if isinstance(n, ast.Call) and _reduces_an_axis(n)]
@@ -589,7 +589,7 @@ def _everywhere(tree: ast.Module) -> Iterator[tuple[int, str]]:
         for near in (number - 1, number + 1) if len(constants) > 1 else ():
             for c in constants:
                 c.value = near
-            words = f"and wherever it stands, the number {number} is not right"
+            words = f"and wherever it appears, the number {number} is not right"
             yield constants[0].lineno, words
             for c in constants:
                 c.value = number
@@ -599,6 +599,6 @@ def _everywhere(tree: ast.Module) -> Iterator[tuple[int, str]]:
         if len(used) > 1:
             for n in used:
                 n.id = instead
-            yield used[0].lineno, f"and wherever it stands, `{name}` is not the right variable"
+            yield used[0].lineno, f"and wherever it appears, `{name}` is not the right variable"
             for n in used:
                 n.id = name

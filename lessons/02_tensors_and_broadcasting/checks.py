@@ -117,7 +117,7 @@ multiply = Exercise(
             lambda g, x, y: library_unbroadcast(g * y, y.shape),
             lambda g, x, y: library_unbroadcast(g * x, x.shape),
         ),
-        "g and y are multiplied number by number, as in the forward pass: `*`, not `@`": operation(
+        "g and y are multiplied elementwise, as in the forward pass: `*`, not `@`": operation(
             product,
             lambda g, x, y: library_unbroadcast(g @ y, x.shape),
             lambda g, x, y: library_unbroadcast(g @ x, y.shape),

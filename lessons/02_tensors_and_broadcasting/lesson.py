@@ -382,8 +382,8 @@ for name, mine, library in zip(("dx", "dw", "db"), *results, strict=True):
     print(name, "largest difference", f"{np.abs(mine - library).max():.0e}")
 
 # %% [markdown]
-# Now read **`minimix/functional/arithmetic.py`**: one operation per page, forward above backward,
-# with the formula between them. `unbroadcast` is in `minimix/autograd.py`; `linear` is at the top
+# Now read **`minimix/functional/arithmetic.py`**: each operation is a few lines: the
+# formula, then forward and backward. `unbroadcast` is in `minimix/autograd.py`; `linear` is at the top
 # of `minimix/functional/conv.py`, and lessons 05 and 06 show why it lives there.
 #
 # **Go further.** Write `softmax` by itself; why is its gradient so much longer than that of softmax

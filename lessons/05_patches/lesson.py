@@ -235,7 +235,9 @@ fig
 
 # %% [markdown]
 # With stride $p$ every pixel is read exactly once: the windows *are* the patches. So `patchify` is
-# a convolution with kernel $p$ and stride $p$. Does it give the same numbers?
+# a convolution with kernel $p$ and stride $p$. Does it give the same numbers? (`F.conv2d.array` is
+# the operation on plain arrays, without the tape: like yours, it returns the result and its backward
+# function.)
 
 # %%
 p, h = 4, 128
@@ -267,8 +269,8 @@ print(f"the general convolution takes about {float(f'{ratio:.1g}'):.0f} times as
 #
 # ## What p does
 #
-# Patches are what the paper is about. Here is what remains of an image when each patch keeps
-# only its mean color:
+# Patches are what the ConvMixer paper is about; its title is *Patches Are All You Need?* Here is what
+# remains of an image when each patch keeps only its mean color:
 
 # %% folded
 fig, axes = show.subplots(
@@ -366,7 +368,7 @@ fig
 # Which patterns occur in patches, and how strongly? Take all patches as rows `(M, K)`. Their
 # **covariance** $\Sigma$ `(K, K)` says how each pair of the $K$ numbers varies together. It has $K$
 # **eigenvectors**, directions that $\Sigma$ only stretches: $\Sigma e = \lambda e$. Each is a
-# pattern that varies *independently* of the others, and its **eigenvalue** $\lambda$ says how much:
+# pattern whose strength is *uncorrelated* with that of the others, and its **eigenvalue** $\lambda$ says how much:
 #
 # $$ \Sigma = \frac 1M \sum_m (r_m - \bar r)(r_m - \bar r)^\top = E\,\Lambda\,E^\top $$
 #
@@ -451,8 +453,9 @@ for ax, filters, name in zip(axes, (random, whiten), ("random filters", "whiteni
 fig
 
 # %% [markdown]
-# Why does this matter for training? Gradient descent has to follow a valley whose length exceeds
-# its width as much as the largest variance exceeds the smallest (lesson 08 has the picture):
+# Why does this matter for training? Gradient descent is slow in a valley that is much steeper in one
+# direction than in another, and here the steepness in each direction is proportional to the variance
+# (lesson 08 has the picture):
 
 # %%
 for name, outputs in {"patches": rows, "whitened": rows @ whiten}.items():

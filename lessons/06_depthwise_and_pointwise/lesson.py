@@ -6,8 +6,8 @@
 # **You need** lessons 02, 03 and 05.<br>
 # **It takes** an hour to work through, 10 seconds to run.
 #
-# A place in a deep network sees the image through all the layers below it, and every layer widens
-# its view. Here is what the middle of a ConvMixer ($k = 5$, $p = 2$) sees after one, two, three and
+# A place in a deep network sees the image through all the layers below it, and every depthwise
+# convolution widens its view. Here is what the middle of a ConvMixer ($k = 5$, $p = 2$) sees after one, two, three and
 # four blocks:
 
 # %%
@@ -355,12 +355,12 @@ print(f"whose {product.size} weights are products of {w.size + v.size}")
 
 # %% [markdown]
 # No: 300 weights made from 87 numbers cannot be chosen freely. All outputs have to use the *same*
-# filtered picture of a channel, only scaled. Depth makes up for what is lost: one ordinary
-# convolution costs as much as twenty such pairs, with a GELU after each.
+# filtered picture of a channel, only scaled. Depth makes up for what is lost: with 256
+# channels, one ordinary convolution costs as much as twenty such pairs, with a GELU after each.
 #
 # ## How far it sees
 #
-# One depthwise convolution reads $k$ places in each direction. The next one reads $k$ results, each
+# One depthwise convolution reads a window of $k$ places along each axis. The next one reads $k$ results, each
 # of which has read $k$ places. The set of inputs that an output depends on is its **receptive
 # field**.
 #
@@ -441,8 +441,9 @@ inner = np.sort(weight.ravel())[::-1].cumsum() / weight.sum()
 print(f"half of it comes from {np.searchsorted(inner, 0.5) / inner.size:.0%} of the pixels")
 
 # %% [markdown]
-# A narrow peak: many paths lead from the middle to the middle, and few to the edge; and the
-# residual connection leads straight through. (Luo et al. 2016, arXiv:1701.04128, call this the
+# A narrow peak: many paths lead from the middle to the middle, and few to the edge; and each block
+# also adds its input to its result (the *residual connection*, lesson 09), which leads straight
+# through. (Luo et al. 2016, arXiv:1701.04128, call this the
 # *effective* receptive field. Training widens it.) That is a good reason to try large kernels: the
 # paper goes up to $k = 9$.
 #

@@ -7,7 +7,8 @@
 # **It takes** an hour to work through, 10 seconds to run.
 #
 # Here are sixteen blocks of a randomly initialized ConvMixer. How much does the output of each
-# block depend on the input image? Without normalization, soon not at all:
+# block depend on the input image? Without normalization, soon not at all. (`nn.Residual(f)` adds the
+# input of $f$ to its result, $x + f(x)$; lesson 09 says why.)
 
 # %%
 import math

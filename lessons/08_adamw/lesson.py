@@ -519,13 +519,13 @@ print("momentum after 20 steps:", np.allclose(mine_q, q.array))
 
 # %% [markdown]
 # Read **`minimix/optim/adamw.py`**: your formulas are in its docstring, and it calls
-# `adamw_update`, whose meaning is seven lines in **`minimix/kernels/reference/adamw.py`**. Written
+# `adamw_update`, whose meaning is a few lines in **`minimix/kernels/reference/adamw.py`**. Written
 # like that, NumPy passes over memory a dozen times; `minimix/kernels/compiled/adamw.py` does it
 # once. Momentum is in `minimix/optim/sgd.py`.
 #
 # **Go further.** Nesterov's momentum looks ahead: `mx.SGD(…, nesterov=True)`. Does it swing less? ·
-# What does Adam do with $\beta_1 = \beta_2 = 0$? · Batch norm makes the loss independent of the
-# scale of the weights before it. What effect can decay have on such weights? (Think of angles.)
+# What does Adam do with $\beta_1 = \beta_2 = 0$? · Where a batch norm directly follows a
+# convolution, the loss does not depend on the scale of that convolution's weights. What effect can decay have on such weights? (Think of angles.)
 #
 # Next: **09 · ConvMixer**, all of it in twenty lines.
 

@@ -257,8 +257,8 @@ if not COMPILED:
 # thing to look at in any training run. If they are far apart, the network knows the examples and
 # not the subject; if both are low, it is too small, or was not trained long enough.
 #
-# > **Predict:** the same thousand pictures and the same number of steps, but with augmentation: no
-# > picture comes twice. What fraction of the test images is classified correctly now?
+# > **Predict:** the same thousand pictures and the same number of steps, but with augmentation:
+# > hardly any picture comes twice in the same form. What fraction of the test images is classified correctly now?
 
 # %%
 guess = ...  # your prediction: a number, or a few words
@@ -383,7 +383,7 @@ mistake = f"{names[i]} predicted as {names[j]}"
 print(f"most common mistake: {mistake}, {wrong[i, j]} of {counts[i].sum()}")
 
 # %% [markdown]
-# Now look at the pictures themselves: not at random mistakes, but at those of which the network was
+# Now look at the pictures themselves: not at random ones, but at those where the network was
 # **most confident**. In a set like CIFAR-10 there are pictures among them that nobody could
 # recognize, and labels that are wrong. In any set they show what the network really looks at.
 
@@ -419,6 +419,9 @@ theirs = evaluate(model, test_images, test_labels, data.n_classes).confusion
 print("confusion:    ", np.array_equal(counts, theirs))
 
 # %% [markdown]
+# (The authors take the rate at the end of a step, so theirs is one step ahead of yours, and no step
+# has rate 0 at the start.)
+#
 # The library's loop is **`minimix/train/loop.py`**: yours, plus what a long run needs: it can be
 # stopped and resumed, it says which layer broke first if numbers diverge, it averages weights.
 # `flip` and `crop` are in **`minimix/data/augment/reference/geometry.py`** (and compiled, pixel by

@@ -117,8 +117,8 @@ def learned(model, lr, batches, x_test):
 
 def accuracy_of(seed, h=H, k=5, p=4, lr=0.03, **parts):
     """Train such a network: the fraction of test images that it then classifies correctly."""
-    rng = np.random.default_rng(seed)
-    model = mixer(h, k, p, rng, **parts)
+    model = mixer(h, k, p, np.random.default_rng(seed), **parts)
+    rng = np.random.default_rng(seed + 1000)  # the same order, however many weights were drawn
     order = np.concatenate([rng.permutation(len(images)) for _ in range(4)]).reshape(-1, 32)
     batches = (  # half of them mirrored
         (images[batch][:, :, :: rng.choice([-1, 1])], labels[batch]) for batch in order[:STEPS]
@@ -360,7 +360,7 @@ print(f"{false_alarms / 10:.0f} of 100")
 # way, with patches of 4×4, and differ in how the patches then exchange information: by convolution
 # (your ConvMixer); by attention, in which each patch decides by its content which others it reads (a
 # vision transformer, **ViT**); or by one trained matrix over places (a **ResMLP**). Lesson 14 builds
-# the last two; here it is enough that they take images and return logits.
+# attention and such a matrix; here it is enough that they take images and return logits.
 
 # %%
 from minimix.models import ResMLP, ViT
@@ -462,7 +462,8 @@ fig
 #
 # A ViT adds a trainable vector to each token, its position embedding, and attention itself does not
 # care about the order of its tokens. So for every ViT that reads plain images there is one that
-# gives the same scores for shuffled images: the one whose position embeddings are shuffled along.
+# gives the same scores for shuffled images: the one whose position embeddings are
+# shuffled in the same way.
 # (For a ResMLP, shuffle the rows and the columns of its matrices, and their biases.) Initial weights
 # are drawn alike for all places, so both are equally likely, before training and after it: on
 # average a shuffle changes *nothing* for these two. What the seeds show is luck. A check, with
@@ -477,7 +478,7 @@ other = vit(mx.Tensor(shuffled[1][:5])).array
 print("shuffled images, the same scores:      ", np.allclose(scores, other, atol=1e-3))
 vit.pos_embed.array = vit.pos_embed.array[:, order]
 other = vit(mx.Tensor(shuffled[1][:5])).array
-print("and positions along, the same scores:  ", np.allclose(scores, other, atol=1e-3))
+print("positions shuffled too, the same scores:", np.allclose(scores, other, atol=1e-3))
 
 # %% [markdown]
 # So what is it, attention or patches? A ConvMixer *assumes* that near patches belong together. Where
@@ -490,12 +491,13 @@ print("and positions along, the same scores:  ", np.allclose(scores, other, atol
 # fastest. Nor is the comparison quite fair: a handful of learning rates was tried for each rival,
 # with one block of a ViT against three of a ConvMixer, so that all have 7,000 to 8,000 parameters.
 #
-# The same question about photographs, with five families of networks of equal size (0.17 million
-# parameters) and ten epochs of CIFAR-10, is one command (about three hours on two cores):
+# The same question about photographs, with five families of networks of equal size (0.15 to 0.17
+# million parameters) and ten epochs of CIFAR-10, is one command (about four hours on two cores):
 #
 #     minimix compare attention-or-patches
 #
-# It was run for this library, with three seeds. Test accuracy in percent, mean ± standard error:
+# It was run for this library, with three seeds. Test accuracy in percent, mean ± standard error
+# ($s/\sqrt n$, the interval without its factor $t_n$):
 #
 # | | images as they are | patches shuffled |
 # |---|---|---|
@@ -574,8 +576,8 @@ picture(
 
 # %% [markdown]
 # Patches of 8×8 leave a grid of 4×4 places, too coarse for a star. At the other end, patches of 2×2
-# leave a budget for only a few channels: more detail, but less capacity to use it. The best
-# trade-off is somewhere in between, and it depends on the budget.
+# leave a budget for only a few channels: more detail, but less capacity to use it. Between
+# 2×2 and 4×4 these runs cannot decide; the best trade-off depends on the budget.
 #
 # ## Yours and the library's
 #

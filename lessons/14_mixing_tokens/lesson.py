@@ -317,7 +317,7 @@ for name, mix in {"convolution": convolution, "MLP-Mixer": mixer, "pool": pool,
 # Attention treats its tokens as a *set*: by itself it does not even know which patch was where. So
 # a vision transformer adds a trainable vector to each token, its **position embedding**; and since
 # that is trained, a shuffle that is the same for all images makes no difference to what it can
-# learn: the position embeddings are shuffled along. An MLP-Mixer can shuffle the rows and columns of
+# learn: the position embeddings can be shuffled in the same way. An MLP-Mixer can shuffle the rows and columns of
 # its matrix. A convolution can do neither: it *assumes* which patches are neighbors. Lesson 11 tested
 # this in an experiment.
 #
@@ -492,7 +492,9 @@ print(f"{100 * right:.0f} % of new pictures are classified correctly; guessing g
 # %% [markdown]
 # No tensor, no layer and no optimizer of ours: what learned here is what you wrote. Four classes
 # were chosen so that it does so in seconds: all ten need a larger network and many times as many
-# steps, and take far longer. It is slow because it computes in float64 and in NumPy, and that is
+# steps, and take far longer. One shortcut remains: this network keeps no running statistics, so the
+# test images are normalized with their own mean and variance, as one batch; lesson 07 shows what is
+# missing. It is slow because it computes in float64 and in NumPy, and that is
 # what the compiled kernels are for: put `minimix.kernels.depthwise_conv2d(x, w)` in place of your
 # `depthwise`, and time it.
 #

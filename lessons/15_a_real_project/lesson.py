@@ -102,8 +102,8 @@ terminal(
 
 # %% [markdown]
 # The pictures were read once, cropped and resized to 32×32 pixels (`--image-size` chooses another
-# size), and kept in a cache. The file that is no picture was reported and left out; the text file
-# was ignored. The **run folder** `shapes/run` now has everything: the settings, a log of every
+# size), and kept in a cache. Both files that are not pictures were reported and left out.
+# The **run folder** `shapes/run` now has everything: the settings, a log of every
 # step, the trained weights, and checkpoints, from which `minimix train --resume shapes/run`
 # continues after a power failure. Nothing in it depends on this notebook: this is the architecture,
 # made again from the file.
@@ -152,7 +152,7 @@ fig
 # Discs and squares: a small square has few pixels that tell it from a disc. After these come stars
 # and triangles. One number, the accuracy, hides all of this. Two numbers for each class say more:
 #
-# - **recall**: of the pictures that *are* of this class, the fraction that was predicted as it;
+# - **recall**: of the pictures that *are* of this class, the fraction that was predicted correctly;
 # - **precision**: of the pictures that were *predicted* as this class, the fraction that are.
 #
 # ### Exercise 2 · `recall_and_precision`
@@ -193,8 +193,8 @@ for name, recall, precision in zip(NAMES, *recall_and_precision(confusion)):
 # ## Predictions, and what they are worth
 #
 # `minimix predict` classifies picture files, of any size. From Python it is `trained.predict`, for
-# images uint8 `(N, H, W, 3)`: the probabilities of the classes. (The second thing that it returns
-# is what the last layer is given, if asked for.)
+# images uint8 `(N, H, W, 3)`: the probabilities of the classes. (It also returns
+# the input of the last layer, if you ask for it.)
 
 # %%
 some = sorted(Path("shapes/pictures/star").glob("*.png"))[0]
@@ -225,7 +225,7 @@ show.bars(
 )
 
 # %% [markdown]
-# Hardly less than for shapes that it knows. Softmax divides 100 % among the five classes, and "none
+# About 75 %, against 88 % for shapes that it knows, and far from 20 %. Softmax divides 100 % among the five classes, and "none
 # of these" is not one of them. A confident answer about a strange picture is a common and expensive
 # surprise. If strange pictures will come, collect some, make them a class of their own, and train
 # again.
@@ -407,6 +407,7 @@ for kind, name in {"patchify": "stem.0", "depthwise": "blocks.0.0.fn.0",
 # %% [markdown]
 # Where PyTorch and timm are installed, the model then runs there:
 #
+#     import safetensors.torch
 #     from timm.models.convmixer import ConvMixer
 #     model = ConvMixer(dim=48, depth=4, kernel_size=5, patch_size=4, num_classes=5)
 #     model.load_state_dict(safetensors.torch.load_file("shapes/model.safetensors"))
@@ -519,7 +520,8 @@ for size in (2, 6, 20):
 #
 # ## Yours and the library's
 #
-# Your `combine` is `Ranks.sum_gradients` in **`minimix/parallel/ranks.py`**; `prepare` is
+# Your `combine` is split in two: in **`minimix/train/loop.py`** each rank multiplies its loss by
+# $n_r/N$, and `Ranks.sum_gradients` in **`minimix/parallel/ranks.py`** adds up; `prepare` is
 # `normalize` in **`minimix/data/loader.py`**; the folders are read by
 # **`minimix/data/folders.py`**, most of which is about what can be wrong with a folder; the axes
 # are reordered in **`minimix/interop.py`**.

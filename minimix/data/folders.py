@@ -37,6 +37,31 @@ FORMAT = 2  # of the cache
 TRAIN, TEST = ("train", "training"), ("test", "testing", "val", "valid", "validation")
 SIDE = 32  # of the images, in pixels, unless another one is asked for
 SHOWN = 5  # pictures that could not be read, of which the reason is said
+# What is said of one thing, and of several.
+HIDDEN = ("left out {} hidden file or folder", "left out {} hidden files or folders")
+NO_CLASS = (
+    "left out {} class folder without pictures",
+    "left out {} class folders without pictures",
+)
+OUTSIDE = (
+    "left out {} file outside of the class folders",
+    "left out {} files outside of the class folders",
+)
+NO_PICTURE = (
+    "left out {} file without a picture's extension",
+    "left out {} files without a picture's extension",
+)
+NOWHERE = ("left out {} link that leads to no file", "left out {} links that lead to no file")
+EMPTY = ("left out {} empty file", "left out {} empty files")
+UNREADABLE = ("left out {} picture that cannot be read", "left out {} pictures that cannot be read")
+NO_TRAINING = (
+    "left out {} test picture of a class without training pictures",
+    "left out {} test pictures of classes without training pictures",
+)
+NESTED = (
+    "{} picture in a folder inside a class folder counts as of that class",
+    "{} pictures in folders inside a class folder count as of that class",
+)
 MANY = 10_000  # entries that are looked at to find out whether a folder has pictures
 
 Say = Callable[[str], None]
@@ -133,7 +158,7 @@ class Found:
     class_names: list[str] = field(default_factory=list)
     train: list[Picture] = field(default_factory=list)
     test: list[Picture] = field(default_factory=list)
-    left_out: dict[str, list[str]] = field(default_factory=dict)  # paths, by the reason
+    noted: dict[tuple[str, str], list[str]] = field(default_factory=dict)  # paths, by what is said
 
     @property
     def digest(self) -> str:
@@ -142,15 +167,15 @@ class Found:
         listing += [(p.path, p.size, p.modified) for p in (*self.train, *self.test)]
         return hashlib.sha256(repr(listing).encode("utf-8", "surrogateescape")).hexdigest()
 
-    def leave_out(self, why: str, path: str) -> None:
-        self.left_out.setdefault(why, []).append(path)
+    def note(self, words: tuple[str, str], path: str) -> None:
+        self.noted.setdefault(words, []).append(path)
 
     def notes(self) -> list[str]:
         """A line for each kind of thing that is not what one would expect."""
         return [
-            f"{self.path}: {len(paths):,} {why}: {printable(paths[0])}"
+            f"{self.path}: {_counted(words, len(paths))}: {printable(paths[0])}"
             + (" and others" if len(paths) > 1 else "")
-            for why, paths in self.left_out.items()
+            for words, paths in self.noted.items()
         ]
 
 
@@ -170,8 +195,7 @@ def _look(path: Path, test_fraction: float, seed: int) -> Found:
             if picture.class_name in found.class_names:
                 found.test.append(picture)
             else:
-                why = f"test pictures of classes that {train.name}/ does not have are left out"
-                found.leave_out(why, picture.path)
+                found.note(NO_TRAINING, picture.path)
         if not found.test:
             raise DataError(f"{test} has no pictures of the classes of {train}")
         found.train = _mixed(found.train)
@@ -231,37 +255,36 @@ def _pictures(found: Found, split: Path) -> Iterator[Picture]:
     for entry in _entries(split):
         below = os.path.relpath(entry.path, found.path)
         if entry.name.startswith("."):
-            found.leave_out("hidden files or folders are left out", below)
+            found.note(HIDDEN, below)
         elif entry.is_dir():
             n = 0
             for picture in _of_class(found, entry.name, entry.path):
                 n += 1
                 yield picture
             if not n:
-                found.leave_out("class folders without pictures are left out", below)
+                found.note(NO_CLASS, below)
         else:
-            found.leave_out("files outside of the class folders are left out", below)
+            found.note(OUTSIDE, below)
 
 
 def _of_class(found: Found, name: str, folder: str, nested: bool = False) -> Iterator[Picture]:
     for entry in _entries(folder):
         below = os.path.relpath(entry.path, found.path)
         if entry.name.startswith("."):
-            found.leave_out("hidden files or folders are left out", below)
+            found.note(HIDDEN, below)
         elif entry.is_dir(follow_symlinks=False):
             yield from _of_class(found, name, entry.path, nested=True)
         elif not entry.name.lower().endswith(PICTURES):
-            found.leave_out("files that are not pictures by their names are left out", below)
+            found.note(NO_PICTURE, below)
         elif not entry.is_file():
-            found.leave_out("names that lead to no file are left out", below)
+            found.note(NOWHERE, below)
         else:
             about = entry.stat()
             if not about.st_size:
-                found.leave_out("empty files are left out", below)
+                found.note(EMPTY, below)
                 continue
             if nested:
-                why = "pictures in folders inside a class folder count as of that class"
-                found.leave_out(why, below)
+                found.note(NESTED, below)
             yield Picture(below, name, about.st_size, about.st_mtime_ns)
 
 
@@ -345,8 +368,12 @@ def _summary(path: Path, unreadable: list[str]) -> list[str]:
     """A line for each of the first pictures that cannot be read, and how many there are."""
     lines = [printable(line) for line in unreadable[:SHOWN]]
     if unreadable:
-        lines.append(f"{path}: {len(unreadable):,} pictures cannot be read and are left out")
+        lines.append(f"{path}: {_counted(UNREADABLE, len(unreadable))}")
     return lines
+
+
+def _counted(words: tuple[str, str], n: int) -> str:
+    return words[n != 1].format(f"{n:,}")
 
 
 def printable(text: str) -> str:

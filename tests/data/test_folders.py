@@ -120,8 +120,7 @@ def test_folders_for_training_and_test(nowhere, train, test):
     assert found.class_names == ("cat", "dog")
     assert (len(found.train_images), len(found.test_images)) == (8, 1)
     assert lines == [
-        f"{root}: 1 test pictures of classes that {train}/ does not have are left out: "
-        f"{test}/eel/6.png"
+        f"{root}: left out 1 test picture of a class without training pictures: {test}/eel/6.png"
     ]
 
 
@@ -140,14 +139,14 @@ def test_what_else_lies_there(photos):
     assert found.class_names == ("cat", "dog")
     assert len(found.train_images) + len(found.test_images) == 21
     expected = [
-        "2 hidden files or folders are left out: .git and others",
-        "1 files that are not pictures by their names are left out: cat/Thumbs.db",
-        "1 pictures in folders inside a class folder count as of that class: cat/more/deep/1.png",
-        "1 empty files are left out: dog/0.png",
-        "1 names that lead to no file are left out: dog/gone.png",
-        "1 class folders without pictures are left out: empty",
-        "1 files outside of the class folders are left out: readme.txt",
-        "7 pictures cannot be read and are left out",
+        "left out 2 hidden files or folders: .git and others",
+        "left out 1 file without a picture's extension: cat/Thumbs.db",
+        "1 picture in a folder inside a class folder counts as of that class: cat/more/deep/1.png",
+        "left out 1 empty file: dog/0.png",
+        "left out 1 link that leads to no file: dog/gone.png",
+        "left out 1 class folder without pictures: empty",
+        "left out 1 file outside of the class folders: readme.txt",
+        "left out 7 pictures that cannot be read",
     ]
     assert {f"{photos}: {words}" for words in expected} <= set(lines)
     assert sum("it is not a picture in a format" in line for line in lines) == 5
