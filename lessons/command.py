@@ -7,13 +7,14 @@ minimix lessons --check [DIR]    which exercises there are solved; with --json, 
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+from minimix import files
 from minimix.errors import MinimixError
 
 from . import ROOT, folders, progress
@@ -58,7 +59,7 @@ def main(
 
 
 def edition(path: Path) -> str:
-    """Which edition of a lesson a notebook was made from; "" where it does not say."""
+    """Which edition of a lesson a notebook was made from; "" where it does not say, or is none."""
     try:
         book = json.loads(path.read_text(encoding="utf-8"))
         return book["metadata"]["minimix"]["edition"]
@@ -70,7 +71,7 @@ def copy(folder: Path) -> list[str]:
     """Put the notebooks into a folder; what was done, a line each.
 
     A notebook that is there is never touched. If it is of an older edition, the new one is put
-    beside it as NN_name.new.ipynb.
+    beside it as NN_name.new.ipynb, or if that is of an older one too, as NN_name.new-2.ipynb.
     """
     if folder.exists() and not folder.is_dir():
         raise MinimixError(f"{folder} is a file; name a folder for the lessons")
@@ -79,15 +80,19 @@ def copy(folder: Path) -> list[str]:
     for source in notebooks():
         mine = folder / source.name
         if not mine.exists():
-            shutil.copyfile(source, mine)
+            files.write(mine, source.read_bytes())
             new += 1
-        elif edition(mine) == edition(source):
-            kept += 1
-        else:
-            beside = mine.with_suffix(".new.ipynb")
-            shutil.copyfile(source, beside)
-            kept += 1
-            lines.append(f"{mine.name} is of another edition and was kept; see {beside.name}")
+            continue
+        kept += 1
+        if edition(mine) != edition(source):
+            numbers = itertools.chain([""], (f"-{n}" for n in itertools.count(2)))
+            names = (mine.with_suffix(f".new{n}.ipynb") for n in numbers)
+            beside = next(b for b in names if not b.exists() or edition(b) == edition(source))
+            if not beside.exists():
+                files.write(beside, source.read_bytes())
+            lines.append(
+                f"{mine.name} is of another edition, or damaged, and was kept; see {beside.name}"
+            )
     if kept:
         lines.insert(0, f"{kept} kept as they were")
     if new:

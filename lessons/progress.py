@@ -20,6 +20,7 @@ import threading
 import types
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -164,6 +165,9 @@ def code_cells(notebook: Path) -> list[str]:
 
 def python(cell: str) -> str:
     """A cell with its magics and shell commands replaced by nothing, what they give by None."""
+    with suppress(SyntaxError, ValueError):
+        ast.parse(cell)  # a line of Python may begin with % as well
+        return cell
     if re.match(r"\s*%%(?!time|timeit|capture|prun)", cell):
         return ""  # in another language, or for a file
     cell = re.sub(r"(?m)^(\s*\w+ *= *)(%|!)(?!=).*", r"\1None", cell)

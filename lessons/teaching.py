@@ -16,9 +16,10 @@ MOST = 6  # mistakes that are listed for an exercise
 
 HEAD = """# For teachers
 
-A course of about thirteen hours: one lesson a week fills a term. Lessons 00 to 03, 05, 06 and 09 are
-a course of about four hours. Students need Python, NumPy's shapes and derivatives; no framework. All
-of it runs offline on a laptop, and alike everywhere: data are drawn, random numbers seeded.
+A course of about thirteen hours: one lesson a week fills a term. Lessons 00 to 03, 05, 06 and 09
+are a course of about four hours. Students need Python, NumPy's shapes and derivatives; no
+framework. All of it runs offline on a laptop, and alike everywhere: data are drawn, random numbers
+seeded.
 
 ## A lesson in class
 

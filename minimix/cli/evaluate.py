@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -44,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
 
     model, facts = load_model(args.model, code=args.code)
     config = config_of(facts)
-    about = facts["data"]
+    about, same = facts["data"], False
     with reading() as progress:
         found = config.load(args.data or "", image_size=about["image_size"], progress=progress)
     found = found.renumbered(about["class_names"], args.model)
@@ -56,6 +57,10 @@ def run(args: argparse.Namespace) -> int:
         raise DataError(str(error).replace("`", "")) from error
     print(f"data   {data.name}, {data.source}")
     print(f"model  {config.name}, {model.n_parameters():,} parameters")
+    with suppress(ValueError):  # of a data set that has fewer images than the settings say
+        same = config.limited(found).fingerprint == about["sha256"]
+    if not same:
+        print("note   not the data set of its training: it may have learned some of these images")
     images, labels = data.test_images, data.test_labels
     transform = Plain(about["mean"], about["std"])  # what it has learned with
     options = {"mirror": args.mirror, "shuffled": config.shuffle_patches, "transform": transform}

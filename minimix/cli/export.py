@@ -45,7 +45,10 @@ def run(args: argparse.Namespace) -> int:
     if args.normalize and args.to != "onnx":
         args.parser.error(f"--normalize is for --to onnx, not {args.to}")
     trained = load(args.model, code=args.code)
-    out = args.out or Path(args.model.resolve().stem + KINDS[args.to])
+    there = args.model.resolve()
+    out = args.out or Path((there.name if there.is_dir() else there.stem) + KINDS[args.to])
+    if out.resolve() == there:
+        raise MinimixError(f"{out} is the model itself; give another --out")
     about = {
         "class_names": trained.class_names,
         "image_size": trained.image_size,

@@ -33,7 +33,7 @@ from . import pictures
 from .dataset import Dataset, moments
 from .recognize import PICTURES
 
-FORMAT = 2  # of the cache
+FORMAT = 3  # of the cache
 TRAIN, TEST = ("train", "training"), ("test", "testing", "val", "valid", "validation")
 SIDE = 32  # of the images, in pixels, unless another one is asked for
 SHOWN = 5  # pictures that could not be read, of which the reason is said
@@ -92,7 +92,7 @@ def read(
     size           height and width of the images
     test_fraction  of each class that is tested on, where there is no folder for it: at least one
                    picture of each class that has two
-    seed           decides which: a picture stays on its side when others are added
+    seed           decides which; where pictures are added, some change sides
     say            gets a line for each thing that is left out
     progress       is called with how many pictures have been read, and how many there are
 
@@ -143,6 +143,7 @@ class Picture:
     class_name: str
     size: int
     modified: int
+    changed: int
 
     def order(self, seed: int) -> bytes:
         """A place among the others that looks random, and stays when others come and go."""
@@ -164,7 +165,7 @@ class Found:
     def digest(self) -> str:
         """Changes when a picture is added, removed or changed."""
         listing: list[Any] = [FORMAT, self.class_names]
-        listing += [(p.path, p.size, p.modified) for p in (*self.train, *self.test)]
+        listing += [(p.path, p.size, p.modified, p.changed) for p in (*self.train, *self.test)]
         return hashlib.sha256(repr(listing).encode("utf-8", "surrogateescape")).hexdigest()
 
     def note(self, words: tuple[str, str], path: str) -> None:
@@ -285,7 +286,8 @@ def _of_class(found: Found, name: str, folder: str, nested: bool = False) -> Ite
                 continue
             if nested:
                 found.note(NESTED, below)
-            yield Picture(below, name, about.st_size, about.st_mtime_ns)
+            # What is renamed, or written over with an old time of change, has a new ctime.
+            yield Picture(below, name, about.st_size, about.st_mtime_ns, about.st_ctime_ns)
 
 
 def _entries(folder: str | Path) -> list[os.DirEntry[str]]:
@@ -305,7 +307,7 @@ def _cached(place: Path, digest: str) -> dict[str, Any] | None:
             (place / f"{part}.bin").stat().st_size == size * len(facts[f"{part}_labels"])
             for part in ("train", "test")
         )
-        return facts if whole and facts["digest"] == digest else None
+        return facts if whole and facts["digest"] == digest and not facts["passing"] else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -324,7 +326,7 @@ def _build(found: Found, size: tuple[int, int], place: Path, progress: Progress)
     shutil.rmtree(temporary, ignore_errors=True)
     names = {name: i for i, name in enumerate(found.class_names)}
     facts: dict[str, Any] = {"digest": found.digest, "image_shape": [*size, 3]}
-    unreadable: list[str] = []
+    unreadable: list[DataError] = []
     total, done = len(found.train) + len(found.test), 0
     try:
         with files.disk_errors(f"cannot write to {place.parent}"):
@@ -338,7 +340,7 @@ def _build(found: Found, size: tuple[int, int], place: Path, progress: Progress)
                         done += 1
                         progress(done, total)
                         if isinstance(read, DataError):
-                            unreadable.append(str(read))
+                            unreadable.append(read)
                             continue
                         file.write(read.tobytes())
                         labels.append(names[picture.class_name])
@@ -355,6 +357,7 @@ def _build(found: Found, size: tuple[int, int], place: Path, progress: Progress)
             del train
             facts["class_names"] = found.class_names
             facts["unreadable"] = _summary(found.path, unreadable)
+            facts["passing"] = any(error.__cause__ for error in unreadable)  # so read again
             (temporary / "facts.json").write_text(json.dumps(facts))
             shutil.rmtree(place, ignore_errors=True)
             os.replace(temporary, place)
@@ -364,9 +367,9 @@ def _build(found: Found, size: tuple[int, int], place: Path, progress: Progress)
     return facts
 
 
-def _summary(path: Path, unreadable: list[str]) -> list[str]:
+def _summary(path: Path, unreadable: list[DataError]) -> list[str]:
     """A line for each of the first pictures that cannot be read, and how many there are."""
-    lines = [printable(line) for line in unreadable[:SHOWN]]
+    lines = [printable(str(error)) for error in unreadable[:SHOWN]]
     if unreadable:
         lines.append(f"{path}: {_counted(UNREADABLE, len(unreadable))}")
     return lines

@@ -58,6 +58,12 @@ def read(folder: Path) -> Dataset:
     for i in (0, 2):
         if parts[i].ndim == 3:
             parts[i] = parts[i][..., None]
+    for i in (1, 3):
+        if parts[i].shape[1:] == (1,):
+            parts[i] = parts[i][:, 0]
+        if parts[i].ndim != 1:
+            shape = parts[i].shape
+            raise DataError(f"{folder} has labels of shape {shape}; expected one for each image")
     labels = parts[1]
     most = max(int(part.max(initial=0)) for part in parts[1::2])
     numbers = tuple(str(i) for i in range(most + 1))
@@ -71,7 +77,8 @@ def read(folder: Path) -> Dataset:
 
 def _file(folder: Path, split: tuple[str, ...], kind: str, usual: str) -> Path:
     """The file of one part; an unpacked one comes before a gzipped one."""
-    names = [n for n in sorted(os.listdir(folder)) if _is_idx(n) and kind in n.lower()]
+    there = (n for n in sorted(os.listdir(folder)) if os.path.isfile(folder / n))
+    names = [n for n in there if _is_idx(n) and kind in n.lower()]
     names = [n for n in names if any(word in n.lower() for word in split)]
     different = {name.removesuffix(".gz") for name in names}
     if not names:

@@ -39,10 +39,11 @@ def read(
     A camera's orientation is followed where it can be read.
 
     Errors: DataError, in one line, where the file is not a picture, is damaged, or holds numbers
-    whose range is not known.
+    whose range is not known; with a cause where it is the system's, and may pass.
     """
     from PIL import Image, UnidentifiedImageError  # not worth its time to those who only train
 
+    cause: Exception | None = None  # that may be another one the next time
     try:
         with _QUIETLY, Image.open(path) as file:
             if file.format == "EPS":  # a program, for which Pillow would start Ghostscript
@@ -54,12 +55,13 @@ def read(
         reason = "it is not a picture in a format that Pillow reads, such as JPEG or PNG"
     except Image.DecompressionBombError:
         reason = f"it has more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels; make it smaller"
-    except MemoryError:
-        reason = "not enough memory; make it smaller"
+    except MemoryError as error:
+        reason, cause = "not enough memory; make it smaller", error
     except Exception as error:  # a decoder raises nearly anything, given damaged bytes
         system = getattr(error, "strerror", None)
         reason = system or f"it is damaged ({' '.join(str(error).split()) or type(error).__name__})"
-    raise DataError(f"cannot read {path}: {reason}")
+        cause = error if system else None
+    raise DataError(f"cannot read {path}: {reason}") from cause
 
 
 def read_all(

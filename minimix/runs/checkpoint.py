@@ -22,6 +22,9 @@ from ..errors import CheckpointError
 FORMAT = 1  # of the files; a reader refuses any other
 ZEROS = b"0" * 64  # as long as a sha256 in hex
 
+# In an average's state dict: how often it was updated. No part of a model has such a name.
+UPDATES = "(updates)"
+
 
 class MissingError(CheckpointError):
     """There is no such file."""
@@ -47,12 +50,12 @@ class Checkpoint:
     @property
     def weights(self) -> dict[str, Array]:
         """The model's, by the names of its state dict: the averaged ones where there are any."""
-        for part in ("average.", "model."):
-            found = {k.removeprefix(part): a for k, a in self.arrays.items() if k.startswith(part)}
-            if found:
-                found.pop("updates", None)  # how often the average was updated is no weight
-                return found
-        return self.arrays
+        if "step" not in self.facts:  # a trained model, whose own parts may have any names
+            return self.arrays
+        arrays = self.arrays.items()
+        found = {k.removeprefix("average."): a for k, a in arrays if k.startswith("average.")}
+        found.pop(UPDATES, None)
+        return found or {k.removeprefix("model."): a for k, a in arrays if k.startswith("model.")}
 
 
 def save(path: Path, arrays: Mapping[str, Array], facts: Mapping[str, Any]) -> None:

@@ -121,6 +121,7 @@ class RunFolder:
         self._new = [one for one in (*inside, path, *path.parents) if not os.path.lexists(one)]
         self.seconds = 0.0
         self.saved: Path | None = None
+        self._ours = False  # whether a run has begun here before
         self.metrics = Log(path / METRICS)
         self._timing = Log(path / TIMING)
         self._held = contextlib.ExitStack()
@@ -196,22 +197,39 @@ class RunFolder:
     # -------------------------------------------------------------- writing
 
     def describe(self, facts: Mapping[str, Any]) -> None:
-        """Write run.json, unless it is there and whole."""
+        """Write run.json, unless it is there and whole.
+
+        Errors: CheckpointError where a new run would write over one that is no run's; DiskError.
+        """
         path = self.path / ABOUT
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
+            self._ours = isinstance(json.loads(path.read_bytes())["settings"], dict)
         if self.checkpoint:
-            with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
-                if isinstance(json.loads(path.read_bytes())["settings"], dict):
-                    return
+            if self._ours:
+                return
             self._say(f"{path} is missing or damaged; it is written again")
+        elif not self._ours:
+            self._refuse_to_replace(path)
         files.write(path, f"{json.dumps(facts, indent=2)}\n".encode())
 
     def keep_code(self, code: str) -> None:
-        """Write the file that the network's class is in, unless it is there. Errors: DiskError."""
+        """Write the file that the network's class is in, unless it is there.
+
+        Errors: CheckpointError where a new run would write over one that is no run's; DiskError.
+        """
         path = self.path / CODE
         with contextlib.suppress(OSError, UnicodeDecodeError):
             if path.read_bytes().decode() == code:
                 return
+        if not (self.checkpoint or self._ours):
+            self._refuse_to_replace(path)
         files.write(path, code.encode())
+
+    def _refuse_to_replace(self, path: Path) -> None:
+        if os.path.lexists(path):
+            raise CheckpointError(
+                f"{path} is there already, and is not a run's; choose another folder for the run"
+            )
 
     def rewind(self) -> None:
         """Take back everything that was written after the checkpoint, or begin new logs.

@@ -10,6 +10,7 @@ import numpy as np
 from ..autograd import Array
 from ..errors import expect
 from ..nn import Module
+from ..runs.checkpoint import UPDATES
 
 
 class WeightAverage:
@@ -67,13 +68,13 @@ class WeightAverage:
 
     def state_dict(self) -> dict[str, Array]:
         """The number of updates and every average, by the model's names; no copies."""
-        return {"updates": np.asarray(self.updates, np.int64), **self.mean}
+        return {UPDATES: np.asarray(self.updates, np.int64), **self.mean}
 
     def load_state_dict(self, state: Mapping[str, Array]) -> None:
         """Take over a `state_dict`. ValueError naming the first key that does not fit."""
         _match(state, self.state_dict())
         loaded = {name: np.array(state[name], mean.dtype) for name, mean in self.mean.items()}
-        self.mean, self.updates = loaded, int(state["updates"])
+        self.mean, self.updates = loaded, int(state[UPDATES])
 
 
 def _match(state: Mapping[str, Array], mine: Mapping[str, Array]) -> None:

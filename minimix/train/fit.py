@@ -97,10 +97,9 @@ def fit(
     config = replace(config, data=where(data, found) if isinstance(data, str) else found.name)
     path = expand(out)
     with hold(lambda: path, say, ranks) as folder:
-        if ranks.broadcast(folder.begun) and not resume:
-            raise CheckpointError(
-                f"{path} holds a run already; continue it with resume=True, or choose another `out`"
-            )
+        if ranks.broadcast(folder.begun) and not (resume and folder.checkpoint):
+            way = "continue it with resume=True, or " if folder.checkpoint else ""
+            raise CheckpointError(f"{path} holds a run already; {way}choose another `out`")
         if given is not None:
             given.train()
         with blaming(config.model):

@@ -208,8 +208,9 @@ def test_evaluate_on_another_data_set_that_has_fewer_images(minimix, trained, tm
         for part in ("train", "test")
     }
     np.savez(tmp_path / "few.npz", **parts, class_names=few.class_names)
-    code, _, err = minimix("evaluate", trained, "--data", tmp_path / "few.npz", "--csv=c.csv")
+    code, out, err = minimix("evaluate", trained, "--data", tmp_path / "few.npz", "--csv=c.csv")
     assert (code, err) == (0, "")
+    assert "\nnote   not the data set of its training: it may have learned some of these" in out
     counts = [row.split(",")[1:] for row in (tmp_path / "c.csv").read_text().splitlines()[1:]]
     assert np.array(counts, int).sum() == 9
     held_out = ["--validation=20", "--limit-test=0", "--out=held"]

@@ -497,3 +497,15 @@ def test_a_label_that_no_class_has():
     labels = np.full(len(IMAGES), 10)
     with pytest.raises(ValueError, match="`labels` go from 10 to 10; expected 0 to 9"):
         Augment(mixup=0.5)(IMAGES, labels, INDICES, 0, 0)
+
+
+def test_a_crop_keeps_the_shape_and_as_much_as_is_said():
+    """Of images that are not square, too."""
+    augment = replace(NOTHING, crop="resized", scale=0.75)
+    draws = Draws(0, 0, np.arange(500))
+    ((_, parameters),) = augment._steps(draws, (32, 64), 0, 0)
+    top, left, height, width = parameters[:4]
+    assert (height * width / (32 * 64)).min() > 0.7
+    assert len(np.unique(height)) > 3
+    assert abs(width / height - 2).max() < 0.05
+    assert ((top + height <= 32) & (left + width <= 64)).all()

@@ -300,3 +300,45 @@ def test_two_at_once_read_them_once(photos, reads):
         for found in pool.map(lambda _: data.load(str(photos), say=lines.append), range(2)):
             assert len(found.train_images) == 18
     assert len(reads) == 20
+
+
+def test_pictures_that_changed_places_are_noticed(nowhere):
+    """Of the same size and, as a program that unpacks archives may leave them, the same time."""
+    for i, name in enumerate(["cat", "dog"] * 4):
+        draw(nowhere / "set" / name / f"{i // 2}.bmp", i)
+
+    def times():
+        for path in (nowhere / "set").glob("*/*"):
+            os.utime(path, (1e9, 1e9))
+
+    times()
+    before, _ = load(nowhere / "set")
+    for i in range(4):
+        one, other = (nowhere / "set" / name / f"{i}.bmp" for name in ("cat", "dog"))
+        aside = one.with_suffix(".aside")
+        one.rename(aside)
+        other.rename(one)
+        aside.rename(other)
+    times()
+    after, _ = load(nowhere / "set")
+    labels = [
+        dict(zip(map(bytes, one.train_images), one.train_labels, strict=True))
+        for one in (before, after)
+    ]
+    both = labels[0].keys() & labels[1].keys()
+    assert both
+    assert all(labels[0][image] != labels[1][image] for image in both)
+
+
+def test_what_could_not_be_read_for_a_moment_is_read_the_next_time(photos, monkeypatch):
+    def short(self, *_arguments, **_options):
+        raise OSError(24, "Too many open files")
+
+    with monkeypatch.context() as patch:
+        plain = Image.open
+        patch.setattr(Image, "open", lambda path: (short if "3.png" in str(path) else plain)(path))
+        found, lines = load(photos)
+    assert "3.png: Too many open files" in lines[0]
+    assert len(found.train_images) + len(found.test_images) == 19
+    found, lines = load(photos)
+    assert (len(found.train_images) + len(found.test_images), lines) == (20, [])

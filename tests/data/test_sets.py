@@ -124,6 +124,13 @@ def test_idx(tmp_path, packed, inside):
         np.testing.assert_array_equal(found.test_labels, arrays[3])
 
 
+def test_idx_files_beside_folders_of_like_names_and_labels_in_a_column(tmp_path):
+    arrays = write_idx(tmp_path, "mnist")
+    (tmp_path / "train-images.idx3-ubyte").mkdir()
+    (tmp_path / NAMES[1]).write_bytes(idx_file(arrays[1][:, None]))
+    np.testing.assert_array_equal(data.load(str(tmp_path)).train_labels, arrays[1])
+
+
 def test_sets_are_told_apart_by_their_labels(tmp_path):
     write_idx(tmp_path / "a", "mnist")
     assert (data.load(str(tmp_path / "a")).name, data.load(str(tmp_path / "a")).n_classes) == (
@@ -146,6 +153,8 @@ def test_idx_files_that_cannot_be_read(tmp_path):
     refused("holds no file t10k-labels-idx1-ubyte, gzipped or not")
     (tmp_path / NAMES[3]).write_bytes(idx_file(np.array([3, 0, 8])))
     refused("idx files that do not fit together: `test_labels` are 3; expected 4")
+    (tmp_path / NAMES[3]).write_bytes(idx_file(np.array([[3, 0], [8, 8], [1, 2], [3, 4]])))
+    refused(r"has labels of shape \(4, 2\); expected one for each image")
     (tmp_path / NAMES[3]).write_bytes(idx_file(np.array([3, 0, 8, 8]))[:-1])
     refused(r"is damaged .*: it says \(4,\), and there are 3 bytes")
     (tmp_path / NAMES[3]).write_bytes(b"\0\0\x08\x04" + b"\xff" * 99)

@@ -282,10 +282,21 @@ def test_the_command(trained, capsys):
         np.testing.assert_array_equal(F.softmax(model(x)).array, found)
 
 
-def test_the_command_refuses(trained, capsys):
+def test_the_command_refuses(trained, capsys, monkeypatch):
     assert cli.main(["export", str(trained), "--to=npz", "--normalize"]) == 2
     assert "--normalize is for --to onnx" in capsys.readouterr().err
     assert cli.main(["export", "nowhere", "--to=npz"]) == 1
+    before = (trained / "model.safetensors").read_bytes()
+    monkeypatch.chdir(trained)
+    assert cli.main(["export", "model.safetensors", "--to=timm"]) == 1
+    assert "model.safetensors is the model itself; give another --out" in capsys.readouterr().err
+    assert (trained / "model.safetensors").read_bytes() == before
+
+
+def test_files_are_named_after_the_whole_folder(trained, capsys):
+    trained.rename(trained.parent / "lr-0.01")
+    assert cli.main(["export", "lr-0.01", "--to=npz"]) == 0
+    assert capsys.readouterr().out.endswith("wrote  lr-0.01.npz\n")
 
 
 def test_without_onnx_it_says_how_to_get_it(trained, capsys, monkeypatch):

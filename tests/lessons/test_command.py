@@ -29,7 +29,19 @@ def test_copying_never_touches_what_is_there(tmp_path):
     assert json.loads(second.read_text(encoding="utf-8")) == old
     assert said[0] == f"{N} kept as they were"
     assert f"{second.name} is of another edition" in said[1]
-    assert command.edition(second.with_suffix(".new.ipynb")) == command.edition(ROOT / second.name)
+    new = second.with_suffix(".new.ipynb")
+    assert command.edition(new) == command.edition(ROOT / second.name)
+
+    solved = json.loads(new.read_text(encoding="utf-8"))
+    solved["cells"][0]["source"] = ["my answers"]
+    new.write_text(json.dumps(solved), encoding="utf-8")
+    assert new.name in command.copy(folder)[1]
+    assert json.loads(new.read_text(encoding="utf-8")) == solved
+    new.write_text(json.dumps(old), encoding="utf-8")  # and of an older edition, in time
+    for _ in range(2):
+        assert f"see {second.stem}.new-2.ipynb" in command.copy(folder)[1]
+    assert json.loads(new.read_text(encoding="utf-8")) == old
+    assert len(list(folder.iterdir())) == N + 2
 
 
 def test_where_the_lessons_cannot_be_written_one_line_says_so(tmp_path):

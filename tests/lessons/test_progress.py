@@ -167,3 +167,9 @@ def test_a_folder_without_lessons_is_one_line(tmp_path):
         command.main(tmp_path / "nowhere", check_progress=True)
     with pytest.raises(MinimixError, match="there are no lessons in"):
         command.main(tmp_path, check_progress=True)
+
+
+def test_only_what_is_not_python_is_taken_for_a_magic():
+    for cell in ("x = (\n    i * 7\n    % 5\n)", "ok = (\n    1\n    != 2\n)"):
+        assert progress.python(cell) == cell
+    assert progress.python("x = 3\n%timeit f(x)\n!ls") == "x = 3\npass\npass"

@@ -179,3 +179,37 @@ def test_validation_images_take_the_place_of_test_images(tmp_path):
     assert "test_accuracy" not in facts
     with pytest.raises(ValueError, match="`validation` is 90; expected fewer than the 90 train"):
         mx.train.config.changed(config, validation=90).limited(data)
+
+
+def test_a_run_that_has_ended_is_not_begun_again(tmp_path):
+    """Whoever removes its checkpoints keeps what was trained."""
+    fit(Net(), dataset(), PLAIN, out=tmp_path, quiet=True)
+    for path in tmp_path.glob("checkpoint-*"):
+        path.unlink()
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(CheckpointError, match="holds a run already; choose another `out`"):
+        fit(Net(), dataset(), PLAIN, out=tmp_path, quiet=True, resume=True)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+class Parts(Net):
+    """Parts whose names are those of a checkpoint's."""
+
+    def __init__(self, seed=0):
+        super().__init__(seed)
+        self.model, self.average = nn.Linear(3, 3, rng=seed), nn.Linear(3, 3, rng=seed)
+        self.register_buffer("updates", np.float32([1, 2, 3]))
+
+    def forward(self, x):
+        return super().forward(self.average(self.model(x)) + self.updates)
+
+
+@pytest.mark.parametrize("ema", [0.0, 0.9])
+def test_parts_may_have_any_names(tmp_path, ema):
+    model = Parts()
+    fit(model, dataset(), PLAIN, out=tmp_path, quiet=True, ema=ema)
+    load_model(tmp_path, model=(loaded := Parts(seed=3)))
+    for name, array in model.state_dict().items():
+        np.testing.assert_array_equal(loaded.state_dict()[name], array)
+    again = fit(Parts(), dataset(), PLAIN, out=tmp_path, quiet=True, ema=ema, resume=True)
+    assert again.accuracy == epochs_of(tmp_path)[-1]["test_accuracy"]

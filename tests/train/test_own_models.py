@@ -218,3 +218,30 @@ def test_its_recipe_is_the_plain_one(file):
         recipe(f"{file}:Net", wdth=9).complete()
     with pytest.raises(ValueError, match=r"`epoch` is not a setting; did you mean `epochs`"):
         recipe(f"{file}:Net", epoch=9)
+
+
+@pytest.mark.parametrize("name", ["run.json", "model.py"])
+def test_a_file_of_the_user_s_is_not_replaced(tmp_path, file, name):
+    folder = tmp_path / "project"
+    folder.mkdir()
+    (folder / name).write_text("my work")
+    with RunFolder(folder) as run:
+        state = TrainingState.build(own(file), dataset())
+
+        def begin():
+            run.describe({"settings": {}})
+            run.keep_code(state.code)
+
+        with pytest.raises(CheckpointError, match=f"{name} is there already, and is not a run's"):
+            begin()
+    assert [path.name for path in folder.iterdir()] == [name]
+    assert (folder / name).read_text() == "my work"
+
+
+def test_what_a_run_left_that_was_killed_at_once_is_replaced(tmp_path, file):
+    (tmp_path / "run.json").write_text('{"settings": {}}')
+    (tmp_path / "model.py").write_text("before it was edited")
+    with RunFolder(tmp_path) as run:
+        run.describe({"settings": {"a": 1}})
+        run.keep_code("x = 1")
+    assert (tmp_path / "model.py").read_text() == "x = 1"

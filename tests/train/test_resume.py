@@ -140,7 +140,7 @@ def no_tally(arrays, facts):
         zero("optimizer.0.m"),
         zero("optimizer.3.v"),
         zero("model.stem.2.running_mean"),
-        zero("average.updates"),
+        zero("average.(updates)"),
         average_begins_anew,
         one_step_more,
         another_order,

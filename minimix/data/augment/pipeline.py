@@ -150,8 +150,8 @@ class Augment:
         n, (h, w) = len(draws.indices), shape
         steps: list[Step] = []
         if self.crop == "resized":
-            whole = min(h, w), min(h, w)
-            box = boxes(draws, "crop", shape, (self.scale, 1.0), (1.0, 1.0), shape, whole)
+            ratio = w / h, w / h  # the image's own, so that nothing is stretched
+            box = boxes(draws, "crop", shape, (self.scale, 1.0), ratio, shape, shape)
             parameters = np.zeros((6, n))
             parameters[:4] = box
             steps.append((np.full(n, Retouch.ENLARGE), parameters))
