@@ -31,6 +31,8 @@ from typing import Any, ParamSpec, Protocol, Self, TypeVar, cast, overload
 
 import numpy as np
 
+from .errors import float_dtype
+
 Array = np.ndarray
 Backward = Callable[[Array], Any]  # from the gradient of a result to those of the arguments
 Axis = int | tuple[int, ...] | None  # one axis, several, or all
@@ -158,9 +160,9 @@ def unbroadcast(g: Array, shape: tuple[int, ...]) -> Array:
 
     Broadcasting copies a value to many places; the derivative of a copy is a sum.
     """
-    g = g.sum(axis=tuple(range(g.ndim - len(shape))))
-    stretched = tuple(i for i, n in enumerate(shape) if n == 1 and g.shape[i] != 1)
-    return g.sum(axis=stretched, keepdims=True) if stretched else g
+    g = g.reshape((1,) * (len(shape) - g.ndim) + g.shape)
+    axes = tuple(i for i in range(-g.ndim, 0) if -i > len(shape) or g.shape[i] != 1 == shape[i])
+    return g.sum(axis=axes, dtype=np.float64).astype(g.dtype).reshape(shape) if axes else g
 
 
 class Tensor:
@@ -282,13 +284,13 @@ class Tensor:
         return leaf
 
     def astype(self, dtype: Any) -> Tensor:
-        """A leaf, copied into another precision.
+        """A leaf, copied into float32 or float64.
 
-        Errors: RuntimeError for a result that is on the tape, since no gradient would flow back:
-        convert what went in, or .detach() first.
+        Errors: ValueError for another dtype; RuntimeError for a result that is on the tape, since
+        no gradient would flow back: convert what went in, or .detach() first.
         """
         self._only_leaves("astype would cut the tape: convert the leaves, or .detach() first")
-        return Tensor(self._array.astype(dtype), requires_grad=self.requires_grad)
+        return Tensor(self._array.astype(float_dtype(dtype)), requires_grad=self.requires_grad)
 
     def __getstate__(self) -> Any:
         """What copy and pickle take: all of a leaf. A copied result would have a tape of its own,

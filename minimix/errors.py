@@ -15,6 +15,8 @@ from collections.abc import Callable, Mapping
 from numbers import Integral
 from typing import Any, TypeVar
 
+import numpy as np
+
 Choice = TypeVar("Choice")
 
 
@@ -81,6 +83,14 @@ def expect_whole(where: str, least: int, **values: Any) -> None:
     for name, x in values.items():
         if not hasattr(x, "__index__") or x < least:
             raise ValueError(f"{where}: {name} is {x!r}; expected {least}, {least + 1}, …")
+
+
+def float_dtype(dtype: Any) -> np.dtype:
+    """The dtype, where it is float32 or float64. Errors: ValueError for another one."""
+    found = np.dtype(dtype)
+    if found not in (np.float32, np.float64):
+        raise ValueError(f"astype: dtype is {found}; expected float32 or float64")
+    return found
 
 
 def expect_shapes(expected: str, *arrays: Any) -> None:

@@ -265,12 +265,23 @@ def _renamed(arrays: dict[str, Array], model: Module | None) -> dict[str, Array]
             raise ValueError(f"from_torch: {name!r} appears twice, once as {key!r}")
         renamed[name] = array
     if isinstance(model, ResNet):
-        return {_of_cifar(name): array for name, array in renamed.items()}
+        return _with_names(renamed, _of_cifar)
     numbers = [int(name.partition(".")[0]) for name in renamed if re.match(r"\d+\.", name)]
     if not numbers or not (model is None or isinstance(model, ConvMixer)):
         return renamed
     depth = max(numbers) - 5  # the authors' head is layer 5 + d
-    return {_timm_name(name, depth): array for name, array in renamed.items()}
+    return _with_names(renamed, lambda name: _timm_name(name, depth))
+
+
+def _with_names(arrays: Mapping[str, Array], rename: Callable[[str], str]) -> dict[str, Array]:
+    """The arrays by other names. Errors: ValueError where two would have the same."""
+    renamed: dict[str, Array] = {}
+    for key, array in arrays.items():
+        name = rename(key)
+        if name in renamed:
+            raise ValueError(f"from_torch: {name!r} appears twice, once as {key!r}")
+        renamed[name] = array
+    return renamed
 
 
 def _timm_name(name: str, depth: int) -> str:

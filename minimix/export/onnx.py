@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -47,6 +48,9 @@ class Value:
         return len(self.shapes[0])
 
 
+TAKEN = re.compile(r"images|logits|[a-z]+_\d+")  # names of the graph's own values
+
+
 @dataclass
 class Graph:
     """The nodes and constants so far."""
@@ -79,7 +83,7 @@ class Graph:
 
     def of(self, array: Array) -> Value:
         """A constant that an operation takes, named as the parameter that it is."""
-        kept = array if array.dtype == bool else array.astype(np.float32)
+        kept = array.astype(np.float32)
         name = self.names.get(id(array)) or f"constant_{next(self.number)}"
         return Value(name, (array.shape, array.shape), kept)
 
@@ -137,7 +141,8 @@ def to_onnx(
             "this needs the package onnx: python -m pip install 'minimix[export]'"
         ) from error
     passes = trace(model, image_shape)
-    graph = Graph({id(p.array): name for name, p in model.named_parameters()})
+    parameters = model.named_parameters()
+    graph = Graph({id(p.array): name for name, p in parameters if not TAKEN.fullmatch(name)})
     start = Value("images")
     if normalize is not None:
         mean, std = (np.array(numbers, np.float64) for numbers in normalize)
@@ -369,6 +374,8 @@ def _pool(
 def _reduce(kind: str) -> Translation:
     def reduce(g: Graph, x: Value, *, axis: Any = None, keepdims: bool = False) -> Value:
         axes = _axes(x, axis)
+        if not axes:  # to ONNX that would mean all of them
+            return g.node("Identity", x)
         if kind == "ReduceSum":  # the one whose axes are an input in this opset
             return g.node(kind, x, np.array(axes, np.int64), keepdims=int(keepdims))
         return g.node(kind, x, axes=axes, keepdims=int(keepdims))
@@ -383,6 +390,8 @@ def var(
     counts = [math.prod(shape[i] for i in axes) for shape in x.shapes]
     if correction and counts[0] != counts[1]:
         raise MinimixError("var: its correction is for the number of images, which is free")
+    if not axes:  # each number's own
+        return g.node("Sub", x, x)
     centered = g.node("Sub", x, g.node("ReduceMean", x, axes=axes, keepdims=1))
     squares = g.node("Mul", centered, centered)
     y = g.node("ReduceMean", squares, axes=axes, keepdims=int(keepdims))

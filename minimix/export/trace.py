@@ -46,7 +46,8 @@ def trace(model: Module, image_shape: Sequence[int]) -> tuple[Pass, Pass]:
 
     Errors: MinimixError where an array was changed in place, or the passes are not alike.
     """
-    first, second = (_pass(model, (n, *image_shape), seed=n) for n in BATCHES)
+    content: dict[int, int] = {}  # a checksum of each array, by its identity
+    first, second = (_pass(model, (n, *image_shape), n, content) for n in BATCHES)
     if [call.name for call in first.calls] != [call.name for call in second.calls]:
         raise MinimixError(
             "the model does not do the same for every number of images; it cannot be exported"
@@ -54,10 +55,9 @@ def trace(model: Module, image_shape: Sequence[int]) -> tuple[Pass, Pass]:
     return first, second
 
 
-def _pass(model: Module, shape: tuple[int, ...], seed: int) -> Pass:
+def _pass(model: Module, shape: tuple[int, ...], seed: int, content: dict[int, int]) -> Pass:
     images = np.random.default_rng(seed).normal(size=shape).astype(np.float32)
     calls: list[Call] = []
-    content: dict[int, int] = {}  # a checksum of each array, by its identity
 
     def check(name: str, array: Array) -> None:
         now = zlib.crc32(array.tobytes())
@@ -69,8 +69,8 @@ def _pass(model: Module, shape: tuple[int, ...], seed: int) -> Pass:
 
     def note(name: str, arguments: Sequence[Any], options: dict[str, Any], y: Tensor) -> None:
         for argument in arguments:
-            if isinstance(argument, Tensor):
-                check(name, argument.array)
+            if isinstance(argument, (Tensor, np.ndarray)):
+                check(name, argument.array if isinstance(argument, Tensor) else argument)
         content[id(y.array)] = zlib.crc32(y.array.tobytes())
         # Tensors and results are kept, so that no other array gets their identity.
         calls.append(Call(name, list(arguments), options, y.array))

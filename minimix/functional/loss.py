@@ -31,7 +31,7 @@ def cross_entropy(logits: Tensor, targets: Array | Tensor, *, label_smoothing: f
         if targets.dtype.kind in "iub" and targets.shape == (n,):
             targets = one_hot(targets, k).astype(logits.dtype)
     if targets.shape != (n, k):
-        what = f"cross_entropy: {n} logits of {k} classes, but targets have shape {targets.shape}"
+        what = f"cross_entropy: {n} logits of {k} classes, targets {targets.dtype} {targets.shape}"
         raise ValueError(f"{what}; expected ({n},) integers or ({n}, {k}) probabilities")
     if label_smoothing:
         targets = targets * (1 - label_smoothing) + label_smoothing / k

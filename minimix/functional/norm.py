@@ -73,7 +73,7 @@ def batch_norm(
             return dx.reshape(x.shape), dgamma, dbeta
         return (
             lambda: g * (gamma * rstd),
-            lambda: (flat * ((rows - mean) * rstd)).sum(axis=0),
+            lambda: kernels.channel_sum(flat * ((rows - mean) * rstd)),
             lambda: kernels.channel_sum(flat),
         )
 

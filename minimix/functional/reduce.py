@@ -36,7 +36,7 @@ def sum(x, *, axis: Axis = None, keepdims: bool = False):
     dx = g, copied back along the axes that were summed.
     """
     axis, kept, _ = _reduced(x, axis)
-    y = np.asarray(x.sum(axis=axis, keepdims=keepdims))
+    y = np.asarray(x.sum(axis=axis, keepdims=keepdims, dtype=np.float64).astype(x.dtype))
     return y, lambda g: np.broadcast_to(g.reshape(kept), x.shape)
 
 
@@ -49,7 +49,7 @@ def mean(x, *, axis: Axis = None, keepdims: bool = False):
     Errors: ValueError where n is 0: nothing has no mean.
     """
     axis, kept, n = _reduced(x, axis, "mean")
-    y = np.asarray(x.mean(axis=axis, keepdims=keepdims))
+    y = np.asarray(x.mean(axis=axis, keepdims=keepdims, dtype=np.float64).astype(x.dtype))
     return y, lambda g: np.broadcast_to((g / x.dtype.type(n)).reshape(kept), x.shape)
 
 
@@ -66,14 +66,15 @@ def var(x, *, axis: Axis = None, correction: float = 0, keepdims: bool = False):
     if n <= correction:
         what = f"var: x of shape {x.shape} has {n} numbers to a variance"
         raise ValueError(f"{what}; with correction {correction} it takes more than {correction}")
-    deviation = x - x.mean(axis=axis, keepdims=True)
+    deviation = x - x.mean(axis=axis, keepdims=True, dtype=np.float64).astype(x.dtype)
     deviation -= deviation.mean(axis=axis, keepdims=True)  # what rounding left
     n = x.dtype.type(n - correction)
 
     def backward(g):
         return (2 / n * g).reshape(kept) * deviation
 
-    return np.asarray(np.square(deviation).sum(axis=axis, keepdims=keepdims) / n), backward
+    squares = np.square(deviation).sum(axis=axis, keepdims=keepdims, dtype=np.float64)
+    return np.asarray((squares / n).astype(x.dtype)), backward
 
 
 @op

@@ -46,9 +46,10 @@ def swapaxes(x: Tensor, axis1: int, axis2: int) -> Tensor:
 
 def flatten(x: Tensor, start: int = 0, end: int = -1) -> Tensor:
     """The axes from `start` to `end`, that one included, made into one."""
-    first, last = (normalize_axis_index(axis, x.ndim or 1, "flatten") for axis in (start, end))
-    joined = prod(x.shape[first : last + 1])
-    return reshape(x, shape=(*x.shape[:first], joined, *x.shape[last + 1 :]))
+    a, b = (normalize_axis_index(axis, x.ndim or 1, "flatten") for axis in (start, end))
+    if a > b:
+        raise ValueError(f"flatten: start is {start} and end {end}; the end comes before the start")
+    return reshape(x, shape=(*x.shape[:a], prod(x.shape[a : b + 1]), *x.shape[b + 1 :]))
 
 
 def squeeze(x: Tensor, axis: Axis = None) -> Tensor:
@@ -96,10 +97,8 @@ def index(x, *, at: Any):
 
     dx = 0 with g added at the places that were read (a place read twice gets both).
     """
-    basic = all(
-        i is None or i is Ellipsis or isinstance(i, (int, np.integer, slice))
-        for i in (at if isinstance(at, tuple) else (at,))
-    )
+    parts = at if isinstance(at, tuple) else (at,)
+    basic = all(isinstance(i, int | np.integer | slice | None | type(...)) for i in parts)
     if not basic:
         at = deepcopy(at)  # backward needs it as it is now
 
@@ -118,12 +117,8 @@ def _concatenate(*xs, axis: int):
     if axis is None:  # NumPy would flatten them
         raise ValueError("concatenate: axis is None; expected an axis, such as 0")
     y = np.concatenate(xs, axis=axis)
-
-    def backward(g):
-        ends = np.cumsum([x.shape[axis] for x in xs])[:-1]
-        return tuple(np.split(g, ends, axis=axis))
-
-    return y, backward
+    ends = np.cumsum([x.shape[axis] for x in xs])[:-1]
+    return y, lambda g: tuple(np.split(g, ends, axis=axis))
 
 
 def concatenate(xs: Sequence[Tensor], axis: int = 0) -> Tensor:

@@ -33,12 +33,13 @@ def tensors_of(f: Any, inputs: Any) -> dict[str, Tensor]:
             names = []
         names += [f"input {i}" for i in range(len(names), len(inputs))]
         inputs = dict(zip(names, inputs, strict=False))
-    return {
-        name: Tensor(x, requires_grad=True)
-        if isinstance(x, np.ndarray) and x.dtype == np.float64
-        else x
-        for name, x in inputs.items()
-    }
+    own = dict(f.named_parameters()) if hasattr(f, "named_parameters") else {}
+    found = {}
+    for name, x in inputs.items():
+        new = isinstance(x, np.ndarray) and x.dtype == np.float64
+        clash = name in own and own[name] is not x  # a parameter that is called like an input
+        found[f"input {name}" if clash else name] = Tensor(x, requires_grad=True) if new else x
+    return found
 
 
 def validate(tensors: dict[str, Tensor], named: set[str]) -> None:

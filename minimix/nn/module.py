@@ -263,8 +263,7 @@ class Module:
 
         What is shared stays shared; buffers of integers stay as they are.
         """
-        if np.dtype(dtype) not in FLOATS:
-            raise ValueError(f"astype: dtype is {np.dtype(dtype)}; expected float32 or float64")
+        Tensor(0.0).astype(dtype)  # which refuses all but these two
         for parameter in self.parameters():
             if parameter.dtype != dtype:
                 parameter._array = parameter.array.astype(dtype)
@@ -352,7 +351,8 @@ def _converted(key: str, value: Any, mine: Array, owner: str) -> Array:
     array = np.asarray(value)
     if array.shape != mine.shape:
         raise ValueError(f"{where} has shape {array.shape}, this {owner} needs {mine.shape}")
-    if array.dtype.kind not in "biuf" or not np.can_cast(array.dtype, mine.dtype, "same_kind"):
+    how: Any = "same_kind" if mine.dtype.kind == "f" else "safe"
+    if array.dtype.kind not in "biuf" or not np.can_cast(array.dtype, mine.dtype, how):
         raise ValueError(f"{where} is {array.dtype}, this {owner} needs {mine.dtype}")
     if not mine.flags.writeable:
         raise ValueError(f"{where}: the array of this {owner} is read-only")

@@ -6,7 +6,7 @@ import numpy as np
 
 from .. import functional as F
 from ..autograd import Tensor
-from ..errors import whole
+from ..errors import expect_shapes, whole
 from .init import Seed
 from .layers import GELU, Linear, Patchify
 from .module import Module, Parameter
@@ -80,11 +80,11 @@ class SelfAttention(Module):
         self.proj = Linear(dim, dim, rng=rng)
 
     def forward(self, x: Tensor) -> Tensor:
+        expect_shapes("SelfAttention: x (N, T, D)", x)
         n, t, d = x.shape
         qkv = self.qkv(x).reshape(n, t, 3, self.n_heads, d // self.n_heads)
         q, k, v = qkv.transpose(2, 0, 3, 1, 4).unbind()  # each (N, heads, T, D/heads)
-        y = F.attention(q, k, v).swapaxes(1, 2)  # (N, T, heads, D/heads)
-        return self.proj(y.reshape(n, t, d))
+        return self.proj(F.attention(q, k, v).swapaxes(1, 2).reshape(n, t, d))
 
     def extra_repr(self) -> str:
         return f"{self.n_heads} heads"
@@ -103,6 +103,7 @@ class Affine(Module):
         self.beta = Parameter(np.zeros(channels, np.float32))
 
     def forward(self, x: Tensor) -> Tensor:
+        expect_shapes("alpha (D), Affine: x (…, D)", self.alpha, x)
         return self.alpha * x + self.beta
 
     def extra_repr(self) -> str:

@@ -32,7 +32,7 @@ def _sum_of_squares(arrays: list[Array]) -> float:
     return math.fsum(float(np.square(a, dtype=np.float64).sum()) for a in arrays)
 
 
-def clip_grad_norm(parameters: Iterable[Tensor], max_norm: float) -> float:
+def clip_grad_norm(parameters: Tensor | Iterable[Tensor], max_norm: float) -> float:
     """Scale all gradients together so that their common Euclidean norm is at most max_norm.
 
         g ← g min(1, max_norm / (‖g‖ + 10⁻⁶))        ‖g‖: over every number of every gradient
@@ -43,6 +43,7 @@ def clip_grad_norm(parameters: Iterable[Tensor], max_norm: float) -> float:
     """
     if not max_norm > 0:
         raise ValueError(f"clip_grad_norm: max_norm is {max_norm}; expected more than 0")
+    parameters = [parameters] if isinstance(parameters, Tensor) else parameters
     given = [(p, p.grad) for p in parameters if p.grad is not None]
     length = norm(g for _, g in given)
     if max_norm < length < math.inf:
@@ -54,6 +55,5 @@ def clip_grad_norm(parameters: Iterable[Tensor], max_norm: float) -> float:
 
 def _scaled(g: Array, scale: float) -> Array:
     """g · scale, in float64 if its own dtype has too few digits for so small a number."""
-    if scale < np.finfo(g.dtype).tiny:
-        return (g * np.float64(scale)).astype(g.dtype)
-    return g * g.dtype.type(scale)
+    wide = np.float64 if scale < np.finfo(g.dtype).tiny else g.dtype.type
+    return (g * wide(scale)).astype(g.dtype, copy=False)

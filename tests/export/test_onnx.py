@@ -202,7 +202,38 @@ def test_no_operation_is_left_out():
     assert found - {"dropout", "cross_entropy"} == set(translations.TABLE) == set(OPERATIONS)
 
 
+class Odd(mx.Module):
+    """Masks, sums over no axes, and parameters with the names of a graph's values."""
+
+    def __init__(self):
+        super().__init__()
+        rng = np.random.default_rng(0)
+        for name in ("images", "logits", "mul_1", "constant_0", "scale"):
+            setattr(self, name, mx.Parameter(rng.normal(size=3).astype(np.float32)))
+        self.scalar = mx.Parameter(np.array(1.5, np.float32))
+
+    def forward(self, x):
+        x = x * np.array([True, False, True]) * self.images + self.logits * True
+        x = x * self.mul_1 + self.constant_0 * self.scale
+        x = x.sum(axis=()) + x.mean(axis=()) + x.max(axis=()) + x.var(axis=())
+        return x.mean(axis=(1, 2)) * self.scalar.mean()
+
+
+def test_masks_no_axes_and_names_of_the_graph_s_own():
+    agree(Odd(), (4, 4, 3))
+
+
 # ------------------------------------------------------------------ what a file cannot say
+
+
+class Remembering(mx.Module):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("m", np.zeros(6, np.float32))
+
+    def forward(self, x):
+        self.m[...] = x.array.mean(axis=(0, 1, 2))
+        return x - self.m
 
 
 def changed_in_place(x):
@@ -225,6 +256,7 @@ class Beside(mx.Module):
         (Net(lambda x: F.where(x.array > 0, x, 0)), "where: an argument follows from the images"),
         (Net(lambda x: x * len(x)), "multiply: an argument follows from the images"),
         (Net(lambda x: x if len(x) == 2 else x * 2), "does not do the same for every number"),
+        (Net(Remembering()), "its argument was changed in place before"),
         (Net(changed_in_place), "changed in place before; a file cannot say that"),
         (Net(lambda x: x[:, [True, False, False, True]]), "index: .* has no translation"),
         (Net(lambda x: F.batch_norm(x, ROW, ROW)), "batch_norm: it looks at the batch"),

@@ -304,3 +304,56 @@ def test_dropout_at_its_edges():
     y, dx = pulled(lambda t: F.dropout(t, p=np.nextafter(1, 0), rng=rng), x)
     assert y.tolist() == dx.tolist() == [0, 0, 0, 0]
     assert pulled(lambda t: F.dropout(t, p=0.5, rng=rng), np.ones((0, 2)))[0].shape == (0, 2)
+
+
+# ---- many numbers
+
+
+@pytest.mark.parametrize("shape", [(1 << 18, 2), (1 << 10, 1 << 8, 2)])
+def test_sums_of_many_lose_no_digits(shape):
+    """Added one by one in float32, the numbers of 2¹⁸ rows of 0.1 are wrong in the third digit."""
+    x, axes = np.full(shape, 0.1, np.float32), tuple(range(len(shape) - 1))
+    n, tenth = 1 << 18, np.float32(0.1).astype(float)
+    near = {"rtol": 1e-6}
+    np.testing.assert_allclose(F.sum(x, axis=axes).array, n * tenth, **near)
+    np.testing.assert_allclose(F.mean(x, axis=axes).array, tenth, **near)
+    moved = x + np.float32([0, 1]) * (np.arange(shape[0]) % 2).reshape(-1, *[1] * len(axes))
+    np.testing.assert_allclose(F.var(moved, axis=axes).array, [0, 0.25], rtol=1e-5, atol=1e-15)
+    bias = Tensor(np.zeros(2, np.float32), requires_grad=True)
+    (x + bias).backward(x)
+    np.testing.assert_allclose(bias.grad, n * tenth, **near)
+    one, zero = np.ones(2, np.float32), np.zeros(2, np.float32)
+    gamma = Tensor(one, requires_grad=True)
+    y = F.batch_norm(
+        np.ones_like(x), gamma, zero, running_mean=zero, running_var=one, training=False, eps=0.0
+    )
+    y.backward(x)
+    np.testing.assert_allclose(gamma.grad, n * tenth, **near)
+
+
+@pytest.mark.parametrize(
+    ("subscripts", "shapes"),
+    [
+        ("...i->i", [(1, 3)]),
+        ("...i->i", [(2, 3)]),
+        ("i...->i", [(3, 1)]),
+        ("...->", [(1, 3)]),
+        ("...i->", [(2, 1)]),
+        ("...i,i->i", [(1, 3), (3,)]),
+        ("...i,...i->i", [(1, 3), (4, 3)]),
+        ("...i,...i->...", [(2, 1, 3), (4, 3)]),
+    ],
+)
+def test_axes_that_einsum_sums_away_without_a_letter(subscripts, shapes):
+    rng = np.random.default_rng(0)
+    arrays = [rng.standard_normal(shape) for shape in shapes]
+    y = np.einsum(subscripts, *arrays, optimize=True)
+    g = rng.standard_normal(y.shape)
+    tensors = [Tensor(a, requires_grad=True) for a in arrays]
+    F.einsum(subscripts, *tensors).backward(g)
+    for i, t in enumerate(tensors):
+        for place in np.ndindex(t.shape):  # the function is linear in each of its arguments
+            unit = np.zeros(t.shape)
+            unit[place] = 1
+            dy = np.einsum(subscripts, *arrays[:i], unit, *arrays[i + 1 :], optimize=True)
+            assert t.grad[place] == pytest.approx((g * dy).sum(), abs=1e-12)

@@ -72,9 +72,9 @@ def test_what_is_not_a_number_is_not_hidden():
     [
         ((2, 3), [0, 3], {}, "cross_entropy: label 3 is out of range for 3 classes"),
         ((2, 3), [-1, 0], {}, "cross_entropy: label -1 is out of range for 3 classes"),
-        ((2, 3), [0, 1, 2], {}, "2 logits of 3 classes, but targets have shape (3,)"),
-        ((2, 3), [0.0, 1.0], {}, "targets have shape (2,); expected (2,) integers or (2, 3) prob"),
-        ((2, 3), np.ones((3, 2)), {}, "2 logits of 3 classes, but targets have shape (3, 2)"),
+        ((2, 3), [0, 1, 2], {}, "2 logits of 3 classes, targets int64 (3,)"),
+        ((2, 3), [0.0, 1.0], {}, "targets float64 (2,); expected (2,) integers or (2, 3) prob"),
+        ((2, 3), np.ones((3, 2)), {}, "2 logits of 3 classes, targets float64 (3, 2)"),
         ((3,), [0], {}, "cross_entropy: logits has shape (3,); expected (n, k)"),
         ((2, 3), [0, 1], {"label_smoothing": 1.5}, "label_smoothing is 1.5; expected 0 ≤"),
         (

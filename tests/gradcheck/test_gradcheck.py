@@ -399,3 +399,20 @@ def test_what_cannot_be_checked(f, inputs, error, message):
 def test_names_that_are_not_inputs():
     with pytest.raises(ValueError, match="no input 'w' requires a gradient; there are x, y"):
         gradcheck(F.multiply, [random(3), random(3)], linear=["w"])
+
+
+def test_a_parameter_that_is_called_like_an_input():
+    @op
+    def square(x):
+        return x * x, lambda g: g * x  # the 2 is missing
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.x = mx.Parameter(np.ones(3))
+
+        def forward(self, x):
+            return square(x) + self.x
+
+    with pytest.raises(GradcheckError, match="input x"):
+        gradcheck(Net(), np.arange(1.0, 4.0))

@@ -7,6 +7,7 @@ import pytest
 
 from minimix import ConvMixer, Parameter, Tensor, from_torch, nn, to_torch
 from minimix.interop import RELU_SIZES
+from minimix.models import ResNet
 
 
 def authors_names(state):
@@ -253,3 +254,17 @@ def test_what_is_not_part_of_a_convmixer(name, shape, expected):
         message = f"from_torch: {name!r} of shape {shape} is not part of this ConvMixer"
     with pytest.raises(ValueError, match=re.escape(message)):
         from_torch({**to_torch(ours()), name: np.zeros(shape)})
+
+
+@pytest.mark.parametrize(
+    ("model", "one", "other"),
+    [
+        (ResNet(8, n_classes=4), "fc.bias", "linear.bias"),
+        (ConvMixer(4, 1, 3, 4, 2), "stem.0.bias", "0.bias"),
+    ],
+)
+def test_two_names_of_one_array(model, one, other):
+    state = to_torch(model.state_dict(), model)
+    state[other] = state[one] + 1
+    with pytest.raises(ValueError, match="appears twice, once as"):
+        from_torch(state, model)

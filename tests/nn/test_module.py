@@ -477,3 +477,29 @@ def test_repr_shows_what_is_inside():
 def test_no_grad_gives_nothing_to_go_back_through():
     with no_grad():
         assert Two()(Tensor(np.ones((4, 2), np.float32))).is_leaf
+
+
+@pytest.mark.parametrize("dtype", [np.float16, int, bool, "c16"])
+def test_other_precisions_are_refused(dtype):
+    for one in (Tensor([1.5, 70000.0]), nn.Linear(2, 2)):
+        with pytest.raises(ValueError, match=r"astype: dtype is .*; expected float32 or float64"):
+            one.astype(dtype)
+
+
+def test_integers_that_do_not_fit_are_refused():
+    class Counting(Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("count", np.zeros((), np.int32))
+
+    with pytest.raises(ValueError, match="'count' is int64, this Counting needs int32"):
+        Counting().load_state_dict({"count": np.int64(2**40 + 7)})
+
+
+def test_shapes_that_would_broadcast_or_be_cut_are_refused():
+    with pytest.raises(ValueError, match="Affine: x has shape"):
+        nn.Affine(4)(Tensor(np.ones((2, 3, 1))))
+    with pytest.raises(ValueError, match="SelfAttention: x has shape"):
+        nn.SelfAttention(8, 2)(Tensor(np.ones((4, 8))))
+    with pytest.raises(ValueError, match="flatten: start is 2 and end 1; the end comes before"):
+        Tensor(np.ones((2, 3, 4))).flatten(2, 1)

@@ -177,3 +177,9 @@ def test_norms_over_several_arrays_are_exact():
     expected = math.sqrt(math.fsum(float(x) ** 2 for a in arrays for x in a.ravel()))
     assert norm(arrays) == pytest.approx(expected, rel=1e-13)
     assert norm([]) == norm([np.zeros(3)]) == 0
+
+
+def test_one_tensor_is_clipped_too():
+    (w,) = parameters(np.full((3, 2), 100.0))
+    assert clip_grad_norm(w, 1.0) == pytest.approx(100 * 6**0.5)
+    assert norm([w.grad]) == pytest.approx(1, rel=1e-6)
