@@ -16,17 +16,19 @@ from ..autograd import Array, Axis, op
 __all__ = ["max", "mean", "min", "std", "sum", "var"]
 
 
-def _reduced(x: Array, axis: Axis, name: str = "") -> tuple[Axis, tuple[int, ...], int]:
-    """The axes, the shape of x with length 1 there (what broadcasts against x), and n.
+def _reduced(x: Array, axis: Axis, name: str = "") -> tuple[Axis, tuple[int, ...], int, type]:
+    """The axes, the shape of x with length 1 there (what broadcasts against x), n, and a dtype.
 
-    n  how many numbers become one; an error where there are none and `name` says whose
+    n      how many numbers become one; an error where there are none and `name` says whose
+    dtype  to add them in: many float32, one after the other, would lose digits
     """
     axes = None if x.ndim == 0 and axis in (0, -1) else axis
     reduced = range(x.ndim) if axes is None else normalize_axis_tuple(axes, x.ndim)
     n = prod(x.shape[i] for i in reduced)
     if n == 0 and name:
         raise ValueError(f"{name}: x of shape {x.shape} is empty, and nothing has no {name}")
-    return axes, tuple(1 if i in reduced else n for i, n in enumerate(x.shape)), n
+    kept = tuple(1 if i in reduced else m for i, m in enumerate(x.shape))
+    return axes, kept, n, np.float64 if n > 256 else x.dtype.type
 
 
 @op
@@ -35,8 +37,8 @@ def sum(x, *, axis: Axis = None, keepdims: bool = False):
 
     dx = g, copied back along the axes that were summed.
     """
-    axis, kept, _ = _reduced(x, axis)
-    y = np.asarray(x.sum(axis=axis, keepdims=keepdims, dtype=np.float64).astype(x.dtype))
+    axis, kept, _, dtype = _reduced(x, axis)
+    y = np.asarray(x.sum(axis=axis, keepdims=keepdims, dtype=dtype).astype(x.dtype))
     return y, lambda g: np.broadcast_to(g.reshape(kept), x.shape)
 
 
@@ -48,8 +50,8 @@ def mean(x, *, axis: Axis = None, keepdims: bool = False):
 
     Errors: ValueError where n is 0: nothing has no mean.
     """
-    axis, kept, n = _reduced(x, axis, "mean")
-    y = np.asarray(x.mean(axis=axis, keepdims=keepdims, dtype=np.float64).astype(x.dtype))
+    axis, kept, n, dtype = _reduced(x, axis, "mean")
+    y = np.asarray(x.mean(axis=axis, keepdims=keepdims, dtype=dtype).astype(x.dtype))
     return y, lambda g: np.broadcast_to((g / x.dtype.type(n)).reshape(kept), x.shape)
 
 
@@ -62,18 +64,18 @@ def var(x, *, axis: Axis = None, correction: float = 0, keepdims: bool = False):
 
     Errors: ValueError where n is not more than the correction.
     """
-    axis, kept, n = _reduced(x, axis)
+    axis, kept, n, dtype = _reduced(x, axis)
     if n <= correction:
         what = f"var: x of shape {x.shape} has {n} numbers to a variance"
         raise ValueError(f"{what}; with correction {correction} it takes more than {correction}")
-    deviation = x - x.mean(axis=axis, keepdims=True, dtype=np.float64).astype(x.dtype)
+    deviation = x - x.mean(axis=axis, keepdims=True, dtype=dtype).astype(x.dtype)
     deviation -= deviation.mean(axis=axis, keepdims=True)  # what rounding left
     n = x.dtype.type(n - correction)
 
     def backward(g):
         return (2 / n * g).reshape(kept) * deviation
 
-    squares = np.square(deviation).sum(axis=axis, keepdims=keepdims, dtype=np.float64)
+    squares = np.square(deviation).sum(axis=axis, keepdims=keepdims, dtype=dtype)
     return np.asarray((squares / n).astype(x.dtype)), backward
 
 
@@ -108,7 +110,7 @@ def min(x, *, axis: Axis = None, keepdims: bool = False):
 
 
 def _extreme(name: str, x: Array, axis: Axis, keepdims: bool):
-    axis, kept, _ = _reduced(x, axis, name)
+    axis, kept, *_ = _reduced(x, axis, name)
     y = np.asarray(getattr(x, name)(axis=axis, keepdims=keepdims))
 
     def backward(g):

@@ -48,12 +48,7 @@ def clip_grad_norm(parameters: Tensor | Iterable[Tensor], max_norm: float) -> fl
     length = norm(g for _, g in given)
     if max_norm < length < math.inf:
         scale = max_norm / (length + 1e-6)
-        for p, g in given:
-            p.grad = _scaled(g, scale)
+        for p, g in given:  # in float64 where g's own dtype has too few digits for so small a scale
+            wide = np.float64 if scale < np.finfo(g.dtype).tiny else g.dtype.type
+            p.grad = (g * wide(scale)).astype(g.dtype, copy=False)
     return length
-
-
-def _scaled(g: Array, scale: float) -> Array:
-    """g · scale, in float64 if its own dtype has too few digits for so small a number."""
-    wide = np.float64 if scale < np.finfo(g.dtype).tiny else g.dtype.type
-    return (g * wide(scale)).astype(g.dtype, copy=False)
