@@ -23,11 +23,11 @@ from ..data import Dataset
 from ..errors import MinimixError
 from ..parallel import apart
 from ..runs import has_begun, in_use, read_log, read_weights
-from ..train.architecture import code_of, sha256_of
+from ..train.architecture import code_of
 from ..train.config import config_of, differences, option
 from ..train.interrupt import Interrupt
 from ..train.progress import clock
-from ..train.state import MAY_CHANGE
+from ..train.state import MAY_CHANGE, check_code
 from .study import Row, Study
 
 PAUSE = 0.05  # seconds between two looks at the processes
@@ -85,12 +85,7 @@ def check_folder(study: Study, points: Sequence[Point], data: Dataset, out: Path
                     f"begun with {before}; put it back, or choose another folder"
                 )
         code = code_of(mine.model)
-        if code is not None and sha256_of(code) != facts.get("code"):
-            path, _, _ = mine.model.rpartition(":")
-            raise MinimixError(
-                f"{path} has changed since {point.folder} was begun with it; put it back as it was "
-                "(the run folder keeps it as model.py), or choose another folder"
-            )
+        check_code(mine, code, facts, str(point.folder), "choose another folder")
         seed = mine.seed if mine.limit_train else 0  # a sample follows from the seed
         parts = mine.limit_train, mine.limit_test, mine.validation, seed
         if parts not in digests:

@@ -6,6 +6,7 @@ there is no random generator whose state could be lost.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -238,14 +239,26 @@ def _check_same(config: Config, data: Dataset, code: str | None, checkpoint: Che
                 f"`{key}` is {mine}, but this run was begun with {other}; "
                 "leave it out, or start another run"
             )
-    if code is not None and sha256_of(code) != checkpoint.facts.get("code"):
-        path, _, _ = config.model.rpartition(":")
-        raise CheckpointError(
-            f"{path} has changed since this run was begun with it; put it back as it was (the run "
-            "folder keeps it as model.py), or start another run"
-        )
+    check_code(config, code, checkpoint.facts, "this run", "start another run")
     if data.fingerprint != digest:
         raise CheckpointError(
             f"the data set {data.name} ({data.source}) has sha256 {data.fingerprint[:12]}…, this "
             f"run was begun with {name}, {digest[:12]}…; name that one as `data`"
+        )
+
+
+def check_code(
+    config: Config, code: str | None, facts: Mapping[str, Any], run: str, way: str
+) -> None:
+    """Raise CheckpointError where the user's file is not the one that a run was begun with.
+
+    code   its text now, None where the network is one of minimix's
+    facts  of the run's checkpoint
+    run, way  what to call the run, and what else can be done
+    """
+    if code is not None and sha256_of(code) != facts.get("code"):
+        path, _, _ = config.model.rpartition(":")
+        raise CheckpointError(
+            f"{path} has changed since {run} was begun with it; put it back as it was (the run "
+            f"folder keeps it as model.py), or {way}"
         )

@@ -3,6 +3,7 @@
 import builtins
 import errno
 import functools
+import importlib
 import io
 import os
 import shutil
@@ -11,7 +12,6 @@ import pytest
 
 from minimix import cli, runs
 from minimix.data import shapes10
-from minimix.report import explain  # noqa: F401  matplotlib, which does not survive half an import
 
 TRAIN = [
     *("train", "--data=shapes10", "--preset=plain"),
@@ -93,7 +93,11 @@ def train(monkeypatch, capsys, disk, *arguments):
 
 @pytest.fixture(autouse=True)
 def drawn_once(monkeypatch):
-    """What takes long in these trainings is to draw the images, which needs no disk."""
+    """What takes long in these trainings is to draw the images, which needs no disk.
+
+    And matplotlib is imported before disks fail: half of an import would stay with later tests.
+    """
+    importlib.import_module("minimix.report.explain")
     monkeypatch.setattr(shapes10, "load", drawn)
 
 
