@@ -21,8 +21,8 @@ from .running import Point, beginning, minimix
 from .study import Row
 
 STEPS, TESTED = 4, 500  # of an epoch of a warm-up: steps, and test images
-# What the time of a step and of a test image does not depend on.
-ELSEWHERE = {
+# Settings on which the time of a step or of a test image does not depend.
+INDEPENDENT = {
     "epochs", "early_epochs", "validation", "limit_train", "limit_test", "lr", "schedule", "peak",
     "weight_decay", "decay", "label_smoothing", "ema", "mirror", "seed",
 }  # fmt: skip
@@ -30,7 +30,7 @@ ELSEWHERE = {
 
 @dataclass(frozen=True)
 class Speed:
-    """Seconds a step, those of an epoch of smaller crops, and a test image."""
+    """Seconds of a step, of a step with smaller crops, and of a test image."""
 
     step: float
     early_step: float
@@ -48,7 +48,7 @@ def seconds_by_row(
     found = {}
     for row in {point.row.name: point.row for point in points}.values():
         config = row.config().complete()
-        depends = {k: v for k, v in asdict(config).items() if k not in ELSEWHERE}
+        depends = {k: v for k, v in asdict(config).items() if k not in INDEPENDENT}
         key = json.dumps([depends, config.early_epochs > 0])
         if key not in speeds:
             say(f"warming up: {config.name}")
@@ -64,7 +64,7 @@ def seconds_by_row(
 
 
 def _warm_up(row: Row, data: Dataset, config: Config, options: Sequence[str]) -> Speed:
-    """Of a training that is over at once, without its first epoch, which may compile kernels."""
+    """Speeds from a short training. Its first epoch does not count: it may compile kernels."""
     epochs, early = (3, 2) if config.early_epochs else (2, 0)
     short: dict[str, Any] = {
         "epochs": epochs,

@@ -37,6 +37,8 @@ FORMAT = 3  # of the cache
 TRAIN, TEST = ("train", "training"), ("test", "testing", "val", "valid", "validation")
 SIDE = 32  # of the images, in pixels, unless another one is asked for
 SHOWN = 5  # pictures that could not be read, of which the reason is said
+MANY = 10_000  # entries that are looked at to find out whether a folder has pictures
+
 # What is said of one thing, and of several.
 HIDDEN = ("left out {} hidden file or folder", "left out {} hidden files or folders")
 NO_CLASS = (
@@ -62,7 +64,6 @@ NESTED = (
     "{} picture in a folder inside a class folder counts as of that class",
     "{} pictures in folders inside a class folder count as of that class",
 )
-MANY = 10_000  # entries that are looked at to find out whether a folder has pictures
 
 Say = Callable[[str], None]
 Progress = Callable[[int, int], None]
