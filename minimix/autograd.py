@@ -162,7 +162,8 @@ def unbroadcast(g: Array, shape: tuple[int, ...]) -> Array:
     """
     g = g.reshape((1,) * (len(shape) - g.ndim) + g.shape)
     axes = tuple(i for i in range(-g.ndim, 0) if -i > len(shape) or g.shape[i] != 1 == shape[i])
-    return g.sum(axis=axes, dtype=np.float64).astype(g.dtype).reshape(shape) if axes else g
+    total = g.sum(axis=axes, keepdims=True, dtype=np.float64).astype(g.dtype) if axes else g
+    return total.reshape(total.shape[g.ndim - len(shape) :])
 
 
 class Tensor:

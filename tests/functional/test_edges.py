@@ -342,6 +342,9 @@ def test_sums_of_many_lose_no_digits(shape):
         ("...i,i->i", [(1, 3), (3,)]),
         ("...i,...i->i", [(1, 3), (4, 3)]),
         ("...i,...i->...", [(2, 1, 3), (4, 3)]),
+        ("...i,i->i", [(5, 1), (3,)]),  # NumPy repeats letters of length 1
+        ("...i,i->", [(5, 2, 1), (3,)]),
+        ("...ij,j->ij", [(5, 2, 3), (3,)]),
     ],
 )
 def test_axes_that_einsum_sums_away_without_a_letter(subscripts, shapes):
