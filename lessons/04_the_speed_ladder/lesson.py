@@ -371,7 +371,7 @@ show.bars(
 moved = 2 * x.nbytes / 1e9
 print(f"a copy:      {moved / took['a copy'] * 1000:5.1f} GB/s")
 print(f"gelu_faster: {moved / took['the same, without the check'] * 1000:5.1f} GB/s")
-print(f"gelu_numpy:  {moved / took['NumPy, nine passes'] * 1000:5.1f} GB/s that you wanted")
+print(f"gelu_numpy:  {moved / took['NumPy, nine passes'] * 1000:5.1f} GB/s of useful traffic")
 
 # %% [markdown]
 # ## Yours and the library's
