@@ -1,7 +1,8 @@
 """What must be measured in a process of its own: memory, page faults, start-up.
 
 python -m bench.child memory FORM NET   ->  one JSON line
-python -m bench.child start                                ->  one JSON line
+python -m bench.child start             ->  one JSON line
+python -m bench.child preset NAME       ->  one JSON line
 """
 
 from __future__ import annotations
@@ -67,6 +68,41 @@ def start() -> dict[str, Any]:
     return {"import": imported - begun, "first step": first - imported, "step": second - first}
 
 
+def preset(name: str) -> dict[str, Any]:
+    """Seconds of `minimix train` from its settings to the end of a first step and test, and again.
+
+    The images are noise: as many as one batch to train on, and a few to test on.
+    """
+    from dataclasses import replace
+
+    import numpy as np
+
+    from minimix.data import Dataset
+    from minimix.runs.elsewhere import Elsewhere
+    from minimix.train import PRESETS, TrainingState, train
+
+    tested: list[float] = []
+
+    class Clock(Elsewhere):
+        """A run folder that keeps nothing; it notes when a test has ended."""
+
+        def time(self, step: int, **seconds: float) -> None:
+            if "test_seconds" in seconds:
+                tested.append(time.perf_counter())
+
+    config = replace(PRESETS[name], epochs=2, mirror=False)
+    n = config.batch_size
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (n + 8, 32, 32, 3), np.uint8)
+    labels = rng.integers(0, 10, n + 8)
+    data = Dataset("noise", images[:n], labels[:n], images[n:], labels[n:], tuple("abcdefghij"))
+    begun = time.perf_counter()
+    train(TrainingState.build(config, data), Clock(Path("none"), None), quiet=True)
+    first, second = tested
+    return {"first step": first - begun, "step": second - first}
+
+
 if __name__ == "__main__":
     what, *arguments = sys.argv[1:]
-    print(json.dumps({"memory": memory, "start": start}[what](*arguments)))
+    modes: dict[str, Any] = {"memory": memory, "start": start, "preset": preset}
+    print(json.dumps(modes[what](*arguments)))

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache, cached_property
+from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 import numpy as np
 
 import minimix as mx
 from minimix import to_torch
+from minimix.cost import layers
 
 
 class Net(NamedTuple):
@@ -22,13 +25,6 @@ class Net(NamedTuple):
     def __str__(self) -> str:
         d, depth, k, p, n, size = self
         return f"{d}/{depth} k{k} p{p} batch {n}" + (f" {size}×{size}" if size != 32 else "")
-
-    def flops(self) -> float:
-        """Multiplications and additions of one training step: a forward pass, and twice that."""
-        d, depth, k, p, n, size = self
-        pixels = n * (size // p) ** 2
-        block = pixels * d * (d + k * k)
-        return 2.0 * (3 * depth * block + 2 * pixels * d * 3 * p * p)
 
     def ours(self) -> mx.Module:
         return mx.ConvMixer(
@@ -51,9 +47,6 @@ class Rival(NamedTuple):
     def __str__(self) -> str:
         return f"{self.name} batch {self.batch}"
 
-    def flops(self) -> float | None:
-        return None
-
     def ours(self) -> mx.Module:
         return RIVALS[self.name][0](self.size)
 
@@ -61,6 +54,18 @@ class Rival(NamedTuple):
         from . import rivals
 
         return RIVALS[self.name][1](rivals, self.size)
+
+
+def flops(net: Net | Rival, training: bool) -> float:
+    """Multiplications and additions for one batch: of a training step, or of inference.
+
+    A gradient of an activation takes as many as the activation, and so does one of a weight; of
+    the images, which the first layer sees, none is needed.
+    """
+    rows, uncounted = layers(net.ours(), (1, net.size, net.size, 3))
+    assert not uncounted, f"{net}: {uncounted}"
+    counts = [row.multiply_adds for row in rows if row.multiply_adds]
+    return 2.0 * net.batch * (3 * sum(counts) - counts[0] if training else sum(counts))
 
 
 def _convmixer(**settings: Any) -> Callable[[int], mx.Module]:
@@ -72,6 +77,26 @@ def _with_wide_stem(size: int) -> mx.Module:
     convolution = mx.nn.Conv2d(3, 128, 7, 4, padding=3, rng=0)
     model.stem = mx.nn.Sequential(convolution, mx.nn.GELU(), mx.nn.BatchNorm(128))
     return model
+
+
+def _by_name(name: str) -> Callable[[int], mx.Module]:
+    """A model for inference, always the same one, with batch norm's statistics of an image.
+
+    With those that it begins with, the logits of ConvMixer-768/32 are the same for all images.
+    """
+
+    @cache
+    def make(size: int) -> mx.Module:
+        model = mx.models.create(name, rng=0)
+        for _, module in model.named_modules():
+            if isinstance(module, mx.nn.BatchNorm):
+                module.momentum = 1.0
+        image = np.random.default_rng(1).standard_normal((1, size, size, 3))
+        with mx.no_grad():
+            model(mx.Tensor(image.astype(np.float32)))
+        return model
+
+    return make
 
 
 # Each twice: minimix's of a size of images, and PyTorch's, which needs the module `rivals`.
@@ -108,16 +133,57 @@ RIVALS: dict[str, tuple[Callable[[int], mx.Module], Callable[[Any, int], Any]]] 
         lambda size: mx.models.ResNet(18, 64, shortcut="B", rng=0),
         lambda r, size: r.ResNet((2, 2, 2, 2), 64, projected=True),
     ),
+    "convmixer_768_32": (
+        _by_name("convmixer_768_32"),
+        lambda r, size: r.ConvMixer(768, 32, 7, 7, r.nn.ReLU, n_classes=1000),
+    ),
+    "deit_small_patch16_224": (
+        _by_name("deit_small_patch16_224"),
+        lambda r, size: r.ViT(384, 12, 6, 16, size, n_classes=1000),
+    ),
+    "resmlp_12_224": (
+        _by_name("resmlp_12_224"),
+        lambda r, size: r.PatchMLP(r.ResMLPBlock, r.Affine(384), 384, 12, 16, size, 1000),
+    ),
+    "resnet50": (
+        _by_name("resnet50"),
+        lambda r, size: r.ResNet((3, 4, 6, 3), 64, True, r.Bottleneck, True, 1000),
+    ),
 }
 
-NETS: list[Net | Rival] = [
-    Net(256, 8, 5, 2, 64),
-    Net(128, 4, 5, 2, 64),
-    Net(128, 8, 5, 4, 128),
-    *map(Rival, RIVALS),
-]
+# The nets, each with its goals: the least ratio to PyTorch in training and in inference, and the
+# least share of a training step in the speed of a large matrix product.
+NETS: dict[Net | Rival, dict[str, float]] = {
+    Net(256, 8, 5, 2, 64): {"training": 2.2, "inference": 1.5, "share": 0.70},
+    Net(128, 4, 5, 2, 64): {"training": 2.2, "inference": 1.5, "share": 0.55},
+    Net(128, 8, 5, 4, 128): {"training": 2.2, "inference": 1.5, "share": 0.55},
+    Rival("ConvMixer-128/8, ReLU"): {"training": 1.7, "inference": 1.3},
+    Rival("ConvMixer-128/8, LayerNorm"): {"training": 1.7, "inference": 1.3},
+    Rival("ConvMixer-128/8, 7×7 stem"): {"training": 1.7, "inference": 1.3},
+    Rival("ResMLP-128/8"): {"training": 1.5, "inference": 1.4},
+    Rival("MLP-Mixer-128/8"): {"training": 1.5, "inference": 1.4},
+    Rival("ViT-128/6, 4 heads"): {"training": 1.3, "inference": 1.2},
+    Rival("ResNet-20"): {"training": 1.3, "inference": 1.1},
+    Rival("ResNet-18"): {"training": 1.3, "inference": 1.1},
+}
+LARGE: dict[Net | Rival, dict[str, float]] = {
+    Rival(name, batch, 224): {"inference": 1.2}
+    for name in ("convmixer_768_32", "deit_small_patch16_224", "resmlp_12_224", "resnet50")
+    for batch in (1, 16)
+}
 CONVMIXERS = [net for net in NETS if isinstance(net, Net)]
-FORMS = ("eager NCHW", "eager channels_last", "torch.compile")
+FORMS: tuple[str, ...] = ()  # of PyTorch, where it is installed
+if find_spec("torch"):
+    FORMS = ("eager NCHW", "eager channels_last", "torch.compile")
+
+
+def set_threads(n: int) -> None:
+    """How many threads minimix, NumPy's BLAS and PyTorch may use."""
+    mx.kernels.set_num_threads(n)
+    if FORMS:
+        import torch
+
+        torch.set_num_threads(n)
 
 
 def inputs(net: Net | Rival) -> tuple[np.ndarray, np.ndarray]:
@@ -134,7 +200,11 @@ class Minimix:
         self.run = mx.fuse(self.model) if fused else self.model
         images, self.labels = inputs(net)
         self.x = mx.Tensor(images)
-        self.optimizer = mx.AdamW(self.model.parameters(), lr=1e-3)
+
+    @cached_property
+    def optimizer(self) -> mx.AdamW:
+        """Its moments take memory from the first step on, as PyTorch's do."""
+        return mx.AdamW(self.model.parameters(), lr=1e-3)
 
     def gradients(self) -> tuple[float, dict[str, np.ndarray]]:
         """Loss and gradients, without a step."""
@@ -204,7 +274,7 @@ class Torch:
 
 
 def check(ours: Minimix, theirs: Any) -> None:
-    """Both must compute the same before either is timed.
+    """SystemExit unless both compute the same: gradients, and logits in evaluation.
 
     Rounding decides on which side of its kink a ReLU is, so gradients of nets with ReLU agree less.
     """
@@ -216,6 +286,10 @@ def check(ours: Minimix, theirs: Any) -> None:
     for name, g in grads.items():
         tolerance = 1e-2 if kinks else 1e-4
         _close(f"gradient of {name}", g, their_grads[name], max(whole, 1e-6), tolerance)
+    check_inference(ours, theirs)
+
+
+def check_inference(ours: Minimix, theirs: Any) -> None:
     _close("logits in evaluation", ours.infer(), theirs.infer())
 
 

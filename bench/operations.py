@@ -11,7 +11,7 @@ from minimix import AdamW, Parameter, kernels
 from minimix import functional as F
 from minimix.kernels.simd.memory import empty
 
-from .timing import Calls, interleave, ratio, spread
+from .timing import Calls, interleave, ratio, say, spread
 
 
 class Operation(NamedTuple):
@@ -377,7 +377,7 @@ def adamw(n: int) -> Iterator[Operation]:
     )
 
 
-def measure(quick: bool, rounds: int, say: Callable[[str], None]) -> list[dict[str, Any]]:
+def measure(quick: bool, rounds: int) -> list[dict[str, Any]]:
     rows = []
     for operation in operations(quick):
         compare(operation)

@@ -54,7 +54,7 @@ def minutes(preset: str, rounds: int) -> tuple[dict[str, float], dict[str, Any]]
     sides: dict[str, Any] = {"minimix": nets.Minimix(net)}
     for form in nets.FORMS:
         sides[form] = nets.Torch(net, form)
-        nets.check(nets.Minimix(net), nets.Torch(net, form))
+        nets.check(nets.Minimix(net), sides[form])
     steps: Times = interleave({name: side.step for name, side in sides.items()}, rounds, 0.5)
     tests: Times = interleave({name: side.infer for name, side in sides.items()}, rounds, 0.2)
     found = ratio(steps)
@@ -78,8 +78,7 @@ def main() -> None:
     options = parser.parse_args()
     if unknown := set(options.preset) - set(PRESETS):
         parser.error(f"there is no preset {min(unknown)}; there are {', '.join(PRESETS)}")
-    mx.kernels.set_num_threads(options.threads)
-    torch.set_num_threads(options.threads)
+    nets.set_threads(options.threads)
     print(f"{options.threads} threads, PyTorch {torch.__version__}; minutes of the whole training")
     print(
         f"{'':10}{'minimix':>9}"

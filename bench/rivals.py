@@ -57,13 +57,15 @@ class Encoder(nn.Module):
 
 
 class ViT(nn.Module):
-    def __init__(self, dim: int, depth: int, heads: int, p: int, size: int) -> None:
+    def __init__(
+        self, dim: int, depth: int, heads: int, p: int, size: int, n_classes: int = 10
+    ) -> None:
         super().__init__()
         self.patch_embed = patches(dim, p)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, dim))
         self.pos_embed = nn.Parameter(torch.zeros(1, 1 + (size // p) ** 2, dim))
         self.blocks = nn.Sequential(*[Encoder(dim, heads) for _ in range(depth)])
-        self.norm, self.head = nn.LayerNorm(dim, 1e-6), nn.Linear(dim, 10)
+        self.norm, self.head = nn.LayerNorm(dim, 1e-6), nn.Linear(dim, n_classes)
 
     def forward(self, x: Any) -> Any:
         x = self.patch_embed(x)
@@ -105,55 +107,109 @@ class MixerBlock(nn.Module):
 
 
 class PatchMLP(nn.Module):
-    def __init__(self, block: Any, norm: nn.Module, dim: int, depth: int, p: int, size: int):
+    def __init__(
+        self,
+        block: Any,
+        norm: nn.Module,
+        dim: int,
+        depth: int,
+        p: int,
+        size: int,
+        n_classes: int = 10,
+    ) -> None:
         super().__init__()
         self.stem = patches(dim, p)
         self.blocks = nn.Sequential(*[block(dim, (size // p) ** 2) for _ in range(depth)])
-        self.norm, self.head = norm, nn.Linear(dim, 10)
+        self.norm, self.head = norm, nn.Linear(dim, n_classes)
 
     def forward(self, x: Any) -> Any:
         return self.head(self.norm(self.blocks(self.stem(x))).mean(1))
 
 
+class Padded(nn.Module):
+    """The shortcut without weights: fewer pixels, and zeros on both sides of the channels."""
+
+    def __init__(self, missing: int, stride: int) -> None:
+        super().__init__()
+        self.missing, self.stride = missing, stride
+
+    def forward(self, x: Any) -> Any:
+        x = x[:, :, :: self.stride, :: self.stride]
+        return F.pad(x, (0, 0, 0, 0, self.missing // 2, self.missing - self.missing // 2))
+
+
+def shortcut(c: int, out: int, stride: int, projected: bool) -> nn.Module:
+    if stride == 1 and c == out:
+        return nn.Identity()
+    if not projected:
+        return Padded(out - c, stride)
+    return nn.Sequential(nn.Conv2d(c, out, 1, stride, bias=False), nn.BatchNorm2d(out))
+
+
 class BasicBlock(nn.Module):
+    expansion = 1
+
     def __init__(self, c: int, width: int, stride: int, projected: bool) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(c, width, 3, stride, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
         self.conv2 = nn.Conv2d(width, width, 3, 1, 1, bias=False)
         self.bn2 = nn.BatchNorm2d(width)
-        self.stride, self.missing = stride, width - c
-        self.downsample = nn.Identity()
-        if projected and (stride > 1 or width != c):
-            shortcut = nn.Conv2d(c, width, 1, stride, bias=False)
-            self.downsample = nn.Sequential(shortcut, nn.BatchNorm2d(width))
+        self.downsample = shortcut(c, width, stride, projected)
 
     def forward(self, x: Any) -> Any:
-        y = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
-        if isinstance(self.downsample, nn.Identity) and self.missing:
-            x = x[:, :, :: self.stride, :: self.stride]
-            x = F.pad(x, (0, 0, 0, 0, self.missing // 2, self.missing - self.missing // 2))
-        else:
-            x = self.downsample(x)
-        return F.relu(y + x)
+        y = F.relu(self.bn1(self.conv1(x)))
+        return F.relu(self.bn2(self.conv2(y)) + self.downsample(x))
+
+
+class Bottleneck(nn.Module):
+    expansion = 4
+
+    def __init__(self, c: int, width: int, stride: int, projected: bool) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(c, width, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.conv2 = nn.Conv2d(width, width, 3, stride, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.conv3 = nn.Conv2d(width, 4 * width, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(4 * width)
+        self.downsample = shortcut(c, 4 * width, stride, projected)
+
+    def forward(self, x: Any) -> Any:
+        y = F.relu(self.bn1(self.conv1(x)))
+        y = F.relu(self.bn2(self.conv2(y)))
+        return F.relu(self.bn3(self.conv3(y)) + self.downsample(x))
 
 
 class ResNet(nn.Module):
-    def __init__(self, blocks: tuple[int, ...], width: int, projected: bool) -> None:
+    """For CIFAR; `imagenet`: with a 7×7 stem of stride 2 and a max pool."""
+
+    def __init__(
+        self,
+        blocks: tuple[int, ...],
+        width: int,
+        projected: bool,
+        block: Any = BasicBlock,
+        imagenet: bool = False,
+        n_classes: int = 10,
+    ) -> None:
         super().__init__()
-        self.conv1, self.bn1 = nn.Conv2d(3, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width)
+        kernel, stride, padding = (7, 2, 3) if imagenet else (3, 1, 1)
+        self.conv1 = nn.Conv2d(3, width, kernel, stride, padding, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.maxpool = nn.MaxPool2d(3, 2, 1) if imagenet else nn.Identity()
         c = width
         for i, n in enumerate(blocks):
             stage = []
             for j in range(n):
-                stage.append(BasicBlock(c, width * 2**i, 2 if i and not j else 1, projected))
-                c = width * 2**i
+                stage.append(block(c, width * 2**i, 2 if i and not j else 1, projected))
+                c = width * 2**i * block.expansion
             self.add_module(f"layer{i + 1}", nn.Sequential(*stage))
         self.stages = len(blocks)
-        self.fc = nn.Linear(c, 10)
+        self.fc = nn.Linear(c, n_classes)
 
     def forward(self, x: Any) -> Any:
-        x = F.relu(self.bn1(self.conv1(x)))
+        x = self.maxpool(F.relu(self.bn1(self.conv1(x))))
         for i in range(self.stages):
             x = self.get_submodule(f"layer{i + 1}")(x)
         return self.fc(x.mean((2, 3)))
@@ -189,6 +245,7 @@ class ConvMixer(nn.Module):
         stem: Any = None,
         stem_dim: int = 0,
         stem_depth: int = 0,
+        n_classes: int = 10,
     ) -> None:
         super().__init__()
 
@@ -209,7 +266,7 @@ class ConvMixer(nn.Module):
         self.stem = nn.Sequential(*finer, *stage(stem or nn.Conv2d(3, d, p, p), d))
         self.blocks = nn.Sequential(*[block(d) for _ in range(depth)])
         self.pooling = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
-        self.head = nn.Linear(d, 10)
+        self.head = nn.Linear(d, n_classes)
 
     def forward(self, x: Any) -> Any:
         return self.head(self.pooling(self.blocks(self.stem(x))))

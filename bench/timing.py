@@ -8,6 +8,7 @@ reported is the median over rounds, with quartiles.
 from __future__ import annotations
 
 import statistics
+import sys
 import time
 from collections.abc import Callable
 
@@ -22,13 +23,15 @@ def burst(call: Callable[[], object], seconds: float) -> float:
     """Median seconds a call over about so many seconds, at least once.
 
     Calls of the first SETTLE seconds, at least one, are not counted: they find the other
-    candidate's data in the caches, and its idle threads still spinning on a core.
+    candidate's data in the caches, and its idle threads still spinning on a core. Of a call that
+    takes a second this is nothing, so it is counted and not made twice.
     """
-    end = time.perf_counter() + SETTLE
+    begun = time.perf_counter()
     call()
-    while time.perf_counter() < end:
+    first = time.perf_counter() - begun
+    times = [first] if first > 50 * SETTLE else []
+    while not times and time.perf_counter() < begun + SETTLE:
         call()
-    times: list[float] = []
     while not times or sum(times) < seconds:
         start = time.perf_counter()
         call()
@@ -37,7 +40,9 @@ def burst(call: Callable[[], object], seconds: float) -> float:
 
 
 def interleave(calls: Calls, rounds: int, seconds: float = 0.0) -> Times:
-    """Every candidate in every round."""
+    """Every candidate in every round, after a call in which it loads or compiles what it needs."""
+    for call in calls.values():
+        call()
     times: Times = {name: [] for name in calls}
     names = list(calls)
     for r in range(rounds):
@@ -54,11 +59,19 @@ def spread(values: list[float]) -> dict[str, float]:
     return {"median": median, "low": low, "high": high}
 
 
+def quotient(times: list[float], others: list[float]) -> dict[str, float]:
+    """Median and quartiles of one time over another of the same round."""
+    return spread([one / other for one, other in zip(times, others, strict=True)])
+
+
 def ratio(times: Times, mine: str = "minimix") -> dict[str, float | str] | None:
     """How many times faster `mine` is than the fastest of the others, round by round."""
     others = {name: statistics.median(t) for name, t in times.items() if name != mine}
     if not others:
         return None
     best = min(others, key=lambda name: others[name])
-    rounds = [theirs / ours for theirs, ours in zip(times[best], times[mine], strict=True)]
-    return {"against": best, **spread(rounds)}
+    return {"against": best, **quotient(times[best], times[mine])}
+
+
+def say(what: str) -> None:
+    print(f"measured {what}", file=sys.stderr, flush=True)
