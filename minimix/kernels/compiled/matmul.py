@@ -13,9 +13,11 @@ rows that are read side by side, a few lines each, are no pattern that a process
 from __future__ import annotations
 
 import platform
+from functools import partial
 from typing import Any
 
 import numpy as np
+from llvmlite import ir
 from numba import types
 
 from ..simd.jit import helper, kernel
@@ -46,46 +48,49 @@ from ..simd.vectors import (
 # 32 with AVX-512 and on ARM, else 16. (With 32, the pointers to the rows are what runs out first.)
 ROWS = 12 if VECTOR_BYTES == 64 or platform.machine() in ("arm64", "aarch64") else 6
 
+LOW = ROWS * 2 // 3  # rows of a lower tile: 16 rows are two of these, not one of 12 and a rest of 4
+
 DEPTH = 256  # steps of k between loading and storing a tile: a panel of b fills half a usual L1
 SMALL = 4096  # numbers of b that leave room in L1: then a row of a meets all of b at once
 SPLITS = 16  # into how many sums `_matmul_tn` divides a long product, at most
 
 
-@intrinsic
-def tile(typingctx, k, a, ia, rows, a_row, a_step, b, ib, b_step, start, i0, row0, c, ic, c_row):
-    """c[r, :] = start[r, :] + Σₖ a[r, k] b[k, :] for up to ROWS rows and COLUMNS columns.
+@intrinsic(prefer_literal=True)
+def tile(typingctx, height, vectors, k, a, ia, rows, a_row, a_step, b, ib, b_step,
+         start, i0, row0, c, ic, c_row):  # fmt: skip
+    """c[r, :] = start[r, :] + Σₖ a[r, k] b[k, :] for up to `height` rows, `vectors` wide.
 
     a[r, k] is at ia + r a_row + k a_step, b[k, 0] at ib + k b_step, c[r, 0] at ic + r c_row and
     start[r, 0] at i0 + r row0. Where fewer rows are there, the last one is computed again in place
-    of each that is missing.
+    of each that is missing. `height` is ROWS or LOW; `vectors` 1 or 2, of which two are COLUMNS.
     """
-    return _tile(k, a, b, start, c, from_zero=False)
+    return _tile(height, vectors, k, a, b, start, c, from_zero=False)
 
 
 @intrinsic(prefer_literal=True)
-def tile_from_zero(
-    typingctx, vectors, k, a, ia, rows, a_row, a_step, b, ib, b_step, start, i0, row0, c, ic, c_row
-):
+def tile_from_zero(typingctx, height, vectors, k, a, ia, rows, a_row, a_step, b, ib, b_step,
+                   start, i0, row0, c, ic, c_row):  # fmt: skip
     """As `tile`, but the sum over k begins at zero and is added to start at the end.
 
-    A long product is then a sum of sums, which loses fewer digits than one long sum. It is as wide
-    as `vectors`, 1 or 2, of which two are COLUMNS.
+    A long product is then a sum of sums, which loses fewer digits than one long sum.
     """
-    return _tile(k, a, b, start, c, from_zero=True, literal=vectors)
+    return _tile(height, vectors, k, a, b, start, c, from_zero=True)
 
 
-def _tile(k: Any, a: Any, b: Any, start: Any, c: Any, from_zero: bool, literal: Any = None) -> Any:
+def _tile(
+    rows_of: Any, width: Any, k: Any, a: Any, b: Any, start: Any, c: Any, from_zero: bool
+) -> Any:
     kind = Vector(a.dtype)
-    vectors = literal.literal_value if literal else 2
+    height, vectors = rows_of.literal_value, width.literal_value
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         k, _, ia, rows, a_row, a_step, _, ib, b_step, _, i0, row0, _, ic, c_row = args[-15:]
         vector, wide = vector_type(kind), kind.lanes
-        size = kind.dtype.bitwidth // 8
+        align = kind.dtype.bitwidth // 8
         last = builder.sub(rows, I64(1))
         row = [
             builder.select(builder.icmp_signed("<", I64(r), rows), I64(r), last)
-            for r in range(ROWS)
+            for r in range(height)
         ]
 
         def row_starts(argument: int, first: Any, stride: Any) -> list[Any]:
@@ -103,9 +108,9 @@ def _tile(k: Any, a: Any, b: Any, start: Any, c: Any, from_zero: bool, literal: 
         start_rows = row_starts(-6, i0, row0)
 
         def load_start() -> list[Any]:
-            return [builder.load(p, align=size) for p0 in start_rows for p in across(p0)]
+            return [builder.load(p, align=align) for p0 in start_rows for p in across(p0)]
 
-        initial = [constant(vector, 0.0)] * vectors * ROWS if from_zero else load_start()
+        initial = [constant(vector, 0.0)] * vectors * height if from_zero else load_start()
         entry = builder.block
         loop, after = builder.append_basic_block("step"), builder.append_basic_block("done")
         builder.branch(loop)
@@ -114,9 +119,9 @@ def _tile(k: Any, a: Any, b: Any, start: Any, c: Any, from_zero: bool, literal: 
         step, offset = builder.phi(I64), builder.phi(I64)
         now_b = builder.phi(first_b.type)
         sums = [builder.phi(vector) for _ in initial]
-        b_vectors = [builder.load(p, align=size) for p in across(now_b)]
+        b_vectors = [builder.load(p, align=align) for p in across(now_b)]
         results = []
-        for r in range(ROWS):
+        for r in range(height):
             one = splat(builder, builder.load(builder.gep(a_rows[r], [offset])), wide)
             for v in range(vectors):
                 results.append(call(builder, "fmuladd", one, b_vectors[v], sums[vectors * r + v]))
@@ -129,7 +134,8 @@ def _tile(k: Any, a: Any, b: Any, start: Any, c: Any, from_zero: bool, literal: 
         ):
             phi.add_incoming(old, entry)
             phi.add_incoming(new, loop)
-        builder.cbranch(builder.icmp_signed("<", ahead, k), loop, after)
+        again = builder.cbranch(builder.icmp_signed("<", ahead, k), loop, after)
+        again.set_metadata("llvm.loop", _as_it_is(builder.module))
 
         builder.position_at_end(after)
         if from_zero:  # all of start is read before any of c, which may be the same, is written
@@ -138,18 +144,57 @@ def _tile(k: Any, a: Any, b: Any, start: Any, c: Any, from_zero: bool, literal: 
             ]
         targets = [p for c0 in c_rows for p in across(c0)]
         for result, p in zip(results, targets, strict=True):
-            builder.store(result, p, align=size)
+            builder.store(result, p, align=align)
         return context.get_dummy_value()
 
     i = types.int64
-    first = (literal,) if literal else ()
-    return types.void(*first, i, a, i, i, i, i, b, i, i, start, i, i, c, i, i), codegen
+    return types.void(rows_of, width, i, a, i, i, i, i, b, i, i, start, i, i, c, i, i), codegen
+
+
+def _as_it_is(module: Any) -> Any:
+    """What forbids to unroll a loop: twice as many sums would not fit into the registers."""
+    mark = module.add_metadata([ir.MetaDataString(module, "llvm.loop.unroll.disable")])
+    loop = ir.MDValue(module, [mark], name=str(len(module.metadata)))
+    loop.operands = (loop, mark)  # its first operand is itself, so that no two loops share one
+    return loop
 
 
 @helper
 def columns(x):
     """COLUMNS: how wide a tile is."""
     return 2 * lanes(x)
+
+
+@partial(helper, forceinline=True)
+def fitting_tile(n, k, a, ia, rows, a_row, a_step, b, ib, b_step, start, i0, row0, c, ic, c_row):
+    """The first tile of n columns and so many rows; returns how high it is.
+
+    Narrow where half the columns would be none, and low where most of the rows would.
+    """
+    if n <= lanes(a):
+        tile(LOW, 1, k, a, ia, rows, a_row, a_step, b, ib, b_step, start, i0, row0, c, ic, c_row)
+        return LOW
+    if rows <= LOW or ROWS < rows <= 2 * LOW:
+        tile(LOW, 2, k, a, ia, rows, a_row, a_step, b, ib, b_step, start, i0, row0, c, ic, c_row)
+        return LOW
+    tile(ROWS, 2, k, a, ia, rows, a_row, a_step, b, ib, b_step, start, i0, row0, c, ic, c_row)
+    return ROWS
+
+
+@partial(helper, forceinline=True)
+def add_fitting_tile(n, k, a, ia, rows, a_row, a_step, b, ib, b_step, c, ic, c_row):
+    """As `fitting_tile`, added to what c holds, as a sum of its own."""
+    if n <= lanes(a):
+        tile_from_zero(LOW, 1, k, a, ia, rows, a_row, a_step, b, ib, b_step,
+                       c, ic, c_row, c, ic, c_row)  # fmt: skip
+        return LOW
+    if rows <= LOW or ROWS < rows <= 2 * LOW:
+        tile_from_zero(LOW, 2, k, a, ia, rows, a_row, a_step, b, ib, b_step,
+                       c, ic, c_row, c, ic, c_row)  # fmt: skip
+        return LOW
+    tile_from_zero(ROWS, 2, k, a, ia, rows, a_row, a_step, b, ib, b_step,
+                   c, ic, c_row, c, ic, c_row)  # fmt: skip
+    return ROWS
 
 
 @helper
@@ -241,9 +286,8 @@ def multiply_rows(a, ia, a_row, rows, k, packed, n, bias, c, ic, edge):
                     # From the second time on: a sum of its own, added to the one before.
                     start, s, s_row = (bias, j, 0) if k0 == 0 else (zero, 0, 0)
                     y, o, o_row = (c, to, n) if whole and k0 == 0 else (edge, 0, wide)
-                    tile(
-                        deep, a, at, left, a_row, 1, packed, ib, wide, start, s, s_row, y, o, o_row
-                    )
+                    tile(ROWS, 2, deep, a, at, left, a_row, 1, packed, ib, wide,
+                         start, s, s_row, y, o, o_row)  # fmt: skip
                     if k0 > 0:
                         add_tile(edge, wide, left, n - j, c, to, n)
                     elif not whole:
@@ -270,27 +314,21 @@ def copy_block(x, start, rows, c, block):
 
 
 @helper
-def multiply_blocks(a, k, b, n, rows, c, ic, edge, a_row=0):
-    """c[k, n] += aᵀ b over a block of rows, `padded` apart in a (or a_row) and in b."""
+def multiply_blocks(a, k, b, n, rows, c, ic, edge, a_row=0, b_row=0):
+    """c[k, n] += aᵀ b over a block of rows, `padded` apart, or a_row in a and b_row in b."""
     wide, half = columns(a), lanes(a)
-    a_row, b_row = a_row or padded(k, a), padded(n, b)
+    a_row, b_row = a_row or padded(k, a), b_row or padded(n, b)
     for j in range(0, n, wide):
         whole = n - j >= wide or n - j == half
-        for i in range(0, k, ROWS):
-            to = ic + i * n + j
+        i = 0
+        while i < k:
+            left, to = k - i, ic + i * n + j
             out, o, o_row = (c, to, n) if whole else (edge, 0, wide)
             if not whole:
-                copy_tile(c, to, n, k - i, n - j, edge, o, o_row)
-            if n - j > half:
-                tile_from_zero(
-                    2, rows, a, i, k - i, 1, a_row, b, j, b_row, out, o, o_row, out, o, o_row
-                )
-            else:
-                tile_from_zero(
-                    1, rows, a, i, k - i, 1, a_row, b, j, b_row, out, o, o_row, out, o, o_row
-                )
+                copy_tile(c, to, n, left, n - j, edge, o, o_row)
+            i += add_fitting_tile(n - j, rows, a, i, left, 1, a_row, b, j, b_row, out, o, o_row)
             if not whole:
-                copy_tile(edge, o, o_row, k - i, n - j, c, to, n)
+                copy_tile(edge, o, o_row, left, n - j, c, to, n)
 
 
 @helper
@@ -304,10 +342,10 @@ def multiply_gathered(a, a_row, rows, k, b, from_b, bias, from_bias, n, c, c_row
                 at, to = r * a_row + k0, r * c_row + j
                 start, i0, row0 = (bias, from_bias + j, 0) if k0 == 0 else (c, to, c_row)
                 if n - j > lanes(a):
-                    tile_from_zero(2, deep, a, at, rows - r, a_row, 1, b, from_b, wide,
+                    tile_from_zero(ROWS, 2, deep, a, at, rows - r, a_row, 1, b, from_b, wide,
                                    start, i0, row0, c, to, c_row)  # fmt: skip
                 else:
-                    tile_from_zero(1, deep, a, at, rows - r, a_row, 1, b, from_b, wide,
+                    tile_from_zero(ROWS, 1, deep, a, at, rows - r, a_row, 1, b, from_b, wide,
                                    start, i0, row0, c, to, c_row)  # fmt: skip
             from_b += deep * wide
 

@@ -16,7 +16,7 @@ from ..simd.memory import empty
 from ..simd.rows import CHUNK, add_up
 from ..simd.threads import run
 from ..simd.vectors import address, copy, lanes, room, turn_tile, work
-from .matmul import ROWS, columns, copy_tile, padded, tile
+from .matmul import ROWS, columns, copy_tile, fitting_tile, padded
 
 LONG = 1024  # products of longer rows would lose digits in one sum: it is a sum of such
 
@@ -50,21 +50,28 @@ def times(a, at, a_row, a_step, rows, k, b, b_row, n, zero, c, to, c_row, edge):
     wide = columns(a)
     for j in range(0, n, wide):
         whole = n - j >= wide or edge.size == 0
-        for r in range(0, rows, ROWS):
-            left = rows - r
-            out, o, o_row = (c, to + r * c_row + j, c_row) if whole else (edge, 0, wide)
-            tile(k, a, at + r * a_row, left, a_row, a_step, b, j, b_row, zero, 0, 0, out, o, o_row)
+        r = 0
+        while r < rows:
+            left, start, here = rows - r, at + r * a_row, to + r * c_row + j
+            out, o, o_row = (c, here, c_row) if whole else (edge, 0, wide)
+            high = fitting_tile(
+                n - j, k, a, start, left, a_row, a_step, b, j, b_row, zero, 0, 0, out, o, o_row
+            )
             if not whole:
-                copy_tile(edge, 0, wide, left, n - j, c, to + r * c_row + j, c_row)
+                copy_tile(edge, 0, wide, min(high, left), n - j, c, here, c_row)
+            r += high
 
 
 @helper
 def add_turned(a, a_row, rows, k, b, b_row, n, c, c_row):
     """c[k, n] += aᵀ b with a[rows, k] and b[rows, n]; b and c have room for whole tiles."""
     for j in range(0, n, columns(a)):
-        for i in range(0, k, ROWS):
+        i = 0
+        while i < k:
             to = i * c_row + j
-            tile(rows, a, i, k - i, 1, a_row, b, j, b_row, c, to, c_row, c, to, c_row)
+            i += fitting_tile(
+                n - j, rows, a, i, k - i, 1, a_row, b, j, b_row, c, to, c_row, c, to, c_row
+            )
 
 
 @kernel

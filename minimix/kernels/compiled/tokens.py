@@ -30,13 +30,13 @@ from ..simd.vectors import (
 from .matmul import (
     ROWS,
     SPLITS,
+    add_fitting_tile,
     columns,
     multiply_blocks,
     multiply_rows,
     packed,
     padded,
     split,
-    tile_from_zero,
     widened,
 )
 from .rowwise import row_moments
@@ -200,11 +200,10 @@ def _linear_tokens(queue, kind, x, s, d, w, t, scale, shift, added, eps, y):
 def add_product(a, a_row, rows, k, b, b_row, n, c, c_row):
     """c[rows, n] += a[rows, k] b; b and c have room for whole tiles."""
     for j in range(0, n, columns(a)):
-        for r in range(0, rows, ROWS):
-            to = r * c_row + j
-            tile_from_zero(
-                2, k, a, r * a_row, rows - r, a_row, 1, b, j, b_row, c, to, c_row, c, to, c_row
-            )
+        r = 0
+        while r < rows:
+            at, to = r * a_row, r * c_row + j
+            r += add_fitting_tile(n - j, k, a, at, rows - r, a_row, 1, b, j, b_row, c, to, c_row)
 
 
 @kernel

@@ -42,6 +42,7 @@ from .matmul import ROWS, columns, multiply_blocks, padded, tile_from_zero, wide
 NUMBERS = 160 * 1024  # that a thread keeps of transformed tiles and products, if they are not large
 MOST = 96  # tiles that a thread takes at a time
 LEAST = 24
+NARROW = 32  # channels for which a tile's planes lie side by side
 DEPTH = 64  # channels in one sum: longer ones would lose digits, so they are sums of sums
 SLICE = 64  # channels, of x and of the result, of whose weights a thread computes the gradient
 SUMS = 1 << 21  # numbers in all partial sums of the weights' gradient, at most
@@ -50,6 +51,12 @@ P, Q = 0.625, 1.5
 P2, Q2 = P * P, Q * Q
 BOTH, SUM = P2 * Q2, P2 + Q2
 AT_0, AT_P, AT_Q = 1 / BOTH, 1 / (2 * P2 * (P2 - Q2)), 1 / (2 * Q2 * (Q2 - P2))
+
+
+@helper
+def whole_vectors(c, x):
+    """c, rounded up to whole vectors of x."""
+    return -(-c // lanes(x)) * lanes(x)
 
 
 @helper
@@ -235,9 +242,15 @@ def _convolve(queue, tiles, most, x, height, width, c, top, left, down, across, 
               rows, columns_, lost):  # fmt: skip
     """lost[i] = 1 where the results of piece i are not all finite."""
     wide, half = columns(x), lanes(x)
-    v_row = padded(c, x)
-    v_plane, m_plane, u_plane = most * v_row + half, most * wide + half, c * (-(-d // wide) * wide)
-    v, m = np.zeros(36 * v_plane, x.dtype), np.zeros(36 * m_plane, x.dtype)
+    u_plane = c * (-(-d // wide) * wide)
+    if c <= NARROW:  # all planes of a tile, then those of the next
+        v_plane = whole_vectors(c, x)
+        v_tile = 36 * v_plane + half
+    else:
+        v_tile = padded(c, x)
+        v_plane = most * v_tile + half
+    m_plane = most * (wide if d > half else half) + half
+    v, m = np.zeros(max(most * v_tile, 36 * v_plane), x.dtype), np.zeros(36 * m_plane, x.dtype)
     zero = np.zeros(wide, x.dtype)
     for piece in work(address(queue)):
         first = piece * most
@@ -245,28 +258,29 @@ def _convolve(queue, tiles, most, x, height, width, c, top, left, down, across, 
         for t in range(count):
             image, row, column = place(first + t, across, down)
             transform_input(x, image, 4 * row - top, 4 * column - left, height, width, c, 0, c,
-                            v, t * v_row, v_plane)  # fmt: skip
+                            v, t * v_tile, v_plane)  # fmt: skip
         wrong = zeros(x)
         for j in range(0, d, wide):
+            m_row = wide if d - j > half else half
             for i in range(36):
                 for k in range(0, c, DEPTH):
                     deep, b = min(DEPTH, c - k), i * u_plane + j * c + k * wide
                     for t in range(0, count, ROWS):  # whole tiles of rows: there is room
-                        a, to = i * v_plane + t * v_row + k, i * m_plane + t * wide
-                        start, i0, row0 = (zero, 0, 0) if k == 0 else (m, to, wide)
+                        a, to = t * v_tile + i * v_plane + k, i * m_plane + t * m_row
+                        start, i0, row0 = (zero, 0, 0) if k == 0 else (m, to, m_row)
                         if d - j > half:
-                            tile_from_zero(2, deep, v, a, ROWS, v_row, 1, u, b, wide,
+                            tile_from_zero(ROWS, 2, deep, v, a, ROWS, v_tile, 1, u, b, wide,
                                            start, i0, row0, m, to, wide)  # fmt: skip
                         else:
-                            tile_from_zero(1, deep, v, a, ROWS, v_row, 1, u, b, wide,
-                                           start, i0, row0, m, to, wide)  # fmt: skip
+                            tile_from_zero(ROWS, 1, deep, v, a, ROWS, v_tile, 1, u, b, wide,
+                                           start, i0, row0, m, to, half)  # fmt: skip
             for t in range(count):
                 image, row, column = place(first + t, across, down)
                 to = ((image * rows + 4 * row) * columns_ + 4 * column) * d
                 right, below = columns_ - 4 * column, rows - 4 * row
                 for i in range(j, min(j + wide, d), half):
                     wrong = wrong + transform_result(
-                        m, t * wide + i - j, m_plane, bias, i, d, y, to, d, columns_ * d, right,
+                        m, t * m_row + i - j, m_plane, bias, i, d, y, to, d, columns_ * d, right,
                         below,
                     )  # fmt: skip
         if sum_lanes(wrong) != 0:
@@ -302,15 +316,16 @@ def _convolve_dw(queue, long, slices, share, d_slices, d_share, tiles, most, x, 
                  top, left, down, across, g, d, rows, columns_, parts):  # fmt: skip
     """parts[s] = dw over the s-th `long` tiles; a piece is `share` by `d_share` channels."""
     half = lanes(x)
-    v_plane, g_plane = most * padded(share, x) + half, most * padded(d_share, x) + half
-    v, gs = np.zeros(36 * v_plane, x.dtype), np.zeros(36 * g_plane, x.dtype)
+    v_tile = 36 * whole_vectors(share, x) + half
+    g_tile = 36 * whole_vectors(d_share, x) + half
+    v, gs = np.zeros(most * v_tile, x.dtype), np.zeros(most * g_tile, x.dtype)
     sums, edge = np.zeros(36 * share * d_share, x.dtype), np.zeros(ROWS * columns(x), x.dtype)
     plane = share * d_share
     for piece in work(address(queue)):
         part, which = piece // (slices * d_slices), piece % (slices * d_slices)
         channel, d_channel = which // d_slices * share, which % d_slices * d_share
         k, n = min(share, c - channel), min(d_share, d - d_channel)
-        v_row, g_row = padded(k, x), padded(n, x)
+        v_row, g_row = whole_vectors(k, x), whole_vectors(n, x)
         sums[:] = 0
         last = min((part + 1) * long, tiles)
         for first in range(part * long, last, most):
@@ -318,13 +333,13 @@ def _convolve_dw(queue, long, slices, share, d_slices, d_share, tiles, most, x, 
             for t in range(count):
                 image, row, column = place(first + t, across, down)
                 transform_input(x, image, 4 * row - top, 4 * column - left, height, width, c,
-                                channel, k, v, t * v_row, v_plane)  # fmt: skip
+                                channel, k, v, t * v_tile, v_row)  # fmt: skip
                 at = ((image * rows + 4 * row) * columns_ + 4 * column) * d
                 transform_gradient(g, at, d, columns_ * d, columns_ - 4 * column, rows - 4 * row,
-                                   d_channel, n, gs, t * g_row, g_plane)  # fmt: skip
+                                   d_channel, n, gs, t * g_tile, g_row)  # fmt: skip
             for i in range(36):
-                a, b = v[i * v_plane :], gs[i * g_plane :]
-                multiply_blocks(a, k, b, n, count, sums, i * plane, edge)
+                a, b = v[i * v_row :], gs[i * g_row :]
+                multiply_blocks(a, k, b, n, count, sums, i * plane, edge, v_tile, g_tile)
         for row in range(k):
             for i in range(0, n, half):
                 start, left_over, line = row * n + i, n - i, 6 * plane
