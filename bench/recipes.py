@@ -3,16 +3,18 @@
     python -m bench.recipes [PRESET …] [--threads N]        (extra parity)
 
 A training is the same step again and again: steps of each preset's network, at its batch size, are
-timed in turn with PyTorch's in its three forms, and multiplied by the number of steps; and so are
-the tests after each epoch. Both sides take AdamW, whatever the preset takes, and find their images
-ready: PyTorch's own Muon and augmentation would come on top. Epochs of smaller crops count as those
-of whole images.
+timed in turn with PyTorch's in its three forms, and multiplied by the number of steps; so are those
+of a preset's early epochs, whose crops are smaller, and the tests after each epoch. Both sides take
+AdamW, whatever the preset takes, and find their images ready: PyTorch's own Muon and augmentation
+would come on top. Of several presets, each is measured in a process of its own.
 """
 
 from __future__ import annotations
 
 import argparse
 import statistics
+import subprocess
+import sys
 from typing import Any, NamedTuple
 
 import torch
@@ -50,22 +52,32 @@ class Recipe(NamedTuple):
 
 def minutes(preset: str, rounds: int) -> tuple[dict[str, float], dict[str, Any]]:
     """Minutes of the whole training by each candidate, and the ratio of its steps."""
-    net: Any = Recipe(preset)
-    sides: dict[str, Any] = {"minimix": nets.Minimix(net)}
-    for form in nets.FORMS:
-        sides[form] = nets.Torch(net, form)
-        nets.check(nets.Minimix(net), sides[form])
+    config = PRESETS[preset]
+    sides = _sides(Recipe(preset))
     steps: Times = interleave({name: side.step for name, side in sides.items()}, rounds, 0.5)
     tests: Times = interleave({name: side.infer for name, side in sides.items()}, rounds, 0.2)
     found = ratio(steps)
     assert found is not None
-    config = PRESETS[preset]
-    seconds = {  # of an epoch
-        name: (IMAGES * statistics.median(steps[name]) + TESTED * statistics.median(tests[name]))
-        / net.batch
-        for name in sides
-    }
-    return {name: config.epochs * epoch / 60 for name, epoch in seconds.items()}, found
+    early_steps, early = steps, config.early_epochs
+    if early:
+        sides = _sides(Recipe(preset, config.early_size))
+        early_steps = interleave({name: side.step for name, side in sides.items()}, rounds, 0.5)
+
+    def whole(name: str) -> float:
+        step, early_step, test = (statistics.median(t[name]) for t in (steps, early_steps, tests))
+        training = IMAGES * (early * early_step + (config.epochs - early) * step)
+        return (training + TESTED * config.epochs * test) / config.batch_size / 60
+
+    return {name: whole(name) for name in sides}, found
+
+
+def _sides(net: Any) -> dict[str, Any]:
+    """minimix's net and PyTorch's, which compute the same."""
+    sides: dict[str, Any] = {"minimix": nets.Minimix(net)}
+    for form in nets.FORMS:
+        sides[form] = nets.Torch(net, form)
+        nets.check(nets.Minimix(net), sides[form])
+    return sides
 
 
 def main() -> None:
@@ -78,6 +90,14 @@ def main() -> None:
     options = parser.parse_args()
     if unknown := set(options.preset) - set(PRESETS):
         parser.error(f"there is no preset {min(unknown)}; there are {', '.join(PRESETS)}")
+    if len(options.preset) > 1:
+        for preset in options.preset:
+            command = [sys.executable, "-m", "bench.recipes", preset]
+            command += ["--threads", str(options.threads), "--rounds", str(options.rounds)]
+            done = subprocess.run(command, check=False)
+            if done.returncode:
+                raise SystemExit(f"bench: {preset} ended with exit code {done.returncode}")
+        return
     nets.set_threads(options.threads)
     print(f"{options.threads} threads, PyTorch {torch.__version__}; minutes of the whole training")
     print(
@@ -85,14 +105,13 @@ def main() -> None:
         + "".join(f"{form:>21}" for form in nets.FORMS)
         + "   ratio of steps"
     )
-    for preset in options.preset:
-        whole, found = minutes(preset, options.rounds)
-        print(
-            f"{preset:10}{whole['minimix']:9.1f}"
-            + "".join(f"{whole[form]:21.1f}" for form in nets.FORMS)
-            + f"   {found['median']:.2f} ({found['low']:.2f} to {found['high']:.2f})",
-            flush=True,
-        )
+    preset = options.preset[0]
+    whole, found = minutes(preset, options.rounds)
+    print(
+        f"{preset:10}{whole['minimix']:9.1f}"
+        + "".join(f"{whole[form]:21.1f}" for form in nets.FORMS)
+        + f"   {found['median']:.2f} ({found['low']:.2f} to {found['high']:.2f})"
+    )
 
 
 if __name__ == "__main__":

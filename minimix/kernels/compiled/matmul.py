@@ -52,6 +52,7 @@ LOW = ROWS * 2 // 3  # rows of a lower tile: 16 rows are two of these, not one o
 
 DEPTH = 256  # steps of k between loading and storing a tile: a panel of b fills half a usual L1
 SMALL = 4096  # numbers of b that leave room in L1: then a row of a meets all of b at once
+PANELS = 8  # panels of b that a thread packs at a time: fewer are not worth waking it
 SPLITS = 16  # into how many sums `_matmul_tn` divides a long product, at most
 
 
@@ -208,17 +209,19 @@ def padded(c, x):
 
 
 @kernel
-def _pack(b, row, column, k, n, packed):
+def _pack(queue, at_once, b, row, column, k, n, packed):
     """b[k, n], element (i, j) at i row + j column, into panels: of DEPTH rows, COLUMNS wide.
 
-    Missing columns are zero.
+    Missing columns are zero. A piece is `at_once` panels.
     """
-    wide = columns(b)
-    half = lanes(b)
-    to = 0
-    for k0 in range(0, k, DEPTH):
-        k1 = min(k0 + DEPTH, k)
-        for j in range(0, n, wide):
+    wide, half = columns(b), lanes(b)
+    across = -(-n // wide)
+    panels = -(-k // DEPTH) * across
+    for piece in work(address(queue)):
+        for panel in range(piece * at_once, min((piece + 1) * at_once, panels)):
+            k0, j = panel // across * DEPTH, panel % across * wide
+            k1 = min(k0 + DEPTH, k)
+            to = (k0 * across + panel % across * (k1 - k0)) * wide
             if column == 1:
                 for i in range(k0, k1):
                     store(packed, to, half, load(b, i * row + j, n - j))
@@ -373,11 +376,12 @@ def packed(*matrices):
     k, n = matrices[0].shape
     wide = 2 * VECTOR_BYTES // matrices[0].itemsize
     every = empty((len(matrices), k * (-(-n // wide) * wide)), matrices[0].dtype)
+    pieces = -(-(-(-k // DEPTH) * -(-n // wide)) // PANELS)
     for b, panels in zip(matrices, every, strict=True):
         if b.flags.f_contiguous and not b.flags.c_contiguous:
-            _pack(flat(b.T), 1, k, k, n, panels)
+            run(_pack, pieces, PANELS, flat(b.T), 1, k, k, n, panels)
         else:
-            _pack(flat(b), n, 1, k, n, panels)
+            run(_pack, pieces, PANELS, flat(b), n, 1, k, n, panels)
     return every.reshape(-1)
 
 
