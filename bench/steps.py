@@ -13,6 +13,8 @@ from minimix.data import Augment, Loader, shapes10
 from . import jaxed, machine, nets
 from .timing import Calls, interleave, quotient, ratio, say, spread
 
+BURST = 0.1  # seconds, so that a round has several calls of those that take milliseconds
+
 
 def steps(net: nets.Net | nets.Rival, rounds: int, quick: bool) -> dict[str, Any]:
     """Training and inference; JAX's of a ConvMixer besides. Quick: one form of PyTorch's."""
@@ -58,7 +60,7 @@ def _compared(calls: Calls, rounds: int, images: int, flops: float) -> dict[str,
     images, flops  of a call
     """
     product = machine.Product(*machine.LARGE)
-    times = interleave({"product": product, **calls}, rounds)
+    times = interleave({"product": product, **calls}, rounds, BURST)
     ideal = [flops / product.flops * seconds for seconds in times.pop("product")]
     mine = times["minimix"]
     pair = {name: seconds for name, seconds in times.items() if name != jaxed.FORM}
