@@ -27,13 +27,9 @@ def gelu(x, *, approximate: Literal["none", "tanh"] = "none"):
     """
     if approximate not in ("none", "tanh"):
         raise ValueError(f"gelu: approximate is {approximate!r}; it can be 'none' or 'tanh'")
-    forward, back = (
-        (kernels.gelu, kernels.gelu_backward)
-        if approximate == "none"
-        else (kernels.gelu_tanh, kernels.gelu_tanh_backward)
-    )
-
-    return forward(x), lambda g: back(x, g)
+    if approximate == "tanh":
+        return kernels.gelu_tanh(x), lambda g: kernels.gelu_tanh_backward(x, g)
+    return kernels.gelu(x), lambda g: kernels.gelu_backward(x, g)
 
 
 @op

@@ -160,9 +160,8 @@ def conv2d(
     options = int(stride), int(dilation), zeros
     if min(result_size((height, width), (k, l), *options)) < 1:
         image = f"the padded image of {height + sum(zeros[:2])}×{width + sum(zeros[2:])}"
-        raise ValueError(
-            f"conv2d: a kernel of {k}×{l} with dilation {dilation} is larger than {image}"
-        )
+        larger = f"a kernel of {k}×{l} with dilation {dilation} is larger than"
+        raise ValueError(f"conv2d: {larger} {image}")
 
     def grouped(a: Array) -> Array:
         """(…, channels) -> (…, groups, channels a group)"""

@@ -52,10 +52,8 @@ def batch_norm(
     rows = x.reshape(m, x.shape[-1])
     if training:
         if m < (1 if synchronizing() else 2):
-            what = (
-                f"batch_norm: {m} value a channel in x of shape {x.shape}; training needs at least"
-            )
-            raise ValueError(f"{what} 2: give a larger batch or image, or evaluate with .eval()")
+            it = f"batch_norm: {m} value a channel in x of shape {x.shape}; training needs at least"
+            raise ValueError(f"{it} 2: give a larger batch or image, or evaluate with .eval()")
         mean, var, whole = whole_moments(*kernels.channel_moments(rows), m)
         if running_mean is not None and running_var is not None:
             move_statistics(running_mean, running_var, mean, var, whole, momentum)

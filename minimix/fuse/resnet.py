@@ -211,9 +211,10 @@ def _run(x: Tensor, shortcut: Tensor | None, blocks: list[list[Unit]]) -> Tensor
 def _infer_block(x: Array, shortcut: Array | None, units: list[Unit]) -> Array:
     for i, unit in enumerate(units):
         w, gamma, beta = (p.array for p in unit.parameters())
-        mean, rstd = unit.norm.running_mean, inverse_std(unit.norm.running_var, unit.norm.eps)
+        how, w = unit.how(), w if w.ndim == 4 else w[None, None]
+        norm = unit.norm.running_mean, inverse_std(unit.norm.running_var, how.eps), gamma, beta
         added = shortcut if i == len(units) - 1 else None
-        x = kernels.normalize_relu(_convolve(x, w, unit.how()), mean, rstd, gamma, beta, added)
+        x = kernels.conv2d_relu(x, w, how.stride, how.padding, norm, added)
     return x
 
 

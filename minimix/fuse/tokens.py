@@ -7,7 +7,8 @@ Each branch is linear maps with something before them and something added:
     x + MLP over tokens(norm x)               tokens, in an MLP-Mixer
     x + s · MLP(norm x)                       channels, in all three
 
-What is per channel goes into the weights, which are small, instead of over all activations:
+What is per channel goes into the weights, which are small, instead of over all activations (into
+the activations where these are fewer, as those of one image):
 
     (γ x̂ + β) w + b = x̂ (γ ∘ w) + (β w + b)          s · (h w + b) = h (w ∘ s) + b ∘ s
 
@@ -28,6 +29,7 @@ activation are saved.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -204,6 +206,38 @@ def _scaled_columns(w: Array, b: Array, s: Array):
     return w * s, b * s, lambda dm, dc: (dm * s, dc * s, (dm * w).sum(axis=0) + dc * b)
 
 
+def _first_map(x: Array, gamma: Array, beta: Array, w: Array, b: Array, before: Before):
+    """(γ x̂ + β) w + b; and from its gradient and what is added to that of x, all gradients."""
+    scaled = cache(lambda: _scaled_rows(gamma, beta, w, b))
+
+    def backward(g: Array, added: Array) -> tuple[Array, ...]:
+        m, _, back = scaled()
+        dx, *gradients = kernels.linear_backward(x, g, m, added, before)
+        return dx, *back(*gradients)
+
+    if len(x) < len(w):
+        plain = isinstance(before, str)
+        h = x * gamma + beta if plain else kernels.layer_norm(x, gamma, beta, float(before))
+        return kernels.linear(h, w, b), backward
+    m, c, _ = scaled()
+    return kernels.linear(x, m, c, None, before), backward
+
+
+def _last_map(z: Array, w: Array, b: Array, s: Array | None, x: Array):
+    """x + s · (gelu(z) w + b); and from its gradient those of z, w, b and s."""
+    scaled = cache(lambda: (w, b, None) if s is None else _scaled_columns(w, b, s))
+
+    def backward(g: Array, z: Array) -> tuple[Array | None, ...]:
+        m, _, back = scaled()
+        dz, *gradients = kernels.linear_backward(z, g, m, None, "gelu")
+        return dz, *(back(*gradients) if back else (*gradients, None))
+
+    if s is not None and len(x) < len(w):
+        return x + s * kernels.linear(z, w, b, None, "gelu"), backward
+    m, c, _ = scaled()
+    return kernels.linear(z, m, c, x, "gelu"), backward
+
+
 def _over_columns(gamma: Array, beta: Array, w: Array, b: Array, s: Array):
     """γ s and (u βᵀ + b 1ᵀ) s with u = wᵀ 1; and the gradients of γ, β, w, b and s from those of
     the two and w."""
@@ -238,18 +272,18 @@ def fused_mlp(x, gamma, beta, w1, b1, w2, b2, s=None, *, before: Before = ""):
     x and z are saved.
     """
     rows = _flat(x)
-    m1, c1, back1 = _scaled_rows(gamma, beta, w1, b1)
-    m2, c2, back2 = (w2, b2, None) if s is None else _scaled_columns(w2, b2, s)
-    z = [kernels.linear(rows, m1, c1, None, before)]
-    y = kernels.linear(z[0], m2, c2, rows, "gelu").reshape(x.shape)
+    z, back1 = _first_map(rows, gamma, beta, w1, b1, before)
+    y, back2 = _last_map(z, w2, b2, s, rows)
+    saved = [z]
+    del z
 
     def backward(g):
         g = _flat(g)
-        dz, *second = kernels.linear_backward(z.pop(), g, m2, None, "gelu")
-        dx, *first = kernels.linear_backward(rows, dz, m1, g, before)
-        return dx.reshape(x.shape), *back1(*first), *(back2(*second) if back2 else (*second, None))
+        dz, *second = back2(g, saved.pop())
+        dx, *first = back1(dz, g)
+        return dx.reshape(x.shape), *first, *second
 
-    return y, backward
+    return y.reshape(x.shape), backward
 
 
 @op
@@ -264,13 +298,13 @@ def fused_attention(x, gamma, beta, w, b, w2, b2, *, n_heads: int, before: Befor
     """
     n, t, d = x.shape
     rows = _flat(x)
-    m, c, back = _scaled_rows(gamma, beta, w, b)
 
     def heads(a):
         """(N T, 3 D or D) -> each (N, heads, T, D/heads)"""
         return a.reshape(n, t, -1, n_heads, d // n_heads).transpose(2, 0, 3, 1, 4)
 
-    q, k, v = heads(kernels.linear(rows, m, c, None, before))
+    qkv, back = _first_map(rows, gamma, beta, w, b, before)
+    q, k, v = heads(qkv)
     a = _flat(kernels.attention(q, k, v).swapaxes(1, 2).reshape(x.shape))
     y = kernels.linear(a, w2, b2, rows).reshape(x.shape)
 
@@ -279,8 +313,8 @@ def fused_attention(x, gamma, beta, w, b, w2, b2, *, n_heads: int, before: Befor
         da, *of_proj = kernels.linear_backward(a, g, w2)
         dqkv = np.empty((n * t, 3 * d), x.dtype)
         kernels.attention_backward(q, k, v, heads(da)[0], tuple(heads(dqkv)))
-        dx, *of_qkv = kernels.linear_backward(rows, dqkv, m, g, before)
-        return dx.reshape(x.shape), *back(*of_qkv), *of_proj
+        dx, *of_qkv = back(dqkv, g)
+        return dx.reshape(x.shape), *of_qkv, *of_proj
 
     return y, backward
 

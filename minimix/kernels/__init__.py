@@ -26,6 +26,7 @@ from .reference.attention import attention_backward as attention_backward
 from .reference.conv import conv2d as conv2d
 from .reference.conv import conv2d_dw as conv2d_dw
 from .reference.conv import conv2d_dx as conv2d_dx
+from .reference.conv import conv2d_relu as conv2d_relu
 from .reference.depthwise import depthwise_conv2d as depthwise_conv2d
 from .reference.depthwise import depthwise_conv2d_dw as depthwise_conv2d_dw
 from .reference.depthwise import depthwise_conv2d_dx as depthwise_conv2d_dx

@@ -379,6 +379,10 @@ PLACES = [
     ((2, 11, 9, 1, 140), (3, 3), 33, 1, 1, (0, 1, 2, 3)),
     ((2, 9, 13, 1, 33), (3, 3), 129, 1, 1, (5, 3, 4, 0)),
     ((5, 8, 8, 1, 20), (3, 3), 40, 1, 1, (0, 0, 0, 0)),
+    ((5, 9, 10, 1, 70), (3, 3), 40, 1, 1, (1, 1, 1, 1)),  # more than few rows, in all panels
+    ((9, 8, 7, 1, 33), (3, 3), 129, 1, 1, (1, 2, 0, 1)),
+    ((5, 19, 21, 1, 24), (5, 3), 40, 2, 1, (2, 2, 1, 1)),
+    ((5, 9, 9, 1, 40), (1, 1), 40, 1, 1, (0, 0, 0, 0)),
 ]
 
 
@@ -407,6 +411,46 @@ def test_convolution(shape, size, d, stride, dilation, padding, dtype):
             close(mine, truth, dtype)
             mine = np.rint(mine)
         np.testing.assert_array_equal(mine, truth)
+
+
+RELU = [  # x, kernel, channels of the result, stride, padding
+    ((2, 5, 4, 3), (3, 3), 7, 1, 1),  # gathered
+    ((2, 7, 6, 5), (3, 2), 40, 2, 1),  # few rows
+    ((2, 7, 7, 20), (1, 1), 40, 1, 0),
+    ((5, 9, 9, 40), (1, 1), 33, 1, 0),  # many
+    ((5, 20, 21, 24), (5, 3), 40, 2, 2),
+    ((2, 12, 30, 3), (3, 3), 17, 1, 1),  # few channels
+    ((9, 8, 8, 9), (3, 3), 20, 1, 1),  # Winograd
+    ((3, 6, 5, 1), (3, 3), 4, 1, 1),  # one channel
+]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("shape", "size", "d", "stride", "padding"), RELU)
+def test_convolution_with_norm_and_relu(shape, size, d, stride, padding, dtype):
+    x, w = draw(shape, dtype), draw((*size, shape[3], d), dtype, 1)
+    mean, gamma, beta = draw((3, d), dtype, 2)
+    norm = mean, np.abs(draw((d,), dtype, 3)), gamma, beta
+    agree("conv2d_relu", x, w, stride, padding, norm, dtype=dtype, slack=4)
+    places = compiled.conv2d_relu(x, w, stride, padding, norm).shape
+    residual = draw(places, dtype, 4)
+    agree("conv2d_relu", x, w, stride, padding, norm, residual, dtype=dtype, slack=4)
+    for wrong in (residual[:, 1:], residual[:, :, :-1], residual[:, :1]):
+        if wrong.shape != residual.shape and wrong.size:
+            with pytest.raises(ValueError, match="residual"):
+                compiled.conv2d_relu(x, w, stride, padding, norm, wrong)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("k", "n"), [(3, 40), (70, 33), (300, 64), (1024, 47)])
+def test_rows_give_the_same_bits_whether_few_or_many(k, n, dtype):
+    x, w, b, added = (draw(s, dtype, i) for i, s in enumerate([(700, k), (k, n), (n,), (700, n)]))
+    product, both = kernels.matmul(x, w, b), kernels.linear(x, w, b, added, "gelu")
+    for m in (1, 7, 12, 97, 384, 385):
+        np.testing.assert_array_equal(kernels.matmul(x[:m], w, b), product[:m])
+        np.testing.assert_array_equal(kernels.matmul(x[:m], w.T.copy().T, b), product[:m])
+        few = kernels.linear(x[:m], w, b, added[:m], "gelu")
+        np.testing.assert_array_equal(few, both[:m])
 
 
 def test_fewer_multiplications_lose_less_than_a_digit():

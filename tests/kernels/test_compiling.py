@@ -101,7 +101,7 @@ KERNELS = [
     (norm._normalize, "qaiiaaaa"),
     (norm._channel_moments, "qaiiaa"),
     (adamw._adamw, "qaIIFffff"),
-    (matmul._matmul, "qaiiaiaa"),
+    (matmul._matmul, "qaiiaiaaaaaaf"),
     (depthwise._forward_in_place(5, 1, 2, 2, 1), "qiiaaiiiiia"),
     (depthwise._forward_in_place(3, 2, 1, 0, 2), "qiiaaiiiiia"),
 ]

@@ -106,6 +106,7 @@ SIZES = [
     {"M": 193, "K": 17, "C": 64, "N": 2, "H": 17, "W": 16, "k": 3},  # read where they lie
     {"M": 95, "K": 63, "C": 32, "N": 3, "H": 9, "W": 8, "k": 5},
     {"M": 5, "K": 11, "C": 19, "N": 2, "H": 6, "W": 13, "k": 14},
+    {"M": 397, "K": 37, "C": 41, "N": 3, "H": 3, "W": 3, "k": 3},
 ]
 
 
@@ -213,6 +214,9 @@ def calls_of_conv2d(name, dtype, rng):
         ((2, 24, 22, 2, 3), (3, 2), 17, 2, 3, (1, 2, 3, 0)),
         ((3, 4, 53, 1, 5), (2, 5), 37, 2, 1, (0, 1, 2, 3)),
         ((1, 6, 28, 1, 1), (5, 5), 16, 1, 1, (0, 0, 0, 0)),
+        ((9, 8, 6, 1, 17), (3, 3), 41, 1, 1, (1, 1, 1, 1)),
+        ((9, 14, 13, 1, 17), (3, 5), 41, 2, 1, (1, 1, 1, 1)),
+        ((9, 8, 6, 1, 17), (1, 1), 41, 1, 1, (0, 0, 0, 0)),
     ]
     for shape, kernel, d, *options in cases:
         size = result_size(shape[1:3], kernel, *options)
@@ -224,6 +228,32 @@ def calls_of_conv2d(name, dtype, rng):
             "conv2d_dx": [g, w, shape[1:3], *options],
             "conv2d_dw": [x, g, kernel, *options],
         }[name]
+
+
+def calls_of_conv2d_relu(dtype, rng):
+    for shape, kernel, d, stride, padding in (
+        ((2, 5, 4, 3), (3, 3), 7, 1, 1),
+        ((2, 7, 6, 5), (3, 2), 41, 2, 1),
+        ((3, 4, 5, 33), (1, 1), 37, 1, 0),
+        ((9, 7, 7, 33), (1, 1), 37, 1, 0),
+        ((9, 8, 6, 17), (3, 3), 41, 1, 1),
+        ((9, 14, 13, 17), (5, 3), 41, 2, 1),
+        ((1, 5, 29, 3), (3, 3), 19, 1, 1),
+        ((2, 5, 5, 1), (3, 3), 3, 1, 1),
+    ):
+        size = result_size(shape[1:3], kernel, stride, 1, (padding,) * 4)
+        x = rng.uniform(0.5, 1.5, shape).astype(dtype)
+        w = rng.uniform(0.5, 1.5, (*kernel, shape[3], d)).astype(dtype)
+        norm = tuple(rng.uniform(0.5, 1.5, (4, d)).astype(dtype))
+        yield [x, w, stride, padding, norm]
+        yield [
+            x,
+            w,
+            stride,
+            padding,
+            norm,
+            rng.uniform(0.5, 1.5, (shape[0], *size, d)).astype(dtype),
+        ]
 
 
 def calls_of_pooling(name, dtype, rng):
@@ -266,6 +296,7 @@ OTHERS = {
     "adamw_update": calls_of_adamw,
     "pad_crop": calls_of_pad_crop,
     "retouch": calls_of_retouch,
+    "conv2d_relu": calls_of_conv2d_relu,
     **{name: functools.partial(calls_of_patches, name) for name in PATCHES},
     **{name: functools.partial(calls_of_pooling, name) for name in POOLING},
     **{

@@ -53,6 +53,7 @@ def test_what_is_not_finite_stays_so(bad, dtype):
         compiled.normalize_relu(np.abs(rows), c, c, c, c, np.abs(rows)),
         *compiled.batch_norm_backward(good, rows, c, c, c)[::2],
         compiled.conv2d(image[:, :, :, None], conv, 1, 1, (1, 1, 1, 1)),
+        compiled.conv2d_relu(np.abs(image), conv[:, :, :, 0], 1, 1, (c, c, c, c), np.abs(image)),
         compiled.conv2d_dx(image[:, :, :, None], conv, (5, 5), 1, 1, (1, 1, 1, 1)),
         compiled.conv2d_dw(
             np.ones_like(image)[:, :, :, None], image[:, :, :, None], (3, 3), 1, 1, (1, 1, 1, 1)

@@ -33,15 +33,22 @@ from .depthwise import (
 )
 from .matmul import (
     ROWS,
+    as_it_is,
     columns,
+    finish,
     matmul,
+    multiply,
     multiply_blocks,
+    multiply_few,
     multiply_gathered,
     multiply_rows,
     packed,
     padded,
+    rows_for_few,
     widened,
 )
+from .matmul import few as few_rows
+from .norm import normalize_relu
 from .taps import Axis, sums
 
 PIECES = (
@@ -88,7 +95,8 @@ def gather(x, height, width, pitch, channel, c, row_taps, column_taps, step, row
 
 @kernel
 def _conv2d(queue, m, chunk, x, height, width, groups, c, row_taps, column_taps, step, rows,
-            columns_, weights, bias, d, y, y_height, y_width, y_step, y_row, y_column):  # fmt: skip
+            columns_, weights, bias, d, y, y_height, y_width, y_step, y_row, y_column,
+            mean, scale, shift, added, least):  # fmt: skip
     """Places (q, u) of rows × columns, to (q y_step + y_row, u y_step + y_column) of y."""
     wide = lanes(x)
     k = len(row_taps) * len(column_taps) * c
@@ -112,7 +120,19 @@ def _conv2d(queue, m, chunk, x, height, width, groups, c, row_taps, column_taps,
                 column = (start + r) % columns_ * y_step + y_column
                 to = (((image * y_height + row) * y_width + column) * groups + group) * d
                 for i in range(0, d, wide):
-                    store(y, to + i, d - i, load(out, r * d_row + i, wide))
+                    v, n = load(out, r * d_row + i, wide), d - i
+                    v = finish(v, to + i, n, group * d + i, mean, scale, shift, added, least)
+                    store(y, to + i, n, v)
+
+
+@kernel
+def _gathered(queue, m, x, height, width, c, row_taps, column_taps, step, rows, columns_,
+              a, a_row):  # fmt: skip
+    """The whole left factor, a few rows in a piece."""
+    for piece in work(address(queue)):
+        start = piece * ROWS
+        gather(x, height, width, c, np.int64(0), c, row_taps, column_taps, step, rows, columns_,
+               start, min(ROWS, m - start), a[start * a_row :])  # fmt: skip
 
 
 @helper
@@ -254,14 +274,14 @@ def _panels(w):
     return np.concatenate([packed(matrix) for matrix in matrices])
 
 
-def _convolve(x, w, bias, row_taps, column_taps, step, grid, y, phase=(1, 0, 0)):
+def _convolve(x, w, bias, row_taps, column_taps, step, grid, y, end, phase=(1, 0, 0)):
     """Convolution by these taps, at grid (rows, columns) of places."""
     n, height, width, groups, c = x.shape
     d, m = w.shape[4], n * grid[0] * grid[1]
     size = height, width, groups, c, row_taps, column_taps, step, *grid
     target = y.reshape(-1), *y.shape[1:3], *phase
     chunk = min(CHUNK, max(1, -(-m // (PIECES * ROWS))) * ROWS)
-    run(_conv2d, -(-m // chunk), m, chunk, flat(x), *size, _panels(w), bias, d, *target)
+    run(_conv2d, -(-m // chunk), m, chunk, flat(x), *size, _panels(w), bias, d, *target, *end)
 
 
 def _like_depthwise(w_shape, stride, dilation, padding):
@@ -287,36 +307,75 @@ def _check(g, size, kernel, stride, dilation, padding):
         raise ValueError(f"conv2d: g is of {g.shape[1:3]} places; expected {expected}")
 
 
-def conv2d(x, w, stride, dilation, padding, bias=None):
-    n, height, width, groups, c = x.shape
-    k, l, _, _, d = w.shape
-    grid = result_size((height, width), (k, l), stride, dilation, padding)
+def _grid(x, w, stride, dilation, padding):
+    """How many places the result has, down and across."""
+    grid = result_size(x.shape[1:3], w.shape[:2], stride, dilation, padding)
     if min(grid) < 1:
-        raise ValueError(f"conv2d: a kernel of {k}×{l} is larger than the padded image")
-    if _is_matmul(w.shape, stride, padding):
-        out = matmul(x.reshape(-1, c), w.reshape(c, d), None if bias is None else bias[0])
-        return out.reshape(n, *grid, 1, d)
-    if winograd.worth_it(n, grid, (k, l), c, groups, d, stride, dilation):
+        raise ValueError(
+            f"conv2d: a kernel of {len(w)}×{w.shape[1]} is larger than the padded image"
+        )
+    return grid
+
+
+def _is_winograd(x, w, grid, stride, dilation):
+    """Whether `winograd` computes this, unless there are few places."""
+    _, _, c, groups, d = w.shape
+    some = not (groups == 1 and few_rows(len(x) * grid[0] * grid[1], d, x.itemsize))
+    return some and winograd.worth_it(len(x), grid, w.shape[:2], c, groups, d, stride, dilation)
+
+
+def conv2d(x, w, stride, dilation, padding, bias=None):
+    grid, options = _grid(x, w, stride, dilation, padding), (stride, dilation, padding)
+    k, l, c, groups, d = w.shape
+    if _is_winograd(x, w, grid, stride, dilation):
         b = None if bias is None else bias[0]
         y = winograd.convolve(x[..., 0, :], w[..., 0, :], b, padding[0], padding[2], grid)
         if y is not None:
             return y[..., None, :]
-    y = empty((n, *grid, groups, d), x.dtype)
-    if few.worth_it(grid, c, groups, d, dilation, x.itemsize):
-        b = None if bias is None else bias[0]
-        few.convolve(x[..., 0, :], w[..., 0, :], b, stride, padding[0], padding[2], y[..., 0, :])
-        return y
-    if c == 1 and d > 1:  # a group's channels are side by side in a vector
+    if c > 1 or few.worth_it(grid, c, groups, d, dilation, x.itemsize):
+        return _multiplied(x, w, *options, grid, bias, as_it_is(x.dtype))
+    y = empty((len(x), *grid, groups, d), x.dtype)
+    if d > 1:  # a group's channels are side by side in a vector
         x, w = np.repeat(x, d, axis=3), w.reshape(k, l, 1, groups * d, 1)
-    if _like_depthwise(w.shape, stride, dilation, padding):
+    if _like_depthwise(w.shape, *options):
         out = depthwise_conv2d(x[..., 0], w[:, :, 0, :, 0]).reshape(y.shape)
         return out if bias is None else out + bias
-    if w.shape[2] == w.shape[4] == 1:
-        image, each = y.reshape(*y.shape[:3], -1), w[:, :, 0, :, 0]
-        _depthwise(x[..., 0], each, stride, dilation, padding, bias, image)
-        return y
+    _depthwise(x[..., 0], w[:, :, 0, :, 0], *options, bias, y.reshape(*y.shape[:3], -1))
+    return y
+
+
+def conv2d_relu(x, w, stride, padding, norm, residual=None):
+    x, w, options = x[..., None, :], w[..., None, :], (stride, 1, (padding,) * 4)
+    grid, (mean, rstd, gamma, beta) = _grid(x, w, *options), norm
+    if residual is not None and residual.shape[1:3] != grid:
+        raise ValueError(f"conv2d_relu: residual is of {residual.shape[1:3]} places, not of {grid}")
+    if x.shape[4] == 1 or _is_winograd(x, w, grid, stride, 1):
+        y = conv2d(x, w, *options)[..., 0, :]
+        return normalize_relu(y, mean, rstd, gamma, beta, residual)
+    norm = {"mean": flat(mean), "scale": flat(rstd * gamma), "shift": flat(beta)}
+    end = as_it_is(x.dtype, residual)._replace(**norm, least=0.0)
+    return _multiplied(x, w, *options, grid, None, end)[..., 0, :]
+
+
+def _multiplied(x, w, stride, dilation, padding, grid, bias, end):
+    """The convolution as a product of matrices, finished as `end` says."""
+    n, height, width, groups, c = x.shape
+    k, l, _, _, d = w.shape
+    y, m = empty((n, *grid, groups, d), x.dtype), n * grid[0] * grid[1]
+    each = None if bias is None or groups > 1 else bias[0]
+    if _is_matmul(w.shape, stride, padding):
+        return multiply(x.reshape(-1, c), w.reshape(c, d), each, end).reshape(y.shape)
     taps = _taps(k, dilation, padding[0]), _taps(l, dilation, padding[2])
-    _convolve(x, w, _bias(bias, w), *taps, stride, grid, y)
+    if groups == 1 and few_rows(m, d, x.itemsize):
+        left = rows_for_few(m, k * l * c, x.dtype)
+        how = height, width, c, *taps, stride, *grid, left.reshape(-1), left.shape[1]
+        run(_gathered, -(-m // ROWS), m, flat(x), *how)
+        multiply_few(left, k * l * c, w.reshape(-1, d), each, y.reshape(m, d), end)
+    elif few.worth_it(grid, c, groups, d, dilation, x.itemsize):
+        image, before = (x[..., 0, :], w[..., 0, :], each), (padding[0], padding[2])
+        few.convolve(*image, stride, *before, y[..., 0, :], end)
+    else:
+        _convolve(x, w, _bias(bias, w), *taps, stride, grid, y, end)
     return y
 
 
@@ -379,8 +438,8 @@ def conv2d_dx(g, w, size, stride, dilation, padding):
                 continue
             turned = w[i][:, j].swapaxes(2, 4)
             phase = stride, row, column
-            taps = row_taps, column_taps
-            _convolve(g, turned, _bias(None, turned), *taps, 1, (rows, columns_), dx, phase)
+            how = row_taps, column_taps, 1, (rows, columns_), dx, as_it_is(g.dtype)
+            _convolve(g, turned, _bias(None, turned), *how, phase)
     return dx
 
 

@@ -20,6 +20,7 @@ from .matmul import (
     ROWS,
     columns,
     copy_block,
+    finish,
     multiply_blocks,
     multiply_gathered,
     packed,
@@ -56,7 +57,7 @@ def cut_strip(x, image, top, left, height, width, c, k, strip):
 
 @kernel
 def _few(queue, band, lines, x, height, width, c, k, l, step, top, left, rows, places, weights,
-         bias, d, y):  # fmt: skip
+         bias, d, y, mean, scale, shift, added, least):  # fmt: skip
     """A piece is `band` rows of results."""
     wide, n, d_row = lanes(x), k * l * c, padded(d, x)
     strip, out = strip_for(k, l, c, step, places, x), room(places * d_row, x)
@@ -67,8 +68,10 @@ def _few(queue, band, lines, x, height, width, c, k, l, step, top, left, rows, p
             multiply_gathered(strip, step * k * c, places, n, weights, 0, bias, 0, d, out, d_row)
             for u in range(places):
                 for i in range(0, d, wide):
-                    to = (line * places + u) * d + i
-                    store(y, to, d - i, load(out, u * d_row + i, wide))
+                    to, left_over = (line * places + u) * d + i, d - i
+                    v = load(out, u * d_row + i, wide)
+                    v = finish(v, to, left_over, i, mean, scale, shift, added, least)
+                    store(y, to, left_over, v)
 
 
 @kernel
@@ -87,13 +90,14 @@ def _few_dw(queue, share, lines, x, height, width, c, k, l, step, top, left, row
             multiply_blocks(strip, n, g_block, d, places, parts, piece * n * d, edge, step * k * c)
 
 
-def convolve(x, w, bias, stride, top, left, y):
-    """Into y (N, H′, W′, D), x (N, H, W, c), w (k, l, c, D), bias (D,) or None."""
+def convolve(x, w, bias, stride, top, left, y, end):
+    """Into y (N, H′, W′, D), x (N, H, W, c), w (k, l, c, D), bias (D,) or None, finished so."""
     n, height, width, c = x.shape
     (k, l, _, d), (rows, places) = w.shape, y.shape[1:3]
     weights = packed(w.swapaxes(0, 1).reshape(l * k * c, d))
     how = height, width, c, k, l, stride, top, left, rows, places
-    run_long(_few, n * rows, flat(x), *how, weights, widened(bias, d, w.dtype), d, y.reshape(-1))
+    out = widened(bias, d, w.dtype), d, y.reshape(-1)
+    run_long(_few, n * rows, flat(x), *how, weights, *out, *end)
 
 
 def convolve_dw(x, g, size, stride, top, left):

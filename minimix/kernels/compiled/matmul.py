@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import platform
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from llvmlite import ir
@@ -30,6 +30,7 @@ from ..simd.vectors import (
     Vector,
     address,
     call,
+    clip,
     constant,
     intrinsic,
     lanes,
@@ -53,6 +54,9 @@ LOW = ROWS * 2 // 3  # rows of a lower tile: 16 rows are two of these, not one o
 DEPTH = 256  # steps of k between loading and storing a tile: a panel of b fills half a usual L1
 SMALL = 4096  # numbers of b that leave room in L1: then a row of a meets all of b at once
 PANELS = 8  # panels of b that a thread packs at a time: fewer are not worth waking it
+PAGE = 4096  # bytes: how far apart numbers are that fall into the same few places of a first cache
+PACK_AHEAD = 16  # rows of b asked for ahead: they are too far apart for the processor to foresee
+FEW = 4 * CHUNK  # rows, at most, that are all multiplied with a panel of b as soon as it is packed
 SPLITS = 16  # into how many sums `_matmul_tn` divides a long product, at most
 
 
@@ -208,31 +212,42 @@ def padded(c, x):
     return -(-c // wide) * wide + wide
 
 
-@kernel
-def _pack(queue, at_once, b, row, column, k, n, packed):
-    """b[k, n], element (i, j) at i row + j column, into panels: of DEPTH rows, COLUMNS wide.
+@helper
+def pack_panel(b, row, column, j, n, k0, k1, panel, to):
+    """Rows k0 … k1 − 1 of b[:, j : j + COLUMNS] side by side; columns from n on are zero.
 
-    Missing columns are zero. A piece is `at_once` panels.
+    Element (i, j) of b is at i row + j column.
     """
     wide, half = columns(b), lanes(b)
+    if column == 1:
+        for i in range(k0, k1):
+            prefetch(b, (i + PACK_AHEAD) * row + j)
+            prefetch(b, (i + PACK_AHEAD) * row + j + half)
+            store(panel, to, half, load(b, i * row + j, n - j))
+            store(panel, to + half, half, load(b, i * row + j + half, n - j - half))
+            to += wide
+    else:
+        for i in range(k0, k1):
+            for jj in range(wide):
+                panel[to + jj] = b[i * row + (j + jj) * column] if j + jj < n else 0
+            to += wide
+
+
+@kernel
+def _pack(queue, b, row, column, k, n, packed):
+    """b[k, n], element (i, j) at i row + j column, into panels: of DEPTH rows, COLUMNS wide.
+
+    A piece is PANELS of them.
+    """
+    wide = columns(b)
     across = -(-n // wide)
     panels = -(-k // DEPTH) * across
     for piece in work(address(queue)):
-        for panel in range(piece * at_once, min((piece + 1) * at_once, panels)):
+        for panel in range(piece * PANELS, min((piece + 1) * PANELS, panels)):
             k0, j = panel // across * DEPTH, panel % across * wide
             k1 = min(k0 + DEPTH, k)
-            to = (k0 * across + panel % across * (k1 - k0)) * wide
-            if column == 1:
-                for i in range(k0, k1):
-                    store(packed, to, half, load(b, i * row + j, n - j))
-                    store(packed, to + half, half, load(b, i * row + j + half, n - j - half))
-                    to += wide
-            else:
-                for i in range(k0, k1):
-                    for jj in range(wide):
-                        there = j + jj < n
-                        packed[to + jj] = b[i * row + (j + jj) * column] if there else 0
-                    to += wide
+            to = k0 * across * wide + j * (k1 - k0)
+            pack_panel(b, row, column, j, n, k0, k1, packed, to)
 
 
 @helper
@@ -298,12 +313,58 @@ def multiply_rows(a, ia, a_row, rows, k, packed, n, bias, c, ic, edge):
         panels += deep * (-(-n // wide) * wide)
 
 
+@helper
+def finish(v, at, n, i, mean, scale, shift, added, least):
+    """A vector of a result, as `Finish` says: n numbers, from channel i on and at `at` of added."""
+    if scale.size:
+        factor, term = load(scale, i, n), load(shift, i, n)  # first, so that the rest fuses
+        v = (v - load(mean, i, n)) * factor + term
+    if added.size:
+        v = v + load(added, at, n)
+    return clip(v, least, np.inf)
+
+
 @kernel
-def _matmul(queue, a, m, k, packed, n, bias, c):
+def _matmul(queue, a, m, k, packed, n, bias, c, mean, scale, shift, added, least):
     edge = room(ROWS * columns(a), a)
     for piece in work(address(queue)):
         row = piece * CHUNK
-        multiply_rows(a, row * k, k, min(CHUNK, m - row), k, packed, n, bias, c, row * n, edge)
+        rows = min(CHUNK, m - row)
+        multiply_rows(a, row * k, k, rows, k, packed, n, bias, c, row * n, edge)
+        if scale.size:
+            for r in range(row, row + rows):
+                for i in range(0, n, lanes(a)):
+                    at, left = r * n + i, n - i
+                    v = load(c, at, left)
+                    store(c, at, left, finish(v, at, left, i, mean, scale, shift, added, least))
+
+
+@kernel
+def _matmul_few(
+    queue, a, a_row, m, k, b, row, column, n, bias, c, mean, scale, shift, added, least
+):
+    """c = a b + bias, finished, of few rows. A piece is a panel of b, which is packed where it is
+    needed: it is needed once. The same sums as in `multiply_rows`."""
+    wide, half = columns(a), lanes(a)
+    panel, own = room(k * wide, a), room(m * wide, a)
+    for piece in work(address(queue)):
+        j = piece * wide
+        pack_panel(b, row, column, j, n, 0, k, panel, 0)
+        for k0 in range(0, k, DEPTH):
+            deep = min(DEPTH, k - k0)
+            for r in range(0, m, ROWS):
+                at, to, left = r * a_row + k0, r * wide, m - r
+                if k0 == 0:
+                    tile(ROWS, 2, deep, a, at, left, a_row, 1, panel, 0, wide,
+                         bias, j, 0, own, to, wide)  # fmt: skip
+                else:
+                    tile_from_zero(ROWS, 2, deep, a, at, left, a_row, 1, panel, k0 * wide, wide,
+                                   own, to, wide, own, to, wide)  # fmt: skip
+        for r in range(m):
+            for v in range(0, wide, half):
+                at, left = r * n + j + v, n - j - v
+                value = load(own, r * wide + v, half)
+                store(c, at, left, finish(value, at, left, j + v, mean, scale, shift, added, least))
 
 
 @helper
@@ -370,6 +431,25 @@ def _matmul_tn(queue, a, k, b, n, m, long, parts):
             multiply_blocks(a_block, k, b_block, n, rows, parts, at, edge)
 
 
+class Finish(NamedTuple):
+    """What becomes of a result before it is written: max((y − mean) scale + shift + added, least).
+
+    Arrays are flat, and empty where that is not done.
+    """
+
+    mean: np.ndarray
+    scale: np.ndarray
+    shift: np.ndarray
+    added: np.ndarray
+    least: float  # −∞: nothing is cut off
+
+
+def as_it_is(dtype, added=None):
+    """A result, and + added where there is something."""
+    nothing = np.empty(0, dtype)
+    return Finish(nothing, nothing, nothing, nothing if added is None else flat(added), -np.inf)
+
+
 def packed(*matrices):
     """Matrices (k, n), or their transposes in memory, one after the other, as `multiply_rows` wants
     each."""
@@ -379,10 +459,41 @@ def packed(*matrices):
     pieces = -(-(-(-k // DEPTH) * -(-n // wide)) // PANELS)
     for b, panels in zip(matrices, every, strict=True):
         if b.flags.f_contiguous and not b.flags.c_contiguous:
-            run(_pack, pieces, PANELS, flat(b.T), 1, k, k, n, panels)
+            run(_pack, pieces, flat(b.T), 1, k, k, n, panels)
         else:
-            run(_pack, pieces, PANELS, flat(b), n, 1, k, n, panels)
+            run(_pack, pieces, flat(b), n, 1, k, n, panels)
     return every.reshape(-1)
+
+
+def few(m, n, itemsize):
+    """Whether threads had better share the columns of a product (m, k) (k, n) than its rows."""
+    return m <= FEW and n * itemsize > 2 * VECTOR_BYTES
+
+
+def rows_for_few(m, k, dtype):
+    """Rows of k numbers for `multiply_few`, `padded` apart."""
+    wide = VECTOR_BYTES // dtype.itemsize
+    return empty((m, -(-k // wide) * wide + wide), dtype)
+
+
+def spread(a):
+    """Rows for `multiply_few`: a itself, or a copy where rows of a would clash (see `padded`)."""
+    if a.flags.carray and a.strides[0] % PAGE:
+        return a
+    m, k = a.shape
+    rows = rows_for_few(m, k, a.dtype)
+    rows[:, :k] = a
+    return rows
+
+
+def multiply_few(a, k, b, bias, c, end):
+    """Into c (m, n): a b + bias, finished as `end` says; a from `rows_for_few` or `spread`."""
+    m, n = c.shape
+    b, *steps = (flat(b.T), 1, k) if b.flags.f_contiguous else (flat(b), n, 1)
+    panels = -(-n * c.itemsize // (2 * VECTOR_BYTES))
+    how = b, *steps, n, widened(bias, n, c.dtype), c.reshape(-1), *end
+    run(_matmul_few, panels, a.reshape(-1), a.shape[1], m, k, *how)
+    return c
 
 
 def widened(bias, n, dtype):
@@ -408,6 +519,15 @@ def matmul(a, b, bias=None):
         parts = empty((sums, m, n), a.dtype)
         run(_matmul_tn, sums, flat(a.T), m, flat(b), n, k, long, parts.reshape(-1))
         return add_up(parts)
+    return multiply(a, b, bias, as_it_is(a.dtype))
+
+
+def multiply(a, b, bias, end):
+    """a b + bias, finished as `end` says."""
+    (m, k), n = a.shape, b.shape[1]
     c = empty((m, n), a.dtype)
-    run(_matmul, chunks(m), flat(a), m, k, packed(b), n, widened(bias, n, a.dtype), c.reshape(-1))
+    if few(m, n, a.itemsize):
+        return multiply_few(spread(a), k, b, bias, c, end)
+    how = packed(b), n, widened(bias, n, a.dtype), c.reshape(-1)
+    run(_matmul, chunks(m), flat(a), m, k, *how, *end)
     return c

@@ -31,12 +31,17 @@ from .matmul import (
     ROWS,
     SPLITS,
     add_fitting_tile,
+    as_it_is,
     columns,
+    few,
     multiply_blocks,
+    multiply_few,
     multiply_rows,
     packed,
     padded,
+    rows_for_few,
     split,
+    spread,
     widened,
 )
 from .rowwise import row_moments
@@ -143,6 +148,15 @@ def _linear(queue, kind, x, m, k, w, bias, c, added, eps, y):
             stop = (row + rows) * c
             for i in range(row * c, stop, step):
                 store(y, i, stop - i, load(y, i, stop - i) + load(added, i, stop - i))
+
+
+@kernel
+def _prepared(queue, kind, x, m, k, eps, a_row, a):
+    """`prepare` for all rows, a few in a piece."""
+    for piece in work(address(queue)):
+        row = piece * ROWS
+        rows, to = min(ROWS, m - row), a[row * a_row :]
+        prepare(kind, x, row * k, rows, k, eps, to, a_row)
 
 
 @kernel
@@ -257,8 +271,13 @@ def _added(added, x):
 def linear(x, w, b, added=None, before=""):
     kind, eps = _how(before)
     (m, k), c = x.shape, w.shape[1]
-    y, matrix, bias = empty((m, c), x.dtype), packed(w), widened(b, c, x.dtype)
-    more = _added(added, x), eps, y.reshape(-1)
+    y = empty((m, c), x.dtype)
+    if few(m, c, x.itemsize):
+        a = spread(x) if kind == NOTHING else rows_for_few(m, k, x.dtype)
+        if kind != NOTHING:
+            run(_prepared, -(-m // ROWS), kind, flat(x), m, k, eps, a.shape[1], a.reshape(-1))
+        return multiply_few(a, k, w, b, y, as_it_is(x.dtype, added))
+    matrix, bias, more = packed(w), widened(b, c, x.dtype), (_added(added, x), eps, y.reshape(-1))
     run(_linear, chunks(m), kind, flat(x), m, k, matrix, bias, c, *more)
     return y
 

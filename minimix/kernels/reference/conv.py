@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..dispatch import Array, kernel
+from ..dispatch import Array, Arrays, kernel
+from .norm import normalize_relu
 
 Size = tuple[int, int]  # of an image or a kernel: height and width
 Padding = tuple[int, int, int, int]
@@ -59,6 +60,19 @@ def conv2d(
     y = (_seen(x, w.shape[:2], stride, dilation, padding) @ _matrices(w)).swapaxes(0, 1)
     y = y.reshape(len(x), height, width, *w.shape[3:])
     return y if bias is None else y + bias
+
+
+@kernel(x="N H W C", w="k l C D", stride=int, padding=0, norm="D", residual="N V U D")
+def conv2d_relu(
+    x: Array, w: Array, stride: int, padding: int, norm: Arrays, residual: Array | None = None
+) -> Array:
+    """`normalize_relu` of y = `conv2d`.   x (N, H, W, C), w (k, l, C, D) -> (N, H′, W′, D)
+
+    norm  mean, rstd, γ and β, each (D,)
+    """
+    y = conv2d.reference(x[..., None, :], w[..., None, :], stride, 1, (padding,) * 4)[..., 0, :]
+    mean, rstd, gamma, beta = norm
+    return normalize_relu.reference(y, mean, rstd, gamma, beta, residual)
 
 
 @kernel(g="N V U G d", w="k l c G d", size=int, stride=int, dilation=int, padding=0)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from ..dispatch import Array, kernel
+from .conv import Size
 
 
 def _windows(image: Array, size: int, stride: int) -> Array:
@@ -18,8 +21,13 @@ def _padded(x: Array, padding: int, border: float) -> Array:
     return np.pad(x, ((0, 0), *[(padding, padding)] * 2, (0, 0)), constant_values=border)
 
 
-def _inside(image: Array, padding: int) -> Array:
-    return image[:, padding : image.shape[1] - padding, padding : image.shape[2] - padding]
+def _shared(g: Array, shape: Size, size: int, stride: int, padding: int, share: Callable) -> Array:
+    """The gradient for x, of which each number of a window has what `share` says of its place."""
+    dx = np.zeros((len(g), shape[0] + 2 * padding, shape[1] + 2 * padding, g.shape[3]), g.dtype)
+    places = _windows(dx, size, stride)
+    for place, (i, j) in enumerate(np.ndindex(size, size)):
+        places[..., i, j] += share(place)
+    return dx[:, padding : padding + shape[0], padding : padding + shape[1]]
 
 
 @kernel(x="N H W C", size=int, stride=int, padding=0)
@@ -36,14 +44,10 @@ def max_pool2d(x: Array, size: int, stride: int, padding: int) -> tuple[Array, A
 
 @kernel(g="N V U C", chosen="N V U C", shape=int, size=int, stride=int, padding=0)
 def max_pool2d_dx(
-    g: Array, chosen: Array, shape: tuple[int, int], size: int, stride: int, padding: int
+    g: Array, chosen: Array, shape: Size, size: int, stride: int, padding: int
 ) -> Array:
     """Gradient of `max_pool2d` for x, of shape (H, W): g where the largest number stood."""
-    dx = _padded(np.zeros((len(g), *shape, g.shape[3]), g.dtype), padding, 0)
-    places = _windows(dx, size, stride)
-    for place, (i, j) in enumerate(np.ndindex(size, size)):
-        places[..., i, j] += np.where(chosen == place, g, 0)
-    return _inside(dx, padding)
+    return _shared(g, shape, size, stride, padding, lambda i: np.where(chosen == i, g, 0))
 
 
 @kernel(x="N H W C", size=int, stride=int, padding=0)
@@ -53,10 +57,6 @@ def avg_pool2d(x: Array, size: int, stride: int, padding: int) -> Array:
 
 
 @kernel(g="N V U C", shape=int, size=int, stride=int, padding=0)
-def avg_pool2d_dx(g: Array, shape: tuple[int, int], size: int, stride: int, padding: int) -> Array:
+def avg_pool2d_dx(g: Array, shape: Size, size: int, stride: int, padding: int) -> Array:
     """Gradient of `avg_pool2d` for x, of shape (H, W): every number of a window has its share."""
-    dx = _padded(np.zeros((len(g), *shape, g.shape[3]), g.dtype), padding, 0)
-    places = _windows(dx, size, stride)
-    for i, j in np.ndindex(size, size):
-        places[..., i, j] += g / size**2
-    return _inside(dx, padding)
+    return _shared(g, shape, size, stride, padding, lambda _: g / size**2)
