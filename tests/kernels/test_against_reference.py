@@ -415,8 +415,8 @@ def test_convolution(shape, size, d, stride, dilation, padding, dtype):
 
 RELU = [  # x, kernel, channels of the result, stride, padding
     ((2, 5, 4, 3), (3, 3), 7, 1, 1),  # gathered
-    ((2, 7, 6, 5), (3, 2), 40, 2, 1),  # few rows
-    ((2, 7, 7, 20), (1, 1), 40, 1, 0),
+    ((2, 7, 6, 20), (3, 2), 40, 2, 1),  # few rows
+    ((2, 7, 7, 110), (1, 1), 40, 1, 0),
     ((5, 9, 9, 40), (1, 1), 33, 1, 0),  # many
     ((5, 20, 21, 24), (5, 3), 40, 2, 2),
     ((2, 12, 30, 3), (3, 3), 17, 1, 1),  # few channels
@@ -442,7 +442,7 @@ def test_convolution_with_norm_and_relu(shape, size, d, stride, padding, dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize(("k", "n"), [(3, 40), (70, 33), (300, 64), (1024, 47)])
+@pytest.mark.parametrize(("k", "n"), [(3, 40), (130, 33), (300, 64), (1024, 47)])
 def test_rows_give_the_same_bits_whether_few_or_many(k, n, dtype):
     x, w, b, added = (draw(s, dtype, i) for i, s in enumerate([(700, k), (k, n), (n,), (700, n)]))
     product, both = kernels.matmul(x, w, b), kernels.linear(x, w, b, added, "gelu")

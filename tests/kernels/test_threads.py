@@ -37,7 +37,7 @@ def everything():
         p, m, v,
         kernels.gelu(x), kernels.gelu_backward(x, g),
         kernels.matmul(rows, w), kernels.matmul(rows.T, g_rows),
-        kernels.matmul(rows[:99], w), kernels.linear(rows[:99], w, c, g_rows[:99], "gelu"),
+        kernels.matmul(g_rows[:, :39].T[:, :400].copy(), rows[:400].repeat(4, axis=1)),
         kernels.conv2d_relu(x, w[None, None], 1, 0, five[:4], g),
         kernels.conv2d_relu(x[:3], w[None, None], 3, 0, five[:4]),
         kernels.channel_sum(rows), *kernels.channel_moments(rows),

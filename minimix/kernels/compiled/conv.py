@@ -319,9 +319,9 @@ def _grid(x, w, stride, dilation, padding):
 
 def _is_winograd(x, w, grid, stride, dilation):
     """Whether `winograd` computes this, unless there are few places."""
-    _, _, c, groups, d = w.shape
-    some = not (groups == 1 and few_rows(len(x) * grid[0] * grid[1], d, x.itemsize))
-    return some and winograd.worth_it(len(x), grid, w.shape[:2], c, groups, d, stride, dilation)
+    k, l, c, groups, d = w.shape
+    some = not (groups == 1 and few_rows(len(x) * grid[0] * grid[1], k * l * c, d, x.itemsize))
+    return some and winograd.worth_it(len(x), grid, (k, l), c, groups, d, stride, dilation)
 
 
 def conv2d(x, w, stride, dilation, padding, bias=None):
@@ -366,7 +366,7 @@ def _multiplied(x, w, stride, dilation, padding, grid, bias, end):
     if _is_matmul(w.shape, stride, padding):
         return multiply(x.reshape(-1, c), w.reshape(c, d), each, end).reshape(y.shape)
     taps = _taps(k, dilation, padding[0]), _taps(l, dilation, padding[2])
-    if groups == 1 and few_rows(m, d, x.itemsize):
+    if groups == 1 and few_rows(m, k * l * c, d, x.itemsize):
         left = rows_for_few(m, k * l * c, x.dtype)
         how = height, width, c, *taps, stride, *grid, left.reshape(-1), left.shape[1]
         run(_gathered, -(-m // ROWS), m, flat(x), *how)

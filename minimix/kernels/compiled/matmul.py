@@ -465,9 +465,9 @@ def packed(*matrices):
     return every.reshape(-1)
 
 
-def few(m, n, itemsize):
+def few(m, k, n, itemsize):
     """Whether threads had better share the columns of a product (m, k) (k, n) than its rows."""
-    return m <= FEW and n * itemsize > 2 * VECTOR_BYTES
+    return m <= FEW and k * n > SMALL and n * itemsize > 2 * VECTOR_BYTES
 
 
 def rows_for_few(m, k, dtype):
@@ -526,7 +526,7 @@ def multiply(a, b, bias, end):
     """a b + bias, finished as `end` says."""
     (m, k), n = a.shape, b.shape[1]
     c = empty((m, n), a.dtype)
-    if few(m, n, a.itemsize):
+    if few(m, k, n, a.itemsize):
         return multiply_few(spread(a), k, b, bias, c, end)
     how = packed(b), n, widened(bias, n, a.dtype), c.reshape(-1)
     run(_matmul, chunks(m), flat(a), m, k, *how, *end)

@@ -272,7 +272,7 @@ def linear(x, w, b, added=None, before=""):
     kind, eps = _how(before)
     (m, k), c = x.shape, w.shape[1]
     y = empty((m, c), x.dtype)
-    if few(m, c, x.itemsize):
+    if few(m, k, c, x.itemsize):
         a = spread(x) if kind == NOTHING else rows_for_few(m, k, x.dtype)
         if kind != NOTHING:
             run(_prepared, -(-m // ROWS), kind, flat(x), m, k, eps, a.shape[1], a.reshape(-1))
