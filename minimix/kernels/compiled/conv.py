@@ -98,7 +98,6 @@ def _conv2d(queue, m, chunk, x, height, width, groups, c, row_taps, column_taps,
             columns_, weights, bias, d, y, y_height, y_width, y_step, y_row, y_column,
             mean, scale, shift, added, least):  # fmt: skip
     """Places (q, u) of rows × columns, to (q y_step + y_row, u y_step + y_column) of y."""
-    wide = lanes(x)
     k = len(row_taps) * len(column_taps) * c
     panels = -(-d // columns(x)) * columns(x)
     d_row = padded(d, x)
@@ -119,10 +118,7 @@ def _conv2d(queue, m, chunk, x, height, width, groups, c, row_taps, column_taps,
                 image, row = line // rows, line % rows * y_step + y_row
                 column = (start + r) % columns_ * y_step + y_column
                 to = (((image * y_height + row) * y_width + column) * groups + group) * d
-                for i in range(0, d, wide):
-                    v, n = load(out, r * d_row + i, wide), d - i
-                    v = finish(v, to + i, n, group * d + i, mean, scale, shift, added, least)
-                    store(y, to + i, n, v)
+                finish(out, r * d_row, d, group * d, mean, scale, shift, added, least, y, to)
 
 
 @kernel

@@ -59,7 +59,7 @@ def cut_strip(x, image, top, left, height, width, c, k, strip):
 def _few(queue, band, lines, x, height, width, c, k, l, step, top, left, rows, places, weights,
          bias, d, y, mean, scale, shift, added, least):  # fmt: skip
     """A piece is `band` rows of results."""
-    wide, n, d_row = lanes(x), k * l * c, padded(d, x)
+    n, d_row = k * l * c, padded(d, x)
     strip, out = strip_for(k, l, c, step, places, x), room(places * d_row, x)
     for piece in work(address(queue)):
         for line in range(piece * band, min((piece + 1) * band, lines)):
@@ -67,11 +67,8 @@ def _few(queue, band, lines, x, height, width, c, k, l, step, top, left, rows, p
             cut_strip(x, image, q * step - top, -left, height, width, c, k, strip)
             multiply_gathered(strip, step * k * c, places, n, weights, 0, bias, 0, d, out, d_row)
             for u in range(places):
-                for i in range(0, d, wide):
-                    to, left_over = (line * places + u) * d + i, d - i
-                    v = load(out, u * d_row + i, wide)
-                    v = finish(v, to, left_over, i, mean, scale, shift, added, least)
-                    store(y, to, left_over, v)
+                to = (line * places + u) * d
+                finish(out, u * d_row, d, 0, mean, scale, shift, added, least, y, to)
 
 
 @kernel

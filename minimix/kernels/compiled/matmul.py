@@ -314,14 +314,23 @@ def multiply_rows(a, ia, a_row, rows, k, packed, n, bias, c, ic, edge):
 
 
 @helper
-def finish(v, at, n, i, mean, scale, shift, added, least):
-    """A vector of a result, as `Finish` says: n numbers, from channel i on and at `at` of added."""
+def finish(x, frm, n, first, mean, scale, shift, added, least, y, at):
+    """y[at : at + n] = x[frm : frm + n] as `Finish` says; the channels from `first` on."""
+    step = lanes(x)
     if scale.size:
-        factor, term = load(scale, i, n), load(shift, i, n)  # first, so that the rest fuses
-        v = (v - load(mean, i, n)) * factor + term
-    if added.size:
-        v = v + load(added, at, n)
-    return clip(v, least, np.inf)
+        for i in range(0, n, step):
+            k, left = first + i, n - i
+            factor, term = load(scale, k, left), load(shift, k, left)  # so that the rest fuses
+            v = (load(x, frm + i, left) - load(mean, k, left)) * factor + term
+            if added.size:
+                v = v + load(added, at + i, left)
+            store(y, at + i, left, clip(v, least, np.inf))
+    elif added.size:
+        for i in range(0, n, step):
+            store(y, at + i, n - i, load(x, frm + i, n - i) + load(added, at + i, n - i))
+    else:
+        for i in range(0, n, step):
+            store(y, at + i, n - i, load(x, frm + i, n - i))
 
 
 @kernel
@@ -331,12 +340,9 @@ def _matmul(queue, a, m, k, packed, n, bias, c, mean, scale, shift, added, least
         row = piece * CHUNK
         rows = min(CHUNK, m - row)
         multiply_rows(a, row * k, k, rows, k, packed, n, bias, c, row * n, edge)
-        if scale.size:
-            for r in range(row, row + rows):
-                for i in range(0, n, lanes(a)):
-                    at, left = r * n + i, n - i
-                    v = load(c, at, left)
-                    store(c, at, left, finish(v, at, left, i, mean, scale, shift, added, least))
+        if scale.size or added.size:
+            for at in range(row * n, (row + rows) * n, n):
+                finish(c, at, n, 0, mean, scale, shift, added, least, c, at)
 
 
 @kernel
@@ -345,7 +351,7 @@ def _matmul_few(
 ):
     """c = a b + bias, finished, of few rows. A piece is a panel of b, which is packed where it is
     needed: it is needed once. The same sums as in `multiply_rows`."""
-    wide, half = columns(a), lanes(a)
+    wide = columns(a)
     panel, own = room(k * wide, a), room(m * wide, a)
     for piece in work(address(queue)):
         j = piece * wide
@@ -360,11 +366,9 @@ def _matmul_few(
                 else:
                     tile_from_zero(ROWS, 2, deep, a, at, left, a_row, 1, panel, k0 * wide, wide,
                                    own, to, wide, own, to, wide)  # fmt: skip
+        some = min(wide, n - j)
         for r in range(m):
-            for v in range(0, wide, half):
-                at, left = r * n + j + v, n - j - v
-                value = load(own, r * wide + v, half)
-                store(c, at, left, finish(value, at, left, j + v, mean, scale, shift, added, least))
+            finish(own, r * wide, some, j, mean, scale, shift, added, least, c, r * n + j)
 
 
 @helper
@@ -434,14 +438,14 @@ def _matmul_tn(queue, a, k, b, n, m, long, parts):
 class Finish(NamedTuple):
     """What becomes of a result before it is written: max((y − mean) scale + shift + added, least).
 
-    Arrays are flat, and empty where that is not done.
+    Arrays are flat, and empty where that is not done; `least` is only where the norm is.
     """
 
     mean: np.ndarray
     scale: np.ndarray
     shift: np.ndarray
     added: np.ndarray
-    least: float  # −∞: nothing is cut off
+    least: float
 
 
 def as_it_is(dtype, added=None):
