@@ -59,6 +59,20 @@ def same(plain, fused, *how, tolerance=1e-11):
         np.testing.assert_allclose(got[name], array, rtol=0, atol=tolerance * largest, err_msg=name)
 
 
+WIDE = {  # more channels than one image has tokens: norms go into the rows, not into the weights
+    "ViT": lambda: mx.models.ViT(16, 2, 2, 2, 3, image_size=(4, 6), rng=0),
+    "ResMLP": lambda: mx.models.ResMLP(16, 2, 2, 3, image_size=(4, 6), rng=0),
+    "MLP-Mixer": lambda: mx.models.MLPMixer(16, 2, 2, 3, image_size=(4, 6), rng=0),
+}
+
+
+@pytest.mark.parametrize("recording", [True, False])
+@pytest.mark.parametrize("name", WIDE)
+def test_one_image_of_a_wide_net(name, recording, monkeypatch):
+    monkeypatch.setitem(NETS, name, WIDE[name])
+    same(*twins(name), recording, (1, 4, 6, 3))
+
+
 @pytest.fixture
 def ran(monkeypatch):
     """The names of the operations that branches have run."""
