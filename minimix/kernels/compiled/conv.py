@@ -357,10 +357,10 @@ def _multiplied(x, w, stride, dilation, padding, grid, bias, end):
     """The convolution as a product of matrices, finished as `end` says."""
     n, height, width, groups, c = x.shape
     k, l, _, _, d = w.shape
-    y, m = empty((n, *grid, groups, d), x.dtype), n * grid[0] * grid[1]
     each = None if bias is None or groups > 1 else bias[0]
     if _is_matmul(w.shape, stride, padding):
-        return multiply(x.reshape(-1, c), w.reshape(c, d), each, end).reshape(y.shape)
+        return multiply(x.reshape(-1, c), w.reshape(c, d), each, end).reshape(n, *grid, 1, d)
+    y, m = empty((n, *grid, groups, d), x.dtype), n * grid[0] * grid[1]
     taps = _taps(k, dilation, padding[0]), _taps(l, dilation, padding[2])
     if groups == 1 and few_rows(m, k * l * c, d, x.itemsize):
         left = rows_for_few(m, k * l * c, x.dtype)
