@@ -192,6 +192,12 @@ def inputs(net: Net | Rival) -> tuple[np.ndarray, np.ndarray]:
     return images, rng.integers(0, 10, net.batch)
 
 
+def in_mode(model: Any, training: bool) -> None:
+    """Training or evaluation, of either framework. Not done for every batch: nobody does that."""
+    if model.training != training:
+        model.train(training)
+
+
 class Minimix:
     """minimix's, fused as `minimix train` has it, or plain."""
 
@@ -208,12 +214,14 @@ class Minimix:
 
     def gradients(self) -> tuple[float, dict[str, np.ndarray]]:
         """Loss and gradients, without a step."""
+        in_mode(self.model, True)
         self.optimizer.zero_grad()
         loss = mx.functional.cross_entropy(self.run(self.x), self.labels)
         loss.backward()
         return loss.item(), {name: p.grad for name, p in self.model.named_parameters()}
 
     def step(self) -> float:
+        in_mode(self.model, True)
         self.optimizer.zero_grad()
         loss = mx.functional.cross_entropy(self.run(self.x), self.labels)
         loss.backward()
@@ -221,11 +229,9 @@ class Minimix:
         return loss.item()
 
     def infer(self) -> np.ndarray:
-        self.run.eval()
+        in_mode(self.model, False)
         with mx.no_grad():
-            logits = self.run(self.x).array
-        self.run.train()
-        return logits
+            return self.run(self.x).array
 
 
 class Torch:
@@ -250,6 +256,7 @@ class Torch:
             self.run = torch.compile(self.model)
 
     def _backward(self) -> Any:
+        in_mode(self.model, True)
         self.optimizer.zero_grad()
         loss = self.torch.nn.functional.cross_entropy(self.run(self.x), self.labels)
         loss.backward()
@@ -266,11 +273,9 @@ class Torch:
         return loss.item()
 
     def infer(self) -> np.ndarray:
-        self.model.eval()
+        in_mode(self.model, False)
         with self.torch.inference_mode():
-            logits = self.run(self.x).numpy()
-        self.model.train()
-        return logits
+            return self.run(self.x).numpy()
 
 
 def check(ours: Minimix, theirs: Any) -> None:

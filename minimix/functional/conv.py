@@ -19,7 +19,7 @@ from math import prod
 from .. import kernels
 from ..autograd import Array, op
 from ..errors import expect_shapes, expect_whole
-from ..kernels.reference.conv import Padding, Size, result_size
+from ..kernels.reference.conv import Sides, Size, result_size
 
 __all__ = ["conv2d", "depthwise_conv2d", "linear", "patchify", "pointwise_conv2d"]
 
@@ -181,7 +181,7 @@ def conv2d(
     return y.reshape(*y.shape[:3], d), backward
 
 
-def _padding(padding: int | str, kernel: Size, stride: int, dilation: int) -> Padding:
+def _padding(padding: int | str, kernel: Size, stride: int, dilation: int) -> Sides:
     """Zeros above, below, left and right."""
     if padding == "valid":
         padding = 0

@@ -16,10 +16,9 @@ __all__ = ["batch_norm", "layer_norm"]
 
 
 @op
-def batch_norm(
-    x, gamma, beta, *, running_mean: Array | None = None, running_var: Array | None = None,
-    training: bool = True, momentum: float = 0.1, eps: float = 1e-5,
-):  # fmt: skip
+def batch_norm(x, gamma, beta, *, running_mean: Array | None = None,
+               running_var: Array | None = None, training: bool = True, momentum: float = 0.1,
+               eps: float = 1e-5):  # fmt: skip
     """Batch normalization over all axes but the last.   x (…, C), γ (C,), β (C,) -> y (…, C)
 
         y = γ x̂ + β,   x̂ = (x − μ) / √(σ² + ε)
@@ -67,7 +66,8 @@ def batch_norm(
     def backward(g):
         flat = g.reshape(rows.shape)
         if training:
-            dx, dgamma, dbeta = normalized_backward(rows, flat, mean, rstd, gamma)
+            own = kernels.batch_norm_backward(rows, flat, mean, rstd, gamma)
+            dx, dgamma, dbeta = of_all_ranks(rows, mean, rstd, gamma, *own)
             return dx.reshape(x.shape), dgamma, dbeta
         return (
             lambda: g * (gamma * rstd),
@@ -78,10 +78,11 @@ def batch_norm(
     return y, backward
 
 
-def normalized_backward(rows: Array, g: Array, mean: Array, rstd: Array, gamma: Array) -> Arrays:
-    """Gradients of batch normalization in training for its rows (M, C), γ and β."""
-    dx, dgamma, dbeta = kernels.batch_norm_backward(rows, g, mean, rstd, gamma)
-    if synchronizing():  # from this rank's sums to those of all
+def of_all_ranks(rows: Array, mean: Array, rstd: Array, gamma: Array, *own: Array) -> Arrays:
+    """Gradients of batch normalization in training for its rows (M, C), γ and β, whose moments are
+    those of all ranks' rows, from what they are with this rank's sums alone; dx in place."""
+    dx, dgamma, dbeta = own
+    if synchronizing():
         gammas, betas = whole_sums(dgamma, dbeta, len(rows))
         scale = gamma * rstd / len(rows)
         gammas, betas = scale * (dgamma - gammas), scale * (dbeta - betas)

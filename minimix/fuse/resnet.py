@@ -15,7 +15,7 @@ import numpy as np
 
 from .. import kernels, nn
 from ..autograd import Array, Tensor, is_recording, op
-from ..functional.norm import normalized_backward
+from ..functional.norm import of_all_ranks
 from ..kernels.reference.conv import result_size
 from ..models import ResNet, resnet
 from ..nn.module import is_observed
@@ -151,7 +151,7 @@ def _own_blocks(layers: list[Any], x: Tensor) -> Taken:
         return bool(own) and _result(units, x) == x.shape
 
     blocks = [_branch(block) for block in takewhile(belongs, layers)]
-    return (len(blocks), _run(x, x, blocks)) if blocks else None
+    return (len(blocks), _run(x, None, blocks, Pad(1, 0))) if blocks else None
 
 
 def _other_block(layers: list[Any], x: Tensor) -> Taken:
@@ -161,7 +161,7 @@ def _other_block(layers: list[Any], x: Tensor) -> Taken:
     if shape is None:
         return None
     shortcut = layers[0].downsample
-    given = None
+    given, pad = None, None
     if (
         type(shortcut) is resnet.ConvShortcut
         and "forward" not in vars(shortcut)
@@ -171,9 +171,11 @@ def _other_block(layers: list[Any], x: Tensor) -> Taken:
         given = unit and _result([unit], x)
     elif type(shortcut) is resnet.PadShortcut and "forward" not in vars(shortcut):
         n, height, width, c = x.shape
-        s = shortcut.stride
-        given = n, -(-height // s), -(-width // s), c + shortcut.missing
-    return (1, _run(x, shortcut(x), [units])) if given == shape else None
+        pad = Pad(shortcut.stride, shortcut.missing)
+        given = n, -(-height // pad.stride), -(-width // pad.stride), c + pad.missing
+    if given != shape:
+        return None
+    return 1, _run(x, None if pad else shortcut(x), [units], pad)
 
 
 def _activated(layers: list[Any], x: Tensor) -> Taken:
@@ -187,21 +189,23 @@ def _activated(layers: list[Any], x: Tensor) -> Taken:
 # ---- both ways to run
 
 
-def _run(x: Tensor, shortcut: Tensor | None, blocks: list[list[Unit]]) -> Tensor:
-    """Blocks in training or in evaluation. `shortcut` is x itself where all add their input."""
+def _run(
+    x: Tensor, shortcut: Tensor | None, blocks: list[list[Unit]], own: Pad | None = None
+) -> Tensor:
+    """Blocks in training or in evaluation. `own`: how each makes its shortcut of its input."""
     units = [unit for block in blocks for unit in block]
     if not units[0].norm.training:
         z, added = x.array, None if shortcut is None else shortcut.array
         for block in blocks:
-            z = added = _infer_block(z, added, block)
+            z = _infer_block(z, own.pad(z) if own else added, block)
         return Tensor(z)
     moments: list[Moments] = []
     y = fused_residuals(
         x,
-        None if shortcut is x else shortcut,
+        shortcut,
         *(p for unit in units for p in unit.parameters()),
         how=[[unit.how() for unit in block] for block in blocks],
-        own=shortcut is x,
+        own=own,
         moments=moments,
     )
     move([unit.norm for unit in units], moments)
@@ -241,7 +245,7 @@ def fused_residuals(
     shortcut,
     *parameters,
     how: Sequence[Sequence[How]],
-    own: bool,
+    own: Pad | None,
     moments: list[Moments],
 ):
     """Blocks of convolutions with batch norm and ReLU.   x (N, H, W, C) -> (N, H′, W′, D)
@@ -250,8 +254,8 @@ def fused_residuals(
         y ← max(norm(conv(y, w)) + shortcut, 0)      the last
 
     parameters  of each convolution: w, γ, β
-    shortcut    (N, H′, W′, D), or None: there is none
-    own         each block's own input is its shortcut; else there is only one block
+    shortcut    (N, H′, W′, D), or None: there is none, or it is made of x
+    own         how each block's shortcut is made of its own input; without, there is only one block
     how         stride, padding and ε of each convolution, block by block
     moments     what each norm knows of its input is appended to it
 
@@ -261,25 +265,50 @@ def fused_residuals(
     blocks, y = [], x
     for block in how:
         blocks.append(Residual([Convolution(next(of), each) for each in block]))
-        y = blocks[-1].forward(y, y if own else shortcut, moments)
+        y = blocks[-1].forward(y, own.pad(y) if own else shortcut, moments)
 
     def backward(g):
         inputs = [x]
         for block in blocks[:-1]:
             inputs.append(block.output(inputs[-1]))
         gradients: list[Any] = []
-        output = y
-        while blocks:
+        output, added = y, None
+        while True:
             source = inputs.pop()
-            dx, added, *of_parameters = blocks.pop().backward(g, source, output)
+            dx, added, *of_parameters = blocks.pop().backward(g, added, source, output)
             gradients[:0] = of_parameters
             if not own:
                 return dx, None if shortcut is None else added, *gradients
             g, output = dx(), source
-            g += added
-        return g, None, *gradients
+            if not blocks:
+                own.add(added, g)
+                return g, None, *gradients
 
     return y, backward
+
+
+class Pad(NamedTuple):
+    """A shortcut without parameters: every `stride`-th pixel, and zeros for `missing` channels."""
+
+    stride: int
+    missing: int
+
+    def pad(self, x: Array) -> Array:
+        """x (N, H, W, C) -> (N, H/stride, W/stride, C + missing)"""
+        if self == (1, 0):
+            return x
+        x = x[:, :: self.stride, :: self.stride]
+        y = np.zeros((*x.shape[:3], x.shape[3] + self.missing), x.dtype)
+        self._inside(y)[...] = x
+        return y
+
+    def add(self, g: Array, dx: Array) -> None:
+        """Add the gradient of x to dx, g being that of what `pad` makes of it."""
+        dx[:, :: self.stride, :: self.stride] += self._inside(g)
+
+    def _inside(self, y: Array) -> Array:
+        first = self.missing // 2
+        return y[..., first : y.shape[3] - (self.missing - first)]
 
 
 class Convolution:
@@ -300,17 +329,24 @@ class Convolution:
         norm = self.mean, self.rstd, self.gamma, self.beta
         return kernels.normalize_relu(self.z, *norm, shortcut)
 
-    def backward(self, g: Array, x: Array) -> tuple[Callable[[], Array], Array, Array, Array]:
-        """From the gradient of the norm's result to those of x, w, γ and β. Frees z."""
+    def backward(
+        self, g: Array, added: Array | None, x: Array, y: Array
+    ) -> tuple[Callable[[], Array], Array, Array, Array, Array]:
+        """From the gradient of y = `output`, g and what is added to it, to those of x, of the
+        shortcut, and of w, γ and β. Frees z."""
         z, w = self.z, _kernel(self.w)
         del self.z
-        rows, flat = (a.reshape(-1, a.shape[-1]) for a in (z, g))
-        dz, dgamma, dbeta = normalized_backward(rows, flat, self.mean, self.rstd, self.gamma)
+        rows, y, g = (a.reshape(-1, z.shape[-1]) for a in (z, y, g))
+        added = None if added is None else added.reshape(rows.shape)
+        norm = self.mean, self.rstd, self.gamma
+        *gradients, h = kernels.relu_norm_backward(rows, y, g, norm, added)
+        dz, dgamma, dbeta = of_all_ranks(rows, *norm, *gradients)
         dz = _single(dz.reshape(z.shape))
         options = self.how.stride, 1, (self.how.padding,) * 4
         dw = kernels.conv2d_dw(_single(x), dz, w.shape[:2], *options).reshape(self.w.shape)
         return (
             lambda: kernels.conv2d_dx(dz, w, x.shape[1:3], *options)[..., 0, :],
+            h.reshape(z.shape),
             dw,
             dgamma,
             dbeta,
@@ -333,15 +369,17 @@ class Residual(NamedTuple):
     def output(self, shortcut: Array | None) -> Array:
         return self.convolutions[-1].output(shortcut)
 
-    def backward(self, g: Array, x: Array, y: Array) -> tuple[Any, ...]:
-        """The gradients of x (a function), of the shortcut, and of w, γ, β; y is the result."""
+    def backward(self, g: Array, added: Array | None, x: Array, y: Array) -> tuple[Any, ...]:
+        """From the gradient of y, g and what is added to it, to those of x (a function), of the
+        shortcut, and of w, γ, β."""
         gradients: list[Array] = []
-        added = g = kernels.relu_backward(y, g)
+        shortcut = None
         while True:
             last = self.convolutions.pop()
             source = self.convolutions[-1].output() if self.convolutions else x
-            dx, *of_parameters = last.backward(g, source)
+            dx, h, *of_parameters = last.backward(g, added, source, y)
             gradients[:0] = of_parameters
+            shortcut = h if shortcut is None else shortcut
             if not self.convolutions:
-                return dx, added, *gradients
-            g = kernels.relu_backward(source, dx())
+                return dx, shortcut, *gradients
+            g, added, y = dx(), None, source

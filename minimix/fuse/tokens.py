@@ -7,29 +7,14 @@ Each branch is linear maps with something before them and something added:
     x + MLP over tokens(norm x)               tokens, in an MLP-Mixer
     x + s · MLP(norm x)                       channels, in all three
 
-What is per channel goes into the weights, which are small, instead of over all activations (into
-the activations where these are fewer, as those of one image):
-
-    (γ x̂ + β) w + b = x̂ (γ ∘ w) + (β w + b)          s · (h w + b) = h (w ∘ s) + b ∘ s
-
-x̂ being x normalized by LayerNorm, or x itself before an affine map (α for γ). The gradients of γ,
-β and s follow from those of the products, as w and b do: with m = γ ∘ w and c = β w + b,
-
-    dw = γ ∘ dm + β dcᵀ     db = dc     dγ = Σ dm ∘ w     dβ = w dc
-
-Over tokens, where the map mixes rows, γ and s scale the columns of the result: with u = wᵀ 1,
-
-    s · (wᵀ (γ x̂ + β) + b) = (γ s) (wᵀ x̂) + (u βᵀ + b 1ᵀ) s
-
-What stands before a product, x̂ or GELU, is computed as it reads, and x is added as it is written
-(`kernels.linear`, `kernels.linear_tokens`). So of a branch only its input and what comes before an
-activation are saved.
+What stands before a product (a norm, an affine map, GELU) is computed as it reads, and s and x come
+in as it is written: `kernels.linear`, or `kernels.linear_tokens` where tokens are mixed. So of a
+branch only its input and what comes before an activation are saved.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -190,98 +175,31 @@ def _attention(block: Any, t: int, d: int) -> Branch | None:
 # ---- the operations
 
 
-def _scaled_rows(gamma: Array, beta: Array, w: Array, b: Array):
-    """m = γ ∘ w and c = β w + b, and the gradients of γ, β, w and b from those of m and c."""
-    m, c = gamma[:, None] * w, kernels.matmul(beta[None], w, b)[0]
-
-    def back(dm: Array, dc: Array) -> tuple[Array, ...]:
-        dw = gamma[:, None] * dm + beta[:, None] * dc
-        return (dm * w).sum(axis=1), (w * dc).sum(axis=1), dw, dc
-
-    return m, c, back
-
-
-def _scaled_columns(w: Array, b: Array, s: Array):
-    """m = w ∘ s and c = b ∘ s, and the gradients of w, b and s from those of m and c."""
-    return w * s, b * s, lambda dm, dc: (dm * s, dc * s, (dm * w).sum(axis=0) + dc * b)
-
-
-def _first_map(x: Array, gamma: Array, beta: Array, w: Array, b: Array, before: Before):
-    """(γ x̂ + β) w + b; and from its gradient and what is added to that of x, all gradients."""
-    scaled = cache(lambda: _scaled_rows(gamma, beta, w, b))
-
-    def backward(g: Array, added: Array) -> tuple[Array, ...]:
-        m, _, back = scaled()
-        dx, *gradients = kernels.linear_backward(x, g, m, added, before)
-        return dx, *back(*gradients)
-
-    if len(x) < len(w):
-        plain = isinstance(before, str)
-        h = x * gamma + beta if plain else kernels.layer_norm(x, gamma, beta, float(before))
-        return kernels.linear(h, w, b), backward
-    m, c, _ = scaled()
-    return kernels.linear(x, m, c, None, before), backward
-
-
-def _last_map(z: Array, w: Array, b: Array, s: Array | None, x: Array):
-    """x + s · (gelu(z) w + b); and from its gradient those of z, w, b and s."""
-    scaled = cache(lambda: (w, b, None) if s is None else _scaled_columns(w, b, s))
-
-    def backward(g: Array, z: Array) -> tuple[Array | None, ...]:
-        m, _, back = scaled()
-        dz, *gradients = kernels.linear_backward(z, g, m, None, "gelu")
-        return dz, *(back(*gradients) if back else (*gradients, None))
-
-    if s is not None and len(x) < len(w):
-        return x + s * kernels.linear(z, w, b, None, "gelu"), backward
-    m, c, _ = scaled()
-    return kernels.linear(z, m, c, x, "gelu"), backward
-
-
-def _over_columns(gamma: Array, beta: Array, w: Array, b: Array, s: Array):
-    """γ s and (u βᵀ + b 1ᵀ) s with u = wᵀ 1; and the gradients of γ, β, w, b and s from those of
-    the two and w."""
-    u = w.sum(axis=0)
-    inside = u[:, None] * beta + b[:, None]
-
-    def back(dw: Array, dscale: Array, dshift: Array) -> tuple[Array, ...]:
-        ds = gamma * dscale + (dshift * inside).sum(axis=0)
-        di = dshift * s
-        du = (di * beta).sum(axis=1)
-        return dscale * s, (di * u[:, None]).sum(axis=0), dw + du, di.sum(axis=1), ds
-
-    return gamma * s, inside * s, back
-
-
 def _flat(x: Array) -> Array:
     """(N, T, D) -> (N T, D)"""
     return x.reshape(-1, x.shape[-1])
 
 
 @op
-def fused_mlp(x, gamma, beta, w1, b1, w2, b2, s=None, *, before: Before = ""):
+def fused_mlp(x, gamma, beta, w1, b1, w2, b2, *s, before: Before = ""):
     """x + s · MLP(γ x̂ + β).   x (N, T, D), w₁ (D, H), w₂ (H, D), b₁ (H,), the others (D,) -> as x
 
-        z = x̂ m₁ + c₁     y = x + gelu(z) m₂ + c₂
+        z = (γ x̂ + β) w₁ + b₁     y = x + s · (gelu(z) w₂ + b₂)
 
-        dz = gelu′(z) (g m₂ᵀ)     dm₂ = gelu(z)ᵀ g     dc₂ = Σ g
-        dx = x̂′(dz m₁ᵀ) + g       dm₁ = x̂ᵀ dz          dc₁ = Σ dz
-
+    s       may be left out: there is none
     before  "" or, where x̂ is x normalized, its ε
 
     x and z are saved.
     """
-    rows = _flat(x)
-    z, back1 = _first_map(rows, gamma, beta, w1, b1, before)
-    y, back2 = _last_map(z, w2, b2, s, rows)
-    saved = [z]
-    del z
+    rows, affine = _flat(x), (gamma, beta)
+    saved = [kernels.linear(rows, w1, b1, None, before, affine)]
+    y = kernels.linear(saved[0], w2, b2, rows, "gelu", None, *s)
 
     def backward(g):
         g = _flat(g)
-        dz, *second = back2(g, saved.pop())
-        dx, *first = back1(dz, g)
-        return dx.reshape(x.shape), *first, *second
+        dz, *second = kernels.linear_backward(saved.pop(), g, w2, b2, None, "gelu", None, *s)
+        dx, dw1, db1, *first = kernels.linear_backward(rows, dz, w1, b1, g, before, affine)
+        return dx.reshape(x.shape), *first, dw1, db1, *second
 
     return y.reshape(x.shape), backward
 
@@ -290,31 +208,28 @@ def fused_mlp(x, gamma, beta, w1, b1, w2, b2, s=None, *, before: Before = ""):
 def fused_attention(x, gamma, beta, w, b, w2, b2, *, n_heads: int, before: Before = ""):
     """x + proj(attention(qkv(γ x̂ + β))).   x (N, T, D), w (D, 3 D), w₂ (D, D) -> as x
 
-        q, k, v = x̂ m + c     a = attention(q, k, v)     y = x + a w₂ + b₂
-
-        da = g w₂ᵀ     dw₂ = aᵀ g     db₂ = Σ g     dx = x̂′((dq, dk, dv) mᵀ) + g
+        q, k, v = (γ x̂ + β) w + b     a = attention(q, k, v)     y = x + a w₂ + b₂
 
     γ, β, b₂ (D,), b (3 D,); before as in `fused_mlp`. x, q, k, v and a are saved.
     """
     n, t, d = x.shape
-    rows = _flat(x)
+    rows, affine = _flat(x), (gamma, beta)
 
     def heads(a):
         """(N T, 3 D or D) -> each (N, heads, T, D/heads)"""
         return a.reshape(n, t, -1, n_heads, d // n_heads).transpose(2, 0, 3, 1, 4)
 
-    qkv, back = _first_map(rows, gamma, beta, w, b, before)
-    q, k, v = heads(qkv)
+    q, k, v = heads(kernels.linear(rows, w, b, None, before, affine))
     a = _flat(kernels.attention(q, k, v).swapaxes(1, 2).reshape(x.shape))
     y = kernels.linear(a, w2, b2, rows).reshape(x.shape)
 
     def backward(g):
         g = _flat(g)
-        da, *of_proj = kernels.linear_backward(a, g, w2)
+        da, *second = kernels.linear_backward(a, g, w2, b2)
         dqkv = np.empty((n * t, 3 * d), x.dtype)
         kernels.attention_backward(q, k, v, heads(da)[0], tuple(heads(dqkv)))
-        dx, *of_qkv = back(dqkv, g)
-        return dx.reshape(x.shape), *of_qkv, *of_proj
+        dx, dw, db, *first = kernels.linear_backward(rows, dqkv, w, b, g, before, affine)
+        return dx.reshape(x.shape), *first, dw, db, *second
 
     return y, backward
 
@@ -323,43 +238,31 @@ def fused_attention(x, gamma, beta, w, b, w2, b2, *, n_heads: int, before: Befor
 def fused_token_map(x, gamma, beta, w, b, s, *, before: Before = ""):
     """x + s · (wᵀ (γ x̂ + β) + b), which mixes tokens.   x (N, T, D), w (T, T) -> as x
 
-        y = x + p (wᵀ x̂) + q,     p = γ s     q = (u βᵀ + b 1ᵀ) s     u = wᵀ 1
-
-        dx = x̂′(p (w g)) + g     dw = Σ x̂ (p g)ᵀ + 1 duᵀ     dp = Σ x̂ (w g)     dq = Σ g
-
     γ, β, s (D,), b (T,); before as in `fused_mlp`. Only x is saved.
     """
-    scale, shift, back = _over_columns(gamma, beta, w, b, s)
-    y = kernels.linear_tokens(x, w, scale, shift, x, before)
+    how = before, (gamma, beta), s
 
     def backward(g):
-        dx, *others = kernels.linear_tokens_backward(x, g, w, scale, g, before)
-        return dx, *back(*others)
+        dx, dw, db, *affine, ds = kernels.linear_tokens_backward(x, g, w, b, g, *how)
+        return dx, *affine, dw, db, ds
 
-    return y, backward
+    return kernels.linear_tokens(x, w, b, x, *how), backward
 
 
 @op
 def fused_token_mlp(x, gamma, beta, w1, b1, w2, b2, *, before: Before = ""):
     """x + w₂ᵀ gelu(z) + b₂, z = w₁ᵀ (γ x̂ + β) + b₁: an MLP over tokens.   x (N, T, D) -> as x
 
-        z = γ (w₁ᵀ x̂) + u βᵀ + b₁ 1ᵀ,     u = w₁ᵀ 1
-
-        dz = gelu′(z) (w₂ g)           dw₂ = Σ gelu(z) gᵀ            db₂ = Σ g
-        dx = x̂′(γ (w₁ dz)) + g         dw₁ = Σ x̂ (γ dz)ᵀ + 1 duᵀ
-
     w₁ (T, H), w₂ (H, T), b₁ (H,), b₂ (T,), γ, β (D,); before as in `fused_mlp`. x and z are
     saved.
     """
-    one = x.dtype.type(1)
-    scale, shift, back = _over_columns(gamma, beta, w1, b1, one)
-    ones, bias = np.ones_like(gamma), np.repeat(b2[:, None], len(gamma), axis=1)
-    z = [kernels.linear_tokens(x, w1, scale, shift, None, before)]
-    y = kernels.linear_tokens(z[0], w2, ones, bias, x, "gelu")
+    how = before, (gamma, beta)
+    saved = [kernels.linear_tokens(x, w1, b1, None, *how)]
+    y = kernels.linear_tokens(saved[0], w2, b2, x, "gelu")
 
     def backward(g):
-        dz, dw2, _, db2 = kernels.linear_tokens_backward(z.pop(), g, w2, ones, None, "gelu")
-        dx, *others = kernels.linear_tokens_backward(x, dz, w1, scale, g, before)
-        return dx, *back(*others)[:4], dw2, db2.sum(axis=1)
+        dz, *second = kernels.linear_tokens_backward(saved.pop(), g, w2, b2, None, "gelu")
+        dx, dw1, db1, *first = kernels.linear_tokens_backward(x, dz, w1, b1, g, *how)
+        return dx, *first, dw1, db1, *second
 
     return y, backward

@@ -50,6 +50,7 @@ from .reference.norm import channel_moments as channel_moments
 from .reference.norm import channel_sum as channel_sum
 from .reference.norm import normalize as normalize
 from .reference.norm import normalize_relu as normalize_relu
+from .reference.norm import relu_norm_backward as relu_norm_backward
 from .reference.patches import cut_patches as cut_patches
 from .reference.patches import join_patches as join_patches
 from .reference.pool import avg_pool2d as avg_pool2d

@@ -34,6 +34,7 @@ import numpy as np
 
 Array = np.ndarray
 Arrays = tuple[Array, ...]
+Maybe = Array | None
 
 BACKENDS = ("numba", "numpy")
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))

@@ -140,6 +140,9 @@ def test_rows(m, c, dtype):
     agree("normalize_relu", x, mean, rstd, gamma, beta, dtype=dtype)
     agree("normalize_relu", x, mean, rstd, gamma, beta, g, dtype=dtype)
     agree("batch_norm_backward", x, g, mean, rstd, gamma, dtype=dtype)
+    y, added = reference("relu", draw((m, c), dtype, 5)), draw((m, c), dtype, 6)
+    agree("relu_norm_backward", x, y, g, (mean, rstd, gamma), dtype=dtype)
+    agree("relu_norm_backward", x, y, g, (mean, rstd, gamma), added, dtype=dtype)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -445,12 +448,15 @@ def test_convolution_with_norm_and_relu(shape, size, d, stride, padding, dtype):
 @pytest.mark.parametrize(("k", "n"), [(3, 40), (130, 33), (300, 64), (1024, 47)])
 def test_rows_give_the_same_bits_whether_few_or_many(k, n, dtype):
     x, w, b, added = (draw(s, dtype, i) for i, s in enumerate([(700, k), (k, n), (n,), (700, n)]))
-    product, both = kernels.matmul(x, w, b), kernels.linear(x, w, b, added, "gelu")
+    affine, scale = (draw((k,), dtype, 4), draw((k,), dtype, 5)), draw((n,), dtype, 6)
+    hows = ("gelu",), (1e-5, affine, scale)
+    product, *both = kernels.matmul(x, w, b), *(kernels.linear(x, w, b, added, *h) for h in hows)
     for m in (1, 7, 12, 97, 384, 385):
         np.testing.assert_array_equal(kernels.matmul(x[:m], w, b), product[:m])
         np.testing.assert_array_equal(kernels.matmul(x[:m], w.T.copy().T, b), product[:m])
-        few = kernels.linear(x[:m], w, b, added[:m], "gelu")
-        np.testing.assert_array_equal(few, both[:m])
+        for how, many in zip(hows, both, strict=True):
+            few = kernels.linear(x[:m], w, b, added[:m], *how)
+            np.testing.assert_array_equal(few, many[:m])
 
 
 def test_fewer_multiplications_lose_less_than_a_digit():
@@ -724,23 +730,33 @@ def test_mixer_with_layer_norm(n, h, v, c, k, d, dtype, relu):
 def test_linear_maps_with_what_stands_beside_them(dtype, before):
     for m, k, c in ((1, 1, 1), (97, 3, 5), (301, 33, 37), (100, 257, 16), (2000, 20, 70)):
         x, w, b, g = (draw(s, dtype, i) for i, s in enumerate([(m, k), (k, c), (c,), (m, c)]))
-        agree("linear", x, w, b, draw((m, c), dtype, 4), before, dtype=dtype)
-        agree("linear", x, w, b, None, before, dtype=dtype)
-        agree("linear_backward", x, g, w, draw((m, k), dtype, 4), before, dtype=dtype, slack=3)
-        agree("linear_backward", x, g, w, None, before, dtype=dtype, slack=3)
+        affine, scale = (draw((k,), dtype, 6), draw((k,), dtype, 7)), draw((c,), dtype, 8)
+        for how in (None, None), (affine, None), (None, scale), (affine, scale):
+            if before == "gelu" and how[0]:
+                continue
+            added = draw((m, c), dtype, 4)
+            agree("linear", x, w, b, added, before, *how, dtype=dtype, slack=2)
+            agree("linear", x, w, b, None, before, *how, dtype=dtype, slack=2)
+            added = draw((m, k), dtype, 4)
+            agree("linear_backward", x, g, w, b, added, before, *how, dtype=dtype, slack=3)
+            agree("linear_backward", x, g, w, b, None, before, *how, dtype=dtype, slack=3)
 
 
 @pytest.mark.parametrize("before", ["", "gelu", 1e-3])
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_linear_maps_of_tokens(dtype, before):
     for n, s, t, d in ((1, 1, 1, 1), (3, 5, 7, 3), (17, 64, 31, 48), (2, 97, 100, 33)):
-        x, w, scale = draw((n, s, d), dtype), draw((s, t), dtype, 1), draw((d,), dtype, 2)
-        shift, g = draw((t, d), dtype, 3), draw((n, t, d), dtype, 4)
-        for added in (None, draw((n, t, d), dtype, 5)):
-            agree("linear_tokens", x, w, scale, shift, added, before, dtype=dtype)
-        for added in (None, draw((n, s, d), dtype, 5)):
-            given = x, g, w, scale, added, before
-            agree("linear_tokens_backward", *given, dtype=dtype, slack=3)
+        x, w, b = draw((n, s, d), dtype), draw((s, t), dtype, 1), draw((t,), dtype, 2)
+        gamma, beta, scale = draw((3, d), dtype, 3)
+        g = draw((n, t, d), dtype, 4)
+        for how in (None, None), ((gamma, beta), None), (None, scale), ((gamma, beta), scale):
+            if before == "gelu" and how[0]:
+                continue
+            for added in (None, draw((n, t, d), dtype, 5)):
+                agree("linear_tokens", x, w, b, added, before, *how, dtype=dtype, slack=2)
+            for added in (None, draw((n, s, d), dtype, 5)):
+                given = x, g, w, b, added, before, *how
+                agree("linear_tokens_backward", *given, dtype=dtype, slack=3)
 
 
 def test_equal_tokens_are_normalized_to_zero():

@@ -184,12 +184,13 @@ ARGUMENTS = {  # of every kernel: valid arguments, to be spoiled one by one
     "channel_moments": [(6, 5)],
     "normalize": [(6, 5), (5,), (5,), (5,), (5,)],
     "normalize_relu": [(6, 5), (5,), (5,), (5,), (5,), (6, 5)],
+    "relu_norm_backward": [(6, 5), (6, 5), (6, 5), [(5,)] * 3, (6, 5)],
     "batch_norm_backward": [(6, 5), (6, 5), (5,), (5,), (5,)],
     "matmul": [(4, 3), (3, 5), (5,)],
-    "linear": [(4, 3), (3, 5), (5,), (4, 5)],
-    "linear_backward": [(4, 3), (4, 5), (3, 5), (4, 3)],
-    "linear_tokens": [(2, 4, 3), (4, 6), (3,), (6, 3), (2, 6, 3)],
-    "linear_tokens_backward": [(2, 4, 3), (2, 6, 3), (4, 6), (3,), (2, 4, 3)],
+    "linear": [(4, 3), (3, 5), (5,), (4, 5), "", [(3,)] * 2, (5,)],
+    "linear_backward": [(4, 3), (4, 5), (3, 5), (5,), (4, 3), "", [(3,)] * 2, (5,)],
+    "linear_tokens": [(2, 4, 3), (4, 6), (6,), (2, 6, 3), "", [(3,)] * 2, (3,)],
+    "linear_tokens_backward": [(2, 4, 3), (2, 6, 3), (4, 6), (6,), (2, 4, 3), "", [(3,)] * 2, (3,)],
     "embed": [(4, 3), (3, 5), (5,)],
     "mix_places": [(2, 4, 4, 5), (3, 3, 5), (5,)],
     "mix_channels": [(2, 4, 4, 3), (2, 4, 4, 3), (3,), (3,), (3, 5), (5,)],
@@ -235,7 +236,7 @@ def arguments(name):
     def made(shape):
         if isinstance(shape, list):
             return tuple(map(made, shape))
-        return shape if isinstance(shape, int) else draw(shape)
+        return shape if isinstance(shape, (int, str)) else draw(shape)
 
     return list(map(made, ARGUMENTS[name]))
 
@@ -248,7 +249,7 @@ def spoiled(a):
                 yield (*a[:i], one, *a[i + 1 :])
     elif isinstance(a, int):
         yield from (0, -1, 2.5, "3")
-    else:
+    elif not isinstance(a, str):
         yield from (a.astype(f64), a.astype(np.float16), a.astype(">f4"), a.astype(np.int32))
         yield from (a[None], a[..., :-1], a[:-1], a[:0], a.tolist(), None)
 

@@ -724,7 +724,7 @@ def fused_runs(monkeypatch):
     """How many blocks, and of how many convolutions, each call of the fused operations had."""
     ran, run = [], RESNET._run
     monkeypatch.setattr(
-        RESNET, "_run", lambda x, s, blocks: ran.append([*map(len, blocks)]) or run(x, s, blocks)
+        RESNET, "_run", lambda x, s, b, *own: ran.append([*map(len, b)]) or run(x, s, b, *own)
     )
     return ran
 
@@ -840,19 +840,23 @@ def test_gradients_of_residual_blocks(backend):
 
     def own(x, *parameters):
         return RESNET.fused_residuals(
-            x, None, *parameters, how=[[how], [how]], own=True, moments=moments
+            x, None, *parameters, how=[[how], [how]], own=RESNET.Pad(1, 0), moments=moments
         )
 
+    hows = [[RESNET.How(2, 1, 1e-5), RESNET.How(1, 0, 1e-5)]]
+
     def other(x, shortcut, *parameters):
-        hows = [[RESNET.How(2, 1, 1e-5), RESNET.How(1, 0, 1e-5)]]
-        return RESNET.fused_residuals(
-            x, shortcut, *parameters, how=hows, own=False, moments=moments
-        )
+        return RESNET.fused_residuals(x, shortcut, *parameters, how=hows, own=None, moments=moments)
+
+    def padded(x, *parameters):
+        pad = RESNET.Pad(2, 1)
+        return RESNET.fused_residuals(x, None, *parameters, how=hows, own=pad, moments=moments)
 
     with mx.backend(backend):
         for f, inputs in (
             (own, (draw(2, 4, 3, 3), *two)),
             (other, (draw(2, 4, 4, 3), draw(2, 2, 2, 4), *strided)),
+            (padded, (draw(2, 3, 4, 3), *strided)),
         ):
             report = gradcheck(f, inputs)
             assert report.ok, str(report)
@@ -865,7 +869,7 @@ def test_one_array_a_convolution_is_kept_for_the_way_back():
     how = [[RESNET.How(1, 1, 1e-5)] * 2] * blocks
     with mx.backend("numpy"):
         tracemalloc.start()
-        y = RESNET.fused_residuals(x, None, *parameters, how=how, own=True, moments=[])
+        y = RESNET.fused_residuals(x, None, *parameters, how=how, own=RESNET.Pad(1, 0), moments=[])
         kept, _ = tracemalloc.get_traced_memory()
         tracemalloc.stop()
     y.backward(np.ones(y.shape))

@@ -59,12 +59,13 @@ AXES = {
     "channel_moments": ["M C"],
     "normalize": ["M C", "C", "C", "C", "C"],
     "normalize_relu": ["M C", "C", "C", "C", "C", "M C"],
+    "relu_norm_backward": ["M C", "M C", "M C", ("C",) * 3, "M C"],
     "batch_norm_backward": ["M C", "M C", "C", "C", "C"],
     "matmul": ["M K", "K C", "C"],
     "linear": ["M K", "K C", "C", "M C"],
-    "linear_backward": ["M K", "M C", "K C", "M K"],
-    "linear_tokens": ["N K C", "K H", "C", "H C", "N H C"],
-    "linear_tokens_backward": ["N K C", "N H C", "K H", "C", "N K C"],
+    "linear_backward": ["M K", "M C", "K C", "C", "M K"],
+    "linear_tokens": ["N K C", "K H", "H", "N H C"],
+    "linear_tokens_backward": ["N K C", "N H C", "K H", "H", "N K C"],
     "embed": ["M K", "K C", "C"],
     "mix_places": ["N H W C", "k k C", "C"],
     "mix_channels": ["N H W K", "N H W K", "K", "K", "K C", "C"],
@@ -125,7 +126,9 @@ def calls_of_networks(name, dtype, rng):
         yield given
         if name.startswith("linear"):
             yield [*given, "gelu"]
-            yield [*given[:-1], None, 1e-5]
+            affine = arrays(("C" if "tokens" in name else "K",) * 2, sizes, dtype, rng)
+            yield [*given, "", affine]
+            yield [*given[:-1], None, 1e-5, affine, arrays("C", sizes, dtype, rng)]
     if name == "infer_convmixer":
         for p, sizes in ((1, SIZES[0]), (2, SIZES[1]), (3, SIZES[2]), (4, SIZES[4]), (7, SIZES[5])):
             n, h, w, c = (sizes[a] for a in "NHWC")

@@ -26,7 +26,7 @@ def test_what_is_not_finite_stays_so(bad, dtype):
     rows, good, c = image.reshape(-1, 20), np.ones((50, 20), dtype), np.ones(20, dtype)
     moments = 1 if bad == -np.inf else 2  # gelu(−∞) is 0: z shows it, the mean of gelu(z) not
     w, k3 = np.ones((20, 20), dtype), np.ones((3, 3, 20), dtype)
-    conv = np.ones((3, 3, 20, 1, 20), dtype)
+    conv, eye = np.ones((3, 3, 20, 1, 20), dtype), np.eye(50, dtype=dtype)
     assert not lost(
         compiled.matmul(rows, w),
         compiled.matmul(rows.T, good),
@@ -44,14 +44,18 @@ def test_what_is_not_finite_stays_so(bad, dtype):
         compiled.linear(rows, w, c, rows),
         compiled.linear(np.abs(rows), w, c, None, "gelu"),
         compiled.linear(rows, w, c, None, 1e-5),
-        *compiled.linear_backward(good, rows, w),
-        compiled.linear_backward(good, good, w, rows, 1e-5)[0],
-        compiled.linear_tokens(rows[None], np.eye(50, dtype=dtype), c, good),
-        *compiled.linear_tokens_backward(good[None], rows[None], np.eye(50, dtype=dtype), c),
+        compiled.linear(rows, w, c, None, "", (c, c), c),
+        *compiled.linear_backward(good, rows, w, c),
+        *compiled.linear_backward(good, rows, w, c, None, "", (c, c), c),
+        compiled.linear_backward(good, good, w, c, rows, 1e-5)[0],
+        compiled.linear_tokens(rows[None], eye, np.ones(50, dtype), good[None], "", (c, c), c),
+        *compiled.linear_tokens_backward(good[None], rows[None], eye, np.ones(50, dtype)),
         *compiled.channel_moments(rows),
         compiled.normalize(rows, c, c, c, c),
         compiled.normalize_relu(np.abs(rows), c, c, c, c, np.abs(rows)),
         *compiled.batch_norm_backward(good, rows, c, c, c)[::2],
+        *compiled.relu_norm_backward(good, good, rows, (c, c, c))[::2],
+        *compiled.relu_norm_backward(good, good, good, (c, c, c), rows)[::2],
         compiled.conv2d(image[:, :, :, None], conv, 1, 1, (1, 1, 1, 1)),
         compiled.conv2d_relu(np.abs(image), conv[:, :, :, 0], 1, 1, (c, c, c, c), np.abs(image)),
         compiled.conv2d_dx(image[:, :, :, None], conv, (5, 5), 1, 1, (1, 1, 1, 1)),

@@ -44,6 +44,7 @@ def everything():
         kernels.normalize(rows, c, c, c, c),
         kernels.normalize_relu(rows, c, c, c, c),
         *kernels.batch_norm_backward(rows, g_rows, c, c, c),
+        *kernels.relu_norm_backward(rows, g_rows, g_rows, (c, c, c), rows),
         kernels.depthwise_conv2d(x, k3), kernels.depthwise_conv2d_dw(x, g, 3),
         *kernels.embed(rows, w, c), *kernels.mix_places(x, k3, c),
         *kernels.mix_channels(x, g, c, c, w, c),

@@ -21,6 +21,7 @@ from ..simd.vectors import (
     address,
     clip,
     copy,
+    gate,
     lanes,
     load,
     load_wide,
@@ -112,17 +113,23 @@ def _normalize_relu(queue, x, m, c, mean, scale, beta, residual, y):
 
 
 @kernel
-def _batch_norm_sums(queue, x, g, m, c, mean, products, betas):
-    """Each chunk's Σ g (x − μ) and Σ g."""
+def _batch_norm_sums(queue, x, y, g, added, m, c, mean, products, betas, h):
+    """Each chunk's Σ h (x − μ) and Σ h. Where there is a y, h = g + added if y > 0, else 0; where
+    there is none, h is g."""
     step = lanes(x)
     mean, sums = near(mean), room(2 * c, x)
     for piece in work(address(queue)):
         sums[:] = 0
         for row in range(piece * CHUNK, min((piece + 1) * CHUNK, m)):
             for i in range(0, c, step):
-                n = c - i
-                u = load(g, row * c + i, n)
-                product = u * (load(x, row * c + i, n) - load(mean, i, n))
+                n, at = c - i, row * c + i
+                u = load(g, at, n)
+                if y.size:
+                    if added.size:
+                        u = u + load(added, at, n)
+                    u = gate(load(y, at, n), u)
+                    store(h, at, n, u)
+                product = u * (load(x, at, n) - load(mean, i, n))
                 store(sums, i, n, load(sums, i, n) + product)
                 store(sums, c + i, n, load(sums, c + i, n) + u)
         copy(sums, 0, c, products, piece * c)
@@ -173,14 +180,27 @@ def normalize_relu(x, mean, rstd, gamma, beta, residual=None):
 
 
 def batch_norm_backward(x, g, mean, rstd, gamma):
-    m, c = x.shape
-    x, g, mean = flat(x), flat(g), flat(mean)
+    nothing = np.empty(0, x.dtype)
+    g = flat(g)
+    return _backward(x, nothing, g, nothing, (mean, rstd, gamma), g)
+
+
+def relu_norm_backward(x, y, g, norm, added=None):
+    h, added = empty_like(x), np.empty(0, x.dtype) if added is None else flat(added)
+    return *_backward(x, flat(y), flat(g), added, norm, h.reshape(-1)), h
+
+
+def _backward(x, y, g, added, norm, h):
+    """dx, dγ and dβ; h, the gradient of the norm's result, is written where there is a y."""
+    (m, c), (mean, rstd, gamma) = x.shape, norm
+    x, mean = flat(x), flat(mean)
     parts = chunks(m)
     products, betas = np.empty((2, parts, c), x.dtype)
-    run(_batch_norm_sums, parts, x, g, m, c, mean, products.reshape(-1), betas.reshape(-1))
+    sums = products.reshape(-1), betas.reshape(-1)
+    run(_batch_norm_sums, parts, x, y, g, added, m, c, mean, *sums, h)
     dgamma, dbeta = total(products, x.dtype) * rstd, total(betas, x.dtype)
     scale = gamma * rstd
     dx = empty_like(x)
     slope, offset = scale * rstd * dgamma / -m, scale * dbeta / -m
-    run(_batch_norm_dx, parts, x, g, m, c, mean, flat(scale), slope, offset, dx)
+    run(_batch_norm_dx, parts, x, h, m, c, mean, flat(scale), slope, offset, dx)
     return dx.reshape(m, c), dgamma, dbeta

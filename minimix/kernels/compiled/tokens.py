@@ -34,6 +34,7 @@ from .matmul import (
     as_it_is,
     columns,
     few,
+    finish,
     multiply_blocks,
     multiply_few,
     multiply_rows,
@@ -49,11 +50,11 @@ from .stack import copy_rows, times, turn_rows
 
 # ---- what stands before a linear map
 
-NOTHING, GELU, NORM = range(3)
+NOTHING, GELU, AFFINE, NORM = range(4)  # after a norm, an affine map as well
 
 
 @helper
-def _prepare(gelu, norm, x, at, rows, c, eps, a, a_row):
+def _prepare(gelu, norm, affine, x, at, rows, c, eps, gamma, beta, a, a_row):
     """`prepare`, compiled for each kind: nobody asks for it in the inner loop."""
     step = lanes(x)
     for row in range(rows):
@@ -65,11 +66,15 @@ def _prepare(gelu, norm, x, at, rows, c, eps, a, a_row):
                 v = gelu_value(v)
             if norm:
                 v = (v - mean - shift) * rstd
+            if affine:
+                v = v * load(gamma, i, c - i) + load(beta, i, c - i)
             store(a, to + i, c - i, v)
 
 
 @helper
-def _prepare_backward(gelu, norm, scaled, x, at, rows, c, eps, scale, sums, added, a, a_row, dx):
+def _prepare_backward(
+    gelu, norm, affine, scaled, x, at, rows, c, eps, gamma, beta, scale, sums, added, a, a_row, dx
+):
     """`prepare_backward`, likewise."""
     step = lanes(x)
     for row in range(rows):
@@ -84,14 +89,21 @@ def _prepare_backward(gelu, norm, scaled, x, at, rows, c, eps, scale, sums, adde
                 v, slope = gelu_and_slope(v)
             if norm:
                 v = (v - mean - shift) * rstd
+            own = v
+            if affine:
+                v = v * load(gamma, i, n) + load(beta, i, n)
             store(a, to + i, n, v)
             if scaled:
-                store(sums, i, n, load(sums, i, n) + v * h)
+                store(sums, 2 * c + i, n, load(sums, 2 * c + i, n) + v * h)
                 h = h * load(scale, i, n)
+            if affine:
+                store(sums, i, n, load(sums, i, n) + own * h)
+                store(sums, c + i, n, load(sums, c + i, n) + h)
+                h = h * load(gamma, i, n)
             if gelu:
                 h = h * slope
             if norm:
-                s, slopes = s + h, slopes + h * v
+                s, slopes = s + h, slopes + h * own
             elif added.size:
                 h = h + load(added, here + i, n)
             store(dx, here + i, n, h)
@@ -99,75 +111,85 @@ def _prepare_backward(gelu, norm, scaled, x, at, rows, c, eps, scale, sums, adde
             level, slant = sum_lanes(s) / c, sum_lanes(slopes) / c
             for i in range(0, c, step):
                 n = c - i
-                h = (load(dx, here + i, n) - level - load(a, to + i, n) * slant) * rstd
+                own = (load(x, here + i, n) - mean - shift) * rstd
+                h = (load(dx, here + i, n) - level - own * slant) * rstd
                 if added.size:
                     h = h + load(added, here + i, n)
                 store(dx, here + i, n, h)
 
 
 @helper
-def prepare(kind, x, at, rows, c, eps, a, a_row):
-    """a = x, gelu(x), or x̂ of each row; rows of c numbers, a_row apart in a."""
+def prepare(kind, x, at, rows, c, eps, gamma, beta, a, a_row):
+    """a = x′, from rows of c numbers to rows a_row apart."""
     if kind == GELU:
-        _prepare(True, False, x, at, rows, c, eps, a, a_row)
+        _prepare(True, False, False, x, at, rows, c, eps, gamma, beta, a, a_row)
     elif kind == NORM:
-        _prepare(False, True, x, at, rows, c, eps, a, a_row)
+        _prepare(False, True, True, x, at, rows, c, eps, gamma, beta, a, a_row)
+    elif kind == AFFINE:
+        _prepare(False, False, True, x, at, rows, c, eps, gamma, beta, a, a_row)
     else:
-        _prepare(False, False, x, at, rows, c, eps, a, a_row)
+        _prepare(False, False, False, x, at, rows, c, eps, gamma, beta, a, a_row)
 
 
 @helper
-def prepare_backward(kind, scaled, x, at, rows, c, eps, scale, sums, added, a, a_row, dx):
-    """As `prepare`, and dx becomes the gradient of x where it was that of a, plus `added`.
+def prepare_backward(
+    kind, scaled, x, at, rows, c, eps, gamma, beta, scale, sums, added, a, a_row, dx
+):
+    """As `prepare`, and dx becomes the gradient of x where it was that of x′, plus `added`.
 
-    scaled  dx was not yet multiplied by `scale`, whose gradient Σ a dx is added to `sums`
+    scaled  dx was not yet multiplied by `scale`
+    sums    the gradients of γ, β and scale are added to it
     """
-    more = x, at, rows, c, eps, scale, sums, added, a, a_row, dx
+    more = x, at, rows, c, eps, gamma, beta, scale, sums, added, a, a_row, dx
     if kind == GELU:
-        _prepare_backward(True, False, scaled, *more)
+        _prepare_backward(True, False, False, scaled, *more)
     elif kind == NORM:
-        _prepare_backward(False, True, scaled, *more)
+        _prepare_backward(False, True, True, scaled, *more)
+    elif kind == AFFINE:
+        _prepare_backward(False, False, True, scaled, *more)
     else:
-        _prepare_backward(False, False, scaled, *more)
+        _prepare_backward(False, False, False, scaled, *more)
 
 
 # ---- rows
 
 
 @kernel
-def _linear(queue, kind, x, m, k, w, bias, c, added, eps, y):
-    edge = room(ROWS * columns(x), x)
-    step, a_row = lanes(x), padded(k, x)
-    a = room(CHUNK * a_row, x)
+def _linear(
+    queue, kind, x, m, k, eps, gamma, beta, w, bias, c, y, mean, scale, shift, added, least
+):
+    edge, a_row = room(ROWS * columns(x), x), padded(k, x)
+    a, gamma, beta = room(CHUNK * a_row, x), near(gamma), near(beta)
     for piece in work(address(queue)):
         row = piece * CHUNK
         rows = min(CHUNK, m - row)
-        prepare(kind, x, row * k, rows, k, eps, a, a_row)
+        prepare(kind, x, row * k, rows, k, eps, gamma, beta, a, a_row)
         multiply_rows(a, np.int64(0), a_row, rows, k, w, c, bias, y, row * c, edge)
-        if added.size:
-            stop = (row + rows) * c
-            for i in range(row * c, stop, step):
-                store(y, i, stop - i, load(y, i, stop - i) + load(added, i, stop - i))
+        if scale.size or added.size:
+            for at in range(row * c, (row + rows) * c, c):
+                finish(y, at, c, 0, mean, scale, shift, added, least, y, at)
 
 
 @kernel
-def _prepared(queue, kind, x, m, k, eps, a_row, a):
+def _prepared(queue, kind, x, m, k, eps, gamma, beta, a_row, a):
     """`prepare` for all rows, a few in a piece."""
     for piece in work(address(queue)):
         row = piece * ROWS
         rows, to = min(ROWS, m - row), a[row * a_row :]
-        prepare(kind, x, row * k, rows, k, eps, to, a_row)
+        prepare(kind, x, row * k, rows, k, eps, gamma, beta, to, a_row)
 
 
 @kernel
-def _linear_backward(queue, kind, x, g, m, k, w, nothing, c, added, eps, long, dx, dw, db):
-    """Per part of `long` rows: dx, and that part's dw and db."""
+def _linear_backward(queue, kind, x, g, m, k, eps, gamma, beta, w, nothing, c, added, long, dx,
+                     dw, db, daffine):  # fmt: skip
+    """Per part of `long` rows: dx, and that part's dw, db, dγ and dβ; g is not yet scaled in dw."""
     edge = room(ROWS * columns(x), x)
     step, a_row, g_row = lanes(x), padded(k, x), padded(c, x)
     a, own = room(CHUNK * a_row, x), room(CHUNK * g_row, x)
-    sums = room(c, x)
+    biases, sums, gamma, beta = room(c, x), room(2 * k, x), near(gamma), near(beta)
     for piece in work(address(queue)):
         dw[piece * k * c : (piece + 1) * k * c] = 0
+        biases[:] = 0
         sums[:] = 0
         first, last = piece * long, min((piece + 1) * long, m)
         for start in range(first, last, CHUNK):
@@ -176,35 +198,38 @@ def _linear_backward(queue, kind, x, g, m, k, w, nothing, c, added, eps, long, d
                 for i in range(0, c, step):
                     v = load(g, (start + row) * c + i, c - i)
                     store(own, row * g_row + i, c - i, v)
-                    store(sums, i, c - i, load(sums, i, c - i) + v)
+                    store(biases, i, c - i, load(biases, i, c - i) + v)
             at = start * k
             multiply_rows(own, np.int64(0), g_row, rows, c, w, k, nothing, dx, at, edge)
-            prepare_backward(kind, False, x, at, rows, k, eps, sums, sums, added, a, a_row, dx)
+            prepare_backward(
+                kind, False, x, at, rows, k, eps, gamma, beta, sums, sums, added, a, a_row, dx
+            )
             multiply_blocks(a, k, own, c, rows, dw, piece * k * c, edge)
-        copy(sums, 0, c, db, piece * c)
+        copy(biases, 0, c, db, piece * c)
+        copy(sums, 0, 2 * k, daffine, piece * 2 * k)
 
 
 # ---- tokens
 
 
 @kernel
-def _linear_tokens(queue, kind, x, s, d, w, t, scale, shift, added, eps, y):
+def _linear_tokens(queue, kind, x, s, d, eps, gamma, beta, w, bias, t, scale, added, y):
     step, a_row = lanes(x), padded(d, x)
-    a, scale = room(s * a_row, x), near(scale)
+    a, gamma, beta, scale = room(s * a_row, x), near(gamma), near(beta), near(scale)
     zero, edge = room(columns(x), x), room(ROWS * columns(x), x)
     parts = -(-t // CHUNK)
     held = np.int64(-1)  # whose tokens are copied
     for piece in work(address(queue)):
         image, first = piece // parts, piece % parts * CHUNK
         if image != held:
-            prepare(kind, x, image * s * d, s, d, eps, a, a_row)
+            prepare(kind, x, image * s * d, s, d, eps, gamma, beta, a, a_row)
             held = image
         rows, to = min(CHUNK, t - first), (image * t + first) * d
         times(w, first, 1, t, rows, s, a, a_row, d, zero, y, to, d, edge)
         for row in range(rows):
             for i in range(0, d, step):
                 n, at = d - i, to + row * d + i
-                v = load(y, at, n) * load(scale, i, n) + load(shift, (first + row) * d + i, n)
+                v = (load(y, at, n) + bias[first + row]) * load(scale, i, n)
                 if added.size:
                     v = v + load(added, at, n)
                 store(y, at, n, v)
@@ -220,47 +245,69 @@ def add_product(a, a_row, rows, k, b, b_row, n, c, c_row):
             r += add_fitting_tile(n - j, k, a, at, rows - r, a_row, 1, b, j, b_row, c, to, c_row)
 
 
+@helper
+def weighted(v, at, c, weights):
+    """Σ of c numbers of v, times weights."""
+    s = zeros(v)
+    for i in range(0, c, lanes(v)):
+        s = s + load(v, at + i, c - i) * load(weights, i, c - i)
+    return sum_lanes(s)
+
+
 @kernel
-def _linear_tokens_backward(queue, kind, x, g, images, s, t, d, w, scale, added, eps, long, dx, dw,
-                           dscale, dshift):  # fmt: skip
-    """Per part of `long` images: dx, and that part's dw, dscale and dshift."""
+def _linear_tokens_backward(queue, kind, x, g, images, s, d, eps, gamma, beta, w, bias, t, scale,
+                            added, long, dx, dw, db, dvectors):  # fmt: skip
+    """Per part of `long` images: dx, and that part's dw, db, and the gradients of γ, β, scale."""
     step, a_row, t_row, none = lanes(x), padded(d, x), padded(t, x), np.int64(0)
     a, own, turned = room(s * a_row, x), room(t * a_row, x), room(d * t_row, x)
-    weights, sums, scale = room(s * t_row, x), room(d, x), near(scale)
+    weights, sums, biases = room(s * t_row, x), room(3 * d, x), room(t * a_row, x)
     zero, edge = room(columns(x), x), room(ROWS * columns(x), x)
+    gamma, beta, scale = near(gamma), near(beta), near(scale)
     for piece in work(address(queue)):
         weights[:] = 0
         sums[:] = 0
-        shifts = piece * t * d
-        dshift[shifts : shifts + t * d] = 0
+        biases[:] = 0
         for image in range(piece * long, min((piece + 1) * long, images)):
             at, g_at = image * s * d, image * t * d
             for row in range(t):
                 for i in range(0, d, step):
-                    n, here = d - i, row * d + i
-                    v = load(g, g_at + here, n)
-                    store(own, row * a_row + i, n, v)
-                    store(dshift, shifts + here, n, load(dshift, shifts + here, n) + v)
+                    n, to = d - i, row * a_row + i
+                    v = load(g, g_at + row * d + i, n)
+                    store(own, to, n, v)
+                    store(biases, to, n, load(biases, to, n) + v)
             times(w, none, t, 1, s, t, own, a_row, d, zero, dx, at, d, edge)
-            prepare_backward(kind, True, x, at, s, d, eps, scale, sums, added, a, a_row, dx)
+            prepare_backward(
+                kind, True, x, at, s, d, eps, gamma, beta, scale, sums, added, a, a_row, dx
+            )
             for row in range(t):
                 for i in range(0, d, step):
-                    n, here = d - i, row * a_row + i
-                    store(own, here, n, load(own, here, n) * load(scale, i, n))
+                    n, to = d - i, row * a_row + i
+                    store(own, to, n, load(own, to, n) * load(scale, i, n))
             turn_rows(own, none, a_row, t, d, turned, t_row)
             add_product(a, a_row, s, d, turned, t_row, t, weights, t_row)
         copy_rows(weights, none, t_row, s, t, dw, piece * s * t, t)
-        dscale[piece * d : (piece + 1) * d] = sums
+        for row in range(t):
+            db[piece * t + row] = weighted(biases, row * a_row, d, scale)
+            for i in range(0, d, step):
+                n, to = d - i, 2 * d + i
+                b = load(biases, row * a_row + i, n) * bias[row]
+                store(sums, to, n, load(sums, to, n) + b)
+        copy(sums, 0, 3 * d, dvectors, piece * 3 * d)
 
 
 # ---- what is called
 
 
-def _how(before):
-    """What is before, as kernels have it, and ε of a norm."""
-    if isinstance(before, str):
-        return GELU if before == "gelu" else NOTHING, 0.0
-    return NORM, float(before)
+def _how(before, affine, k, dtype):
+    """What is before: as kernels have it, ε of a norm, γ and β."""
+    nothing = np.empty(0, dtype)
+    if affine is not None and before == "gelu":
+        raise ValueError("linear maps: GELU comes with no affine map behind it here")
+    if affine is None and not isinstance(before, float):
+        return GELU if before == "gelu" else NOTHING, 0.0, nothing, nothing
+    gamma, beta = (np.ones(k, dtype), np.zeros(k, dtype)) if affine is None else affine
+    kind, eps = (AFFINE, 0.0) if before == "" else (NORM, float(before))
+    return kind, eps, flat(gamma), flat(beta)
 
 
 def _added(added, x):
@@ -268,48 +315,62 @@ def _added(added, x):
     return np.empty(0, x.dtype) if added is None else flat(added)
 
 
-def linear(x, w, b, added=None, before=""):
-    kind, eps = _how(before)
+def linear(x, w, b, added=None, before="", affine=None, scale=None):
     (m, k), c = x.shape, w.shape[1]
-    y = empty((m, c), x.dtype)
+    kind, *how = _how(before, affine, k, x.dtype)
+    y, end = empty((m, c), x.dtype), as_it_is(x.dtype, added)
+    if scale is not None:
+        end = end._replace(mean=np.zeros(c, x.dtype), scale=flat(scale), shift=np.zeros(c, x.dtype))
     if few(m, k, c, x.itemsize):
         a = spread(x) if kind == NOTHING else rows_for_few(m, k, x.dtype)
         if kind != NOTHING:
-            run(_prepared, -(-m // ROWS), kind, flat(x), m, k, eps, a.shape[1], a.reshape(-1))
-        return multiply_few(a, k, w, b, y, as_it_is(x.dtype, added))
-    matrix, bias, more = packed(w), widened(b, c, x.dtype), (_added(added, x), eps, y.reshape(-1))
-    run(_linear, chunks(m), kind, flat(x), m, k, matrix, bias, c, *more)
+            run(_prepared, -(-m // ROWS), kind, flat(x), m, k, *how, a.shape[1], a.reshape(-1))
+        return multiply_few(a, k, w, b, y, end)
+    matrix, bias = packed(w), widened(b, c, x.dtype)
+    run(_linear, chunks(m), kind, flat(x), m, k, *how, matrix, bias, c, y.reshape(-1), *end)
     return y
 
 
-def linear_backward(x, g, w, added=None, before=""):
-    kind, eps = _how(before)
+def linear_backward(x, g, w, b, added=None, before="", affine=None, scale=None):
     (m, k), c = x.shape, w.shape[1]
+    how = _how(before, affine, k, x.dtype)
     sums, long = split(m)
     dx, dw, db = empty_like(x), empty((sums, k, c), x.dtype), np.empty((sums, c), x.dtype)
-    matrix, nothing = packed(w.T), widened(None, k, x.dtype)
-    more = _added(added, x), eps, long, *(v.reshape(-1) for v in (dx, dw, db))
-    run(_linear_backward, sums, kind, flat(x), flat(g), m, k, matrix, nothing, c, *more)
-    return dx, add_up(dw), total(db, x.dtype)
+    daffine = np.empty((sums, 2, k), x.dtype)
+    matrix = packed((w if scale is None else w * scale).T), widened(None, k, x.dtype), c
+    out = (v.reshape(-1) for v in (dx, dw, db, daffine))
+    rows = how[0], flat(x), flat(g), m, k, *how[1:]
+    run(_linear_backward, sums, *rows, *matrix, _added(added, x), long, *out)
+    dw, db, others = add_up(dw), total(db, x.dtype), []
+    if affine is not None:
+        others.extend(total(daffine, x.dtype))
+    if scale is not None:
+        others.append(np.einsum("kc,kc->c", dw, w) + b * db)
+        dw, db = np.multiply(dw, scale, out=dw), db * scale
+    return dx, dw, db, *others
 
 
-def linear_tokens(x, w, scale, shift, added=None, before=""):
-    kind, eps = _how(before)
+def linear_tokens(x, w, b, added=None, before="", affine=None, scale=None):
     (n, s, d), t = x.shape, w.shape[1]
-    y, more = empty((n, t, d), x.dtype), (_added(added, x), eps)
-    sizes = s, d, flat(w), t, flat(scale), flat(shift)
-    run(_linear_tokens, n * chunks(t), kind, flat(x), *sizes, *more, y.reshape(-1))
+    kind, *how = _how(before, affine, d, x.dtype)
+    scale = np.ones(d, x.dtype) if scale is None else flat(scale)
+    y, more = empty((n, t, d), x.dtype), (flat(w), flat(b), t, scale, _added(added, x))
+    run(_linear_tokens, n * chunks(t), kind, flat(x), s, d, *how, *more, y.reshape(-1))
     return y
 
 
-def linear_tokens_backward(x, g, w, scale, added=None, before=""):
-    kind, eps = _how(before)
+def linear_tokens_backward(x, g, w, b, added=None, before="", affine=None, scale=None):
     (n, s, d), t = x.shape, w.shape[1]
+    kind, *how = _how(before, affine, d, x.dtype)
     long = -(-n // SPLITS)
     parts = -(-n // long)
-    dx, dw, dscale = empty_like(x), empty((parts, s, t), x.dtype), np.empty((parts, d), x.dtype)
-    dshift = empty((parts, t, d), x.dtype)
-    more = flat(scale), _added(added, x), eps, long
-    out = (v.reshape(-1) for v in (dx, dw, dscale, dshift))
-    run(_linear_tokens_backward, parts, kind, flat(x), flat(g), n, s, t, d, flat(w), *more, *out)
-    return dx, add_up(dw), total(dscale, x.dtype), add_up(dshift)
+    dx, dw, db = empty_like(x), empty((parts, s, t), x.dtype), np.empty((parts, t), x.dtype)
+    vectors = np.empty((parts, 3, d), x.dtype)
+    own = np.ones(d, x.dtype) if scale is None else flat(scale)
+    more = flat(w), flat(b), t, own, _added(added, x), long
+    out = (v.reshape(-1) for v in (dx, dw, db, vectors))
+    run(_linear_tokens_backward, parts, kind, flat(x), flat(g), n, s, d, *how, *more, *out)
+    dgamma, dbeta, dscale = total(vectors, x.dtype)
+    others = [] if affine is None else [dgamma, dbeta]
+    others += [] if scale is None else [dscale]
+    return dx, add_up(dw), total(db, x.dtype), *others

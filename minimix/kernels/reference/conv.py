@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..dispatch import Array, Arrays, kernel
+from ..dispatch import Array, Arrays, Maybe, kernel
 from .norm import normalize_relu
 
 Size = tuple[int, int]  # of an image or a kernel: height and width
-Padding = tuple[int, int, int, int]
+Sides = tuple[int, int, int, int]  # above, below, left and right of it
 
 
-def result_size(size: Size, kernel: Size, stride: int, dilation: int, padding: Padding) -> Size:
+def result_size(size: Size, kernel: Size, stride: int, dilation: int, padding: Sides) -> Size:
     """(H′, W′) of what an image of this size gives: (H + zeros − dilation (k−1) − 1)//s + 1."""
     (height, width), (k, l), (top, bottom, left, right) = size, kernel, padding
     return (
@@ -24,7 +24,7 @@ def result_size(size: Size, kernel: Size, stride: int, dilation: int, padding: P
     )
 
 
-def _seen(x: Array, kernel: Size, stride: int, dilation: int, padding: Padding) -> Array:
+def _seen(x: Array, kernel: Size, stride: int, dilation: int, padding: Sides) -> Array:
     """What each place of the result sees of x, as rows (G, N·H′·W′, k·l·c)."""
     n, _, _, groups, c = x.shape
     top, bottom, left, right = padding
@@ -49,9 +49,8 @@ def _matrices(w: Array) -> Array:
 
 
 @kernel(x="N H W G c", w="k l c G d", stride=int, dilation=int, padding=0, bias="G d")
-def conv2d(
-    x: Array, w: Array, stride: int, dilation: int, padding: Padding, bias: Array | None = None
-) -> Array:
+def conv2d(x: Array, w: Array, stride: int, dilation: int, padding: Sides,
+           bias: Maybe = None) -> Array:  # fmt: skip
     """y[n,h,v] = Σᵢⱼ x̄[n, sh+δi, sv+δj] w[i,j] + bias, x̄: x with zeros around it.
 
     s is the stride, δ the dilation; bias (G, d), if any.
@@ -63,9 +62,8 @@ def conv2d(
 
 
 @kernel(x="N H W C", w="k l C D", stride=int, padding=0, norm="D", residual="N V U D")
-def conv2d_relu(
-    x: Array, w: Array, stride: int, padding: int, norm: Arrays, residual: Array | None = None
-) -> Array:
+def conv2d_relu(x: Array, w: Array, stride: int, padding: int, norm: Arrays,
+                residual: Maybe = None) -> Array:  # fmt: skip
     """`normalize_relu` of y = `conv2d`.   x (N, H, W, C), w (k, l, C, D) -> (N, H′, W′, D)
 
     norm  mean, rstd, γ and β, each (D,)
@@ -76,9 +74,7 @@ def conv2d_relu(
 
 
 @kernel(g="N V U G d", w="k l c G d", size=int, stride=int, dilation=int, padding=0)
-def conv2d_dx(
-    g: Array, w: Array, size: Size, stride: int, dilation: int, padding: Padding
-) -> Array:
+def conv2d_dx(g: Array, w: Array, size: Size, stride: int, dilation: int, padding: Sides) -> Array:
     """Gradient of `conv2d` for x of this size: dx̄[n, sh+δi, sv+δj] += g[n,h,v] w[i,j]ᵀ."""
     (n, height, width, groups, _), (k, l, c) = g.shape, w.shape[:3]
     top, bottom, left, right = padding
@@ -92,9 +88,7 @@ def conv2d_dx(
 
 
 @kernel(x="N H W G c", g="N V U G d", size=int, stride=int, dilation=int, padding=0)
-def conv2d_dw(
-    x: Array, g: Array, size: Size, stride: int, dilation: int, padding: Padding
-) -> Array:
+def conv2d_dw(x: Array, g: Array, size: Size, stride: int, dilation: int, padding: Sides) -> Array:
     """Gradient of `conv2d` for w of this size: dw[i,j] = Σₙₕᵥ x̄[n, sh+δi, sv+δj]ᵀ g[n,h,v]."""
     dw = _seen(x, size, stride, dilation, padding).swapaxes(1, 2) @ _rows(g)
     return dw.reshape(dw.shape[0], *size, x.shape[4], g.shape[4]).transpose(1, 2, 3, 0, 4)

@@ -12,7 +12,7 @@ to its result z where act is applied.
 
 from __future__ import annotations
 
-from ..dispatch import Array, Arrays, kernel
+from ..dispatch import Array, Arrays, Maybe, kernel
 from . import activation
 from .depthwise import depthwise_conv2d, depthwise_conv2d_dw, depthwise_conv2d_dx
 from .norm import channel_moments, channel_sum
@@ -47,9 +47,8 @@ def mix_places(x: Array, w: Array, b: Array, *, relu: bool = False) -> Arrays:
 
 
 @kernel(z="N H W K", x="N H W K", scale="K", shift="K", w="K C", b="C")
-def mix_channels(
-    z: Array, x: Array, scale: Array, shift: Array, w: Array, b: Array, *, relu: bool = False
-) -> Arrays:
+def mix_channels(z: Array, x: Array, scale: Array, shift: Array, w: Array, b: Array, *,
+                 relu: bool = False) -> Arrays:  # fmt: skip
     """z₂ = u w + b with u = scale act(z) + shift + x, and the moments of gelu(z₂).
 
     z, x (N, H, W, K), scale, shift (K,), w (K, C)
@@ -64,9 +63,8 @@ def act_affine(z: Array, scale: Array, shift: Array, *, relu: bool = False) -> A
 
 
 @kernel(z="... C", norm="C", added="... C")
-def act_layer_norm(
-    z: Array, norm: Norm, eps: float, added: Array | None = None, relu: bool = False
-) -> Array:
+def act_layer_norm(z: Array, norm: Norm, eps: float, added: Maybe = None,
+                   relu: bool = False) -> Array:  # fmt: skip
     """γ x̂ + β, and + added, of a = act(z + bias); x̂ is a normalized in each row.   z (…, C)"""
     bias, gamma, beta = norm
     y = gamma * normal(_act(z + bias, relu), eps)[0] + beta
@@ -74,20 +72,17 @@ def act_layer_norm(
 
 
 @kernel(z="N H W K", norm="K", w="K C", norm2="C", x="N H W K")
-def mix_layer_norm(
-    z: Array, norm: Norm, eps: float, w: Array, norm2: Norm, eps2: float, x: Array | None = None,
-    relu: bool = False,
-) -> Arrays:  # fmt: skip
+def mix_layer_norm(z: Array, norm: Norm, eps: float, w: Array, norm2: Norm, eps2: float,
+                   x: Maybe = None, relu: bool = False) -> Arrays:  # fmt: skip
     """z₂ = u w with u = act_layer_norm(z) + x, and act_layer_norm(z₂).   z, x (N, H, W, K)"""
     z2 = act_layer_norm(z, norm, eps, x, relu) @ w
     return z2, act_layer_norm(z2, norm2, eps2, None, relu)
 
 
 @kernel(x="N H W B", places="k k C", channels="C C", affine="S 3 C", stem="p p B C", eps="S")
-def infer_convmixer(
-    x: Array, places: Arrays, channels: Arrays, affine: Array, stem: Array | None = None,
-    eps: Array | None = None, *, relu: bool = False, pool: bool = True, residual: bool = True,
-) -> Array:  # fmt: skip
+def infer_convmixer(x: Array, places: Arrays, channels: Arrays, affine: Array, stem: Maybe = None,
+                    eps: Maybe = None, *, relu: bool = False, pool: bool = True,
+                    residual: bool = True) -> Array:  # fmt: skip
     """A ConvMixer in evaluation, all but its head.   x (N, H, W, B) -> (N, C)
 
     The patch embedding, where there is one, and the blocks, if any; what a convolution gives
@@ -132,9 +127,8 @@ def act_norm_backward(z: Array, g: Array, norm: Norm, *, relu: bool = False) -> 
 
 
 @kernel(z2="N H W C", g="N H W C", norm2="C", z1="N H W K", x="N H W K", norm1="K", w="K C")
-def mix_channels_backward(
-    z2: Array, g: Array, norm2: Norm, z1: Array, x: Array, norm1: Norm, w: Array, relu: bool = False
-) -> Arrays:
+def mix_channels_backward(z2: Array, g: Array, norm2: Norm, z1: Array, x: Array, norm1: Norm,
+                          w: Array, relu: bool = False) -> Arrays:  # fmt: skip
     """Back through act, batch norm and `mix_channels`: du, dw, db, and dγ, dβ of norm1."""
     mean, rstd, gamma, beta = norm1
     dz2 = act_norm_backward(z2, g, norm2, relu=relu)
@@ -146,9 +140,8 @@ def mix_channels_backward(
 
 
 @kernel(z="N H W C", g="N H W C", norm="C")
-def act_layer_norm_backward(
-    z: Array, g: Array, norm: Norm, eps: float, relu: bool = False
-) -> Arrays:
+def act_layer_norm_backward(z: Array, g: Array, norm: Norm, eps: float,
+                            relu: bool = False) -> Arrays:  # fmt: skip
     """Gradients of `act_layer_norm` for z, γ, β and the bias.   z, g (N, H, W, C)"""
     bias, gamma, _ = norm
     rows, g = (z + bias).reshape(-1, len(bias)), g.reshape(-1, len(bias))
@@ -158,10 +151,9 @@ def act_layer_norm_backward(
 
 
 @kernel(z2="N H W C", g="N H W C", norm2="C", z="N H W K", norm="K", w="K C", x="N H W K")
-def mix_layer_norm_backward(
-    z2: Array, g: Array, norm2: Norm, eps2: float, z: Array, norm: Norm, eps: float, w: Array,
-    x: Array | None = None, relu: bool = False,
-) -> Arrays:  # fmt: skip
+def mix_layer_norm_backward(z2: Array, g: Array, norm2: Norm, eps2: float, z: Array, norm: Norm,
+                            eps: float, w: Array, x: Maybe = None, relu: bool = False,
+                            ) -> Arrays:  # fmt: skip
     """Back through `mix_layer_norm`: du, dz, dw, and dγ, dβ and dbias of both norms."""
     dz2, *of_norm2 = act_layer_norm_backward(z2, g, norm2, eps2, relu)
     u, du = act_layer_norm(z, norm, eps, x, relu), dz2 @ w.T
@@ -171,9 +163,8 @@ def mix_layer_norm_backward(
 
 
 @kernel(z="N H W C", g="N H W C", norm="C", x="N H W C", w="k k C")
-def mix_places_backward(
-    z: Array, g: Array, norm: Norm, x: Array, w: Array, *, relu: bool = False
-) -> Arrays:
+def mix_places_backward(z: Array, g: Array, norm: Norm, x: Array, w: Array, *,
+                        relu: bool = False) -> Arrays:  # fmt: skip
     """Back through act, batch norm and `mix_places`, and past them by the residual: dx, dw, db."""
     dz = act_norm_backward(z, g, norm, relu=relu)
     db = channel_sum(dz.reshape(-1, dz.shape[-1]))

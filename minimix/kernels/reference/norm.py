@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..dispatch import Array, Arrays, kernel
-from .activation import relu
+from ..dispatch import Array, Arrays, Maybe, kernel
+from .activation import relu, relu_backward
 
 
 def _sum(rows: Array) -> Array:
@@ -36,7 +36,7 @@ def normalize(x: Array, mean: Array, rstd: Array, gamma: Array, beta: Array) -> 
 
 @kernel(x="... C", mean="C", rstd="C", gamma="C", beta="C", residual="... C")
 def normalize_relu(
-    x: Array, mean: Array, rstd: Array, gamma: Array, beta: Array, residual: Array | None = None
+    x: Array, mean: Array, rstd: Array, gamma: Array, beta: Array, residual: Maybe = None
 ) -> Array:
     """max(y, 0) of y = γ (x − mean) rstd + β, and + residual where there is one.   x (…, C)"""
     y = normalize(x, mean, rstd, gamma, beta)
@@ -53,3 +53,13 @@ def batch_norm_backward(x: Array, g: Array, mean: Array, rstd: Array, gamma: Arr
     normal = (x - mean) * rstd
     dbeta, dgamma = _sum(g), _sum(g * normal)
     return gamma * rstd * (g - dbeta / m - normal * (dgamma / m)), dgamma, dbeta
+
+
+@kernel(x="M C", y="M C", g="M C", norm="C", added="M C")
+def relu_norm_backward(x: Array, y: Array, g: Array, norm: Arrays, added: Maybe = None) -> Arrays:
+    """Gradients of y = `normalize_relu` with the batch's own moments, for x, γ, β and the residual.
+
+    g, and + added where there is something, is the gradient of y; norm is mean, rstd and γ.
+    """
+    g = relu_backward(y, g if added is None else g + added)
+    return *batch_norm_backward(x, g, *norm), g

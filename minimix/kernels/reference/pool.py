@@ -43,9 +43,8 @@ def max_pool2d(x: Array, size: int, stride: int, padding: int) -> tuple[Array, A
 
 
 @kernel(g="N V U C", chosen="N V U C", shape=int, size=int, stride=int, padding=0)
-def max_pool2d_dx(
-    g: Array, chosen: Array, shape: Size, size: int, stride: int, padding: int
-) -> Array:
+def max_pool2d_dx(g: Array, chosen: Array, shape: Size, size: int, stride: int,
+                  padding: int) -> Array:  # fmt: skip
     """Gradient of `max_pool2d` for x, of shape (H, W): g where the largest number stood."""
     return _shared(g, shape, size, stride, padding, lambda i: np.where(chosen == i, g, 0))
 
