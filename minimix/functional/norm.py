@@ -9,7 +9,6 @@ import numpy as np
 from .. import kernels
 from ..autograd import Array, op
 from ..errors import expect, expect_shapes
-from ..kernels.dispatch import Arrays
 from ..parallel.moments import synchronizing, whole_moments, whole_sums
 
 __all__ = ["batch_norm", "layer_norm"]
@@ -66,9 +65,9 @@ def batch_norm(x, gamma, beta, *, running_mean: Array | None = None,
     def backward(g):
         flat = g.reshape(rows.shape)
         if training:
-            own = kernels.batch_norm_backward(rows, flat, mean, rstd, gamma)
-            dx, dgamma, dbeta = of_all_ranks(rows, mean, rstd, gamma, *own)
-            return dx.reshape(x.shape), dgamma, dbeta
+            dgamma, dbeta = kernels.batch_norm_sums(rows, flat, mean, rstd)
+            norm = mean, rstd, gamma, *whole_sums(dgamma, dbeta, m)
+            return kernels.batch_norm_dx(rows, flat, norm).reshape(x.shape), dgamma, dbeta
         return (
             lambda: g * (gamma * rstd),
             lambda: kernels.channel_sum(flat * ((rows - mean) * rstd)),
@@ -76,18 +75,6 @@ def batch_norm(x, gamma, beta, *, running_mean: Array | None = None,
         )
 
     return y, backward
-
-
-def of_all_ranks(rows: Array, mean: Array, rstd: Array, gamma: Array, *own: Array) -> Arrays:
-    """Gradients of batch normalization in training for its rows (M, C), γ and β, whose moments are
-    those of all ranks' rows, from what they are with this rank's sums alone; dx in place."""
-    dx, dgamma, dbeta = own
-    if synchronizing():
-        gammas, betas = whole_sums(dgamma, dbeta, len(rows))
-        scale = gamma * rstd / len(rows)
-        gammas, betas = scale * (dgamma - gammas), scale * (dbeta - betas)
-        dx += kernels.normalize(rows, mean, rstd, gammas, betas)
-    return dx, dgamma, dbeta
 
 
 def move_statistics(

@@ -15,11 +15,10 @@ import numpy as np
 
 from .. import kernels, nn
 from ..autograd import Array, Tensor, is_recording, op
-from ..functional.norm import of_all_ranks
 from ..kernels.reference.conv import result_size
 from ..models import ResNet, resnet
 from ..nn.module import is_observed
-from ..parallel.moments import whole_moments
+from ..parallel.moments import whole_moments, whole_sums
 from .layers import Moments, contents, inverse_std, is_plain, move
 
 
@@ -272,19 +271,21 @@ def fused_residuals(
         for block in blocks[:-1]:
             inputs.append(block.output(inputs[-1]))
         gradients: list[Any] = []
-        output, added = y, None
-        while True:
+        dx, output = (lambda: g), y
+        added: Any = None
+        while blocks:
             source = inputs.pop()
-            dx, added, *of_parameters = blocks.pop().backward(g, added, source, output)
+            dx, added, *of_parameters = blocks.pop().backward(dx, added, source, output)
             gradients[:0] = of_parameters
-            if not own:
-                return dx, None if shortcut is None else added, *gradients
-            g, output = dx(), source
-            if not blocks:
-                own.add(added, g)
-                return g, None, *gradients
+            output = source
+        if not own:
+            return dx, None if shortcut is None else added, *gradients
+        return own.add(added, dx()), None, *gradients
 
     return y, backward
+
+
+Gradient = Callable[[], Array]
 
 
 class Pad(NamedTuple):
@@ -302,9 +303,10 @@ class Pad(NamedTuple):
         self._inside(y)[...] = x
         return y
 
-    def add(self, g: Array, dx: Array) -> None:
-        """Add the gradient of x to dx, g being that of what `pad` makes of it."""
+    def add(self, g: Array, dx: Array) -> Array:
+        """dx, to which the gradient of x is added, g being that of what `pad` makes of it."""
         dx[:, :: self.stride, :: self.stride] += self._inside(g)
+        return dx
 
     def _inside(self, y: Array) -> Array:
         first = self.missing // 2
@@ -330,22 +332,27 @@ class Convolution:
         return kernels.normalize_relu(self.z, *norm, shortcut)
 
     def backward(
-        self, g: Array, added: Array | None, x: Array, y: Array
-    ) -> tuple[Callable[[], Array], Array, Array, Array, Array]:
-        """From the gradient of y = `output`, g and what is added to it, to those of x, of the
-        shortcut, and of w, γ and β. Frees z."""
+        self, dy: Gradient, added: Array | None, x: Array, y: Array
+    ) -> tuple[Gradient, Array, Array, Array, Array]:
+        """From the gradient of y = `output`, dy and what is added to it, to those of x, of the
+        shortcut, and of w, γ and β. Frees z.
+
+        A gradient that a function gives is freed as soon as it is used: what is written next is
+        written where it was, and is still in the cache.
+        """
         z, w = self.z, _kernel(self.w)
         del self.z
-        rows, y, g = (a.reshape(-1, z.shape[-1]) for a in (z, y, g))
+        rows, y = (a.reshape(-1, a.shape[-1]) for a in (z, y))
         added = None if added is None else added.reshape(rows.shape)
-        norm = self.mean, self.rstd, self.gamma
-        *gradients, h = kernels.relu_norm_backward(rows, y, g, norm, added)
-        dz, dgamma, dbeta = of_all_ranks(rows, *norm, *gradients)
-        dz = _single(dz.reshape(z.shape))
+        g, mean, rstd = dy().reshape(rows.shape), self.mean, self.rstd
+        h, dgamma, dbeta = kernels.relu_norm_sums(rows, y, g, mean, rstd, added)
+        del g
+        norm = mean, rstd, self.gamma, *whole_sums(dgamma, dbeta, len(rows))
+        dz = [_single(kernels.batch_norm_dx(rows, h, norm).reshape(z.shape))]
         options = self.how.stride, 1, (self.how.padding,) * 4
-        dw = kernels.conv2d_dw(_single(x), dz, w.shape[:2], *options).reshape(self.w.shape)
+        dw = kernels.conv2d_dw(_single(x), dz[0], w.shape[:2], *options).reshape(self.w.shape)
         return (
-            lambda: kernels.conv2d_dx(dz, w, x.shape[1:3], *options)[..., 0, :],
+            lambda: kernels.conv2d_dx(dz.pop(), w, x.shape[1:3], *options)[..., 0, :],
             h.reshape(z.shape),
             dw,
             dgamma,
@@ -369,17 +376,16 @@ class Residual(NamedTuple):
     def output(self, shortcut: Array | None) -> Array:
         return self.convolutions[-1].output(shortcut)
 
-    def backward(self, g: Array, added: Array | None, x: Array, y: Array) -> tuple[Any, ...]:
-        """From the gradient of y, g and what is added to it, to those of x (a function), of the
-        shortcut, and of w, γ, β."""
+    def backward(self, dy: Gradient, added: Array | None, x: Array, y: Array) -> tuple[Any, ...]:
+        """As that of a `Convolution`, of all of them."""
         gradients: list[Array] = []
         shortcut = None
-        while True:
+        while self.convolutions:
             last = self.convolutions.pop()
             source = self.convolutions[-1].output() if self.convolutions else x
-            dx, h, *of_parameters = last.backward(g, added, source, y)
+            dy, h, *of_parameters = last.backward(dy, added, source, y)
             gradients[:0] = of_parameters
             shortcut = h if shortcut is None else shortcut
-            if not self.convolutions:
-                return dx, shortcut, *gradients
-            g, added, y = dx(), None, source
+            added, y = None, source
+            del h
+        return dy, shortcut, *gradients

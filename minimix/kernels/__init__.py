@@ -45,12 +45,13 @@ from .reference.fused import mix_places as mix_places
 from .reference.fused import mix_places_backward as mix_places_backward
 from .reference.matmul import matmul as matmul
 from .reference.matmul import product as product
-from .reference.norm import batch_norm_backward as batch_norm_backward
+from .reference.norm import batch_norm_dx as batch_norm_dx
+from .reference.norm import batch_norm_sums as batch_norm_sums
 from .reference.norm import channel_moments as channel_moments
 from .reference.norm import channel_sum as channel_sum
 from .reference.norm import normalize as normalize
 from .reference.norm import normalize_relu as normalize_relu
-from .reference.norm import relu_norm_backward as relu_norm_backward
+from .reference.norm import relu_norm_sums as relu_norm_sums
 from .reference.patches import cut_patches as cut_patches
 from .reference.patches import join_patches as join_patches
 from .reference.pool import avg_pool2d as avg_pool2d

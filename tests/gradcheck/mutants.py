@@ -490,50 +490,58 @@ def _(x, *, p, rng):
 
 
 def batch_norm_mutant(about):
-    return mutant_of("batch_norm", about, kernels, "batch_norm_backward")
+    return mutant_of("batch_norm", about, kernels, "batch_norm_dx")
+
+
+def with_sums(x, g, norm, share_g=1, share_x=1):
+    """dx, with so much of what the mean and the variance pass back."""
+    mean, rstd, gamma, dgamma, dbeta = norm
+    return norm_dx(x, g, (mean, rstd, gamma, share_x * dgamma, share_g * dbeta))
+
+
+norm_dx = norm.batch_norm_dx.reference
 
 
 @batch_norm_mutant("the mean held constant")
-def _(x, g, mean, rstd, gamma):
-    dx, dgamma, dbeta = norm.batch_norm_backward.reference(x, g, mean, rstd, gamma)
-    return dx + gamma * rstd * dbeta / len(x), dgamma, dbeta
+def _(x, g, norm):
+    return with_sums(x, g, norm, share_g=0)
 
 
 @batch_norm_mutant("the variance held constant")
-def _(x, g, mean, rstd, gamma):
-    dx, dgamma, dbeta = norm.batch_norm_backward.reference(x, g, mean, rstd, gamma)
-    return dx + gamma * rstd**2 * (x - mean) * dgamma / len(x), dgamma, dbeta
+def _(x, g, norm):
+    return with_sums(x, g, norm, share_x=0)
 
 
 @batch_norm_mutant("both held constant")
-def _(x, g, mean, rstd, gamma):
-    _, dgamma, dbeta = norm.batch_norm_backward.reference(x, g, mean, rstd, gamma)
-    return gamma * rstd * g, dgamma, dbeta
+def _(x, g, norm):
+    return with_sums(x, g, norm, 0, 0)
 
 
 @batch_norm_mutant("zeros, which the gradient of the sum is")
-def _(x, g, mean, rstd, gamma):
-    _, dgamma, dbeta = norm.batch_norm_backward.reference(x, g, mean, rstd, gamma)
-    return np.zeros_like(x), dgamma, dbeta
+def _(x, g, norm):
+    return np.zeros_like(x)
 
 
 @batch_norm_mutant("dx without γ")
-def _(x, g, mean, rstd, gamma):
-    dx, dgamma, dbeta = norm.batch_norm_backward.reference(x, g, mean, rstd, gamma)
-    return dx / gamma, dgamma, dbeta
+def _(x, g, norm):
+    return norm_dx(x, g, norm) / norm[2]
 
 
 @batch_norm_mutant("M − 1 for M")
-def _(x, g, mean, rstd, gamma):
-    _, dgamma, dbeta = norm.batch_norm_backward.reference(x, g, mean, rstd, gamma)
-    m = len(x) - 1
-    dx = gamma * rstd * (g - dbeta / m - (x - mean) * rstd * dgamma / m)
-    return dx, dgamma, dbeta
+def _(x, g, norm):
+    m = len(x)
+    return with_sums(x, g, norm, m / (m - 1), m / (m - 1))
 
 
 @batch_norm_mutant("ε forgotten on the way back")
-def _(x, g, mean, rstd, gamma):
-    return norm.batch_norm_backward.reference(x, g, mean, 1 / x.std(axis=0), gamma)
+def _(x, g, norm):
+    mean, _, *others = norm
+    return norm_dx(x, g, (mean, 1 / x.std(axis=0), *others))
+
+
+@mutant_of("batch_norm", "the sums exchanged", kernels, "batch_norm_sums")
+def _(x, g, mean, rstd):
+    return norm.batch_norm_sums.reference(x, g, mean, rstd)[::-1]
 
 
 @mutant("batch_norm", "evaluation differentiated as training")

@@ -139,10 +139,11 @@ def test_rows(m, c, dtype):
     agree("normalize", x, mean, rstd, gamma, beta, dtype=dtype)
     agree("normalize_relu", x, mean, rstd, gamma, beta, dtype=dtype)
     agree("normalize_relu", x, mean, rstd, gamma, beta, g, dtype=dtype)
-    agree("batch_norm_backward", x, g, mean, rstd, gamma, dtype=dtype)
+    agree("batch_norm_sums", x, g, mean, rstd, dtype=dtype)
+    agree("batch_norm_dx", x, g, (mean, rstd, gamma, *draw((2, c), dtype, 7)), dtype=dtype)
     y, added = reference("relu", draw((m, c), dtype, 5)), draw((m, c), dtype, 6)
-    agree("relu_norm_backward", x, y, g, (mean, rstd, gamma), dtype=dtype)
-    agree("relu_norm_backward", x, y, g, (mean, rstd, gamma), added, dtype=dtype)
+    agree("relu_norm_sums", x, y, g, mean, rstd, dtype=dtype)
+    agree("relu_norm_sums", x, y, g, mean, rstd, added, dtype=dtype)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

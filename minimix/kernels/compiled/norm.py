@@ -179,28 +179,29 @@ def normalize_relu(x, mean, rstd, gamma, beta, residual=None):
     return y
 
 
-def batch_norm_backward(x, g, mean, rstd, gamma):
+def batch_norm_sums(x, g, mean, rstd):
     nothing = np.empty(0, x.dtype)
     g = flat(g)
-    return _backward(x, nothing, g, nothing, (mean, rstd, gamma), g)
+    return _sums(x, nothing, g, nothing, mean, rstd, g)
 
 
-def relu_norm_backward(x, y, g, norm, added=None):
+def relu_norm_sums(x, y, g, mean, rstd, added=None):
     h, added = empty_like(x), np.empty(0, x.dtype) if added is None else flat(added)
-    return *_backward(x, flat(y), flat(g), added, norm, h.reshape(-1)), h
+    return h, *_sums(x, flat(y), flat(g), added, mean, rstd, h.reshape(-1))
 
 
-def _backward(x, y, g, added, norm, h):
-    """dx, dγ and dβ; h, the gradient of the norm's result, is written where there is a y."""
-    (m, c), (mean, rstd, gamma) = x.shape, norm
-    x, mean = flat(x), flat(mean)
-    parts = chunks(m)
-    products, betas = np.empty((2, parts, c), x.dtype)
-    sums = products.reshape(-1), betas.reshape(-1)
-    run(_batch_norm_sums, parts, x, y, g, added, m, c, mean, *sums, h)
-    dgamma, dbeta = total(products, x.dtype) * rstd, total(betas, x.dtype)
+def _sums(x, y, g, added, mean, rstd, h):
+    m, c = x.shape
+    products, betas = np.empty((2, chunks(m), c), x.dtype)
+    out = products.reshape(-1), betas.reshape(-1), h
+    run(_batch_norm_sums, chunks(m), flat(x), y, g, added, m, c, flat(mean), *out)
+    return total(products, x.dtype) * rstd, total(betas, x.dtype)
+
+
+def batch_norm_dx(x, g, norm):
+    (m, c), (mean, rstd, gamma, dgamma, dbeta), dx = x.shape, norm, empty_like(x)
     scale = gamma * rstd
-    dx = empty_like(x)
     slope, offset = scale * rstd * dgamma / -m, scale * dbeta / -m
-    run(_batch_norm_dx, parts, x, h, m, c, mean, flat(scale), slope, offset, dx)
-    return dx.reshape(m, c), dgamma, dbeta
+    how = flat(mean), flat(scale), flat(slope), flat(offset)
+    run(_batch_norm_dx, chunks(m), flat(x), flat(g), m, c, *how, dx.reshape(-1))
+    return dx

@@ -43,23 +43,28 @@ def normalize_relu(
     return relu(y if residual is None else y + residual)
 
 
-@kernel(x="M C", g="M C", mean="C", rstd="C", gamma="C")
-def batch_norm_backward(x: Array, g: Array, mean: Array, rstd: Array, gamma: Array) -> Arrays:
-    """Gradients of training-mode batch normalization for x, γ and β.
+@kernel(x="M C", g="M C", mean="C", rstd="C")
+def batch_norm_sums(x: Array, g: Array, mean: Array, rstd: Array) -> Arrays:
+    """dγ = Σ g x̂ and dβ = Σ g, with x̂ = (x − mean) rstd.   x, g (M, C), all others (C,)"""
+    return _sum(g * ((x - mean) * rstd)), _sum(g)
 
-    With x̂ = (x − mean) rstd:  dβ = Σ g,  dγ = Σ g x̂,  dx = γ rstd (g − dβ/M − x̂ dγ/M).
+
+@kernel(x="M C", y="M C", g="M C", mean="C", rstd="C", added="M C")
+def relu_norm_sums(x: Array, y: Array, g: Array, mean: Array, rstd: Array,
+                   added: Maybe = None) -> Arrays:  # fmt: skip
+    """h and `batch_norm_sums` with it: h is the gradient of what ReLU made y of.
+
+    g, and + added where there is something, is that of y.
     """
-    m = len(x)
-    normal = (x - mean) * rstd
-    dbeta, dgamma = _sum(g), _sum(g * normal)
-    return gamma * rstd * (g - dbeta / m - normal * (dgamma / m)), dgamma, dbeta
+    h = relu_backward(y, g if added is None else g + added)
+    return h, *batch_norm_sums(x, h, mean, rstd)
 
 
-@kernel(x="M C", y="M C", g="M C", norm="C", added="M C")
-def relu_norm_backward(x: Array, y: Array, g: Array, norm: Arrays, added: Maybe = None) -> Arrays:
-    """Gradients of y = `normalize_relu` with the batch's own moments, for x, γ, β and the residual.
+@kernel(x="M C", g="M C", norm="C")
+def batch_norm_dx(x: Array, g: Array, norm: Arrays) -> Array:
+    """γ rstd (g − dβ/M − x̂ dγ/M): the gradient of training-mode batch normalization for x.
 
-    g, and + added where there is something, is the gradient of y; norm is mean, rstd and γ.
+    norm  mean, rstd, γ, dγ and dβ
     """
-    g = relu_backward(y, g if added is None else g + added)
-    return *batch_norm_backward(x, g, *norm), g
+    (mean, rstd, gamma, dgamma, dbeta), m = norm, len(x)
+    return gamma * rstd * (g - dbeta / m - (x - mean) * rstd * (dgamma / m))
