@@ -700,8 +700,11 @@ def op(function: Callable[P, tuple[Any, Callable[[Array], Any]]]) -> Operation[P
 
 def _floats(value: Any) -> Array:
     """value as an array of float32 or float64: float arrays as they are, all else as float32."""
-    kept = isinstance(value, (np.ndarray, np.generic)) and value.dtype in FLOATS
-    return _numbers(value) if kept else _numbers(value).astype(np.float32)
+    is_array = isinstance(value, (np.ndarray, np.generic))
+    if is_array and value.dtype in FLOATS:
+        return _numbers(value)
+    swapped = is_array and value.dtype.char == "d"  # float64, its bytes in another order
+    return _numbers(value).astype(np.float64 if swapped else np.float32)
 
 
 def _numbers(value: Any) -> Array:

@@ -132,7 +132,7 @@ def to_onnx(
     Input `images` (N, H, W, C), output `logits` (N, classes), for any N; opset 17.
 
     Errors: MinimixError where the package onnx is not installed, naming an operation that has no
-    translation, or saying what in the model a file cannot express.
+    translation, or saying what in the model a file cannot express: float64, for one.
     """
     try:
         from onnx import TensorProto, checker, helper, numpy_helper
@@ -140,6 +140,10 @@ def to_onnx(
         raise MinimixError(
             "this needs the package onnx: python -m pip install 'minimix[export]'"
         ) from error
+    for name, array in model.state_dict().items():
+        if array.dtype == np.float64:
+            what = f"{name} is float64, and a file has numbers of float32"
+            raise MinimixError(f"{what}; convert a copy of the model: .astype(np.float32)")
     passes = trace(model, image_shape)
     parameters = model.named_parameters()
     graph = Graph({id(p.array): name for name, p in parameters if not TAKEN.fullmatch(name)})

@@ -28,6 +28,8 @@ from minimix.autograd import unbroadcast
         (np.ones(3, np.float16), np.float32),
         (np.ones(3, np.float32), np.float32),
         (np.ones(3, np.float64), np.float64),
+        (np.ones(3, np.dtype(np.float32).newbyteorder()), np.float32),
+        (np.full(3, 0.1, np.dtype(np.float64).newbyteorder()), np.float64),
         (np.float64(3), np.float64),
         (np.float32(3), np.float32),
     ],
@@ -36,6 +38,7 @@ def test_float32_unless_it_is_float64(given, dtype):
     t = Tensor(given)
     assert t.dtype == dtype
     assert isinstance(t.array, np.ndarray)
+    assert t.dtype.isnative
     assert np.array_equal(t.array, given)
 
 

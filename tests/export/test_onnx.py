@@ -260,6 +260,7 @@ class Beside(mx.Module):
         (Net(changed_in_place), "changed in place before; a file cannot say that"),
         (Net(lambda x: x[:, [True, False, False, True]]), "index: .* has no translation"),
         (Net(lambda x: F.batch_norm(x, ROW, ROW)), "batch_norm: it looks at the batch"),
+        (nn.Linear(6, 3).astype(np.float64), r"weight is float64, and .*: \.astype\(np.float32\)"),
     ],
 )
 def test_what_cannot_be_exported_is_named(model, words):
