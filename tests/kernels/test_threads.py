@@ -153,11 +153,23 @@ def test_a_caller_that_begins_tells_the_helpers_and_a_helper_tells_nobody():
     assert desks.tolist() == [[0, 0], [0, 0]]
     begin(shares[0])
     assert desks.tolist() == [[1, 0], [1, 0]]
-    linger(desks[0].ctypes.data, 7)
+    linger(desks[0].ctypes.data, 7, 10)
     settle(desks[0].ctypes.data, 7)
-    linger(desks[1].ctypes.data, 8)
+    linger(desks[1].ctypes.data, 8, 10)
     settle(desks[1].ctypes.data, 9)  # which never comes: it waits for a moment only
     assert desks.tolist() == [[1, 7], [1, 8]]
+
+
+def test_a_helper_that_comes_late_looks_for_work_less_long():
+    inbox, place = threads._Inbox(), threads._Place(print, ())
+    shortest, longest = threads.PATIENCE
+    found = []
+    for place.begun in [True, True, False, True, *[True] * 100, False]:
+        threads._settle([inbox], [place])
+        found.append(inbox.patience)
+    more = shortest + threads.MORE
+    assert found[:4] == [more, more + threads.MORE, shortest, more]
+    assert found[-2:] == [longest, shortest]
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")

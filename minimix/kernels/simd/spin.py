@@ -20,7 +20,7 @@ intrinsic: Any = extending.intrinsic  # untyped, as in vectors.py
 
 WORD = ir.IntType(64)
 BEGUN, DONE = 0, 8  # bytes from where a desk lies
-SPINS = 2000  # 50 µs where a pause takes 25 ns
+SPINS = 2000  # for which a caller waits: 50 µs where a pause takes 25 ns
 
 
 @intrinsic
@@ -59,10 +59,10 @@ def _pause(typingctx: Any) -> Any:
 
 
 @kernel
-def linger(desk, done):
+def linger(desk, done, spins):
     """In a helper that has looked at `done` places: say so, and wait a moment for a kernel."""
     poke(desk + DONE, done)
-    for _ in range(SPINS):
+    for _ in range(spins):
         if peek(desk + BEGUN):
             break
         _pause()

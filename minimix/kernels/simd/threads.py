@@ -200,6 +200,11 @@ class _Place:
 
 # ---- the threads
 
+# How often a helper looks for the next kernel before it sleeps: for 50 to 200 µs. Between two
+# kernels of a net Python may take as long, and waking up takes 50. But where another process wants
+# the core, a helper that was looking has had its turn by the time there is work. So one that came
+# too late looks less, and more again with each time that it is there.
+PATIENCE, MORE = (2000, 8000), 400
 LATE = 32  # a helper that has not looked at so many places yet gets no core; it gets no more places
 
 
@@ -211,7 +216,8 @@ class _Inbox(SimpleQueue[_Place]):
         self.desk = np.zeros(2, np.int64)  # see spin.py
         self.where = self.desk.ctypes.data
         self.given = 0  # how many places
-        self.linger = self.settle = lambda desk, done: None
+        self.patience = PATIENCE[0]
+        self.linger = self.settle = lambda desk, done, *spins: None
         with suppress(ImportError):
             from .spin import linger, settle
 
@@ -236,7 +242,7 @@ def _help(arrived: threading.Lock) -> None:
         place.fill()
         del place  # and what its kernel was given
         if inbox.empty() and _count <= CORES:  # else it would keep others waiting
-            inbox.linger(inbox.where, done)
+            inbox.linger(inbox.where, done, inbox.patience)
 
 
 def _helpers(n: int) -> list[_Inbox]:
@@ -276,6 +282,7 @@ def _settle(inboxes: list[_Inbox], places: list[_Place]) -> None:
     for inbox, place in zip(inboxes, places, strict=True):
         if place.begun and _count <= CORES:
             inbox.settle(inbox.where, inbox.given)
+        inbox.patience = min(inbox.patience + MORE, PATIENCE[1]) if place.begun else PATIENCE[0]
 
 
 def run(kernel: Callable[..., None], pieces: int, *args: Any) -> None:
