@@ -193,7 +193,7 @@ def inputs(net: Net | Rival) -> tuple[np.ndarray, np.ndarray]:
 
 
 def in_mode(model: Any, training: bool) -> None:
-    """Training or evaluation, of either framework. Not done for every batch: nobody does that."""
+    """Training or evaluation, of either framework; switched only where it changes, as users do."""
     if model.training != training:
         model.train(training)
 

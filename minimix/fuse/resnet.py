@@ -334,11 +334,11 @@ class Convolution:
     def backward(
         self, dy: Gradient, added: Array | None, x: Array, y: Array
     ) -> tuple[Gradient, Array, Array, Array, Array]:
-        """From the gradient of y = `output`, dy and what is added to it, to those of x, of the
-        shortcut, and of w, γ and β. Frees z.
+        """From the gradient of y = `output`, which is dy() + added, to those of x (a function), of
+        the shortcut, and of w, γ and β. Frees z.
 
-        A gradient that a function gives is freed as soon as it is used: what is written next is
-        written where it was, and is still in the cache.
+        A gradient comes from a function, so that it is freed as soon as it is used: what is written
+        next takes its memory, which is still in the cache.
         """
         z, w = self.z, _kernel(self.w)
         del self.z

@@ -750,6 +750,12 @@ def test_a_resnet_has_the_same_bits(settings, size, runs, backend, fused_runs):
         assert fused_runs == runs * 2
 
 
+def test_an_odd_number_of_channels_is_missing_in_a_shortcut():
+    plain, fused = resnet(8, 3)
+    same_bits(plain, fused, 9)
+    same_bits(plain.eval(), fused.eval(), 9, False)
+
+
 def one_block_in_evaluation(model):
     model.layer1[1].eval()
 

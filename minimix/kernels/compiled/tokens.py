@@ -302,7 +302,7 @@ def _how(before, affine, k, dtype):
     """What is before: as kernels have it, ε of a norm, γ and β."""
     nothing = np.empty(0, dtype)
     if affine is not None and before == "gelu":
-        raise ValueError("linear maps: GELU comes with no affine map behind it here")
+        raise ValueError("linear: an affine map after GELU is not supported; give one of the two")
     if affine is None and not isinstance(before, float):
         return GELU if before == "gelu" else NOTHING, 0.0, nothing, nothing
     gamma, beta = (np.ones(k, dtype), np.zeros(k, dtype)) if affine is None else affine
