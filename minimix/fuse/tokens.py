@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import kernels, nn
-from ..autograd import Array, Tensor, op
+from ..autograd import Array, Tensor, is_recording, op
 from ..kernels.reference.tokens import Before
 from ..models import MLPMixer, ResMLP, ViT
 from ..models.mlp import MixerBlock, ResMLPBlock
@@ -192,8 +192,8 @@ def fused_mlp(x, gamma, beta, w1, b1, w2, b2, *s, before: Before = ""):
     x and z are saved.
     """
     rows, affine = _flat(x), (gamma, beta)
-    saved = [kernels.linear(rows, w1, b1, None, before, affine)]
-    y = kernels.linear(saved[0], w2, b2, rows, "gelu", None, *s)
+    scale = s[0] if s else None
+    y, *saved = kernels.mlp(rows, w1, b1, w2, b2, rows, before, affine, scale, keep=is_recording())
 
     def backward(g):
         g = _flat(g)

@@ -67,6 +67,7 @@ from .reference.tokens import linear as linear
 from .reference.tokens import linear_backward as linear_backward
 from .reference.tokens import linear_tokens as linear_tokens
 from .reference.tokens import linear_tokens_backward as linear_tokens_backward
+from .reference.tokens import mlp as mlp
 from .simd import threads as threads
 from .simd.threads import get_num_threads as get_num_threads
 from .simd.threads import set_num_threads as set_num_threads

@@ -743,6 +743,41 @@ def test_linear_maps_with_what_stands_beside_them(dtype, before):
             agree("linear_backward", x, g, w, b, None, before, *how, dtype=dtype, slack=3)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_two_linear_maps_with_gelu_between_them(dtype):
+    sizes = (
+        (1, 1, 1, 1),
+        (97, 3, 5, 2),
+        (301, 33, 37, 70),
+        (100, 257, 16, 20),
+        (500, 20, 1600, 48),
+    )
+    for m, k, h, c in sizes:
+        shapes = (m, k), (k, h), (h,), (h, c), (c,)
+        given = [draw(shape, dtype, i) for i, shape in enumerate(shapes)]
+        affine, scale = (draw((k,), dtype, 6), draw((k,), dtype, 7)), draw((c,), dtype, 8)
+        for how in ("", None, None), (1e-3, affine, None), ("", None, scale), (1e-3, affine, scale):
+            for added in (None, draw((m, c), dtype, 5)):
+                for keep in (False, True):
+                    agree("mlp", *given, added, *how, keep, dtype=dtype, slack=3)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_an_mlp_gives_the_bits_of_its_linear_maps(dtype):
+    """Whether its hidden numbers stay in cache or are kept, and with any number of rows at once."""
+    for m, k, h, c in ((300, 16, 32, 16), (1000, 40, 90, 30), (500, 20, 1600, 48)):
+        x, w1, b1, w2, b2, added = (
+            draw(shape, dtype, i)
+            for i, shape in enumerate([(m, k), (k, h), (h,), (h, c), (c,), (m, c)])
+        )
+        z = kernels.linear(x, w1, b1, None, 1e-3)
+        y = kernels.linear(z, w2, b2, added, "gelu", None, b2)
+        for keep in (False, True):
+            found = kernels.mlp(x, w1, b1, w2, b2, added, 1e-3, None, b2, keep)
+            for one, other in zip(found, (y, z)[: 1 + keep], strict=True):
+                np.testing.assert_array_equal(one, other)
+
+
 @pytest.mark.parametrize("before", ["", "gelu", 1e-3])
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_linear_maps_of_tokens(dtype, before):

@@ -65,6 +65,7 @@ AXES = {
     "matmul": ["M K", "K C", "C"],
     "linear": ["M K", "K C", "C", "M C"],
     "linear_backward": ["M K", "M C", "K C", "C", "M K"],
+    "mlp": ["M K", "K C", "C", "C K", "K", "M K"],
     "linear_tokens": ["N K C", "K H", "H", "N H C"],
     "linear_tokens_backward": ["N K C", "N H C", "K H", "H", "N K C"],
     "embed": ["M K", "K C", "C"],
@@ -130,6 +131,10 @@ def calls_of_networks(name, dtype, rng):
             affine = arrays(("C" if "tokens" in name else "K",) * 2, sizes, dtype, rng)
             yield [*given, "", affine]
             yield [*given[:-1], None, 1e-5, affine, arrays("C", sizes, dtype, rng)]
+        if name == "mlp":
+            affine, scale = arrays(("K",) * 2, sizes, dtype, rng), arrays("K", sizes, dtype, rng)
+            yield [*given, 1e-5, affine]
+            yield [*given[:-1], None, "", affine, scale, True]
     if name == "infer_convmixer":
         for p, sizes in ((1, SIZES[0]), (2, SIZES[1]), (3, SIZES[2]), (4, SIZES[4]), (7, SIZES[5])):
             n, h, w, c = (sizes[a] for a in "NHWC")

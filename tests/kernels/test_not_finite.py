@@ -45,6 +45,8 @@ def test_what_is_not_finite_stays_so(bad, dtype):
         compiled.linear(np.abs(rows), w, c, None, "gelu"),
         compiled.linear(rows, w, c, None, 1e-5),
         compiled.linear(rows, w, c, None, "", (c, c), c),
+        *compiled.mlp(np.abs(rows), w, c, w, c, keep=True),
+        *compiled.mlp(good, w, c, w, c, rows),
         *compiled.linear_backward(good, rows, w, c),
         *compiled.linear_backward(good, rows, w, c, None, "", (c, c), c),
         compiled.linear_backward(good, good, w, c, rows, 1e-5)[0],

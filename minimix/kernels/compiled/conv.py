@@ -45,6 +45,7 @@ from .matmul import (
     packed,
     padded,
     rows_for_few,
+    soon,
     widened,
 )
 from .matmul import few as few_rows
@@ -161,7 +162,7 @@ def _conv2d_dx(queue, g, rows, columns_, groups, d, weights, height, width, c, r
     """A piece is an image. What each place gives to all that it saw is one row of a product."""
     n = len(row_taps) * len(column_taps) * c
     wide, places, image_size = columns(g), rows * columns_, height * width * groups * c
-    panels = -(-n // wide) * wide
+    panels, g_row = -(-n // wide) * wide, groups * d
     block, edge, nothing = room(CHUNK * n, g), room(ROWS * wide, g), room(panels, g)
     for image in work(address(queue)):
         for i in range(0, image_size, lanes(g)):
@@ -170,8 +171,9 @@ def _conv2d_dx(queue, g, rows, columns_, groups, d, weights, height, width, c, r
             matrix = weights[group * d * panels : (group + 1) * d * panels]
             for start in range(image * places, (image + 1) * places, CHUNK):
                 count = min(CHUNK, (image + 1) * places - start)
-                at = (start * groups + group) * d
-                multiply_rows(g, at, groups * d, count, d, matrix, n, nothing, block, 0, edge)
+                at = start * g_row + group * d
+                multiply_rows(g, at, g_row, count, d, matrix, n, nothing, block, 0, n, edge,
+                              soon(g, at + CHUNK * g_row, count * d), soon(g, 0, 0))  # fmt: skip
                 scatter(block, height, width, groups * c, group * c, c, row_taps, column_taps,
                         step, rows, columns_, start, count, dx)  # fmt: skip
 
@@ -201,7 +203,8 @@ def _conv2d_dw(queue, long, slices, share, m, x, height, width, groups, c, row_t
                 for i in range(0, d, wide):
                     at = ((start + r) * groups + group) * d + i
                     store(g_block, r * padded(d, x) + i, wide, load(g, at, d - i))
-            multiply_blocks(block, taps * n, g_block, d, count, sums, 0, edge)
+            multiply_blocks(block, taps * n, g_block, d, count, sums, 0, edge,
+                            soon(g, 0, 0), soon(g, 0, 0))  # fmt: skip
         for j in range(taps):
             for i in range(n):
                 to = ((((part * k + row) * taps + j) * c + channel + i) * groups + group) * d

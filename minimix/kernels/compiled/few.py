@@ -25,6 +25,7 @@ from .matmul import (
     multiply_gathered,
     packed,
     padded,
+    soon,
     widened,
 )
 
@@ -84,7 +85,8 @@ def _few_dw(queue, share, lines, x, height, width, c, k, l, step, top, left, row
             image, q = line // rows, line % rows
             cut_strip(x, image, q * step - top, -left, height, width, c, k, strip)
             copy_block(g, line * places, places, d, g_block)
-            multiply_blocks(strip, n, g_block, d, places, parts, piece * n * d, edge, step * k * c)
+            multiply_blocks(strip, n, g_block, d, places, parts, piece * n * d, edge,
+                                soon(g, 0, 0), soon(g, 0, 0), step * k * c)  # fmt: skip
 
 
 def convolve(x, w, bias, stride, top, left, y, end):

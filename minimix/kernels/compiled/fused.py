@@ -57,7 +57,17 @@ from .depthwise import (
     sums_for,
     write_sums,
 )
-from .matmul import ROWS, columns, multiply_blocks, multiply_rows, packed, padded, split, widened
+from .matmul import (
+    ROWS,
+    columns,
+    multiply_blocks,
+    multiply_rows,
+    packed,
+    padded,
+    soon,
+    split,
+    widened,
+)
 from .rowwise import (
     normal_rows,
     normal_rows_backward,
@@ -102,7 +112,8 @@ def _embed(relu):
         for piece in work(address(queue)):
             row = piece * CHUNK
             rows = min(CHUNK, m - row)
-            multiply_rows(x, row * k, k, rows, k, w, c, bias, z, row * c, edge)
+            multiply_rows(x, row * k, k, rows, k, w, c, bias, z, row * c, c, edge,
+                          soon(x, (row + CHUNK) * k, rows * k), soon(x, 0, 0))  # fmt: skip
             act_moments(relu, z, row * c, rows, c, pivots, sums, means, squares, piece * c)
 
     return embed
@@ -137,7 +148,9 @@ def _mix_channels(relu):
             row = piece * CHUNK
             rows = min(CHUNK, m - row)
             load_mixed(relu, z, x, row, rows, k, scale, shift, u, a)
-            multiply_rows(u, np.int64(0), ahead, rows, k, w, c, bias, out, row * c, edge)
+            after = (row + CHUNK) * k
+            multiply_rows(u, np.int64(0), ahead, rows, k, w, c, bias, out, row * c, c, edge,
+                          soon(z, after, rows * k), soon(x, after, rows * k))  # fmt: skip
             act_moments(relu, out, row * c, rows, c, pivots, sums, means, squares, piece * c)
 
     return mix_channels
@@ -157,7 +170,9 @@ def _mix_layer_norm(relu):
             row = piece * CHUNK
             rows, at, to = min(CHUNK, m - row), row * k, row * c
             normal_rows(relu, z, at, k, rows, k, bias, gamma, beta, eps, x, at, k, u, 0, u_row)
-            multiply_rows(u, np.int64(0), u_row, rows, k, w, c, nothing, z2, to, edge)
+            after = at + CHUNK * k
+            multiply_rows(u, np.int64(0), u_row, rows, k, w, c, nothing, z2, to, c, edge,
+                          soon(z, after, rows * k), soon(x, after, rows * k))  # fmt: skip
             normal_rows(relu, z2, to, c, rows, c, bias2, gamma2, beta2, eps2, none, to, c, y, to, c)
 
     return mix_layer_norm
@@ -316,7 +331,8 @@ def infer_channels(
     bias, none = affine if eps is None else nothing, nothing[:0]
     for line in range(0, lines, at_once):
         rows = min(at_once, lines - line)
-        multiply_rows(x, line * width * x_row, x_row, rows * width, k, w, c, bias, z, 0, edge)
+        multiply_rows(x, line * width * x_row, x_row, rows * width, k, w, c, bias, z, 0, c, edge,
+                      soon(x, 0, 0), soon(x, 0, 0))  # fmt: skip
         for row in range(rows):
             at = row * width * c
             if eps is None:
@@ -488,8 +504,12 @@ def _mix_channels_backward(relu):
                         store(dz, row * z_row + i, step, v)
                         store(dz_sums, i, n, load(dz_sums, i, n) + v)
                 load_mixed(relu, z1, x, start, rows, k, scale, shift, u, a)
-                multiply_blocks(u, k, dz, c, rows, dw, piece * k * c, edge)
-                multiply_rows(dz, np.int64(0), z_row, rows, c, w, k, nothing, du, start * k, edge)
+                after, many = (start + CHUNK) * c, rows * c
+                multiply_blocks(u, k, dz, c, rows, dw, piece * k * c, edge,
+                                soon(z, after, many), soon(g, after, many))  # fmt: skip
+                at, after, many = start * k, (start + CHUNK) * k, rows * k
+                multiply_rows(dz, np.int64(0), z_row, rows, c, w, k, nothing, du, at, k, edge,
+                              soon(z1, after, many), soon(x, after, many))  # fmt: skip
                 for row in range(rows):
                     for i in range(0, k, step):
                         n = k - i
@@ -530,8 +550,12 @@ def _mix_layer_norm_backward(relu):
                     0, own_row,
                 )  # fmt: skip
                 normal_rows(relu, z, at, k, rows, k, bias, gamma, beta, eps, x, at, k, u, 0, u_row)
-                multiply_blocks(u, k, own, c, rows, dw, piece * k * c, edge)
-                multiply_rows(own, np.int64(0), own_row, rows, c, w, k, nothing, du, at, edge)
+                after, many = (row + CHUNK) * c, rows * c
+                multiply_blocks(u, k, own, c, rows, dw, piece * k * c, edge,
+                                soon(z2, after, many), soon(g, after, many))  # fmt: skip
+                after, many = at + CHUNK * k, rows * k
+                multiply_rows(own, np.int64(0), own_row, rows, c, w, k, nothing, du, at, k, edge,
+                              soon(z, after, many), soon(x, after, many))  # fmt: skip
                 normal_rows_backward(
                     relu, z, row, rows, k, bias, gamma, eps, du, 1, few, upper, dz, at, k
                 )

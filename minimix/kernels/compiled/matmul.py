@@ -270,27 +270,42 @@ def add_tile(x, x_row, rows, n, y, iy, y_row):
 
 
 @helper
-def ask_for(a, ia, a_row, k, c, ic, c_row):
-    """Prefetch k numbers of ROWS rows of a, and a tile of c, which will be written."""
-    line = lanes(a) * LINE // VECTOR_BYTES
-    for r in range(ROWS):
-        for i in range(0, columns(c), line):
-            prefetch_write(c, ic + r * c_row + i)
-        for i in range(0, k, line):
-            prefetch(a, ia + r * a_row + i)
+def soon(x, first, n):
+    """What is needed soon, for `ask_for`: n numbers of x from `first` on, as far as it has them."""
+    return x, first, max(0, min(n, x.size - first))
 
 
 @helper
-def multiply_rows(a, ia, a_row, rows, k, packed, n, bias, c, ic, edge):
+def ask_for(later, part, parts):
+    """Prefetch one of so many parts of what `soon` gave."""
+    x, first, n = later
+    share = -(-n // parts)
+    first += part * share
+    for i in range(first, first + share, lanes(x) * LINE // VECTOR_BYTES):
+        prefetch(x, i)
+
+
+@helper
+def ask_for_tile(c, ic, c_row):
+    """Prefetch a tile of c, which will be written."""
+    for r in range(ROWS):
+        for i in range(0, columns(c), lanes(c) * LINE // VECTOR_BYTES):
+            prefetch_write(c, ic + r * c_row + i)
+
+
+@helper
+def multiply_rows(a, ia, a_row, rows, k, packed, n, bias, c, ic, c_row, edge, later, also):
     """c[rows, n] = a[rows, k] b + bias; b packed, bias as long as its panels are wide together.
 
-    Rows of a are a_row apart, rows of c n. `edge` has room for one tile: the last columns are
-    computed there when they do not fill one.
+    Rows of a are a_row apart, rows of c c_row. `edge` has room for one tile: the last columns are
+    computed there when they do not fill one. Memory has nothing to do meanwhile: `later` and `also`
+    are asked for (see `ask_for`), a part with each tile.
     """
     wide = columns(a)
     panels = 0
     at_once = ROWS if k * n <= SMALL else rows
     zero = room(wide, a)
+    part, parts = 0, -(-k // DEPTH) * -(-n // wide) * -(-rows // ROWS)
     for k0 in range(0, k, DEPTH):
         deep = min(DEPTH, k - k0)
         for r0 in range(0, rows, at_once):
@@ -299,17 +314,20 @@ def multiply_rows(a, ia, a_row, rows, k, packed, n, bias, c, ic, edge):
                 for r in range(r0, min(r0 + at_once, rows), ROWS):
                     left = rows - r
                     at = ia + r * a_row + k0
-                    to = ic + r * n + j
-                    ask_for(a, at + 2 * ROWS * a_row, a_row, deep if j == 0 else 0, c, to, n)
+                    to = ic + r * c_row + j
+                    ask_for_tile(c, to, c_row)
+                    ask_for(later, part, parts)
+                    ask_for(also, part, parts)
+                    part += 1
                     # From the second time on: a sum of its own, added to the one before.
                     start, s, s_row = (bias, j, 0) if k0 == 0 else (zero, 0, 0)
-                    y, o, o_row = (c, to, n) if whole and k0 == 0 else (edge, 0, wide)
+                    y, o, o_row = (c, to, c_row) if whole and k0 == 0 else (edge, 0, wide)
                     tile(ROWS, 2, deep, a, at, left, a_row, 1, packed, ib, wide,
                          start, s, s_row, y, o, o_row)  # fmt: skip
                     if k0 > 0:
-                        add_tile(edge, wide, left, n - j, c, to, n)
+                        add_tile(edge, wide, left, n - j, c, to, c_row)
                     elif not whole:
-                        copy_tile(edge, o, o_row, left, n - j, c, to, n)
+                        copy_tile(edge, o, o_row, left, n - j, c, to, c_row)
         panels += deep * (-(-n // wide) * wide)
 
 
@@ -339,7 +357,8 @@ def _matmul(queue, a, m, k, packed, n, bias, c, mean, scale, shift, added, least
     for piece in work(address(queue)):
         row = piece * CHUNK
         rows = min(CHUNK, m - row)
-        multiply_rows(a, row * k, k, rows, k, packed, n, bias, c, row * n, edge)
+        multiply_rows(a, row * k, k, rows, k, packed, n, bias, c, row * n, n, edge,
+                      soon(a, (row + CHUNK) * k, rows * k), soon(a, 0, 0))  # fmt: skip
         if scale.size or added.size:
             for at in range(row * n, (row + rows) * n, n):
                 finish(c, at, n, 0, mean, scale, shift, added, least, c, at)
@@ -382,8 +401,12 @@ def copy_block(x, start, rows, c, block):
 
 
 @helper
-def multiply_blocks(a, k, b, n, rows, c, ic, edge, a_row=0, b_row=0):
-    """c[k, n] += aᵀ b over a block of rows, `padded` apart, or a_row in a and b_row in b."""
+def multiply_blocks(a, k, b, n, rows, c, ic, edge, later, also, a_row=0, b_row=0):
+    """c[k, n] += aᵀ b over a block of rows, `padded` apart, or a_row in a and b_row in b.
+
+    `later` and `also` are asked for meanwhile, as by `multiply_rows`.
+    """
+    part, parts = 0, -(-k // ROWS) * -(-n // columns(a))
     wide, half = columns(a), lanes(a)
     a_row, b_row = a_row or padded(k, a), b_row or padded(n, b)
     for j in range(0, n, wide):
@@ -391,8 +414,13 @@ def multiply_blocks(a, k, b, n, rows, c, ic, edge, a_row=0, b_row=0):
         i = 0
         while i < k:
             left, to = k - i, ic + i * n + j
+            ask_for(later, part, parts)
+            ask_for(also, part, parts)
+            part += 1
             out, o, o_row = (c, to, n) if whole else (edge, 0, wide)
-            if not whole:
+            if whole:
+                ask_for_tile(c, to, n)
+            else:
                 copy_tile(c, to, n, left, n - j, edge, o, o_row)
             i += add_fitting_tile(n - j, rows, a, i, left, 1, a_row, b, j, b_row, out, o, o_row)
             if not whole:
@@ -432,7 +460,9 @@ def _matmul_tn(queue, a, k, b, n, m, long, parts):
             rows = min(CHUNK, last - start)
             copy_block(a, start, rows, k, a_block)
             copy_block(b, start, rows, n, b_block)
-            multiply_blocks(a_block, k, b_block, n, rows, parts, at, edge)
+            after = start + CHUNK
+            multiply_blocks(a_block, k, b_block, n, rows, parts, at, edge,
+                            soon(a, after * k, rows * k), soon(b, after * n, rows * n))  # fmt: skip
 
 
 class Finish(NamedTuple):

@@ -41,6 +41,7 @@ from .matmul import (
     packed,
     padded,
     rows_for_few,
+    soon,
     split,
     spread,
     widened,
@@ -161,10 +162,36 @@ def _linear(
     edge, a_row = room(ROWS * columns(x), x), padded(k, x)
     a, gamma, beta = room(CHUNK * a_row, x), near(gamma), near(beta)
     for piece in work(address(queue)):
-        row = piece * CHUNK
+        row, after = piece * CHUNK, (piece + 1) * CHUNK * k
         rows = min(CHUNK, m - row)
         prepare(kind, x, row * k, rows, k, eps, gamma, beta, a, a_row)
-        multiply_rows(a, np.int64(0), a_row, rows, k, w, c, bias, y, row * c, edge)
+        multiply_rows(a, np.int64(0), a_row, rows, k, w, c, bias, y, row * c, c, edge,
+                      soon(x, after, rows * k), soon(added, row * c, rows * c))  # fmt: skip
+        if scale.size or added.size:
+            for at in range(row * c, (row + rows) * c, c):
+                finish(y, at, c, 0, mean, scale, shift, added, least, y, at)
+
+
+@kernel
+def _mlp(queue, band, kind, x, m, k, eps, gamma, beta, w1, b1, inner, z, w2, b2, c, y, mean, scale,
+         shift, added, least):  # fmt: skip
+    """A piece is `band` rows, which stay in cache between the two maps. z may be empty."""
+    edge, a_row, h_row = room(ROWS * columns(x), x), padded(k, x), padded(inner, x)
+    a, h, step, none = room(band * a_row, x), room(band * h_row, x), lanes(x), np.int64(0)
+    gamma, beta = near(gamma), near(beta)
+    for piece in work(address(queue)):
+        row, after = piece * band, (piece + 1) * band * k
+        rows = min(band, m - row)
+        prepare(kind, x, row * k, rows, k, eps, gamma, beta, a, a_row)
+        v, at, v_row = (z, row * inner, inner) if z.size else (h, none, h_row)
+        multiply_rows(a, none, a_row, rows, k, w1, inner, b1, v, at, v_row, edge,
+                      soon(x, after, rows * k), soon(added, row * c, rows * c))  # fmt: skip
+        for r in range(rows):
+            for i in range(0, inner, step):
+                value = gelu_value(load(v, at + r * v_row + i, inner - i))
+                store(h, r * h_row + i, inner - i, value)
+        multiply_rows(h, none, h_row, rows, inner, w2, c, b2, y, row * c, c, edge,
+                      soon(x, 0, 0), soon(x, 0, 0))  # fmt: skip
         if scale.size or added.size:
             for at in range(row * c, (row + rows) * c, c):
                 finish(y, at, c, 0, mean, scale, shift, added, least, y, at)
@@ -200,11 +227,13 @@ def _linear_backward(queue, kind, x, g, m, k, eps, gamma, beta, w, nothing, c, a
                     store(own, row * g_row + i, c - i, v)
                     store(biases, i, c - i, load(biases, i, c - i) + v)
             at = start * k
-            multiply_rows(own, np.int64(0), g_row, rows, c, w, k, nothing, dx, at, edge)
+            multiply_rows(own, np.int64(0), g_row, rows, c, w, k, nothing, dx, at, k, edge,
+                          soon(x, at, rows * k), soon(added, at, rows * k))  # fmt: skip
             prepare_backward(
                 kind, False, x, at, rows, k, eps, gamma, beta, sums, sums, added, a, a_row, dx
             )
-            multiply_blocks(a, k, own, c, rows, dw, piece * k * c, edge)
+            multiply_blocks(a, k, own, c, rows, dw, piece * k * c, edge,
+                            soon(g, (start + CHUNK) * c, rows * c), soon(g, 0, 0))  # fmt: skip
         copy(biases, 0, c, db, piece * c)
         copy(sums, 0, 2 * k, daffine, piece * 2 * k)
 
@@ -315,12 +344,18 @@ def _added(added, x):
     return np.empty(0, x.dtype) if added is None else flat(added)
 
 
+def _end(c, dtype, added, scale):
+    """A result c wide, times `scale` and + added, where there are such."""
+    end = as_it_is(dtype, added)
+    if scale is None:
+        return end
+    return end._replace(mean=np.zeros(c, dtype), scale=flat(scale), shift=np.zeros(c, dtype))
+
+
 def linear(x, w, b, added=None, before="", affine=None, scale=None):
     (m, k), c = x.shape, w.shape[1]
     kind, *how = _how(before, affine, k, x.dtype)
-    y, end = empty((m, c), x.dtype), as_it_is(x.dtype, added)
-    if scale is not None:
-        end = end._replace(mean=np.zeros(c, x.dtype), scale=flat(scale), shift=np.zeros(c, x.dtype))
+    y, end = empty((m, c), x.dtype), _end(c, x.dtype, added, scale)
     if few(m, k, c, x.itemsize):
         a = spread(x) if kind == NOTHING else rows_for_few(m, k, x.dtype)
         if kind != NOTHING:
@@ -329,6 +364,24 @@ def linear(x, w, b, added=None, before="", affine=None, scale=None):
     matrix, bias = packed(w), widened(b, c, x.dtype)
     run(_linear, chunks(m), kind, flat(x), m, k, *how, matrix, bias, c, y.reshape(-1), *end)
     return y
+
+
+BAND = 64 * 1024  # numbers
+
+
+def mlp(x, w1, b1, w2, b2, added=None, before="", affine=None, scale=None, keep=False):
+    (m, k), (inner, c) = x.shape, w2.shape
+    if few(m, k, inner, x.itemsize) or few(m, inner, c, x.itemsize):
+        z = linear(x, w1, b1, None, before, affine)
+        y = linear(z, w2, b2, added, "gelu", None, scale)
+        return (y, z) if keep else (y,)
+    kind, *how = _how(before, affine, k, x.dtype)
+    band = max(ROWS, min(CHUNK, BAND // inner // ROWS * ROWS))
+    y, z = empty((m, c), x.dtype), empty((m if keep else 0, inner), x.dtype)
+    first = packed(w1), widened(b1, inner, x.dtype), inner, z.reshape(-1)
+    second = packed(w2), widened(b2, c, x.dtype), c, y.reshape(-1), *_end(c, x.dtype, added, scale)
+    run(_mlp, -(-m // band), band, kind, flat(x), m, k, *how, *first, *second)
+    return (y, z) if keep else (y,)
 
 
 def linear_backward(x, g, w, b, added=None, before="", affine=None, scale=None):

@@ -37,7 +37,7 @@ from ..simd.memory import empty
 from ..simd.rows import add_up, flat
 from ..simd.threads import run
 from ..simd.vectors import VECTOR_BYTES, address, lanes, load, store, sum_lanes, work, zeros
-from .matmul import ROWS, columns, multiply_blocks, padded, tile_from_zero, widened
+from .matmul import ROWS, columns, multiply_blocks, padded, soon, tile_from_zero, widened
 
 NUMBERS = 160 * 1024  # that a thread keeps of transformed tiles and products, if they are not large
 MOST = 96  # tiles that a thread takes at a time
@@ -339,7 +339,8 @@ def _convolve_dw(queue, long, slices, share, d_slices, d_share, tiles, most, x, 
                                    d_channel, n, gs, t * g_tile, g_row)  # fmt: skip
             for i in range(36):
                 a, b = v[i * v_row :], gs[i * g_row :]
-                multiply_blocks(a, k, b, n, count, sums, i * plane, edge, v_tile, g_tile)
+                multiply_blocks(a, k, b, n, count, sums, i * plane, edge,
+                                soon(a, 0, 0), soon(a, 0, 0), v_tile, g_tile)  # fmt: skip
         for row in range(k):
             for i in range(0, n, half):
                 start, left_over, line = row * n + i, n - i, 6 * plane

@@ -10,10 +10,8 @@ from ..dispatch import Array, kernel
 
 
 @kernel()
-def adamw_update(
-    moved: Iterable[tuple[Array, Array, Array, Array, int]],
-    lr: float, beta1: float, beta2: float, eps: float, weight_decay: float,
-) -> None:  # fmt: skip
+def adamw_update(moved: Iterable[tuple[Array, Array, Array, Array, int]], lr: float, beta1: float,
+                 beta2: float, eps: float, weight_decay: float) -> None:  # fmt: skip
     """One AdamW step of every (p, g, m, v, t), in place on p, m and v.
 
     The formula is that of `minimix.optim.AdamW`. A finite gradient whose square is too large for

@@ -8,15 +8,13 @@ from ..dispatch import Array, Arrays, Maybe, kernel
 from .activation import relu, relu_backward
 
 
-def _sum(rows: Array) -> Array:
-    """Over the first axis. Added in float32 one by one, many numbers would lose digits."""
-    return rows.sum(axis=0, dtype=np.float64).astype(rows.dtype)
-
-
 @kernel(x="M C")
 def channel_sum(x: Array) -> Array:
-    """Σₘ x[m, c]: the gradient of a bias.   x (M, C) -> (C,)"""
-    return _sum(x)
+    """Σₘ x[m, c]: the gradient of a bias.   x (M, C) -> (C,)
+
+    Added in float32 one by one, many numbers would lose digits.
+    """
+    return x.sum(axis=0, dtype=np.float64).astype(x.dtype)
 
 
 @kernel(x="M C")
@@ -35,9 +33,8 @@ def normalize(x: Array, mean: Array, rstd: Array, gamma: Array, beta: Array) -> 
 
 
 @kernel(x="... C", mean="C", rstd="C", gamma="C", beta="C", residual="... C")
-def normalize_relu(
-    x: Array, mean: Array, rstd: Array, gamma: Array, beta: Array, residual: Maybe = None
-) -> Array:
+def normalize_relu(x: Array, mean: Array, rstd: Array, gamma: Array, beta: Array,
+                   residual: Maybe = None) -> Array:  # fmt: skip
     """max(y, 0) of y = γ (x − mean) rstd + β, and + residual where there is one.   x (…, C)"""
     y = normalize(x, mean, rstd, gamma, beta)
     return relu(y if residual is None else y + residual)
@@ -46,7 +43,7 @@ def normalize_relu(
 @kernel(x="M C", g="M C", mean="C", rstd="C")
 def batch_norm_sums(x: Array, g: Array, mean: Array, rstd: Array) -> Arrays:
     """dγ = Σ g x̂ and dβ = Σ g, with x̂ = (x − mean) rstd.   x, g (M, C), all others (C,)"""
-    return _sum(g * ((x - mean) * rstd)), _sum(g)
+    return channel_sum(g * ((x - mean) * rstd)), channel_sum(g)
 
 
 @kernel(x="M C", y="M C", g="M C", mean="C", rstd="C", added="M C")

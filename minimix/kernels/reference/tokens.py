@@ -63,6 +63,16 @@ def linear_backward(x: Array, g: Array, w: Array, b: Array, added: Maybe = None,
     return _end(dx, None, added), a.T @ h, channel_sum(h), *others
 
 
+@kernel(x="M K", w1="K H", b1="H", w2="H C", b2="C", added="M C", affine="K", scale="C")
+def mlp(x: Array, w1: Array, b1: Array, w2: Array, b2: Array, added: Maybe = None,
+        before: Before = "", affine: Affine = None, scale: Maybe = None,
+        keep: bool = False) -> Arrays:  # fmt: skip
+    """scale (gelu(z) w₂ + b₂) + added, z = x′ w₁ + b₁.   -> (M, C) and, where `keep`, z (M, H)"""
+    z = _ahead(x, before, affine) @ w1 + b1
+    y = _end(gelu(z) @ w2 + b2, scale, added)
+    return (y, z) if keep else (y,)
+
+
 @kernel(x="N S D", w="S T", b="T", added="N T D", affine="D", scale="D")
 def linear_tokens(x: Array, w: Array, b: Array, added: Maybe = None, before: Before = "",
                   affine: Affine = None, scale: Maybe = None) -> Array:  # fmt: skip
