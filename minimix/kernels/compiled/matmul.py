@@ -379,6 +379,8 @@ def _matmul_few(
             deep = min(DEPTH, k - k0)
             for r in range(0, m, ROWS):
                 at, to, left = r * a_row + k0, r * wide, m - r
+                if k0 + deep == k:
+                    ask_for_tile(c, r * n + j, n)
                 if k0 == 0:
                     tile(ROWS, 2, deep, a, at, left, a_row, 1, panel, 0, wide,
                          bias, j, 0, own, to, wide)  # fmt: skip
