@@ -17,10 +17,10 @@ from ..simd.jit import kernel
 from ..simd.memory import empty
 from ..simd.rows import CHUNK
 from ..simd.threads import run
-from ..simd.vectors import address, room, work
+from ..simd.vectors import address, room, turn_rows, work
 from .matmul import ROWS, columns, padded
 from .rowwise import softmax_row, softmax_row_backward
-from .stack import add_turned, copy_rows, four, place, times, turn_rows
+from .stack import add_turned, copy_rows, four, place, times
 
 BLOCK = 65536  # scores that leave room in second-level cache
 
@@ -38,7 +38,7 @@ def _attention(queue, q, q1, q2, q3, k, k1, k2, k3, v, v1, v2, v3, heads, t, s, 
         head, first = piece // blocks, piece % blocks * block
         n, h = head // heads, head % heads
         if head != held:
-            turn_rows(k, n * k1 + h * k2, k3, s, d, keys, s_row)
+            turn_rows(k, n * k1 + h * k2, k3, s, d, keys, 0, s_row)
             copy_rows(v, n * v1 + h * v2, v3, s, e, values, np.int64(0), e_row)
             held = head
         rows = min(block, t - first)
@@ -63,8 +63,8 @@ def _attention_backward(queue, q, q1, q2, q3, k, k1, k2, k3, v, v1, v2, v3, g, g
     none = np.int64(0)
     for piece in work(address(queue)):
         n, h = piece // heads, piece % heads
-        turn_rows(k, n * k1 + h * k2, k3, s, d, turned_k, s_row)
-        turn_rows(v, n * v1 + h * v2, v3, s, e, turned_v, s_row)
+        turn_rows(k, n * k1 + h * k2, k3, s, d, turned_k, 0, s_row)
+        turn_rows(v, n * v1 + h * v2, v3, s, e, turned_v, 0, s_row)
         copy_rows(k, n * k1 + h * k2, k3, s, d, own_k, none, d_row)
         sums_k[:] = 0
         sums_v[:] = 0

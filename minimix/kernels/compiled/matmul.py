@@ -41,8 +41,10 @@ from ..simd.vectors import (
     room,
     splat,
     store,
+    turn_rows,
     vector_type,
     work,
+    zeros,
 )
 
 # Two vectors wide, and as many rows as leave registers for both vectors of b and for a: there are
@@ -53,7 +55,7 @@ LOW = ROWS * 2 // 3  # rows of a lower tile: 16 rows are two of these, not one o
 
 DEPTH = 256  # steps of k between loading and storing a tile: a panel of b fills half a usual L1
 SMALL = 4096  # numbers of b that leave room in L1: then a row of a meets all of b at once
-PANELS = 8  # panels of b that a thread packs at a time: fewer are not worth waking it
+PANELS = 16  # panels of b that a thread packs at a time: fewer are not worth waking it
 PAGE = 4096  # bytes: how far apart numbers are that fall into the same few places of a first cache
 PACK_AHEAD = 16  # rows of b asked for ahead: they are too far apart for the processor to foresee
 FEW = 4 * CHUNK  # rows, at most, that are all multiplied with a panel of b as soon as it is packed
@@ -216,7 +218,7 @@ def padded(c, x):
 def pack_panel(b, row, column, j, n, k0, k1, panel, to):
     """Rows k0 … k1 − 1 of b[:, j : j + COLUMNS] side by side; columns from n on are zero.
 
-    Element (i, j) of b is at i row + j column.
+    Element (i, j) of b is at i row + j column; row or column is 1.
     """
     wide, half = columns(b), lanes(b)
     if column == 1:
@@ -227,10 +229,9 @@ def pack_panel(b, row, column, j, n, k0, k1, panel, to):
             store(panel, to + half, half, load(b, i * row + j + half, n - j - half))
             to += wide
     else:
-        for i in range(k0, k1):
-            for jj in range(wide):
-                panel[to + jj] = b[i * row + (j + jj) * column] if j + jj < n else 0
-            to += wide
+        for i in range(0, (k1 - k0) * wide if n - j < wide else 0, half):
+            store(panel, to + i, half, zeros(b))
+        turn_rows(b, k0 + j * column, column, min(wide, n - j), k1 - k0, panel, to, wide)
 
 
 @kernel

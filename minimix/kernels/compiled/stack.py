@@ -15,7 +15,7 @@ from ..simd.jit import helper, kernel
 from ..simd.memory import empty
 from ..simd.rows import CHUNK, add_up
 from ..simd.threads import run
-from ..simd.vectors import address, copy, lanes, room, turn_tile, work
+from ..simd.vectors import address, copy, room, turn_rows, work
 from .matmul import ROWS, columns, copy_tile, fitting_tile, padded
 
 LONG = 1024  # products of longer rows would lose digits in one sum: it is a sum of such
@@ -26,19 +26,6 @@ def copy_rows(x, at, row, n, c, y, to, ahead):
     """n rows of c numbers, from `row` apart in x to `ahead` apart in y."""
     for r in range(n):
         copy(x, at + r * row, c, y, to + r * ahead)
-
-
-@helper
-def turn_rows(x, at, row, n, c, y, ahead):
-    """n rows of c numbers become the columns of y, whose rows are `ahead` apart."""
-    step = lanes(x)
-    whole_n, whole_c = n - n % step, c - c % step
-    for r in range(0, whole_n, step):
-        for i in range(0, whole_c, step):
-            turn_tile(x, at + r * row + i, row, y, i * ahead + r, ahead)
-    for r in range(n):
-        for i in range(whole_c if r < whole_n else 0, c):
-            y[i * ahead + r] = x[at + r * row + i]
 
 
 @helper
@@ -88,7 +75,7 @@ def _matmul_stack(queue, a, a1, a2, a3, a4, b, b1, b2, b3, b4, inner, m, k, n, c
             if b4 == 1:
                 copy_rows(b, i * b1 + j * b2, b3, k, n, own, np.int64(0), n_row)
             else:
-                turn_rows(b, i * b1 + j * b2, b4, n, k, own, n_row)
+                turn_rows(b, i * b1 + j * b2, b4, n, k, own, 0, n_row)
             held = which
         rows, at = min(CHUNK, m - first), i * a1 + j * a2 + first * a3
         to = (which * m + first) * n

@@ -24,6 +24,7 @@ from ..simd.vectors import (
     room,
     store,
     sum_lanes,
+    turn_rows,
     work,
     zeros,
 )
@@ -47,7 +48,7 @@ from .matmul import (
     widened,
 )
 from .rowwise import row_moments
-from .stack import copy_rows, times, turn_rows
+from .stack import copy_rows, times
 
 # ---- what stands before a linear map
 
@@ -312,7 +313,7 @@ def _linear_tokens_backward(queue, kind, x, g, images, s, d, eps, gamma, beta, w
                 for i in range(0, d, step):
                     n, to = d - i, row * a_row + i
                     store(own, to, n, load(own, to, n) * load(scale, i, n))
-            turn_rows(own, none, a_row, t, d, turned, t_row)
+            turn_rows(own, none, a_row, t, d, turned, none, t_row)
             add_product(a, a_row, s, d, turned, t_row, t, weights, t_row)
         copy_rows(weights, none, t_row, s, t, dw, piece * s * t, t)
         for row in range(t):

@@ -39,7 +39,7 @@ AVX-512, 8 with AVX, 4 with SSE or NEON; half as many float64.
     lanes(x)                   how many numbers of x's kind fit into a vector
     load(x, i, n)              x[i : i+lanes] as a vector; only the first n are read, the rest is 0
     store(y, i, n, v)          the first n numbers of v to y[i : i+n]
-    turn_tile(x, i, row, y, j, ahead)   a square of lanes × lanes numbers, transposed
+    turn_rows(x, i, row, n, c, y, j, ahead)   n rows of c numbers, transposed
     zeros(x)                   a vector of zeros
     room(n, x)                 an array of n zeros of x's kind, which begins at a cache line
     near(x)                    a copy of x in such an array: for what every row needs

@@ -643,6 +643,19 @@ def copy(x, i, n, y, j):
         store(y, j + k, n - k, load(x, i + k, n - k))
 
 
+@helper
+def turn_rows(x, i, row, n, c, y, j, ahead):
+    """n rows of c numbers become columns: y[j + b ahead + a] = x[i + a row + b], a < n, b < c."""
+    step = lanes(x)
+    whole_n, whole_c = n - n % step, c - c % step
+    for a in range(0, whole_n, step):
+        for b in range(0, whole_c, step):
+            turn_tile(x, i + a * row + b, row, y, j + b * ahead + a, ahead)
+    for a in range(n):
+        for b in range(whole_c if a < whole_n else 0, c):
+            y[j + b * ahead + a] = x[i + a * row + b]
+
+
 # ---- the shares of `threads.run`
 
 
