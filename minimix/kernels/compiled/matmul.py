@@ -277,13 +277,27 @@ def soon(x, first, n):
 
 
 @helper
-def ask_for(later, part, parts):
-    """Prefetch one of so many parts of what `soon` gave."""
+def part_of(later, part, parts):
+    """One of so many parts of what `soon` gave."""
     x, first, n = later
     share = -(-n // parts)
-    first += part * share
-    for i in range(first, first + share, lanes(x) * LINE // VECTOR_BYTES):
+    return x, first + part * share, share
+
+
+@helper
+def ask_for(later, part, parts):
+    """Prefetch one of so many parts of what `soon` gave."""
+    x, first, n = part_of(later, part, parts)
+    for i in range(first, first + n, lanes(x) * LINE // VECTOR_BYTES):
         prefetch(x, i)
+
+
+@helper
+def ask_for_room(later, part, parts):
+    """The same, of what will be written."""
+    x, first, n = part_of(later, part, parts)
+    for i in range(first, first + n, lanes(x) * LINE // VECTOR_BYTES):
+        prefetch_write(x, i)
 
 
 @helper

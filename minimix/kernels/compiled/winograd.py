@@ -37,7 +37,18 @@ from ..simd.memory import empty
 from ..simd.rows import add_up, flat
 from ..simd.threads import run
 from ..simd.vectors import VECTOR_BYTES, address, lanes, load, store, sum_lanes, work, zeros
-from .matmul import ROWS, columns, multiply_blocks, padded, soon, tile_from_zero, widened
+from .matmul import (
+    ROWS,
+    ask_for,
+    ask_for_room,
+    columns,
+    multiply_blocks,
+    padded,
+    part_of,
+    soon,
+    tile_from_zero,
+    widened,
+)
 
 NUMBERS = 160 * 1024  # that a thread keeps of transformed tiles and products, if they are not large
 MOST = 96  # tiles that a thread takes at a time
@@ -119,6 +130,16 @@ def place(tile, across, down):
     line = tile // across
     image = line // down
     return image, line - image * down, tile - line * across
+
+
+@helper
+def beneath(x, tile, count, across, down, height, width, c):
+    """The numbers of x that so many tiles lie on, for `ask_for`: a stretch of it, nearly.
+
+    Exactly so where whole rows of tiles fill the image.
+    """
+    image, row, column = place(tile, across, down)
+    return soon(x, ((image * height + 4 * row) * width + 4 * column) * c, count * 16 * c)
 
 
 @helper
@@ -260,6 +281,9 @@ def _convolve(queue, tiles, most, x, height, width, c, top, left, down, across, 
             transform_input(x, image, 4 * row - top, 4 * column - left, height, width, c, 0, c,
                             v, t * v_tile, v_plane)  # fmt: skip
         wrong = zeros(x)
+        later = beneath(x, first + most, most, across, down, height, width, c)
+        written = beneath(y, first, count, across, down, rows, columns_, d)
+        part, parts = 0, 36 * -(-count // ROWS) * -(-d // wide)
         for j in range(0, d, wide):
             m_row = wide if d - j > half else half
             for i in range(36):
@@ -267,6 +291,10 @@ def _convolve(queue, tiles, most, x, height, width, c, top, left, down, across, 
                     deep, b = min(DEPTH, c - k), i * u_plane + j * c + k * wide
                     for t in range(0, count, ROWS):  # whole tiles of rows: there is room
                         a, to = t * v_tile + i * v_plane + k, i * m_plane + t * m_row
+                        if k == 0:
+                            ask_for(later, part, parts)
+                            ask_for_room(written, part, parts)
+                            part += 1
                         start, i0, row0 = (zero, 0, 0) if k == 0 else (m, to, m_row)
                         if d - j > half:
                             tile_from_zero(ROWS, 2, deep, v, a, ROWS, v_tile, 1, u, b, wide,
@@ -337,10 +365,15 @@ def _convolve_dw(queue, long, slices, share, d_slices, d_share, tiles, most, x, 
                 at = ((image * rows + 4 * row) * columns_ + 4 * column) * d
                 transform_gradient(g, at, d, columns_ * d, columns_ - 4 * column, rows - 4 * row,
                                    d_channel, n, gs, t * g_tile, g_row)  # fmt: skip
+            after = first + most
+            x_later = beneath(x, after, most if slices == 1 else 0, across, down, height, width, c)
+            g_later = beneath(
+                g, after, most if d_slices == 1 else 0, across, down, rows, columns_, d
+            )
             for i in range(36):
                 a, b = v[i * v_row :], gs[i * g_row :]
-                multiply_blocks(a, k, b, n, count, sums, i * plane, edge,
-                                soon(a, 0, 0), soon(a, 0, 0), v_tile, g_tile)  # fmt: skip
+                multiply_blocks(a, k, b, n, count, sums, i * plane, edge, part_of(x_later, i, 36),
+                                part_of(g_later, i, 36), v_tile, g_tile)  # fmt: skip
         for row in range(k):
             for i in range(0, n, half):
                 start, left_over, line = row * n + i, n - i, 6 * plane
