@@ -299,7 +299,6 @@ def fused_blocks(
         else:
             y, back = _block(y, of, both, moments, relu)
         blocks.append((source, back))
-    del source
 
     def backward(g):
         gradients: list[Array] = []
