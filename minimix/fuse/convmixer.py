@@ -7,7 +7,8 @@ batch norm is a factor and a term for each channel,
 
     y = γ (a − μ) r + β = s a + t,     a = act(z),  r = 1/√(σ²+ε),  s = γ r,  t = β − μ s
 
-which are applied wherever z is read next. Only z is saved for backward; a and y are computed again.
+which are applied wherever z is read next. Of each convolution z is saved for backward, and a block's
+input; a, and what lies between the two convolutions of a block, are computed again.
 
 In the backward pass, with g = dy, batch norm first needs two sums over all pixels,
 
