@@ -7,8 +7,7 @@ batch norm is a factor and a term for each channel,
 
     y = γ (a − μ) r + β = s a + t,     a = act(z),  r = 1/√(σ²+ε),  s = γ r,  t = β − μ s
 
-which are applied wherever z is read next. Of each convolution z is saved for backward, and a block's
-input; a, and what lies between the two convolutions of a block, are computed again.
+which are applied wherever z is read next. Only z is saved for backward; a and y are computed again.
 
 In the backward pass, with g = dy, batch norm first needs two sums over all pixels,
 
@@ -288,24 +287,25 @@ def fused_blocks(
     own         whether no other operation uses these parameters: ranks then begin to sum the
                 gradients of a block as soon as it has them
 
-    Of each block three arrays of the size of x are saved: z₁, z₂ and its input.
+    A block has three arrays of the size of x: z₁, z₂ and its input. With batch norms the input is
+    not saved: it is one pass over the z₂ of the block before, and computed again on the way back
+    (Chen et al. 2016, arXiv:1604.06174).
     """
-    blocks: list[tuple[Array, Callable[[Array, Array], tuple[Array, ...]]]] = []
+    blocks: list[tuple[Callable[[], Array], Callable[[Array, Array], tuple[Array, ...]]]] = []
     y = x
     for i in range(len(eps) // 2):
         of, both = parameters[8 * i : 8 * i + 8], eps[2 * i : 2 * i + 2]
-        source = y
         if moments is None:
-            y, back = layer_block(y, of, both, relu, residual)
+            y, output, back = layer_block(y, of, both, relu, residual)
         else:
-            y, back = _block(y, of, both, moments, relu)
-        blocks.append((source, back))
+            y, output, back = _block(y, of, both, moments, relu)
+        blocks.append((output, back))
 
     def backward(g):
         gradients: list[Array] = []
         while blocks:
-            source, back = blocks.pop()
-            g, *of_parameters = back(g, source)
+            _, back = blocks.pop()
+            g, *of_parameters = back(g, blocks[-1][0]() if blocks else x)
             if own:
                 i = 8 * len(blocks)
                 announce(parameters[i : i + 8], of_parameters)
@@ -321,8 +321,8 @@ def _block(
     eps: Sequence[float],
     moments: list[Moments],
     relu: bool,
-) -> tuple[Array, Callable[[Array, Array], tuple[Array, ...]]]:
-    """One block: y and its backward.
+) -> tuple[Array, Callable[[], Array], Callable[[Array, Array], tuple[Array, ...]]]:
+    """One block: y, a function that computes it again, and its backward.
 
         z₁ = depthwise(x, w₁) + b₁     u = s₁ act(z₁) + t₁ + x        mixes places
         z₂ = u w₂ + b₂                 y = s₂ act(z₂) + t₂            mixes channels
@@ -347,6 +347,9 @@ def _block(
     moments += [(mean1, var1, whole), (mean2, var2, whole)]
     saved = [z2]  # from where backward takes it, so that dx can have its memory
 
+    def output():
+        return kernels.act_affine(saved[0], scale2, beta2 - mean2 * scale2, relu=relu)
+
     def backward(g, x):
         z2 = saved.pop()
         dgamma2, dbeta2 = kernels.act_norm_sums(z2, g, mean2, rstd2, relu=relu)
@@ -359,4 +362,4 @@ def _block(
         dx, dw1, db1 = kernels.mix_places_backward(z1, du, norm1, x, w1, relu=relu)
         return dx, dw1, db1, dgamma1, dbeta1, dw2, db2, dgamma2, dbeta2
 
-    return kernels.act_affine(z2, scale2, beta2 - mean2 * scale2, relu=relu), backward
+    return output(), output, backward

@@ -54,8 +54,8 @@ def fused_layer_embedding(x, w, b, gamma, beta, *, eps: float, relu: bool = Fals
 
 def layer_block(
     x: Array, parameters: Sequence[Array], eps: Sequence[float], relu: bool, residual: bool
-) -> tuple[Array, Callable[[Array, Array], tuple[Array, ...]]]:
-    """One block: y and its backward.
+) -> tuple[Array, Callable[[], Array], Callable[[Array, Array], tuple[Array, ...]]]:
+    """One block: y, a function that gives it again, and its backward.
 
         z₁ = depthwise(x, w₁)     u = norm₁(act(z₁ + b₁)) + x        mixes places
         z₂ = u w₂                 y = norm₂(act(z₂ + b₂))            mixes channels
@@ -87,4 +87,4 @@ def layer_block(
             dx += du
         return dx, dw1, db1, dgamma1, dbeta1, dw2, db2, dgamma2, dbeta2
 
-    return y, backward
+    return y, lambda: y, backward

@@ -8,8 +8,8 @@ Each branch is linear maps with something before them and something added:
     x + s · MLP(norm x)                       channels, in all three
 
 What stands before a product (a norm, an affine map, GELU) is computed as it reads, and s and x come
-in as it is written: `kernels.linear`, or `kernels.linear_tokens` where tokens are mixed. So of a
-branch only its input and what comes before an activation are saved.
+in as it is written: `kernels.linear`, `kernels.mlp` for two maps, or `kernels.linear_tokens` where
+tokens are mixed. So of a branch only its input and what comes before an activation are saved.
 """
 
 from __future__ import annotations

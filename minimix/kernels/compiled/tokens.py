@@ -1,8 +1,9 @@
 """Linear maps with what stands before and after them, while it is in cache.
 
 What is before a product (a norm, GELU) is applied to a chunk of rows as they are copied to where
-the product reads them; what is added comes while the result is in cache. On the way back, one pass
-over a chunk of the gradient gives dx, the weight's gradient, and the bias's.
+the product reads them; what is added comes while the result is in cache. Of two maps with GELU
+between them, what the first gives for a chunk of rows stays in cache for the second. On the way
+back, one pass over a chunk of the gradient gives dx, the weight's gradient, and the bias's.
 """
 
 from __future__ import annotations
@@ -49,6 +50,8 @@ from .matmul import (
 )
 from .rowwise import row_moments
 from .stack import copy_rows, times
+
+BAND = 64 * 1024  # numbers between two maps that leave room in second-level cache for the weights
 
 # ---- what stands before a linear map
 
@@ -365,9 +368,6 @@ def linear(x, w, b, added=None, before="", affine=None, scale=None):
     matrix, bias = packed(w), widened(b, c, x.dtype)
     run(_linear, chunks(m), kind, flat(x), m, k, *how, matrix, bias, c, y.reshape(-1), *end)
     return y
-
-
-BAND = 64 * 1024  # numbers
 
 
 def mlp(x, w1, b1, w2, b2, added=None, before="", affine=None, scale=None, keep=False):
