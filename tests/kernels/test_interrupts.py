@@ -9,13 +9,14 @@ import signal
 import subprocess
 import sys
 import threading
-import time
+import weakref
 
-import numpy as np
+import jobs
 import pytest
+from jobs import Job, everybody_comes
 
 from minimix import kernels
-from minimix.kernels.simd import threads
+from minimix.kernels.simd import team, threads
 
 
 @pytest.fixture(autouse=True)
@@ -27,30 +28,6 @@ def same_number_of_threads_afterwards():
 
 class Injected(BaseException):
     pass
-
-
-class Job:
-    """A kernel in Python, which knows at any time who works on it."""
-
-    def __init__(self, pieces):
-        self.pieces = pieces
-        self.queue = itertools.count()  # one step of C, as `take` is one instruction
-        self.out = np.zeros(pieces)
-        self.entered = []
-        self.left = []
-
-    def kernel(self, queue):
-        helper = threading.current_thread() is not threading.main_thread()
-        if helper:
-            self.entered.append(1)
-        while (piece := next(self.queue)) < self.pieces:
-            time.sleep(0.001 if helper else 0.0002)
-            self.out[piece] += 1
-        if helper:
-            self.left.append(1)
-
-    def run(self):
-        threads.run(self.kernel, self.pieces)
 
 
 def raise_at(step, names):
@@ -81,44 +58,39 @@ def interrupted(step, names, action):
     return False
 
 
-def everybody_comes(n):
-    meeting = threading.Barrier(n, timeout=30)
-    threads.run(lambda queue: meeting.wait(), n)
-
-
 @pytest.mark.parametrize("n", [1, 2, 3, 4, 8])
-def test_an_exception_at_any_bytecode_leaves_the_pool_as_it_was(n):
+def test_an_exception_at_any_bytecode_leaves_the_threads_as_they_were(n):
     kernels.set_num_threads(n)
-    everybody_comes(n)
+    assert everybody_comes(n)
     for step in itertools.count():
         job = Job(n + 1)
-        raised = interrupted(step, (threads.__file__, __file__), job.run)
-        assert len(job.entered) == len(job.left), f"step {step}: a helper is still at work"
-        entered = len(job.entered)
+        raised = interrupted(step, (team.__file__, jobs.__file__), job.run)
+        assert job.nobody_is_inside(), f"step {step}: a helper is still at work"
+        entered = job.inside[0]
         if not raised:
-            assert job.out.tolist() == [1] * (n + 1)
+            assert job.is_done()
         for _ in range(2):
             after = Job(n + 1)
             after.run()
-            assert after.out.tolist() == [1] * (n + 1), f"after step {step}"
-            assert len(after.entered) == len(after.left)
-        assert len(job.entered) == entered, f"step {step}: a helper came when the caller had left"
+            assert after.is_done(), f"after step {step}"
+            assert after.nobody_is_inside()
+        assert job.inside[0] == entered, f"step {step}: a helper came when the caller had left"
         if step % 10 == 0 or not raised:
-            everybody_comes(n)
+            assert everybody_comes(n)
         if not raised:
             break
-    assert step > (20 if n == 1 else 150)
+    assert step > (20 if n == 1 else 80)
 
 
 @pytest.mark.parametrize("n", [2, 4])
 def test_an_exception_while_the_helpers_are_hired_is_harmless(n, monkeypatch):
     kernels.set_num_threads(n)
     for step in itertools.count():
-        monkeypatch.setattr(threads, "_inboxes", [])  # as after a fork
+        monkeypatch.setattr(team, "_helpers", [])  # as after a fork
         job = Job(n)
-        raised = interrupted(step, (threads.__file__,), job.run)
-        assert len(job.entered) == len(job.left)
-        everybody_comes(n)
+        raised = interrupted(step, (team.__file__,), job.run)
+        assert job.nobody_is_inside()
+        assert everybody_comes(n)
         if not raised:
             break
 
@@ -127,7 +99,7 @@ def test_set_num_threads_can_be_interrupted_anywhere():
     for step in itertools.count():
         kernels.set_num_threads(2)
         raised = interrupted(step, (threads.__file__,), lambda: kernels.set_num_threads(4))
-        everybody_comes(kernels.get_num_threads())
+        assert everybody_comes(kernels.get_num_threads())
         if not raised:
             break
     assert kernels.get_num_threads() == 4
@@ -190,44 +162,15 @@ def test_a_storm_of_signals_leaves_compiled_kernels_right(n):
 # ---- from everywhere
 
 
-def test_a_kernel_may_call_kernels_in_every_thread():
-    kernels.set_num_threads(4)
-    x = np.random.default_rng(0).standard_normal(200_000).astype(np.float32)
-    truth = np.abs(x).tobytes()
-
-    def inner(queue, counter, out):
-        while (piece := next(counter)) < 8:
-            part = slice(piece * 25_000, (piece + 1) * 25_000)
-            out[part] = np.abs(x[part])
-
-    wrong = []
-
-    def outer(queue, counter):
-        while next(counter) < 12:
-            out = np.zeros_like(x)
-            threads.run(inner, 8, itertools.count(), out)
-            wrong.extend([out.tobytes()] if out.tobytes() != truth else [])
-
-    for _ in range(5):
-        threads.run(outer, 12, itertools.count())
-    assert wrong == []
-
-
 def test_callers_in_several_threads_share_the_helpers():
     kernels.set_num_threads(3)
     wrong = []
 
     def caller():
-        for _ in range(15):
-            out, counter = np.zeros(6), itertools.count()
-
-            def kernel(queue, counter=counter, out=out):
-                while (piece := next(counter)) < 6:
-                    time.sleep(0.0005)
-                    out[piece] += 1
-
-            threads.run(kernel, 6)
-            wrong.extend([out] if out.tolist() != [1] * 6 else [])
+        for _ in range(30):
+            job = Job(6)
+            job.run()
+            wrong.extend([] if job.is_done() and job.nobody_is_inside() else [job])
 
     callers = [threading.Thread(target=caller) for _ in range(5)]
     for thread in callers:
@@ -235,38 +178,15 @@ def test_callers_in_several_threads_share_the_helpers():
     for thread in callers:
         thread.join()
     assert wrong == []
-    everybody_comes(3)
-
-
-def test_the_error_of_a_helper_is_raised_when_all_have_left():
-    kernels.set_num_threads(4)
-    for _ in range(20):
-        job = Job(8)
-
-        def kernel(queue, job=job):
-            if threading.current_thread() is not threading.main_thread():
-                raise MemoryError("no room here")
-            time.sleep(0.002)
-            job.kernel(queue)
-
-        with pytest.raises(MemoryError, match="no room here"):
-            threads.run(kernel, 8)
-        everybody_comes(4)
+    assert everybody_comes(3)
 
 
 def test_what_a_kernel_was_given_is_let_go_of():
-    import gc
-    import weakref
-
     kernels.set_num_threads(2)
-    given = np.ones(5)
-    gone = weakref.ref(given)
-    threads.run(lambda queue, x: None, 8, given)
-    del given
-    gc.collect()
-    deadline = time.monotonic() + 10
-    while gone() is not None and time.monotonic() < deadline:
-        time.sleep(0.01)
+    job = Job(8)
+    gone = weakref.ref(job.out)
+    job.run()
+    del job
     assert gone() is None
 
 

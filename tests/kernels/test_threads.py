@@ -1,5 +1,6 @@
 """The same bits for any number of threads, from any thread, in a forked child."""
 
+import ast
 import hashlib
 import itertools
 import os
@@ -7,12 +8,38 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
+import jobs
 import numpy as np
 import pytest
+from jobs import add, everybody_comes, wait
+from llvmlite import ir
 
+import minimix
 from minimix import kernels
-from minimix.kernels.simd import threads
+from minimix.kernels.simd import team, threads
+from minimix.kernels.simd.jit import kernel
+from minimix.kernels.simd.team import run
+from minimix.kernels.simd.vectors import address
+from minimix.kernels.simd.work import (
+    APART,
+    ASLEEP,
+    BYTES,
+    DESK,
+    DOES,
+    FAILED,
+    I64,
+    LEAST,
+    MORE,
+    MOST,
+    NEXT,
+    PATIENCE,
+    _caller,
+    peek,
+    shared,
+    work,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -87,38 +114,65 @@ def test_several_python_threads_at_once():
     assert wrong == []
 
 
+@kernel
+def _fail(queue, in_helpers, seen):
+    helps = peek(address(queue), DESK) != 0
+    for _ in work(shared(queue)):
+        if helps == in_helpers:
+            add(seen, 0, 1)
+            raise ValueError("a kernel's own error")
+        wait(seen, 0, 1, jobs.PATIENCE)  # else the others might leave no work for who is to fail
+
+
 def test_an_error_in_a_kernel_reaches_the_caller_and_leaves_the_threads_usable():
     kernels.set_num_threads(3)
-    with pytest.raises(ZeroDivisionError):
-        threads.run(lambda queue: 1 / 0, 100)
-    x = np.ones(50_000, np.float32)
-    assert kernels.gelu(x)[0] == pytest.approx(0.8413447)
+    for _ in range(20):
+        seen = np.zeros(1, np.int64)
+        with pytest.raises(ValueError, match="a kernel's own error"):
+            run(_fail, 100, False, seen)
+        assert everybody_comes(3)
 
 
-def test_every_thread_helps():
+def test_the_error_of_a_helper_is_raised_when_all_have_left():
     kernels.set_num_threads(3)
-    end = time.monotonic() + 30
-    while any(inbox.qsize() for inbox in threads._inboxes) and time.monotonic() < end:
-        time.sleep(0.001)  # helpers that still look at earlier kernels' places would be left out
-    meeting = threading.Barrier(3, timeout=30)
-    threads.run(lambda queue: meeting.wait(), 3)
+    for _ in range(20):
+        seen = np.zeros(1, np.int64)
+        with pytest.raises(MemoryError, match="_fail: no memory left in one of its threads"):
+            run(_fail, 100, True, seen)
+        assert everybody_comes(3)
+
+
+@pytest.mark.parametrize("n", [2, 3, 8])
+def test_every_thread_helps(n):
+    kernels.set_num_threads(n)
+    for _ in range(20):
+        assert everybody_comes(n)
+
+
+def test_a_helper_that_sleeps_is_woken():
+    kernels.set_num_threads(3)
+    assert everybody_comes(3)
+    helpers = team._helpers[:2]
+    for _ in range(3):
+        end = time.monotonic() + 30
+        while not all(helper.desk[ASLEEP] for helper in helpers) and time.monotonic() < end:
+            time.sleep(0.001)
+        assert [helper.desk[ASLEEP] for helper in helpers] == [1, 1]
+        assert everybody_comes(3)
+
+
+@kernel
+def _in_order(queue, taken, last_first):
+    at = 0
+    for piece in work(shared(queue), last_first):
+        taken[at] = piece
+        at = at + 1
 
 
 def test_a_thread_takes_its_own_share_first_and_then_what_is_left_of_the_others():
-    pytest.importorskip("numba", reason="only compiled kernels share work")
-    from minimix.kernels.simd.jit import kernel
-    from minimix.kernels.simd.vectors import address, work
-
-    @kernel
-    def in_order(queue, taken, last_first):
-        at = 0
-        for piece in work(address(queue), last_first):
-            taken[at] = piece
-            at = at + 1
-
-    def taken(share, last_first=False):
+    def taken(shares, last_first=False):
         order = np.full(20, -1)
-        in_order(share, order, last_first)
+        _in_order(shares, order, last_first)
         return [int(piece) for piece in order if piece >= 0]
 
     for n in range(1, 6):
@@ -126,50 +180,128 @@ def test_a_thread_takes_its_own_share_first_and_then_what_is_left_of_the_others(
             parts = [range(t * pieces // n, (t + 1) * pieces // n) for t in range(n)]
             for t in range(n):
                 for backward in (False, True):
-                    shares = threads._shares(pieces, n).copy()
+                    shares = team._shares(pieces, n).copy()
                     mine = [part[::-1] if backward else part for part in parts[t:] + parts[:t]]
-                    assert taken(shares[t], backward) == [*itertools.chain(*mine)]
-                    assert all(taken(share) == [] for share in shares)
-    shares = threads._shares(10, 2).copy()
-    shares[0, threads.NEXT] = 3  # as far as another thread has come
-    assert taken(shares[1]) == [5, 6, 7, 8, 9, 3, 4]
+                    assert taken(shares[t:], backward) == [*itertools.chain(*mine)]
+                    assert all(taken(shares[i:]) == [] for i in range(n))
+    shares = team._shares(10, 2).copy()
+    shares[0, NEXT] = 3  # as far as another thread has come
+    assert taken(shares[1:]) == [5, 6, 7, 8, 9, 3, 4]
 
 
-def test_a_caller_that_begins_tells_the_helpers_and_a_helper_tells_nobody():
-    pytest.importorskip("numba", reason="only compiled kernels share work")
-    from minimix.kernels.simd.jit import kernel
-    from minimix.kernels.simd.spin import linger, settle
-    from minimix.kernels.simd.vectors import address, work
+@kernel
+def _look(queue, desks, seen):
+    for piece in work(shared(queue)):
+        seen[piece] = peek(address(desks), piece * APART + DOES)
 
-    @kernel
-    def begin(queue):
-        for _ in work(address(queue)):
+
+def test_a_caller_asks_the_helpers_who_are_free_and_takes_back_what_nobody_began():
+    shares, desks = team._shares(3, 4).copy(), np.zeros((3, APART), np.int64)
+    shares[1:4, DESK] = [desk.ctypes.data for desk in desks]
+    desks[1, DOES] = 4 << 40 | 1  # at work for somebody else
+    desks[:, PATIENCE] = MOST
+    seen = np.zeros(3, np.int64)
+    _look(shares, desks, seen)
+    where, row = shares.ctypes.data, shares.strides[0]
+    assert seen.tolist() == [where + row, 4 << 40 | 1, where + 3 * row]
+    assert desks[:, DOES].tolist() == [0, 4 << 40 | 1, 0]
+    least = LEAST if threads.CORES > 3 else 0
+    assert desks[:, PATIENCE].tolist() == [least, MOST, least]
+    assert shares[:4, DESK].tolist() == [0] * 4
+    assert shares[0, FAILED] == 0
+
+
+def test_a_helper_asks_nobody():
+    shares, desks = team._shares(2, 3).copy(), np.zeros((2, APART), np.int64)
+    shares[1:3, DESK] = [desk.ctypes.data for desk in desks]
+    seen = np.ones(2, np.int64)
+    _look(shares[1:], desks, seen)
+    assert seen.tolist() == [0, 0]
+    assert shares[0, FAILED] == 1  # only the caller knows that work has ended
+
+
+def test_a_helper_that_comes_late_looks_for_work_less_long(monkeypatch):
+    monkeypatch.setattr(threads, "CORES", 2)
+    team._shares.cache_clear()
+    kernels.set_num_threads(2)
+    assert everybody_comes(2)
+    desk = team._helpers[0].desk
+    desk[PATIENCE] = LEAST
+    for i in range(1, 30):
+        assert everybody_comes(2)
+        assert desk[PATIENCE] == min(LEAST + i * MORE, MOST)
+    shares, late = team._shares(2, 2).copy(), np.zeros(APART, np.int64)
+    shares[1, DESK], late[PATIENCE] = late.ctypes.data, MOST
+    _look(shares, np.zeros((2, APART), np.int64), np.zeros(2, np.int64))
+    assert late[PATIENCE] == LEAST
+    team._shares.cache_clear()
+
+
+def test_more_threads_than_cores_keep_nobody_waiting(monkeypatch):
+    monkeypatch.setattr(threads, "CORES", 1)
+    team._shares.cache_clear()
+    kernels.set_num_threads(2)
+    assert everybody_comes(2)
+    assert team._helpers[0].desk[PATIENCE] == 0
+    team._shares.cache_clear()
+
+
+def test_the_call_of_a_helper_has_the_callers_arguments_but_its_own_share_and_owns_nothing():
+    array = [BYTES, BYTES, I64, I64, I64.as_pointer(), I64, I64]
+    status = ir.FunctionType(ir.IntType(32), [BYTES.as_pointer(), BYTES.as_pointer(), *array * 2])
+    kernel = ir.Function(ir.Module(), status, "k")
+    call = ir.LiteralStructType([I64, *array * 2])
+    text = str(_caller(kernel, call, 4))
+    [line] = [line for line in text.splitlines() if " call " in line]
+    given = line.partition("(")[2].rpartition(")")[0].split(", ")[2:]
+    assert [i for i, value in enumerate(given) if value == "i8* null"] == [0, 7]
+    assert text.count("inttoptr") == 1
+    assert text.partition("inttoptr")[0].rpartition("\n")[2].strip(" =") == given[4].split()[1]
+
+
+def test_too_many_arguments_to_write_down():
+    def many(queue, xs):
+        for _ in work(shared(queue)):
             pass
 
-    desks = np.zeros((2, 2), np.int64)
-    shares = threads._shares(6, 3).copy()
-    shares[1:, threads.DESK] = [desk.ctypes.data for desk in desks]
-    begin(shares[1])
-    assert desks.tolist() == [[0, 0], [0, 0]]
-    begin(shares[0])
-    assert desks.tolist() == [[1, 0], [1, 0]]
-    linger(desks[0].ctypes.data, 7, 10)
-    settle(desks[0].ctypes.data, 7)
-    linger(desks[1].ctypes.data, 8, 10)
-    settle(desks[1].ctypes.data, 9)  # which never comes: it waits for a moment only
-    assert desks.tolist() == [[1, 7], [1, 8]]
+    with pytest.raises(Exception, match="too many arguments to share"):
+        kernel(many)(team._shares(1, 1).copy(), (np.ones(1),) * 40)
 
 
-def test_a_helper_that_comes_late_looks_for_work_less_long():
-    inbox, place = threads._Inbox(), threads._Place(print, ())
-    shortest, longest = threads.PATIENCE
-    found = []
-    for place.begun in [True, True, False, True, *[True] * 100, False]:
-        threads._settle([inbox], [place])
-        found.append(inbox.patience)
-    more = shortest + threads.MORE
-    assert found[:4] == [more, more + threads.MORE, shortest, more]
-    assert found[-2:] == [longest, shortest]
+def functions():
+    """All functions that may be compiled: their syntax trees and what decorates them."""
+    for path in Path(minimix.__file__).parent.rglob("*.py"):
+        compiled = {"compiled", "simd"} & set(path.parts)
+        for node in ast.walk(ast.parse(path.read_text())) if compiled else ():
+            if isinstance(node, ast.FunctionDef):
+                yield node, {ast.unparse(d).partition("(")[0] for d in node.decorator_list}
+
+
+def calls(tree):
+    """The calls of `shared` in a syntax tree, but those in functions inside of it."""
+    for node in ast.iter_child_nodes(tree):
+        if not isinstance(node, ast.FunctionDef):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "shared":
+                yield node
+            yield from calls(node)
+
+
+def test_shared_stands_in_a_kernel_whose_first_argument_it_is_given():
+    found = 0
+    for function, decorators in functions():
+        for call in calls(function):
+            assert "kernel" in decorators, function.name
+            assert ast.unparse(call) == f"shared({function.args.args[0].arg})"
+            found += 1
+    assert found > 50
+
+
+def test_kernels_raise_nothing_of_their_own():
+    """Of a helper's error only this is known, that there was one: it can only be of memory."""
+    for function, decorators in functions():
+        if decorators & {"kernel", "helper"}:
+            raising = [n for n in ast.walk(function) if isinstance(n, ast.Raise | ast.Assert)]
+            assert raising == [], function.name
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")

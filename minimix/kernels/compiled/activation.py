@@ -10,9 +10,8 @@ from ..reference.activation import SQRT_2_OVER_PI
 from ..simd.jit import helper, kernel
 from ..simd.memory import empty_like
 from ..simd.rows import PIECE, flat, pieces
-from ..simd.threads import run
+from ..simd.team import run
 from ..simd.vectors import (
-    address,
     clip,
     exp2,
     gate,
@@ -22,8 +21,8 @@ from ..simd.vectors import (
     load,
     relu_and_slope,
     store,
-    work,
 )
+from ..simd.work import shared, work
 
 TWICE = 2 * SQRT_2_OVER_PI
 BINARY = TWICE / math.log(2)  # such that e²ᵘ is a power of 2
@@ -54,7 +53,7 @@ def _span(piece, x):
 @kernel
 def _relu(queue, x, y):
     step = lanes(x)
-    for piece in work(address(queue)):
+    for piece in work(shared(queue)):
         start, whole, stop = _span(piece, x)
         for i in range(start, whole, step):
             store(y, i, step, clip(load(x, i, step), 0.0, np.inf))
@@ -65,7 +64,7 @@ def _relu(queue, x, y):
 @kernel
 def _relu_backward(queue, y, g, dx):
     step = lanes(y)
-    for piece in work(address(queue)):
+    for piece in work(shared(queue)):
         start, whole, stop = _span(piece, y)
         for i in range(start, whole, step):
             store(dx, i, step, gate(load(y, i, step), load(g, i, step)))
@@ -82,7 +81,7 @@ def _value(x, y, i, n):
 @kernel
 def _gelu(queue, x, y):
     step = lanes(x)
-    for piece in work(address(queue)):
+    for piece in work(shared(queue)):
         start, whole, stop = _span(piece, x)
         for i in range(start, whole, step):
             _value(x, y, i, step)
@@ -99,7 +98,7 @@ def _slope(x, g, dx, i, n):
 @kernel
 def _gelu_backward(queue, x, g, dx):
     step = lanes(x)
-    for piece in work(address(queue)):
+    for piece in work(shared(queue)):
         start, whole, stop = _span(piece, x)
         for i in range(start, whole, step):
             _slope(x, g, dx, i, step)
@@ -134,7 +133,7 @@ def _tanh_value(x, y, i, n):
 @kernel
 def _gelu_tanh(queue, x, y):
     step = lanes(x)
-    for piece in work(address(queue)):
+    for piece in work(shared(queue)):
         start, whole, stop = _span(piece, x)
         for i in range(start, whole, step):
             _tanh_value(x, y, i, step)
@@ -153,7 +152,7 @@ def _tanh_slope(x, g, dx, i, n):
 @kernel
 def _gelu_tanh_backward(queue, x, g, dx):
     step = lanes(x)
-    for piece in work(address(queue)):
+    for piece in work(shared(queue)):
         start, whole, stop = _span(piece, x)
         for i in range(start, whole, step):
             _tanh_slope(x, g, dx, i, step)

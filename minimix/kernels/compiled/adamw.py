@@ -18,8 +18,9 @@ from ..dispatch import FLOATS
 from ..reference import adamw as reference
 from ..simd.jit import kernel
 from ..simd.rows import PIECE, pieces
-from ..simd.threads import run
-from ..simd.vectors import address, lanes, load, pointer_to, sqrt, squarable, store, work
+from ..simd.team import run
+from ..simd.vectors import lanes, load, pointer_to, sqrt, squarable, store
+from ..simd.work import shared, work
 
 dtype_of, shape_of, size_of = map(attrgetter, ("dtype", "shape", "size"))
 
@@ -27,7 +28,7 @@ dtype_of, shape_of, size_of = map(attrgetter, ("dtype", "shape", "size"))
 @kernel
 def _adamw(queue, like, table, places, rates, decay, beta1, beta2, eps):
     """A piece is a row of `places`: where it begins, and in which row of `table` and `rates`."""
-    for piece in work(address(queue)):
+    for piece in work(shared(queue)):
         start, row = places[piece, 0], places[piece, 1]
         size, rate, root_unbias2 = min(table[row, 4] - start, PIECE), rates[row, 0], rates[row, 1]
         p = numba.carray(pointer_to(like, table[row, 0]), start + size)

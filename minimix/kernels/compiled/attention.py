@@ -16,8 +16,9 @@ import numpy as np
 from ..simd.jit import kernel
 from ..simd.memory import empty
 from ..simd.rows import CHUNK
-from ..simd.threads import run
-from ..simd.vectors import address, room, turn_rows, work
+from ..simd.team import run
+from ..simd.vectors import room, turn_rows
+from ..simd.work import shared, work
 from .matmul import ROWS, columns, padded
 from .rowwise import softmax_row, softmax_row_backward
 from .stack import add_turned, copy_rows, four, place, times
@@ -34,7 +35,7 @@ def _attention(queue, q, q1, q2, q3, k, k1, k2, k3, v, v1, v2, v3, heads, t, s, 
     zero, edge = room(columns(q), q), room(ROWS * columns(q), q)
     blocks = -(-t // block)
     held = np.int64(-1)  # whose keys and values are turned and copied
-    for piece in work(address(queue)):
+    for piece in work(shared(queue)):
         head, first = piece // blocks, piece % blocks * block
         n, h = head // heads, head % heads
         if head != held:
@@ -61,7 +62,7 @@ def _attention_backward(queue, q, q1, q2, q3, k, k1, k2, k3, v, v1, v2, v3, g, g
     sums_v = room(s * e_row, q)
     zero, edge = room(columns(q), q), room(ROWS * columns(q), q)
     none = np.int64(0)
-    for piece in work(address(queue)):
+    for piece in work(shared(queue)):
         n, h = piece // heads, piece % heads
         turn_rows(k, n * k1 + h * k2, k3, s, d, turned_k, 0, s_row)
         turn_rows(v, n * v1 + h * v2, v3, s, e, turned_v, 0, s_row)

@@ -21,8 +21,9 @@ from ..reference.conv import result_size
 from ..simd.jit import helper, kernel
 from ..simd.memory import empty
 from ..simd.rows import CHUNK, add_up, flat
-from ..simd.threads import run
-from ..simd.vectors import VECTOR_BYTES, address, lanes, load, room, store, work, zeros
+from ..simd.team import run
+from ..simd.vectors import VECTOR_BYTES, lanes, load, room, store, zeros
+from ..simd.work import shared, work
 from . import few, winograd
 from .depthwise import (
     convolve_in_place,
@@ -104,7 +105,7 @@ def _conv2d(queue, m, chunk, x, height, width, groups, c, row_taps, column_taps,
     d_row = padded(d, x)
     block = room(chunk * padded(k, x), x)
     out = room(chunk * d_row, x)
-    for piece in work(address(queue)):
+    for piece in work(shared(queue)):
         start = piece * chunk
         count = min(chunk, m - start)
         for group in range(groups):
@@ -126,7 +127,7 @@ def _conv2d(queue, m, chunk, x, height, width, groups, c, row_taps, column_taps,
 def _gathered(queue, m, x, height, width, c, row_taps, column_taps, step, rows, columns_,
               a, a_row):  # fmt: skip
     """The whole left factor, a few rows in a piece."""
-    for piece in work(address(queue)):
+    for piece in work(shared(queue)):
         start = piece * ROWS
         gather(x, height, width, c, np.int64(0), c, row_taps, column_taps, step, rows, columns_,
                start, min(ROWS, m - start), a[start * a_row :])  # fmt: skip
@@ -164,7 +165,7 @@ def _conv2d_dx(queue, g, rows, columns_, groups, d, weights, height, width, c, r
     wide, places, image_size = columns(g), rows * columns_, height * width * groups * c
     panels, g_row = -(-n // wide) * wide, groups * d
     block, edge, nothing = room(CHUNK * n, g), room(ROWS * wide, g), room(panels, g)
-    for image in work(address(queue)):
+    for image in work(shared(queue)):
         for i in range(0, image_size, lanes(g)):
             store(dx, image * image_size + i, image_size - i, zeros(g))
         for group in range(groups):
@@ -188,7 +189,7 @@ def _conv2d_dw(queue, long, slices, share, m, x, height, width, groups, c, row_t
     block = room(CHUNK * padded(most, x), x)
     g_block = room(CHUNK * padded(d, x), x)
     sums = room(most * d, x)
-    for piece in work(address(queue)):
+    for piece in work(shared(queue)):
         part, row = piece // (slices * k * groups), piece // (slices * groups) % k
         group, channel = piece // slices % groups, piece % slices * share
         n = min(share, c - channel)
@@ -222,7 +223,7 @@ def _depthwise_dw(queue, share, images, x, height, width, c, row_taps, column_ta
     """parts[s] = dw over the s-th `share` images."""
     wide, across = lanes(x), len(column_taps)
     k = len(row_taps) * across
-    for piece in work(address(queue)):
+    for piece in work(shared(queue)):
         parts[piece * k * c : (piece + 1) * k * c] = 0
         for image in range(piece * share, min((piece + 1) * share, images)):
             for q in range(rows):

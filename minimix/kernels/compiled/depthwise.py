@@ -28,12 +28,11 @@ from numba import types
 from ..simd.jit import helper, kernel
 from ..simd.memory import empty, empty_like
 from ..simd.rows import add_up, flat, run_long
-from ..simd.threads import run
+from ..simd.team import run
 from ..simd.vectors import (
     I64,
     VECTOR_BYTES,
     Vector,
-    address,
     call,
     constant,
     intrinsic,
@@ -45,8 +44,8 @@ from ..simd.vectors import (
     room,
     store,
     vector_type,
-    work,
 )
+from ..simd.work import shared, work
 
 SUMS = 8  # vectors of results that stay in registers together
 MOST = 12  # taps of a row that do, at most
@@ -324,7 +323,7 @@ def _forward_in_place(k, stride, before, right, both):
     def depthwise_in_place(queue, band, lines, x, taps, height, width, c, y_height, y_width, y):
         half = lanes(x)
         row, y_row = width * c, y_width * c
-        for piece in work(address(queue)):
+        for piece in work(shared(queue)):
             for line in range(piece * band, min((piece + 1) * band, lines)):
                 image, start = line // y_height, line % y_height * stride - before
                 first = max(0, -start)
@@ -364,7 +363,7 @@ def _forward(k):
         half = lanes(x)
         strip, line = strip_for(k, width, band, x), line_for(width, x)
         blocks = blocks_of(c, x)
-        for piece in work(address(queue)):
+        for piece in work(shared(queue)):
             first, last = piece * share, (piece + 1) * share
             for image, block, top, bottom in strips(first, last, blocks, height, band):
                 cut_strip(k, x, image, block, top, bottom, height, width, c, before, strip)
@@ -448,7 +447,7 @@ def _weights(k):
         row = strip_row(k, width, x)
         strip, g_strip = strip_for(k, width, band, x), strip_for(k, width, band, x)
         blocks, sums = blocks_of(c, x), sums_for(k, c, x)
-        for piece in work(address(queue)):
+        for piece in work(shared(queue)):
             sums[:] = 0
             first, last = piece * share, min((piece + 1) * share, units)
             for image, block, top, bottom in strips(first, last, blocks, height, band):

@@ -14,8 +14,9 @@ import numpy as np
 from ..simd.jit import helper, kernel
 from ..simd.memory import empty
 from ..simd.rows import add_up, flat, run_long
-from ..simd.threads import run
-from ..simd.vectors import VECTOR_BYTES, address, lanes, load, room, store, work
+from ..simd.team import run
+from ..simd.vectors import VECTOR_BYTES, lanes, load, room, store
+from ..simd.work import shared, work
 from .matmul import (
     ROWS,
     columns,
@@ -62,7 +63,7 @@ def _few(queue, band, lines, x, height, width, c, k, l, step, top, left, rows, p
     """A piece is `band` rows of results."""
     n, d_row = k * l * c, padded(d, x)
     strip, out = strip_for(k, l, c, step, places, x), room(places * d_row, x)
-    for piece in work(address(queue)):
+    for piece in work(shared(queue)):
         for line in range(piece * band, min((piece + 1) * band, lines)):
             image, q = line // rows, line % rows
             cut_strip(x, image, q * step - top, -left, height, width, c, k, strip)
@@ -79,7 +80,7 @@ def _few_dw(queue, share, lines, x, height, width, c, k, l, step, top, left, row
     n = k * l * c
     edge, g_block = room(ROWS * columns(x), x), room(places * padded(d, x), x)
     strip = strip_for(k, l, c, step, places, x)
-    for piece in work(address(queue)):
+    for piece in work(shared(queue)):
         parts[piece * n * d : (piece + 1) * n * d] = 0
         for line in range(piece * share, min((piece + 1) * share, lines)):
             image, q = line // rows, line % rows

@@ -24,9 +24,9 @@ from ..simd.rows import (
     merge_moments,
     total,
 )
-from ..simd.threads import get_num_threads, run
+from ..simd.team import run
+from ..simd.threads import get_num_threads
 from ..simd.vectors import (
-    address,
     copy,
     lanes,
     load,
@@ -34,9 +34,9 @@ from ..simd.vectors import (
     prefetch,
     room,
     store,
-    work,
     zeros,
 )
+from ..simd.work import shared, work
 from .activation import activated, activated_and_slope
 from .depthwise import (
     SUMS,
@@ -109,7 +109,7 @@ def _embed(relu):
     def embed(queue, x, m, k, w, bias, c, z, means, squares):
         edge = room(ROWS * columns(x), x)
         pivots, sums = room(c, x), room(2 * c, x)
-        for piece in work(address(queue)):
+        for piece in work(shared(queue)):
             row = piece * CHUNK
             rows = min(CHUNK, m - row)
             multiply_rows(x, row * k, k, rows, k, w, c, bias, z, row * c, c, edge,
@@ -144,7 +144,7 @@ def _mix_channels(relu):
         scale, shift = near(scale), near(shift)
         u, a = room(CHUNK * ahead, x), room(CHUNK * ahead, x)
         pivots, sums = room(c, x), room(2 * c, x)
-        for piece in work(address(queue)):
+        for piece in work(shared(queue)):
             row = piece * CHUNK
             rows = min(CHUNK, m - row)
             load_mixed(relu, z, x, row, rows, k, scale, shift, u, a)
@@ -166,7 +166,7 @@ def _mix_layer_norm(relu):
         u = room(CHUNK * u_row, z)
         bias, gamma, beta = near(bias), near(gamma), near(beta)
         bias2, gamma2, beta2 = near(bias2), near(gamma2), near(beta2)
-        for piece in work(address(queue)):
+        for piece in work(shared(queue)):
             row = piece * CHUNK
             rows, at, to = min(CHUNK, m - row), row * k, row * c
             normal_rows(relu, z, at, k, rows, k, bias, gamma, beta, eps, x, at, k, u, 0, u_row)
@@ -196,7 +196,7 @@ def _act_affine(relu):
     @kernel
     def act_affine(queue, z, m, c, scale, shift, y):
         scale, shift = near(scale), near(shift)
-        for piece in work(address(queue)):
+        for piece in work(shared(queue)):
             row = piece * CHUNK
             act_affine_rows(
                 relu, z, row * c, c, min(CHUNK, m - row), c, scale, shift, y, row * c, c
@@ -218,7 +218,7 @@ def _mix_places(k, relu):
         strip, line = strip_for(k, width, band, x), line_for(width, x)
         blocks = blocks_of(c, x)
         pivots, sums = room(2 * half, x), room(4 * half, x)
-        for piece in work(address(queue)):
+        for piece in work(shared(queue)):
             first, last = piece * share, (piece + 1) * share
             for image, block, top, bottom in strips(first, last, blocks, height, band):
                 cut_strip(k, x, image, block, top, bottom, height, width, c, before, strip)
@@ -358,7 +358,7 @@ def average(x, at, height, width, across, ahead, c, y, to):
 
 @kernel
 def _average(queue, x, height, width, c, y):
-    for image in work(address(queue)):
+    for image in work(shared(queue)):
         average(x, image * height * width * c, height, width, width * c, c, c, y, image * c)
 
 
@@ -384,7 +384,7 @@ def _infer_convmixer(k, relu):
         z, edge = room(max(CHUNK, width) * c, x), room(ROWS * columns(x), x)
         line, affine, nothing = room(framed(width, 1) * half, x), near(affine), room(wide, x)
         shortcut = a if residual else room(a.size, x)  # or zeros in its place
-        for piece in work(address(queue)):
+        for piece in work(shared(queue)):
             image, top = piece // bands * share, piece % bands * band
             count, bottom = min(share, images - image), min(top + band, height)
             low, high = max(0, top - before), min(bottom + after, height)  # rows that are read
@@ -438,7 +438,7 @@ def _act_norm_sums(relu):
         """Each chunk's Σ g x̂ and Σ g. A row of g belongs to `pixels` rows of z."""
         step = lanes(z)
         mean, rstd, sums = near(mean), near(rstd), room(2 * c, z)
-        for piece in work(address(queue)):
+        for piece in work(shared(queue)):
             sums[:] = 0
             for row in range(piece * CHUNK, min((piece + 1) * CHUNK, m)):
                 g_at = row // pixels * c
@@ -461,7 +461,7 @@ def _act_norm_backward(relu):
     def act_norm_backward(queue, z, g, pixels, m, c, p, q, o, dz):
         step = lanes(z)
         p, q, o = near(p), near(q), near(o)
-        for piece in work(address(queue)):
+        for piece in work(shared(queue)):
             for row in range(piece * CHUNK, min((piece + 1) * CHUNK, m)):
                 g_at = row // pixels * c
                 for i in range(0, c, step):
@@ -487,7 +487,7 @@ def _mix_channels_backward(relu):
         dz_sums, du_sums = room(c, z), room(2 * k, z)
         p, q, o, scale, shift = near(p), near(q), near(o), near(scale), near(shift)
         mean, rstd = near(mean), near(rstd)
-        for piece in work(address(queue)):
+        for piece in work(shared(queue)):
             dw[piece * k * c : (piece + 1) * k * c] = 0
             dz_sums[:] = 0
             du_sums[:] = 0
@@ -538,7 +538,7 @@ def _mix_layer_norm_backward(relu):
         few, lower, upper = room_for_few(max(c, k), z), room(3 * c, z), room(3 * k, z)
         bias, gamma, beta = near(bias), near(gamma), near(beta)
         bias2, gamma2 = near(bias2), near(gamma2)
-        for piece in work(address(queue)):
+        for piece in work(shared(queue)):
             dw[piece * k * c : (piece + 1) * k * c] = 0
             lower[:] = 0
             upper[:] = 0
@@ -608,7 +608,7 @@ def _mix_places_backward(k, relu):
         dz = strip_for(k, width, band, x)
         sums = sums_for(k, c, x)
         dz_sums = room(blocks * 2 * half, x)
-        for piece in work(address(queue)):
+        for piece in work(shared(queue)):
             sums[:] = 0
             dz_sums[:] = 0
             first, last = piece * share, min((piece + 1) * share, units)

@@ -23,12 +23,11 @@ from numba import types
 from ..simd.jit import helper, kernel
 from ..simd.memory import LINE, empty
 from ..simd.rows import CHUNK, add_up, chunks, flat
-from ..simd.threads import run
+from ..simd.team import run
 from ..simd.vectors import (
     I64,
     VECTOR_BYTES,
     Vector,
-    address,
     call,
     clip,
     constant,
@@ -43,9 +42,9 @@ from ..simd.vectors import (
     store,
     turn_rows,
     vector_type,
-    work,
     zeros,
 )
+from ..simd.work import shared, work
 
 # Two vectors wide, and as many rows as leave registers for both vectors of b and for a: there are
 # 32 with AVX-512 and on ARM, else 16. (With 32, the pointers to the rows are what runs out first.)
@@ -243,7 +242,7 @@ def _pack(queue, b, row, column, k, n, packed):
     wide = columns(b)
     across = -(-n // wide)
     panels = -(-k // DEPTH) * across
-    for piece in work(address(queue)):
+    for piece in work(shared(queue)):
         for panel in range(piece * PANELS, min((piece + 1) * PANELS, panels)):
             k0, j = panel // across * DEPTH, panel % across * wide
             k1 = min(k0 + DEPTH, k)
@@ -369,7 +368,7 @@ def finish(x, frm, n, first, mean, scale, shift, added, least, y, at):
 @kernel
 def _matmul(queue, a, m, k, packed, n, bias, c, mean, scale, shift, added, least):
     edge = room(ROWS * columns(a), a)
-    for piece in work(address(queue)):
+    for piece in work(shared(queue)):
         row = piece * CHUNK
         rows = min(CHUNK, m - row)
         multiply_rows(a, row * k, k, rows, k, packed, n, bias, c, row * n, n, edge,
@@ -387,7 +386,7 @@ def _matmul_few(
     needed: it is needed once. The same sums as in `multiply_rows`."""
     wide = columns(a)
     panel, own = room(k * wide, a), room(m * wide, a)
-    for piece in work(address(queue)):
+    for piece in work(shared(queue)):
         j = piece * wide
         pack_panel(b, row, column, j, n, 0, k, panel, 0)
         for k0 in range(0, k, DEPTH):
@@ -469,7 +468,7 @@ def _matmul_tn(queue, a, k, b, n, m, long, parts):
     edge = room(ROWS * columns(a), a)
     a_block = room(CHUNK * padded(k, a), a)
     b_block = room(CHUNK * padded(n, b), a)
-    for piece in work(address(queue)):
+    for piece in work(shared(queue)):
         at = piece * k * n
         parts[at : at + k * n] = 0
         first, last = piece * long, min((piece + 1) * long, m)

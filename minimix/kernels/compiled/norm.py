@@ -16,9 +16,8 @@ import numpy as np
 from ..simd.jit import helper, kernel
 from ..simd.memory import empty_like
 from ..simd.rows import CHUNK, chunks, end_moments, flat, merge_moments, total
-from ..simd.threads import run
+from ..simd.team import run
 from ..simd.vectors import (
-    address,
     clip,
     copy,
     gate,
@@ -30,15 +29,15 @@ from ..simd.vectors import (
     room,
     store,
     widen,
-    work,
 )
+from ..simd.work import shared, work
 
 
 @kernel
 def _channel_sum(queue, x, m, c, parts):
     step = lanes(x)
     sums = room(c, x)
-    for piece in work(address(queue)):
+    for piece in work(shared(queue)):
         sums[:] = 0
         for row in range(piece * CHUNK, min((piece + 1) * CHUNK, m)):
             for i in range(0, c, step):
@@ -67,7 +66,7 @@ def _channel_moments(queue, x, m, c, means, squares):
     step = lanes(x)
     ahead = 128 * step  # the processor foresees one row, but not two at a time
     sums = room(2 * c, x)
-    for piece in work(address(queue)):
+    for piece in work(shared(queue)):
         start, stop = piece * CHUNK, min((piece + 1) * CHUNK, m)
         sums[:] = 0
         for row in range(start, stop, 2):
@@ -89,7 +88,7 @@ def _channel_moments(queue, x, m, c, means, squares):
 def _normalize(queue, x, m, c, mean, scale, beta, y):
     step = lanes(x)
     mean, scale, beta = near(mean), near(scale), near(beta)
-    for piece in work(address(queue), last_first=True):
+    for piece in work(shared(queue), last_first=True):
         for row in range(piece * CHUNK, min((piece + 1) * CHUNK, m)):
             for i in range(0, c, step):
                 n = c - i
@@ -102,7 +101,7 @@ def _normalize_relu(queue, x, m, c, mean, scale, beta, residual, y):
     """`residual` may be empty: there is none."""
     step = lanes(x)
     mean, scale, beta = near(mean), near(scale), near(beta)
-    for piece in work(address(queue), last_first=True):
+    for piece in work(shared(queue), last_first=True):
         for row in range(piece * CHUNK, min((piece + 1) * CHUNK, m)):
             for i in range(0, c, step):
                 n, at = c - i, row * c + i
@@ -118,7 +117,7 @@ def _batch_norm_sums(queue, x, y, g, added, m, c, mean, products, betas, h):
     there is none, h is g."""
     step = lanes(x)
     mean, sums = near(mean), room(2 * c, x)
-    for piece in work(address(queue)):
+    for piece in work(shared(queue)):
         sums[:] = 0
         for row in range(piece * CHUNK, min((piece + 1) * CHUNK, m)):
             for i in range(0, c, step):
@@ -141,7 +140,7 @@ def _batch_norm_dx(queue, x, g, m, c, mean, p, q, o, dx):
     """dx = p g + q (x − μ) + o."""
     step = lanes(x)
     mean, p, q, o = near(mean), near(p), near(q), near(o)
-    for piece in work(address(queue), last_first=True):
+    for piece in work(shared(queue), last_first=True):
         for row in range(piece * CHUNK, min((piece + 1) * CHUNK, m)):
             for i in range(0, c, step):
                 n = c - i

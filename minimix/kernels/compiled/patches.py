@@ -5,7 +5,8 @@ from __future__ import annotations
 from ..simd.jit import kernel
 from ..simd.memory import empty
 from ..simd.rows import flat, run_long
-from ..simd.vectors import address, lanes, load, store, work
+from ..simd.vectors import lanes, load, store
+from ..simd.work import shared, work
 
 
 @kernel
@@ -15,7 +16,7 @@ def _swap(queue, band, lines, x, a, b, length, y):
     A piece is `band` lines.
     """
     step = lanes(x)
-    for piece in work(address(queue)):
+    for piece in work(shared(queue)):
         for line in range(piece * band, min((piece + 1) * band, lines)):
             to = line * a * b * length
             for j in range(b):

@@ -11,7 +11,8 @@ import numpy as np
 from ..simd.jit import kernel
 from ..simd.memory import empty
 from ..simd.rows import flat, run_long
-from ..simd.vectors import address, first_largest, lanes, load, store, work, zeros
+from ..simd.vectors import first_largest, lanes, load, store, zeros
+from ..simd.work import shared, work
 from .taps import Axis, seen, sums
 
 
@@ -19,7 +20,7 @@ from .taps import Axis, seen, sums
 def _max(queue, band, lines, x, height, width, c, size, rows, columns, y, chosen):
     """A piece is `band` rows of windows. Rows and columns: as `taps.seen` says."""
     step = lanes(x)
-    for piece in work(address(queue)):
+    for piece in work(shared(queue)):
         for line in range(piece * band, min((piece + 1) * band, lines)):
             image, row = line // len(rows), line % len(rows)
             top, i, high = rows[row, 0], rows[row, 1], rows[row, 2]

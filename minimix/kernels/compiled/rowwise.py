@@ -10,9 +10,8 @@ import numpy as np
 from ..simd.jit import helper, kernel
 from ..simd.memory import empty_like
 from ..simd.rows import CHUNK, chunks, flat, total
-from ..simd.threads import run
+from ..simd.team import run
 from ..simd.vectors import (
-    address,
     clip,
     copy,
     exp2,
@@ -26,9 +25,9 @@ from ..simd.vectors import (
     room,
     store,
     sum_lanes,
-    work,
     zeros,
 )
+from ..simd.work import shared, work
 from .activation import activated, activated_and_slope
 
 BINARY = 1 / math.log(2)  # eˣ is 2 to the power of x times this
@@ -61,7 +60,7 @@ def softmax_row(x, at, c, scale, y, to):
 
 @kernel
 def _softmax(queue, x, m, c, y):
-    for piece in work(address(queue)):
+    for piece in work(shared(queue)):
         for row in range(piece * CHUNK, min((piece + 1) * CHUNK, m)):
             softmax_row(x, row * c, c, 1.0, y, row * c)
 
@@ -81,7 +80,7 @@ def softmax_row_backward(y, at, g, g_at, c, scale, dx, to):
 
 @kernel
 def _softmax_backward(queue, y, g, m, c, dx):
-    for piece in work(address(queue)):
+    for piece in work(shared(queue)):
         for row in range(piece * CHUNK, min((piece + 1) * CHUNK, m)):
             softmax_row_backward(y, row * c, g, row * c, c, 1.0, dx, row * c)
 
@@ -239,7 +238,7 @@ def _layer_norm(relu):
     @kernel
     def layer_norm(queue, x, m, c, bias, gamma, beta, eps, added, y):
         gamma, beta = near(gamma), near(beta)
-        for piece in work(address(queue)):
+        for piece in work(shared(queue)):
             at, rows = piece * CHUNK * c, min(CHUNK, m - piece * CHUNK)
             normal_rows(relu, x, at, c, rows, c, bias, gamma, beta, eps, added, at, c, y, at, c)
 
@@ -252,7 +251,7 @@ def _layer_norm_backward(relu):
     def layer_norm_backward(queue, x, g, pixels, m, c, bias, gamma, eps, dx, parts):
         """dx, and each chunk's sums."""
         gamma, own, sums = near(gamma), room_for_few(c, x), room(3 * c, x)
-        for piece in work(address(queue)):
+        for piece in work(shared(queue)):
             sums[:] = 0
             row = piece * CHUNK
             rows = min(CHUNK, m - row)

@@ -14,8 +14,9 @@ from numpy.lib.stride_tricks import as_strided
 from ..simd.jit import helper, kernel
 from ..simd.memory import empty
 from ..simd.rows import CHUNK, add_up
-from ..simd.threads import run
-from ..simd.vectors import address, copy, room, turn_rows, work
+from ..simd.team import run
+from ..simd.vectors import copy, room, turn_rows
+from ..simd.work import shared, work
 from .matmul import ROWS, columns, copy_tile, fitting_tile, padded
 
 LONG = 1024  # products of longer rows would lose digits in one sum: it is a sum of such
@@ -68,7 +69,7 @@ def _matmul_stack(queue, a, a1, a2, a3, a4, b, b1, b2, b3, b4, inner, m, k, n, c
     zero, edge = room(columns(a), a), room(ROWS * columns(a), a)
     chunks = -(-m // CHUNK)
     held = np.int64(-1)  # which b is copied
-    for piece in work(address(queue)):
+    for piece in work(shared(queue)):
         which, first = piece // chunks, piece % chunks * CHUNK
         i, j = which // inner, which % inner
         if which != held:

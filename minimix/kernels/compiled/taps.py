@@ -25,7 +25,8 @@ import numpy as np
 
 from ..simd.jit import helper, kernel
 from ..simd.rows import flat, run_long
-from ..simd.vectors import address, lanes, load, store, where_equal, work, zeros
+from ..simd.vectors import lanes, load, store, where_equal, zeros
+from ..simd.work import shared, work
 
 
 class Axis(NamedTuple):
@@ -117,7 +118,7 @@ def _sum(queue, band, lines, x, height, width, c, w, chosen, bias, count, taps, 
          reach, apart, step, y):  # fmt: skip
     """A piece is `band` rows of targets. Rows and columns: as `seen` says; `taps` in a row."""
     lane, whole = lanes(x), c - c % lanes(x)
-    for piece in work(address(queue)):
+    for piece in work(shared(queue)):
         for line in range(piece * band, min((piece + 1) * band, lines)):
             image, row = line // len(rows), line % len(rows)
             top, i, high = rows[row, 0], rows[row, 1], rows[row, 2]

@@ -13,9 +13,8 @@ import numpy as np
 from ..simd.jit import helper, kernel
 from ..simd.memory import empty, empty_like
 from ..simd.rows import CHUNK, add_up, chunks, flat, total
-from ..simd.threads import run
+from ..simd.team import run
 from ..simd.vectors import (
-    address,
     copy,
     gelu_and_slope,
     gelu_value,
@@ -26,9 +25,9 @@ from ..simd.vectors import (
     store,
     sum_lanes,
     turn_rows,
-    work,
     zeros,
 )
+from ..simd.work import shared, work
 from .matmul import (
     ROWS,
     SPLITS,
@@ -165,7 +164,7 @@ def _linear(
 ):
     edge, a_row = room(ROWS * columns(x), x), padded(k, x)
     a, gamma, beta = room(CHUNK * a_row, x), near(gamma), near(beta)
-    for piece in work(address(queue)):
+    for piece in work(shared(queue)):
         row, after = piece * CHUNK, (piece + 1) * CHUNK * k
         rows = min(CHUNK, m - row)
         prepare(kind, x, row * k, rows, k, eps, gamma, beta, a, a_row)
@@ -183,7 +182,7 @@ def _mlp(queue, band, kind, x, m, k, eps, gamma, beta, w1, b1, inner, z, w2, b2,
     edge, a_row, h_row = room(ROWS * columns(x), x), padded(k, x), padded(inner, x)
     a, h, step, none = room(band * a_row, x), room(band * h_row, x), lanes(x), np.int64(0)
     gamma, beta = near(gamma), near(beta)
-    for piece in work(address(queue)):
+    for piece in work(shared(queue)):
         row, after = piece * band, (piece + 1) * band * k
         rows = min(band, m - row)
         prepare(kind, x, row * k, rows, k, eps, gamma, beta, a, a_row)
@@ -204,7 +203,7 @@ def _mlp(queue, band, kind, x, m, k, eps, gamma, beta, w1, b1, inner, z, w2, b2,
 @kernel
 def _prepared(queue, kind, x, m, k, eps, gamma, beta, a_row, a):
     """`prepare` for all rows, a few in a piece."""
-    for piece in work(address(queue)):
+    for piece in work(shared(queue)):
         row = piece * ROWS
         rows, to = min(ROWS, m - row), a[row * a_row :]
         prepare(kind, x, row * k, rows, k, eps, gamma, beta, to, a_row)
@@ -218,7 +217,7 @@ def _linear_backward(queue, kind, x, g, m, k, eps, gamma, beta, w, nothing, c, a
     step, a_row, g_row = lanes(x), padded(k, x), padded(c, x)
     a, own = room(CHUNK * a_row, x), room(CHUNK * g_row, x)
     biases, sums, gamma, beta = room(c, x), room(2 * k, x), near(gamma), near(beta)
-    for piece in work(address(queue)):
+    for piece in work(shared(queue)):
         dw[piece * k * c : (piece + 1) * k * c] = 0
         biases[:] = 0
         sums[:] = 0
@@ -252,7 +251,7 @@ def _linear_tokens(queue, kind, x, s, d, eps, gamma, beta, w, bias, t, scale, ad
     zero, edge = room(columns(x), x), room(ROWS * columns(x), x)
     parts = -(-t // CHUNK)
     held = np.int64(-1)  # whose tokens are copied
-    for piece in work(address(queue)):
+    for piece in work(shared(queue)):
         image, first = piece // parts, piece % parts * CHUNK
         if image != held:
             prepare(kind, x, image * s * d, s, d, eps, gamma, beta, a, a_row)
@@ -296,7 +295,7 @@ def _linear_tokens_backward(queue, kind, x, g, images, s, d, eps, gamma, beta, w
     weights, sums, biases = room(s * t_row, x), room(3 * d, x), room(t * a_row, x)
     zero, edge = room(columns(x), x), room(ROWS * columns(x), x)
     gamma, beta, scale = near(gamma), near(beta), near(scale)
-    for piece in work(address(queue)):
+    for piece in work(shared(queue)):
         weights[:] = 0
         sums[:] = 0
         biases[:] = 0

@@ -35,8 +35,9 @@ import numpy as np
 from ..simd.jit import helper, kernel
 from ..simd.memory import empty
 from ..simd.rows import add_up, flat
-from ..simd.threads import run
-from ..simd.vectors import VECTOR_BYTES, address, lanes, load, store, sum_lanes, work, zeros
+from ..simd.team import run
+from ..simd.vectors import VECTOR_BYTES, lanes, load, store, sum_lanes, zeros
+from ..simd.work import shared, work
 from .matmul import (
     ROWS,
     ask_for,
@@ -234,7 +235,7 @@ def _weights(queue, w, c, d, panels):
     """w (3, 3, C, D) for x: 36 matrices (C, D) in panels of COLUMNS columns. A piece is a row."""
     wide, half = columns(w), lanes(w)
     plane = c * (-(-d // wide) * wide)
-    for row in work(address(queue)):
+    for row in work(shared(queue)):
         for j in range(0, d, half):
             to = j // wide * wide * c + row * wide + j % wide
             transform_weights(w, row * d + j, c * d, d - j, panels, to, plane)
@@ -246,7 +247,7 @@ def _weights_turned(queue, w, c, d, panels):
     wide, half = columns(w), lanes(w)
     plane = d * (-(-c // wide) * wide)
     block = np.zeros(36 * wide * half, w.dtype)
-    for panel in work(address(queue)):
+    for panel in work(shared(queue)):
         for k in range(0, d, half):
             for j in range(min(wide, c - panel * wide)):
                 at = (8 * c + panel * wide + j) * d + k
@@ -273,7 +274,7 @@ def _convolve(queue, tiles, most, x, height, width, c, top, left, down, across, 
     m_plane = most * (wide if d > half else half) + half
     v, m = np.zeros(max(most * v_tile, 36 * v_plane), x.dtype), np.zeros(36 * m_plane, x.dtype)
     zero = np.zeros(wide, x.dtype)
-    for piece in work(address(queue)):
+    for piece in work(shared(queue)):
         first = piece * most
         count = min(most, tiles - first)
         for t in range(count):
@@ -349,7 +350,7 @@ def _convolve_dw(queue, long, slices, share, d_slices, d_share, tiles, most, x, 
     v, gs = np.zeros(most * v_tile, x.dtype), np.zeros(most * g_tile, x.dtype)
     sums, edge = np.zeros(36 * share * d_share, x.dtype), np.zeros(ROWS * columns(x), x.dtype)
     plane = share * d_share
-    for piece in work(address(queue)):
+    for piece in work(shared(queue)):
         part, which = piece // (slices * d_slices), piece % (slices * d_slices)
         channel, d_channel = which // d_slices * share, which % d_slices * d_share
         k, n = min(share, c - channel), min(d_share, d - d_channel)

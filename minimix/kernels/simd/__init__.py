@@ -2,8 +2,9 @@
 
     vectors.py   numbers a vector at a time
     rows.py      rows (M, C) in chunks, and sums over chunks in a fixed order
-    threads.py   the threads that share one kernel's work
-    spin.py      how they wait for one another for a moment
+    team.py      the threads that share one kernel's work
+    work.py      how they share it, and wait for one another
+    threads.py   how many they are
     memory.py    arrays for results
     jit.py       compiling and caching
     parts.py     helpers, which are compiled as part of kernels
@@ -17,7 +18,7 @@ doubles every number of x:
     @kernel
     def _double(queue, x, y):
         step = lanes(x)
-        for piece in work(address(queue)):
+        for piece in work(shared(queue)):
             stop = min((piece + 1) * PIECE, x.size)
             for i in range(piece * PIECE, stop, step):
                 v = load(x, i, stop - i)
@@ -28,10 +29,11 @@ doubles every number of x:
         run(_double, pieces(x.size), flat(x), y.reshape(-1))
         return y
 
-`run` calls the kernel in every thread at once. `work(address(queue))` gives each of them pieces
+`run` has the kernel called in every thread at once. `work(shared(queue))` gives each of them pieces
 that nobody has taken yet, first those of its own share, until none are left. Who computes a piece
 never changes what is in it, and sums over pieces are added in the order of the pieces: so the bits
-are the same for any number of threads.
+are the same for any number of threads. `queue` comes first, and `shared` stands in the kernel
+itself, not in a helper: it writes down the kernel's call, for the other threads.
 
 A vector is as many neighboring numbers as fit into one of the machine's registers: 16 float32 with
 AVX-512, 8 with AVX, 4 with SSE or NEON; half as many float64.

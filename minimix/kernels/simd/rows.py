@@ -6,8 +6,10 @@ import numpy as np
 
 from .jit import helper, kernel
 from .memory import empty
-from .threads import get_num_threads, run
-from .vectors import address, any_greater, clip, lanes, load, store, widen, work
+from .team import run
+from .threads import get_num_threads
+from .vectors import any_greater, clip, lanes, load, store, widen
+from .work import shared, work
 
 CHUNK = 96  # rows a thread takes at a time: 256 channels of them are a fifth of a usual L2
 PIECE = (
@@ -45,7 +47,7 @@ def run_long(kernel, lines, *args):
 @kernel
 def _add_up(queue, parts, count, size, total):
     step = lanes(parts)
-    for piece in work(address(queue)):
+    for piece in work(shared(queue)):
         stop = min((piece + 1) * PIECE, size)
         for i in range(piece * PIECE, stop, step):
             s = load(parts, i, stop - i)

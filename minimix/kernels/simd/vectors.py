@@ -27,8 +27,6 @@ from .private import (
     infer_global,
     signature,
 )
-from .spin import BEGUN, poke
-from .threads import BOTH, DESK, END, NEXT, THREADS, TO_NEXT
 
 intrinsic: Any = extending.intrinsic  # untyped, since what it makes is called with other arguments
 
@@ -654,60 +652,3 @@ def turn_rows(x, i, row, n, c, y, j, ahead):
     for a in range(n):
         for b in range(whole_c if a < whole_n else 0, c):
             y[j + b * ahead + a] = x[i + a * row + b]
-
-
-# ---- the shares of `threads.run`
-
-
-@helper
-def work(share, last_first=False):
-    """The pieces of work that no thread has taken yet: `for piece in work(address(queue))`.
-
-    First those of this thread's own share, then what is left of the others'. With last_first each
-    share is taken from its end, which is what the kernel before has left in the cache.
-
-    By its address, since Numba never lets go of an array that a generator has held.
-    """
-    _call_helpers(share)
-    for _ in range(_word(share, THREADS)):
-        turned = _word(share, BOTH) if last_first else 0
-        while True:
-            piece = _take(share)
-            if piece < 0:
-                break
-            yield turned - piece if last_first else piece
-        share += _word(share, TO_NEXT)
-
-
-@helper
-def _call_helpers(share):
-    """From the caller's share: tell helpers who linger. The interpreter is free for them now."""
-    if _word(share, DESK) == 0:
-        for _ in range(1, _word(share, THREADS)):
-            share += _word(share, TO_NEXT)
-            if _word(share, DESK):
-                poke(_word(share, DESK) + BEGUN, 1)
-
-
-@intrinsic
-def _take(typingctx: Any, share: Any) -> Any:
-    """The next piece of a share that no thread has taken yet, or −1 when there is none."""
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        p = builder.inttoptr(args[0], I64.as_pointer())
-        mine = builder.atomic_rmw("add", builder.gep(p, [I64(NEXT)]), I64(1), "monotonic")
-        there = builder.icmp_signed("<", mine, builder.load(builder.gep(p, [I64(END)])))
-        return builder.select(there, mine, I64(-1))
-
-    return types.int64(types.int64), codegen
-
-
-@intrinsic
-def _word(typingctx: Any, share: Any, i: Any) -> Any:
-    """Number i of a share, one of those that never change."""
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        p = builder.inttoptr(args[0], I64.as_pointer())
-        return builder.load(builder.gep(p, [args[1]]))
-
-    return types.int64(types.int64, types.int64), codegen

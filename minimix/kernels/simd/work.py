@@ -1,0 +1,310 @@
+"""How threads share the work of one kernel: the part that is compiled, and needs no interpreter.
+
+The work is a row of words for each thread, its share; the caller's comes first. Behind the last is
+room for a call: the kernel and the arguments that the caller was given. A helper that finds a share
+on its desk makes the same call, with that share instead of the caller's. For that it needs neither
+Python nor Python's lock: it begins at once. (As long as helpers called it from Python, a kernel
+that takes 10 µs took 15 on two threads; now it takes 8.)
+
+The first word of a desk says what its helper does:
+
+    0            nothing: any caller may put a share there
+    a share      it has been asked: either the helper begins, or the caller takes the share back
+    a share + 1  it is at work, and only the helper itself ends that
+
+Each of these changes is a single step of the processor, so two callers, or a caller and the helper,
+never both succeed. A caller that finds a helper at work for somebody else does without it. One that
+has no work left takes back what nobody has begun, and waits for those who are at work: when `work`
+ends in the caller, nobody else is inside of its kernel any more.
+"""
+
+from __future__ import annotations
+
+import platform
+from typing import Any
+
+from llvmlite import ir
+from numba import extending, types
+
+from .jit import helper, kernel
+from .private import get_or_insert_function
+
+intrinsic: Any = extending.intrinsic  # untyped, as in vectors.py
+
+I32, I64 = ir.IntType(32), ir.IntType(64)
+BYTES = ir.IntType(8).as_pointer()
+
+# A share: the next piece of it that nobody has taken, where it ends, the sum of its first and its
+# last, how many bytes on the next thread's share lies (a ring), how many threads there are, where
+# the helper's desk lies (0: no helper has this share), how many bytes on the call lies (0: there is
+# one thread), how often to look before one sleeps, and whether it failed (the caller's: whether
+# any did, or work has not ended).
+NEXT, END, BOTH, TO_NEXT, THREADS, DESK, TO_CALL, SPINS, FAILED = range(9)
+APART = 16  # words from a share to the next, so that no cache line holds parts of two
+CALL = 256  # words: room for a call
+
+# A desk: what the helper does, how often it looks for more before it sleeps, whether it sleeps, a
+# lock whose release wakes it, and a lock that is never released.
+DOES, PATIENCE, ASLEEP, BELL, TAKEN = range(5)
+
+# To look once takes 25 ns, to wake up 50 µs. A caller whose helpers are at work looks for 200 µs. A
+# helper without work does so for 50 to 200, since between two kernels of a net Python may take as
+# long. But where another process wants the core, a helper that was looking has had its turn by the
+# time there is work. So one that came too late looks less, and more again with each time that it
+# is there.
+WAIT = 8000
+LEAST, MORE, MOST = 2000, 400, 8000
+NAP = 50  # µs
+
+
+# ---- words that other threads may change
+
+
+def _word(builder: Any, place: Any, i: Any) -> Any:
+    return builder.gep(builder.inttoptr(place, I64.as_pointer()), [i])
+
+
+@intrinsic
+def peek(typingctx: Any, place: Any, i: Any) -> Any:
+    """Word i from this address on."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.load_atomic(_word(builder, *args), "seq_cst", 8)
+
+    return types.int64(types.int64, types.int64), codegen
+
+
+@intrinsic
+def poke(typingctx: Any, place: Any, i: Any, value: Any) -> Any:
+    """This value to word i from this address on, after all that was written before."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        builder.store_atomic(args[2], _word(builder, *args[:2]), "seq_cst", 8)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, types.int64), codegen
+
+
+@intrinsic
+def replace(typingctx: Any, place: Any, i: Any, old: Any, new: Any) -> Any:
+    """Whether the word was `old`; then it is `new`. In one step."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        word = _word(builder, *args[:2])
+        found = builder.cmpxchg(word, args[2], args[3], "seq_cst", "seq_cst")
+        return builder.extract_value(found, 1)
+
+    return types.boolean(types.int64, types.int64, types.int64, types.int64), codegen
+
+
+@intrinsic
+def _take(typingctx: Any, share: Any) -> Any:
+    """The next piece of a share that no thread has taken yet, or −1 when there is none."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        mine = builder.atomic_rmw("add", _word(builder, args[0], I64(NEXT)), I64(1), "monotonic")
+        there = builder.icmp_signed("<", mine, builder.load(_word(builder, args[0], I64(END))))
+        return builder.select(there, mine, I64(-1))
+
+    return types.int64(types.int64), codegen
+
+
+# ---- waiting
+
+
+@intrinsic
+def _pause(typingctx: Any) -> Any:
+    """Tell the processor that this is a loop that waits."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        if platform.machine().lower() in ("x86_64", "amd64"):
+            nothing = ir.FunctionType(ir.VoidType(), [])
+            builder.call(get_or_insert_function(builder.module, nothing, "llvm.x86.sse2.pause"), [])
+        return context.get_dummy_value()
+
+    return types.void(), codegen
+
+
+@intrinsic
+def _acquire(typingctx: Any, lock: Any, for_long: Any) -> Any:
+    """Wait for one of Python's locks: until it is released, or for a moment."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        what = ir.FunctionType(I32, [BYTES, I64, I32])
+        acquire = get_or_insert_function(builder.module, what, "PyThread_acquire_lock_timed")
+        µs = builder.select(args[1], I64(-1), I64(NAP))
+        builder.call(acquire, [builder.inttoptr(args[0], BYTES), µs, I32(0)])
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.boolean), codegen
+
+
+@intrinsic
+def _release(typingctx: Any, lock: Any) -> Any:
+    """Release one of Python's locks."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        what = ir.FunctionType(ir.VoidType(), [BYTES])
+        release = get_or_insert_function(builder.module, what, "PyThread_release_lock")
+        builder.call(release, [builder.inttoptr(args[0], BYTES)])
+        return context.get_dummy_value()
+
+    return types.void(types.int64), codegen
+
+
+# ---- the call, and who makes it
+
+
+@intrinsic
+def shared(typingctx: Any, queue: Any) -> Any:
+    """For `work`: where this thread's share lies. In a kernel itself, of its first argument.
+
+    A caller that is not alone also writes down the call that helpers make.
+    """
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        kernel = builder.function
+        given = kernel.args[2:]  # after where to put what it returns, and what it raises
+        call = ir.LiteralStructType([I64, *[a.type for a in given]])
+        if context.get_abi_sizeof(call) > CALL * 8:
+            raise NotImplementedError(f"{kernel.name}: too many arguments to share")
+        start = context.data_model_manager[sig.args[0]].get_field_position("data")
+        share = builder.ptrtoint(builder.extract_value(args[0], start), I64)
+        desk, to_call = (builder.load(_word(builder, share, I64(i))) for i in (DESK, TO_CALL))
+        helped = builder.icmp_unsigned("!=", to_call, I64(0))
+        is_caller = builder.icmp_unsigned("==", desk, I64(0))
+        with builder.if_then(builder.and_(helped, is_caller)):
+            place = builder.inttoptr(builder.add(share, to_call), call.as_pointer())
+            function = builder.ptrtoint(_caller(kernel, call, start), I64)
+            for i, value in enumerate((function, *given)):
+                builder.store(value, builder.gep(place, [I32(0), I32(i)]))
+        return share
+
+    return types.int64(queue), codegen
+
+
+def _caller(kernel: Any, call: Any, start: int) -> Any:
+    """A function of a call and a share: it calls the kernel so, and returns whether that failed.
+
+    start  the number of the argument that says where the caller's share lies
+    """
+    name = f"{kernel.name}.shared"
+    if name in kernel.module.globals:
+        return kernel.module.globals[name]
+    kind = ir.FunctionType(I64, [call.as_pointer(), I64])
+    function = ir.Function(kernel.module, kind, name)
+    function.linkage = "internal"
+    builder = ir.IRBuilder(function.append_basic_block())
+    place, share = function.args
+    results = [builder.alloca(a.type.pointee) for a in kernel.args[:2]]
+    parts = range(1, len(call.elements))
+    given = [builder.load(builder.gep(place, [I32(0), I32(i)])) for i in parts]
+    kinds = [value.type for value in given]
+    for i in range(len(kinds)):
+        if kinds[i : i + 4] == [BYTES, BYTES, I64, I64]:  # so an array begins
+            given[i] = BYTES(None)  # else two threads would count one number of references
+    given[start] = builder.inttoptr(share, given[start].type)
+    status = builder.call(kernel, [*results, *given], attrs=["noinline"])  # once is enough
+    builder.ret(builder.zext(builder.icmp_signed("!=", status, I32(0)), I64))
+    return function
+
+
+@intrinsic
+def _call(typingctx: Any, share: Any) -> Any:
+    """In a helper: make the call that belongs to this share. Whether it failed."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        place = builder.add(args[0], builder.load(_word(builder, args[0], I64(TO_CALL))))
+        what = ir.FunctionType(I64, [I64, I64]).as_pointer()
+        function = builder.inttoptr(builder.load(_word(builder, place, I64(0))), what)
+        return builder.call(function, [place, args[0]])
+
+    return types.int64(types.int64), codegen
+
+
+@kernel
+def serve(desk):
+    """In a helper: do what is put on its desk, for as long as its patience is not negative."""
+    spins = 0
+    while peek(desk, PATIENCE) >= 0:
+        share = peek(desk, DOES)
+        if share and replace(desk, DOES, share, share + 1):
+            poke(share, FAILED, _call(share))
+            poke(desk, DOES, 0)
+            spins = 0
+        elif spins < peek(desk, PATIENCE):
+            spins += 1
+            _pause()
+        else:
+            poke(desk, ASLEEP, 1)
+            # A caller who came before may not have seen that; one who did rings the bell.
+            if peek(desk, DOES) == 0 or not replace(desk, ASLEEP, 1, 0):
+                _acquire(peek(desk, BELL), True)
+            spins = 0
+
+
+@helper
+def _ask(share):
+    """In the caller: put the others' shares on the helpers' desks."""
+    for _ in range(1, peek(share, THREADS)):
+        share += peek(share, TO_NEXT)
+        desk = peek(share, DESK)
+        if desk:
+            if not replace(desk, DOES, 0, share):
+                poke(share, DESK, 0)  # it works for somebody else
+            elif replace(desk, ASLEEP, 1, 0):
+                _release(peek(desk, BELL))
+
+
+@helper
+def _leave(caller):
+    """In the caller: take back what nobody has begun, and wait for those who are at work."""
+    share, failed = caller, 0
+    wait = peek(caller, SPINS)
+    for _ in range(1, peek(caller, THREADS)):
+        share += peek(share, TO_NEXT)
+        desk = peek(share, DESK)
+        if desk:
+            if replace(desk, DOES, share, 0):
+                poke(desk, PATIENCE, min(LEAST, wait))
+            else:
+                spins = 0
+                while peek(desk, DOES) == share + 1:
+                    if spins < wait:
+                        spins += 1
+                        _pause()
+                    else:
+                        _acquire(peek(desk, TAKEN), False)
+                poke(desk, PATIENCE, min(peek(desk, PATIENCE) + MORE, MOST) if wait else 0)
+            poke(share, DESK, 0)
+        failed |= peek(share, FAILED)
+    poke(caller, FAILED, failed)
+
+
+@kernel
+def leave(queue):
+    """The same, for a kernel that did not get as far as that itself."""
+    _leave(shared(queue))
+
+
+@helper
+def work(share, last_first=False):
+    """The pieces of work that no thread has taken yet: `for piece in work(shared(queue))`.
+
+    First those of this thread's own share, then what is left of the others'. With last_first each
+    share is taken from its end, which is what the kernel before has left in the cache.
+    """
+    is_caller = peek(share, DESK) == 0
+    if is_caller:
+        _ask(share)
+    own = share
+    for _ in range(peek(own, THREADS)):
+        turned = peek(share, BOTH) if last_first else 0
+        while True:
+            piece = _take(share)
+            if piece < 0:
+                break
+            yield turned - piece if last_first else piece
+        share += peek(share, TO_NEXT)
+    if is_caller:
+        _leave(own)

@@ -1,0 +1,76 @@
+"""Kernels for tests of the threads: they tell who is at work, and meet."""
+
+import numpy as np
+import pytest
+
+pytest.importorskip("numba", reason="only compiled kernels share work")
+
+from minimix.kernels.simd.jit import helper, kernel
+from minimix.kernels.simd.team import run
+from minimix.kernels.simd.vectors import address
+from minimix.kernels.simd.work import DESK, peek, replace, shared, work
+
+PAUSE = 10_000  # looks at a word: 20 µs or so
+PATIENCE = 2_000_000_000  # the same for half a minute
+
+
+@helper
+def add(x, i, n):
+    """x[i] += n in one step."""
+    while True:
+        old = peek(address(x), i)
+        if replace(address(x), i, old, old + n):
+            break
+
+
+@helper
+def wait(x, i, value, looks):
+    """Until x[i] is at least `value`; no longer than for so many looks."""
+    for _ in range(looks):
+        if peek(address(x), i) >= value:
+            break
+
+
+@kernel
+def _do(queue, out, inside, slow):
+    """out += 1, helpers slowly. inside[0] counts the helpers that come, inside[1] those that go."""
+    helps = peek(address(queue), DESK) != 0
+    if helps:
+        add(inside, 0, 1)
+    for piece in work(shared(queue)):
+        wait(inside, 0, 1 << 60, slow * 5 if helps else slow)
+        add(out, piece, 1)
+    if helps:
+        wait(inside, 0, 1 << 60, slow)
+        add(inside, 1, 1)
+
+
+@kernel
+def _meet(queue, here, n):
+    for _ in work(shared(queue)):
+        add(here, 0, 1)
+        wait(here, 0, n, PATIENCE)
+
+
+class Job:
+    """A kernel that knows at any time who works on it."""
+
+    def __init__(self, pieces, slow=PAUSE):
+        self.out, self.inside = np.zeros(pieces, np.int64), np.zeros(2, np.int64)
+        self.slow = slow
+
+    def run(self):
+        run(_do, len(self.out), self.out, self.inside, self.slow)
+
+    def nobody_is_inside(self):
+        return self.inside[0] == self.inside[1]
+
+    def is_done(self):
+        return self.out.tolist() == [1] * len(self.out)
+
+
+def everybody_comes(n):
+    """n threads are in one kernel at the same time: each has one of its pieces, and waits."""
+    here = np.zeros(1, np.int64)
+    run(_meet, n, here, n)
+    return here[0] == n
