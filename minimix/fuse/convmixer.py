@@ -101,10 +101,9 @@ def _stages(part: nn.Module) -> list[Stage] | None:
             stages.append(embedding)
             layers = layers[3:]
             continue
-        inside, rest = contents(layers[0])[:3], contents(layers[0])[3:]
-        residual = bool(inside) and is_plain(inside[0], nn.Residual)
-        if residual:
-            inside, rest = contents(inside[0].fn), contents(layers[0])[1:]
+        parts = contents(layers[0])
+        residual = bool(parts) and is_plain(parts[0], nn.Residual)
+        inside, rest = (contents(parts[0].fn), parts[1:]) if residual else (parts[:3], parts[3:])
         upper, lower = _stage(inside, nn.DepthwiseConv2d), _stage(rest, nn.PointwiseConv2d)
         if upper is None or lower is None:
             return None
