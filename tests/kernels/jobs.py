@@ -10,8 +10,8 @@ from minimix.kernels.simd.team import run
 from minimix.kernels.simd.vectors import address
 from minimix.kernels.simd.work import DESK, peek, replace, shared, work
 
-PAUSE = 10_000  # looks at a word: 20 µs or so
-PATIENCE = 2_000_000_000  # the same for half a minute
+PAUSE = 10_000  # looks at a word, each of which takes a few ns
+PATIENCE = 5_000_000_000
 
 
 @helper

@@ -121,7 +121,7 @@ def _fail(queue, in_helpers, seen):
         if helps == in_helpers:
             add(seen, 0, 1)
             raise ValueError("a kernel's own error")
-        wait(seen, 0, 1, jobs.PATIENCE)  # else the others might leave no work for who is to fail
+        wait(seen, 0, 1, jobs.PATIENCE)  # else nothing may be left for the one that is to fail
 
 
 def test_an_error_in_a_kernel_reaches_the_caller_and_leaves_the_threads_usable():
@@ -289,9 +289,10 @@ def calls(tree):
 def test_shared_stands_in_a_kernel_whose_first_argument_it_is_given():
     found = 0
     for function, decorators in functions():
-        for call in calls(function):
+        for call in (of_one := list(calls(function))):
             assert "kernel" in decorators, function.name
             assert ast.unparse(call) == f"shared({function.args.args[0].arg})"
+            assert len(of_one) == 1, f"{function.name}: its work can be shared only once"
             found += 1
     assert found > 50
 
@@ -317,6 +318,40 @@ def test_a_forked_child_has_its_own_threads():
         "raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n"
     )
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+def test_a_forked_child_can_compile(tmp_path):
+    """Nothing is compiled in a helper: a child would inherit the compiler's lock, taken."""
+    code = (
+        "import os, numpy as np\n"
+        "from minimix import kernels\n"
+        "x = np.ones(50_000, np.float32)\n"
+        "kernels.set_num_threads(1); kernels.gelu(x)\n"
+        "kernels.set_num_threads(2); kernels.gelu(x)\n"
+        "child = os.fork()\n"
+        "if child == 0:\n"
+        "    kernels.relu(x)\n"
+        "    os._exit(0)\n"
+        "raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n"
+    )
+    environment = os.environ | {"MINIMIX_CACHE_DIR": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], timeout=120, env=environment)
+    assert done.returncode == 0
+
+
+def test_a_helper_that_cannot_begin_keeps_nobody_waiting(monkeypatch):
+    def fail():
+        raise MemoryError("no memory for a desk")
+
+    kernels.set_num_threads(2)
+    assert everybody_comes(2)  # so that all that this needs is compiled
+    monkeypatch.setattr(team, "_helpers", [])
+    monkeypatch.setattr(team, "_Helper", fail)
+    monkeypatch.setattr(sys, "unraisablehook", lambda error: None)
+    kernels.set_num_threads(3)
+    assert kernels.gelu(np.ones(70_000, np.float32))[0] == pytest.approx(0.8413447)
+    assert team._helpers == []
 
 
 @pytest.mark.parametrize("n", [0, -1, 1.5, "2", True])

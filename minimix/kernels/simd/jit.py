@@ -110,7 +110,7 @@ class _Cache(NullCache):
 
 def kernel(function: Callable[..., Any], **options: Any) -> Any:
     """Compile `function` at its first call with each signature, or take it from the cache."""
-    # Without the function by which C could call it, which would hold a small kernel once more.
+    # Without the wrapper that C would call: it would contain a second copy of a small kernel.
     how = OPTIONS | options | {"no_cfunc_wrapper": True}
     dispatcher = numba.njit(**how)(function)
     dispatcher._cache = _Cache(function)

@@ -13,6 +13,9 @@ A release of Numba may take any of it away; tests/kernels/test_numba_private.py 
   way to say that a value is kept in a register as it is (`PrimitiveModel`), what an operator makes
   of new types (`infer_global`, `AbstractTemplate`, `signature`), or that a number counts as a
   vector of equal numbers (`Conversion`).
+- How compiled functions are called (work.py). The first two arguments are where to put the result
+  and an error, and what is returned says whether there is one. Arrays arrive as their parts, of
+  which the first counts references, unless it is null.
 - LLVM's own instructions: where the numbers of an array are (`create_struct_proxy`), and functions
   of LLVM by their names (`get_or_insert_function`).
 """

@@ -1,10 +1,10 @@
 """A few threads that share one kernel's work.
 
 A compiled kernel lets go of the interpreter lock and takes its work in small pieces until none are
-left, so any number of threads may be at it at once. The caller always works too, and a helper that
-wakes late finds nothing to do: nobody waits for a core that something else is using. What a piece
-computes never depends on who computes it, which is why the results are the same bits for any number
-of threads.
+left, so any number of threads may be at it at once. The caller always works too. A helper that has
+not begun when the work is done is not waited for; one that has begun is. What a piece computes
+never depends on who computes it, which is why the results are the same bits for any number of
+threads.
 
 Each thread begins with a share of its own, which is the same part of every array: what the last
 kernel wrote there is still in the cache of this core. Between distant cores (chiplets, sockets) a
@@ -15,8 +15,8 @@ Why not Numba's own parallel loops: they compile several times slower, abort the
 Python threads start one at the same time, and their spinning threads fight with those of BLAS.
 
 Python raises KeyboardInterrupt, and whatever else a signal handler raises, between any two steps of
-the main thread. That is harmless at every step: helpers are asked, and waited for, within the call
-of the kernel, during which Python raises nothing. What happens there is told in work.py.
+the main thread. That is harmless at every step: helpers are asked, and waited for, in compiled code
+(work.py), where Python cannot raise anything: in the kernel, or in `leave` if the kernel failed.
 """
 
 from __future__ import annotations
@@ -69,9 +69,11 @@ def _taken_lock() -> int:
 class _Helper:
     """A thread that does what callers put on its desk (see work.py)."""
 
-    def __init__(self) -> None:
+    NEVER = _taken_lock()
+
+    def __init__(self, patience: int = LEAST) -> None:
         self.desk = np.zeros(APART, np.int64)
-        self.desk[PATIENCE], self.desk[BELL], self.desk[TAKEN] = LEAST, _taken_lock(), _taken_lock()
+        self.desk[PATIENCE], self.desk[BELL], self.desk[TAKEN] = patience, _taken_lock(), self.NEVER
         self.where = self.desk.ctypes.data
         # The thread may still look at its desk when Python, at its end, lets go of everything.
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(self.desk))
@@ -82,15 +84,25 @@ _helpers: list[_Helper] = []
 
 def _help(arrived: threading.Lock) -> None:
     """What a helper does until the process ends."""
-    helper = _Helper()
-    _helpers.append(helper)
-    arrived.release()
+    try:
+        helper = _Helper()
+        _helpers.append(helper)
+    finally:
+        arrived.release()
     serve(helper.where)
+
+
+@functools.cache
+def _compile() -> None:
+    """Compile now what must not wait until memory is short, or until another thread forks."""
+    leave(_shares(1, 1).copy())
+    serve(_Helper(patience=-1).where)
 
 
 def _hire(n: int) -> list[_Helper]:
     """n helpers; fewer if the system allows no more threads."""
-    while len(_helpers) < n:
+    _compile()
+    while (before := len(_helpers)) < n:
         arrived = threading.Lock()
         arrived.acquire()
         try:
@@ -98,6 +110,8 @@ def _hire(n: int) -> list[_Helper]:
         except RuntimeError:
             break
         arrived.acquire()
+        if len(_helpers) == before:
+            break
     return _helpers[:n]
 
 
@@ -119,11 +133,11 @@ def _shares(pieces: int, n: int) -> np.ndarray:
 
 
 def run(kernel: Callable[..., None], pieces: int, *args: Any) -> None:
-    """kernel(queue, *args) in every thread; `work` gives out the numbers 0 … pieces − 1.
+    """Call kernel(queue, *args) in this thread; helpers that are free make the same call.
 
-    When this returns, every piece is done. When it returns or raises (an error of the kernel, or an
-    interrupt), nobody works on `args` any more. MemoryError where a helper failed: kernels raise
-    nothing else.
+    `work` gives out each of the numbers 0 … pieces − 1 once. When this returns, every piece is
+    done. When it returns or raises (an error of the kernel, or an interrupt), nobody works on
+    `args` any more. MemoryError if a helper failed: a kernel can only run out of memory.
     """
     n = min(threads.get_num_threads(), pieces)
     if n < 2:

@@ -1,10 +1,11 @@
 """How threads share the work of one kernel: the part that is compiled, and needs no interpreter.
 
-The work is a row of words for each thread, its share; the caller's comes first. Behind the last is
-room for a call: the kernel and the arguments that the caller was given. A helper that finds a share
-on its desk makes the same call, with that share instead of the caller's. For that it needs neither
-Python nor Python's lock: it begins at once. (As long as helpers called it from Python, a kernel
-that takes 10 µs took 15 on two threads; now it takes 8.)
+The work is a table of 64-bit words with a row for each thread, its share; the caller's is the
+first. After the last row there is room for a call: the address of the kernel, and the arguments
+that the caller was given. A helper that finds a share on its desk makes the same call, with that
+share instead of the caller's. For that it needs neither Python nor Python's lock, and begins at
+once. (A kernel that takes 10 µs alone took 15 on two threads when helpers called it from Python.
+Now it takes 8.)
 
 The first word of a desk says what its helper does:
 
@@ -13,9 +14,9 @@ The first word of a desk says what its helper does:
     a share + 1  it is at work, and only the helper itself ends that
 
 Each of these changes is a single step of the processor, so two callers, or a caller and the helper,
-never both succeed. A caller that finds a helper at work for somebody else does without it. One that
-has no work left takes back what nobody has begun, and waits for those who are at work: when `work`
-ends in the caller, nobody else is inside of its kernel any more.
+never both succeed. A caller that finds a helper at work for somebody else does without it. When a
+caller has run out of work, it takes back what nobody has begun, and waits for those who are at
+work: when `work` ends in the caller, nobody else is inside its kernel any more.
 """
 
 from __future__ import annotations
@@ -28,30 +29,42 @@ from numba import extending, types
 
 from .jit import helper, kernel
 from .private import get_or_insert_function
+from .vectors import address
 
 intrinsic: Any = extending.intrinsic  # untyped, as in vectors.py
 
 I32, I64 = ir.IntType(32), ir.IntType(64)
 BYTES = ir.IntType(8).as_pointer()
 
-# A share: the next piece of it that nobody has taken, where it ends, the sum of its first and its
-# last, how many bytes on the next thread's share lies (a ring), how many threads there are, where
-# the helper's desk lies (0: no helper has this share), how many bytes on the call lies (0: there is
-# one thread), how often to look before one sleeps, and whether it failed (the caller's: whether
-# any did, or work has not ended).
+# The words of a share:
+#
+#   NEXT     the next piece of it that nobody has taken
+#   END      the piece after its last
+#   BOTH     the sum of its first piece and its last
+#   TO_NEXT  the distance in bytes to the next share; from the last, back to the first
+#   THREADS  how many there are
+#   DESK     the address of the helper's desk; 0 if no helper has this share
+#   TO_CALL  the distance in bytes to the call; 0 if there is only one thread
+#   SPINS    how often to look before sleeping
+#   FAILED   whether it failed; in the caller's, whether any did, or the work has not ended
+#
+# and of a desk:
+#
+#   DOES      what the helper does, as told above
+#   PATIENCE  how often it looks for more before it sleeps
+#   ASLEEP    whether it sleeps
+#   BELL      a lock that wakes it when it is released
+#   TAKEN     a lock that nobody releases: to try to acquire it for 50 µs is how to sleep here
 NEXT, END, BOTH, TO_NEXT, THREADS, DESK, TO_CALL, SPINS, FAILED = range(9)
-APART = 16  # words from a share to the next, so that no cache line holds parts of two
+DOES, PATIENCE, ASLEEP, BELL, TAKEN = range(5)
+APART = 16  # words from a share to the next: no cache line of 64 bytes holds parts of two
 CALL = 256  # words: room for a call
 
-# A desk: what the helper does, how often it looks for more before it sleeps, whether it sleeps, a
-# lock whose release wakes it, and a lock that is never released.
-DOES, PATIENCE, ASLEEP, BELL, TAKEN = range(5)
-
-# To look once takes 25 ns, to wake up 50 µs. A caller whose helpers are at work looks for 200 µs. A
-# helper without work does so for 50 to 200, since between two kernels of a net Python may take as
-# long. But where another process wants the core, a helper that was looking has had its turn by the
-# time there is work. So one that came too late looks less, and more again with each time that it
-# is there.
+# To look once takes 25 ns (where the processor can pause), waking up 50 µs. A caller whose helpers
+# are at work looks for 200 µs. A helper without work does so for 50 to 200, since between two
+# kernels of a net Python may take as long. But where another process wants the core, a helper that
+# was looking has had its turn by the time there is work. So one that came too late looks less, and
+# more again with each time that it comes in time.
 WAIT = 8000
 LEAST, MORE, MOST = 2000, 400, 8000
 NAP = 50  # µs
@@ -157,9 +170,10 @@ def _release(typingctx: Any, lock: Any) -> Any:
 
 @intrinsic
 def shared(typingctx: Any, queue: Any) -> Any:
-    """For `work`: where this thread's share lies. In a kernel itself, of its first argument.
+    """The address of this thread's share, for `work`.
 
-    A caller that is not alone also writes down the call that helpers make.
+    It stands in the kernel itself, and is given the kernel's first argument. A caller that is not
+    alone also writes down the call that helpers make.
     """
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
@@ -283,8 +297,8 @@ def _leave(caller):
 
 @kernel
 def leave(queue):
-    """The same, for a kernel that did not get as far as that itself."""
-    _leave(shared(queue))
+    """`_leave`, for Python to call after a kernel that failed before it did so itself."""
+    _leave(address(queue))
 
 
 @helper
