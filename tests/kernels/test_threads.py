@@ -227,7 +227,7 @@ def test_a_helper_that_comes_late_looks_for_work_less_long(monkeypatch):
     assert everybody_comes(2)
     desk = team._helpers[0].desk
     desk[PATIENCE] = LEAST
-    for i in range(1, 30):
+    for i in range(1, 60):
         assert everybody_comes(2)
         assert desk[PATIENCE] == min(LEAST + i * MORE, MOST)
     shares, late = team._shares(2, 2).copy(), np.zeros(APART, np.int64)

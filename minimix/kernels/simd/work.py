@@ -61,12 +61,12 @@ APART = 16  # words from a share to the next: no cache line of 64 bytes holds pa
 CALL = 256  # words: room for a call
 
 # To look once takes 25 ns (where the processor can pause), waking up 50 µs. A caller whose helpers
-# are at work looks for 200 µs. A helper without work does so for 50 to 200, since between two
+# are at work looks for 200 µs. A helper without work does so for 50 to 500, since between two
 # kernels of a net Python may take as long. But where another process wants the core, a helper that
 # was looking has had its turn by the time there is work. So one that came too late looks less, and
 # more again with each time that it comes in time.
 WAIT = 8000
-LEAST, MORE, MOST = 2000, 400, 8000
+LEAST, MORE, MOST = 2000, 400, 20000
 NAP = 50  # µs
 
 
