@@ -126,7 +126,7 @@ def _fail(queue, in_helpers, seen):
 
 def test_an_error_in_a_kernel_reaches_the_caller_and_leaves_the_threads_usable():
     kernels.set_num_threads(3)
-    for _ in range(20):
+    for _ in range(300):  # memory that is let go of twice shows only later
         seen = np.zeros(1, np.int64)
         with pytest.raises(ValueError, match="a kernel's own error"):
             run(_fail, 100, False, seen)
