@@ -32,12 +32,18 @@ def wait(x, i, value, looks):
 
 
 @kernel
-def _do(queue, out, inside, slow):
-    """out += 1, helpers slowly. inside[0] counts the helpers that come, inside[1] those that go."""
+def _do(queue, out, inside, slow, fails):
+    """out += 1, helpers slowly. inside[0] counts the helpers that come, inside[1] those that go.
+
+    Or the caller fails as soon as a helper has come.
+    """
     helps = peek(address(queue), DESK) != 0
     if helps:
         add(inside, 0, 1)
     for piece in work(shared(queue)):
+        if fails and not helps:
+            wait(inside, 0, 1, PATIENCE)
+            raise ValueError("the caller fails")
         wait(inside, 0, 1 << 60, slow * 5 if helps else slow)
         add(out, piece, 1)
     if helps:
@@ -55,12 +61,12 @@ def _meet(queue, here, n):
 class Job:
     """A kernel that knows at any time who works on it."""
 
-    def __init__(self, pieces, slow=PAUSE):
+    def __init__(self, pieces, slow=PAUSE, fails=False):
         self.out, self.inside = np.zeros(pieces, np.int64), np.zeros(2, np.int64)
-        self.slow = slow
+        self.how = slow, fails
 
     def run(self):
-        run(_do, len(self.out), self.out, self.inside, self.slow)
+        run(_do, len(self.out), self.out, self.inside, *self.how)
 
     def nobody_is_inside(self):
         return self.inside[0] == self.inside[1]

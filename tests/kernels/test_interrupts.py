@@ -3,6 +3,7 @@
 Python lets a signal handler, and so Ctrl-C, raise between any two steps of the main thread.
 """
 
+import contextlib
 import itertools
 import os
 import signal
@@ -79,7 +80,25 @@ def test_an_exception_at_any_bytecode_leaves_the_threads_as_they_were(n):
             assert everybody_comes(n)
         if not raised:
             break
-    assert step > (20 if n == 1 else 80)
+    assert step > (20 if n == 1 else 140)
+
+
+@pytest.mark.parametrize("n", [2, 4])
+def test_an_exception_while_an_error_is_on_its_way_waits_for_the_helpers_too(n):
+    kernels.set_num_threads(n)
+    assert everybody_comes(n)
+    Job(20 * n).run()  # from here on every run takes the same steps
+    late = 0
+    for step in itertools.count():
+        job, raised = Job(20 * n, slow=10 * jobs.PAUSE, fails=True), False
+        with contextlib.suppress(ValueError):
+            raised = interrupted(step, (team.__file__,), job.run)
+            late += int(job.inside[0] > 0)  # the exception came after the error
+        assert job.nobody_is_inside(), f"step {step}: a helper is still at work"
+        if not raised:
+            break
+    assert late > 20
+    assert everybody_comes(n)
 
 
 @pytest.mark.parametrize("n", [2, 4])

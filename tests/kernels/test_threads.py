@@ -35,7 +35,8 @@ from minimix.kernels.simd.work import (
     MOST,
     NEXT,
     PATIENCE,
-    _caller,
+    _repeat,
+    leave,
     peek,
     shared,
     work,
@@ -211,6 +212,14 @@ def test_a_caller_asks_the_helpers_who_are_free_and_takes_back_what_nobody_began
     assert shares[0, FAILED] == 0
 
 
+def test_who_leaves_for_a_kernel_that_failed_lets_its_call_stand():
+    shares = team._shares(3, 2).copy()
+    shares[2:] = 7  # the call, which a helper that has been asked may yet make
+    leave(shares)
+    assert (shares[2:] == 7).all()
+    assert shares[0, FAILED] == 0
+
+
 def test_a_helper_asks_nobody():
     shares, desks = team._shares(2, 3).copy(), np.zeros((2, APART), np.int64)
     shares[1:3, DESK] = [desk.ctypes.data for desk in desks]
@@ -220,9 +229,14 @@ def test_a_helper_asks_nobody():
     assert shares[0, FAILED] == 1  # only the caller knows that work has ended
 
 
+def with_cores(monkeypatch, cores):
+    """As on a machine with so many: shares made for this one's are not used again."""
+    monkeypatch.setattr(threads, "CORES", cores)
+    monkeypatch.setattr(team, "_shares", team._shares.__wrapped__)
+
+
 def test_a_helper_that_comes_late_looks_for_work_less_long(monkeypatch):
-    monkeypatch.setattr(threads, "CORES", 2)
-    team._shares.cache_clear()
+    with_cores(monkeypatch, 2)
     kernels.set_num_threads(2)
     assert everybody_comes(2)
     desk = team._helpers[0].desk
@@ -234,16 +248,13 @@ def test_a_helper_that_comes_late_looks_for_work_less_long(monkeypatch):
     shares[1, DESK], late[PATIENCE] = late.ctypes.data, MOST
     _look(shares, np.zeros((2, APART), np.int64), np.zeros(2, np.int64))
     assert late[PATIENCE] == LEAST
-    team._shares.cache_clear()
 
 
 def test_more_threads_than_cores_keep_nobody_waiting(monkeypatch):
-    monkeypatch.setattr(threads, "CORES", 1)
-    team._shares.cache_clear()
+    with_cores(monkeypatch, 1)
     kernels.set_num_threads(2)
     assert everybody_comes(2)
     assert team._helpers[0].desk[PATIENCE] == 0
-    team._shares.cache_clear()
 
 
 def test_the_call_of_a_helper_has_the_callers_arguments_but_its_own_share_and_owns_nothing():
@@ -251,7 +262,7 @@ def test_the_call_of_a_helper_has_the_callers_arguments_but_its_own_share_and_ow
     status = ir.FunctionType(ir.IntType(32), [BYTES.as_pointer(), BYTES.as_pointer(), *array * 2])
     kernel = ir.Function(ir.Module(), status, "k")
     call = ir.LiteralStructType([I64, *array * 2])
-    text = str(_caller(kernel, call, 4))
+    text = str(_repeat(kernel, call, 4))
     [line] = [line for line in text.splitlines() if " call " in line]
     given = line.partition("(")[2].rpartition(")")[0].split(", ")[2:]
     assert [i for i, value in enumerate(given) if value == "i8* null"] == [0, 7]

@@ -29,11 +29,12 @@ doubles every number of x:
         run(_double, pieces(x.size), flat(x), y.reshape(-1))
         return y
 
-`run` calls the kernel, and helpers make the same call. `work(shared(queue))` gives each thread
-pieces that nobody has taken yet, first those of its own share, until none are left. Who computes a
-piece never changes what is in it, and sums over pieces are added in the order of the pieces: so the
-bits are the same for any number of threads. `queue` comes first, and `shared` stands in the kernel
-itself, not in a helper: it writes down the kernel's call, for the other threads.
+`run` calls the kernel, and threads that wait for that make the same call. `work(shared(queue))`
+gives each thread pieces that nobody has taken yet, first those of its own share, until none are
+left. Who computes a piece never changes what is in it, and sums over pieces are added in the order
+of the pieces: so the bits are the same for any number of threads. `queue` comes first, and `shared`
+stands in the kernel itself, not in a `@helper`: it writes down the kernel's call, for the other
+threads.
 
 A vector is as many neighboring numbers as fit into one of the machine's registers: 16 float32 with
 AVX-512, 8 with AVX, 4 with SSE or NEON; half as many float64.

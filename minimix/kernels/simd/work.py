@@ -2,10 +2,10 @@
 
 The work is a table of 64-bit words with a row for each thread, its share; the caller's is the
 first. After the last row there is room for a call: the address of the kernel, and the arguments
-that the caller was given. A helper that finds a share on its desk makes the same call, with that
-share instead of the caller's. For that it needs neither Python nor Python's lock, and begins at
-once. (A kernel that takes 10 µs alone took 15 on two threads when helpers called it from Python.
-Now it takes 8.)
+that the caller was given. A helper, a thread that waits for work (team.py), makes the same call
+when it finds a share on its desk, with that share instead of the caller's. For that it needs
+neither Python nor Python's lock, and begins at once. (A kernel that takes 10 µs alone took 15 on
+two threads when helpers called it from Python. Now it takes 8.)
 
 The first word of a desk says what its helper does:
 
@@ -139,14 +139,14 @@ def _pause(typingctx: Any) -> Any:
 
 
 @intrinsic
-def _acquire(typingctx: Any, lock: Any, for_long: Any) -> Any:
-    """Wait for one of Python's locks: until it is released, or for a moment."""
+def _acquire(typingctx: Any, lock: Any, forever: Any) -> Any:
+    """Wait for one of Python's locks until it is released; or for NAP, if not `forever`."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         what = ir.FunctionType(I32, [BYTES, I64, I32])
         acquire = get_or_insert_function(builder.module, what, "PyThread_acquire_lock_timed")
-        µs = builder.select(args[1], I64(-1), I64(NAP))
-        builder.call(acquire, [builder.inttoptr(args[0], BYTES), µs, I32(0)])
+        timeout = builder.select(args[1], I64(-1), I64(NAP))
+        builder.call(acquire, [builder.inttoptr(args[0], BYTES), timeout, I32(0)])
         return context.get_dummy_value()
 
     return types.void(types.int64, types.boolean), codegen
@@ -172,8 +172,8 @@ def _release(typingctx: Any, lock: Any) -> Any:
 def shared(typingctx: Any, queue: Any) -> Any:
     """The address of this thread's share, for `work`.
 
-    It stands in the kernel itself, and is given the kernel's first argument. A caller that is not
-    alone also writes down the call that helpers make.
+    It stands in the kernel itself, once, and is given the kernel's first argument. A caller that is
+    not alone also writes down the call that helpers make.
     """
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
@@ -189,7 +189,7 @@ def shared(typingctx: Any, queue: Any) -> Any:
         is_caller = builder.icmp_unsigned("==", desk, I64(0))
         with builder.if_then(builder.and_(helped, is_caller)):
             place = builder.inttoptr(builder.add(share, to_call), call.as_pointer())
-            function = builder.ptrtoint(_caller(kernel, call, start), I64)
+            function = builder.ptrtoint(_repeat(kernel, call, start), I64)
             for i, value in enumerate((function, *given)):
                 builder.store(value, builder.gep(place, [I32(0), I32(i)]))
         return share
@@ -197,16 +197,14 @@ def shared(typingctx: Any, queue: Any) -> Any:
     return types.int64(queue), codegen
 
 
-def _caller(kernel: Any, call: Any, start: int) -> Any:
-    """A function of a call and a share: it calls the kernel so, and returns whether that failed.
+def _repeat(kernel: Any, call: Any, start: int) -> Any:
+    """A function of a call and a share: it makes the call, with that share; whether it failed.
 
-    start  the number of the argument that says where the caller's share lies
+    call   the type of what is written down
+    start  which of the arguments is the address of the share
     """
-    name = f"{kernel.name}.shared"
-    if name in kernel.module.globals:
-        return kernel.module.globals[name]
     kind = ir.FunctionType(I64, [call.as_pointer(), I64])
-    function = ir.Function(kernel.module, kind, name)
+    function = ir.Function(kernel.module, kind, f"{kernel.name}.repeat")
     function.linkage = "internal"
     builder = ir.IRBuilder(function.append_basic_block())
     place, share = function.args
@@ -216,9 +214,9 @@ def _caller(kernel: Any, call: Any, start: int) -> Any:
     kinds = [value.type for value in given]
     for i in range(len(kinds)):
         if kinds[i : i + 4] == [BYTES, BYTES, I64, I64]:  # so an array begins
-            given[i] = BYTES(None)  # else two threads would count one number of references
+            given[i] = BYTES(None)  # nobody owns it; else two threads would count its references
     given[start] = builder.inttoptr(share, given[start].type)
-    status = builder.call(kernel, [*results, *given], attrs=["noinline"])  # once is enough
+    status = builder.call(kernel, [*results, *given], attrs=["noinline"])  # its code is long
     builder.ret(builder.zext(builder.icmp_signed("!=", status, I32(0)), I64))
     return function
 
