@@ -13,8 +13,9 @@ Importing it imports NumPy and nothing else; kernels are compiled when one is fi
 
 Your process stays as it is: signal handlers, warnings, matplotlib's settings, NumPy's random
 numbers and its treatment of errors are the same after each call. Two things are not: the compiled
-kernels ask the C library of Linux to keep freed memory (MINIMIX_MALLOPT=0 stops that), and
-`mx.kernels.set_num_threads`, if you call it, sets the threads of NumPy's OpenBLAS as well.
+kernels ask the C library of Linux to keep freed memory, and Linux for large pages
+(MINIMIX_MALLOPT=0 stops that), and `mx.kernels.set_num_threads`, if you call it, sets the threads
+of NumPy's OpenBLAS as well.
 """
 
 import importlib

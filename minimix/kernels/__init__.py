@@ -6,9 +6,9 @@
     simd/         the language that the compiled ones are written in
 
 Nothing is imported from Numba, or compiled, before a kernel is first called. Then, on Linux, the C
-library is asked to reuse the memory of large arrays instead of giving it back to the system, which
-speeds up training and makes a process keep its peak of memory; MINIMIX_MALLOPT=0 in the environment
-leaves the allocator as it is. `set_num_threads` sets the threads of NumPy's OpenBLAS, too.
+library is asked to reuse the memory of large arrays instead of giving it back to the system, and
+the system for large pages, which speeds up training and makes a process keep its peak of memory;
+MINIMIX_MALLOPT=0 in the environment leaves both as they are. `set_num_threads` sets the threads of NumPy's OpenBLAS, too.
 """
 
 from .dispatch import BACKENDS as BACKENDS
