@@ -8,7 +8,8 @@
 Nothing is imported from Numba, or compiled, before a kernel is first called. Then, on Linux, the C
 library is asked to reuse the memory of large arrays instead of giving it back to the system, and
 the system for large pages, which speeds up training and makes a process keep its peak of memory;
-MINIMIX_MALLOPT=0 in the environment leaves both as they are. `set_num_threads` sets the threads of NumPy's OpenBLAS, too.
+MINIMIX_MALLOPT=0 in the environment leaves both as they are. `set_num_threads` sets the threads of
+NumPy's OpenBLAS, too.
 """
 
 from .dispatch import BACKENDS as BACKENDS

@@ -99,7 +99,7 @@ KERNELS = [
     (rowwise._softmax, "qaiia"),
     (rowwise._layer_norm(relu=False), "qaiinaafaa"),
     (norm._normalize, "qaiiaaaa"),
-    (norm._channel_moments, "qaiiaa"),
+    (norm._channel_moments, "qaiiMMa"),
     (adamw._adamw, "qaIIFffff"),
     (matmul._matmul, "qaiiaiaaaaaaf"),
     (depthwise._forward_in_place(5, 1, 2, 2, 1), "qiiaaiiiiia"),
@@ -126,6 +126,7 @@ def test_packed_instructions(kernel, kinds, size):
         "n": numba.none,
         "I": numba.int64[:, ::1],
         "F": numba.float64[:, ::1],
+        "M": ARRAY[8],
     }
     signature = tuple(kind[letter] for letter in kinds)
     fresh = not_kept(kernel.py_func)

@@ -36,7 +36,7 @@ from ..simd.vectors import (
     store,
     zeros,
 )
-from ..simd.work import shared, work
+from ..simd.work import is_caller, shared, work
 from .activation import activated, activated_and_slope
 from .depthwise import (
     SUMS,
@@ -106,7 +106,7 @@ def act_moments(relu, z, at, rows, c, pivots, sums, means, squares, to):
 @functools.cache
 def _embed(relu):
     @kernel
-    def embed(queue, x, m, k, w, bias, c, z, means, squares):
+    def embed(queue, x, m, k, w, bias, c, z, means, squares, moments):
         edge = room(ROWS * columns(x), x)
         pivots, sums = room(c, x), room(2 * c, x)
         for piece in work(shared(queue)):
@@ -115,6 +115,8 @@ def _embed(relu):
             multiply_rows(x, row * k, k, rows, k, w, c, bias, z, row * c, c, edge,
                           soon(x, (row + CHUNK) * k, rows * k), soon(x, 0, 0))  # fmt: skip
             act_moments(relu, z, row * c, rows, c, pivots, sums, means, squares, piece * c)
+        if is_caller(queue):
+            merge_moments(means, squares, CHUNK, m, c, moments)
 
     return embed
 
@@ -138,7 +140,7 @@ def load_mixed(relu, z, x, start, rows, c, scale, shift, u, a):
 @functools.cache
 def _mix_channels(relu):
     @kernel
-    def mix_channels(queue, z, x, m, k, scale, shift, w, bias, c, out, means, squares):
+    def mix_channels(queue, z, x, m, k, scale, shift, w, bias, c, out, means, squares, moments):
         edge = room(ROWS * columns(x), x)
         ahead = padded(k, x)
         scale, shift = near(scale), near(shift)
@@ -152,6 +154,8 @@ def _mix_channels(relu):
             multiply_rows(u, np.int64(0), ahead, rows, k, w, c, bias, out, row * c, c, edge,
                           soon(z, after, rows * k), soon(x, after, rows * k))  # fmt: skip
             act_moments(relu, out, row * c, rows, c, pivots, sums, means, squares, piece * c)
+        if is_caller(queue):
+            merge_moments(means, squares, CHUNK, m, c, moments)
 
     return mix_channels
 
@@ -213,7 +217,9 @@ def _mix_places(k, relu):
     before = (k - 1) // 2
 
     @kernel
-    def mix_places(queue, share, x, taps, bias, height, width, c, band, z, means, squares):
+    def mix_places(
+        queue, share, x, taps, bias, images, height, width, c, band, z, means, squares, moments
+    ):
         half = lanes(x)
         strip, line = strip_for(k, width, band, x), line_for(width, x)
         blocks = blocks_of(c, x)
@@ -252,6 +258,9 @@ def _mix_places(k, relu):
                 if bottom == height:
                     to, n = image * c + channel, min(2 * half, c - channel)
                     end_moments(pivots, sums, height * width, 2 * half, n, means, squares, to)
+        if is_caller(queue):
+            pixels = height * width
+            merge_moments(means, squares, pixels, images * pixels, c, moments)
 
     return mix_places
 
@@ -434,8 +443,8 @@ def _infer_convmixer(k, relu):
 @functools.cache
 def _act_norm_sums(relu):
     @kernel
-    def act_norm_sums(queue, z, g, pixels, m, c, mean, rstd, gammas, betas):
-        """Each chunk's Σ g x̂ and Σ g. A row of g belongs to `pixels` rows of z."""
+    def act_norm_sums(queue, z, g, pixels, m, c, mean, rstd, gammas, betas, dgamma, dbeta):
+        """Σ g x̂ and Σ g, by way of each chunk's. A row of g belongs to `pixels` rows of z."""
         step = lanes(z)
         mean, rstd, sums = near(mean), near(rstd), room(2 * c, z)
         for piece in work(shared(queue)):
@@ -451,16 +460,31 @@ def _act_norm_sums(relu):
                     store(sums, c + i, n, load(sums, c + i, n) + u)
             copy(sums, 0, c, gammas, piece * c)
             copy(sums, c, c, betas, piece * c)
+        if is_caller(queue):
+            total(gammas, -(-m // CHUNK), c, dgamma)
+            total(betas, -(-m // CHUNK), c, dbeta)
 
     return act_norm_sums
+
+
+@helper
+def terms(m, c, mean, rstd, gamma, dgamma, dbeta, x):
+    """p, q, o: γ r (g − dβ/M − x̂ dγ/M) with x̂ = (a − mean) r is p g + q a + o."""
+    p, q, o = room(c, x), room(c, x), room(c, x)
+    for i in range(c):
+        r, slant = np.float64(rstd[i]), np.float64(dgamma[i]) / m
+        scale = gamma[i] * r
+        p[i], q[i] = scale, -scale * r * slant
+        o[i] = scale * (mean[i] * r * slant - np.float64(dbeta[i]) / m)
+    return p, q, o
 
 
 @functools.cache
 def _act_norm_backward(relu):
     @kernel
-    def act_norm_backward(queue, z, g, pixels, m, c, p, q, o, dz):
+    def act_norm_backward(queue, z, g, pixels, m, c, mean, rstd, gamma, dgamma, dbeta, dz):
         step = lanes(z)
-        p, q, o = near(p), near(q), near(o)
+        p, q, o = terms(m, c, mean, rstd, gamma, dgamma, dbeta, z)
         for piece in work(shared(queue)):
             for row in range(piece * CHUNK, min((piece + 1) * CHUNK, m)):
                 g_at = row // pixels * c
@@ -476,17 +500,22 @@ def _act_norm_backward(relu):
 @functools.cache
 def _mix_channels_backward(relu):
     @kernel
-    def mix_channels_backward(queue, z, g, pixels, p, q, o, c, z1, x, m, k, scale, shift, mean,
-                              rstd, w, nothing, long, du, dw, db, dgamma, dbeta):  # fmt: skip
-        """Per part of `long` rows: du, and that part's dw, db and sums for the batch norm below."""
+    def mix_channels_backward(queue, z, g, pixels, mean2, rstd2, gamma2, dgamma2, dbeta2, c, z1,
+                              x, m, k, mean, rstd, gamma, beta, w, nothing, long, du, dw, biases,
+                              gammas, betas, db, dgamma, dbeta):  # fmt: skip
+        """Per part of `long` rows: du, and that part's dw; then db and the sums for the batch norm
+        below, by way of each part's."""
         step = lanes(z)
         edge = room(ROWS * columns(z), z)
         u_row, z_row = padded(k, z), padded(c, z)
         u, a = room(CHUNK * u_row, z), room(CHUNK * u_row, z)
         dz = room(CHUNK * z_row, z)
         dz_sums, du_sums = room(c, z), room(2 * k, z)
-        p, q, o, scale, shift = near(p), near(q), near(o), near(scale), near(shift)
-        mean, rstd = near(mean), near(rstd)
+        p, q, o = terms(m, c, mean2, rstd2, gamma2, dgamma2, dbeta2, z)
+        mean, rstd, scale, shift = near(mean), near(rstd), room(k, z), room(k, z)
+        for i in range(k):
+            scale[i] = gamma[i] * rstd[i]
+            shift[i] = beta[i] - mean[i] * scale[i]
         for piece in work(shared(queue)):
             dw[piece * k * c : (piece + 1) * k * c] = 0
             dz_sums[:] = 0
@@ -518,9 +547,14 @@ def _mix_channels_backward(relu):
                         normal = normal * load(rstd, i, n)
                         store(du_sums, i, n, load(du_sums, i, n) + v * normal)
                         store(du_sums, k + i, n, load(du_sums, k + i, n) + v)
-            copy(dz_sums, 0, c, db, piece * c)
-            copy(du_sums, 0, k, dgamma, piece * k)
-            copy(du_sums, k, k, dbeta, piece * k)
+            copy(dz_sums, 0, c, biases, piece * c)
+            copy(du_sums, 0, k, gammas, piece * k)
+            copy(du_sums, k, k, betas, piece * k)
+        if is_caller(queue):
+            parts = -(-m // long)
+            total(biases, parts, c, db)
+            total(gammas, parts, k, dgamma)
+            total(betas, parts, k, dbeta)
 
     return mix_channels_backward
 
@@ -529,9 +563,10 @@ def _mix_channels_backward(relu):
 def _mix_layer_norm_backward(relu):
     @kernel
     def mix_layer_norm_backward(queue, z2, g, pixels, bias2, gamma2, eps2, c, z, m, k, bias, gamma,
-                                beta, eps, x, w, nothing, long, du, dz, dw, sums2,
+                                beta, eps, x, w, nothing, long, du, dz, dw, parts2, parts, sums2,
                                 sums):  # fmt: skip
-        """Per part of `long` rows: du, dz, and that part's dw and sums for both norms."""
+        """Per part of `long` rows: du, dz, and that part's dw; then the sums for both norms, by way
+        of each part's."""
         edge = room(ROWS * columns(z), z)
         u_row, own_row = padded(k, z), padded(c, z)
         u, own = room(CHUNK * u_row, z), room(CHUNK * own_row, z)
@@ -559,8 +594,11 @@ def _mix_layer_norm_backward(relu):
                 normal_rows_backward(
                     relu, z, row, rows, k, bias, gamma, eps, du, 1, few, upper, dz, at, k
                 )
-            copy(lower, 0, 3 * c, sums2, piece * 3 * c)
-            copy(upper, 0, 3 * k, sums, piece * 3 * k)
+            copy(lower, 0, 3 * c, parts2, piece * 3 * c)
+            copy(upper, 0, 3 * k, parts, piece * 3 * k)
+        if is_caller(queue):
+            total(parts2, -(-m // long), 3 * c, sums2)
+            total(parts, -(-m // long), 3 * k, sums)
 
     return mix_layer_norm_backward
 
@@ -598,16 +636,16 @@ def _mix_places_backward(k, relu):
     before, after = (k - 1) // 2, k // 2
 
     @kernel
-    def mix_places_backward(
-        queue, share, z, g, p, q, o, x, taps, units, height, width, c, band, dx, dw, db
-    ):
-        """Per group of images: dx, and that group's dw and db."""
+    def mix_places_backward(queue, share, z, g, mean, rstd, gamma, dgamma, dbeta, x, taps, images,
+                            height, width, c, band, dx, dw, biases, db):  # fmt: skip
+        """Per group of images: dx, and that group's dw; then db, by way of each group's."""
         half = lanes(x)
         strip, line = strip_for(k, width, band, x), line_for(width, x)
         blocks = blocks_of(c, x)
         dz = strip_for(k, width, band, x)
         sums = sums_for(k, c, x)
-        dz_sums = room(blocks * 2 * half, x)
+        dz_sums, units = room(blocks * 2 * half, x), images * blocks
+        p, q, o = terms(images * height * width, c, mean, rstd, gamma, dgamma, dbeta, x)
         for piece in work(shared(queue)):
             sums[:] = 0
             dz_sums[:] = 0
@@ -633,7 +671,9 @@ def _mix_places_backward(k, relu):
                         to += c
             write_sums(k, sums, c, piece * k * k * c, dw)
             for i in range(0, c, half):
-                store(db, piece * c + i, c - i, load(dz_sums, i, half))
+                store(biases, piece * c + i, c - i, load(dz_sums, i, half))
+        if is_caller(queue):
+            total(biases, -(-units // share), c, db)
 
     return mix_places_backward
 
@@ -642,16 +682,7 @@ def _mix_places_backward(k, relu):
 
 
 def _moments_room(parts, c, dtype=np.float64):
-    return np.empty((2, parts, c), dtype)
-
-
-def _terms(m, mean, rstd, gamma, dgamma, dbeta):
-    """p, q, o: γ r (g − dβ/M − x̂ dγ/M) with x̂ = (a − mean) r is p g + q a + o."""
-    r, slant = rstd.astype(np.float64), dgamma.astype(np.float64) / m
-    p = gamma * r
-    q = -p * r * slant
-    o = p * (mean * r * slant - dbeta.astype(np.float64) / m)
-    return [flat(v.astype(mean.dtype)) for v in (p, q, o)]
+    return np.empty((2, parts * c), dtype)
 
 
 def _row(y):
@@ -671,10 +702,10 @@ def embed(x, w, b, relu=False):
     m, k = x.shape
     c = w.shape[1]
     z = empty((m, c), x.dtype)
-    means, squares = _moments_room(chunks(m), c)
-    bias, out = widened(b, c, x.dtype), [v.reshape(-1) for v in (z, means, squares)]
-    run(_embed(relu), chunks(m), flat(x), m, k, packed(w), bias, c, *out)
-    return z, *merge_moments(means, squares, CHUNK, m, x.dtype)
+    moments, room_for = np.empty((2, c), x.dtype), _moments_room(chunks(m), c)
+    out = z.reshape(-1), *room_for, moments.reshape(-1)
+    run(_embed(relu), chunks(m), flat(x), m, k, packed(w), widened(b, c, x.dtype), c, *out)
+    return z, *moments
 
 
 def mix_places(x, w, b, relu=False):
@@ -682,22 +713,22 @@ def mix_places(x, w, b, relu=False):
     k = w.shape[0]
     taps, blocks = blocked(w)
     z = empty_like(x)
-    means, squares = _moments_room(n, c)
-    share, size = shares(n, blocks), (height, width, c, bands(height, width, k))
-    bias, out = widened(b, c, x.dtype), [v.reshape(-1) for v in (z, means, squares)]
+    moments, room_for = np.empty((2, c), x.dtype), _moments_room(n, c)
+    share, size = shares(n, blocks), (*x.shape, bands(height, width, k))
+    bias, out = widened(b, c, x.dtype), (z.reshape(-1), *room_for, moments.reshape(-1))
     run(_mix_places(k, relu), n * blocks // share, share, flat(x), taps, bias, *size, *out)
-    return z, *merge_moments(means, squares, height * width, n * height * width, x.dtype)
+    return z, *moments
 
 
 def mix_channels(z, x, scale, shift, w, b, relu=False):
     k, c = w.shape
     m = x.size // k
     z2 = empty((*x.shape[:-1], c), x.dtype)
-    means, squares = _moments_room(chunks(m), c)
+    moments, room_for = np.empty((2, c), x.dtype), _moments_room(chunks(m), c)
     affine = flat(scale), flat(shift), packed(w), widened(b, c, x.dtype)
-    out = [v.reshape(-1) for v in (z2, means, squares)]
+    out = z2.reshape(-1), *room_for, moments.reshape(-1)
     run(_mix_channels(relu), chunks(m), flat(z), flat(x), m, k, *affine, c, *out)
-    return z2, *merge_moments(means, squares, CHUNK, m, x.dtype)
+    return z2, *moments
 
 
 def act_affine(z, scale, shift, relu=False):
@@ -777,10 +808,10 @@ def act_norm_sums(z, g, mean, rstd, relu=False):
     c = z.shape[-1]
     m = z.size // c
     g, pixels = _spread(g)
-    gammas, betas = _moments_room(chunks(m), c, z.dtype)
-    out = gammas.reshape(-1), betas.reshape(-1)
+    sums = np.empty((2, c), z.dtype)
+    out = *_moments_room(chunks(m), c, z.dtype), *sums
     run(_act_norm_sums(relu), chunks(m), flat(z), g, pixels, m, c, flat(mean), flat(rstd), *out)
-    return total(gammas, z.dtype), total(betas, z.dtype)
+    return tuple(sums)
 
 
 def act_norm_backward(z, g, norm, relu=False):
@@ -788,8 +819,8 @@ def act_norm_backward(z, g, norm, relu=False):
     m = z.size // c
     g, pixels = _spread(g)
     dz = empty_like(z)
-    terms = _terms(m, *norm)
-    run(_act_norm_backward(relu), chunks(m), flat(z), g, pixels, m, c, *terms, dz.reshape(-1))
+    norm = map(flat, norm)
+    run(_act_norm_backward(relu), chunks(m), flat(z), g, pixels, m, c, *norm, dz.reshape(-1))
     return dz
 
 
@@ -797,18 +828,16 @@ def mix_channels_backward(z2, g, norm2, z1, x, norm1, w, relu=False):
     k, c = w.shape
     m = x.size // k
     g, pixels = _spread(g)
-    mean, rstd, gamma, beta = norm1
-    scale = gamma * rstd
     sums, long = split(m)
     du = empty_like(x)
     dw = empty((sums, k, c), x.dtype)
-    db, (dgamma, dbeta) = np.empty((sums, c), x.dtype), _moments_room(sums, k, x.dtype)
-    upper = flat(z2), g, pixels, *_terms(m, *norm2), c
-    norm = [flat(v) for v in (scale, beta - mean * scale, mean, rstd)]
-    lower = flat(z1), flat(x), m, k, *norm, packed(w.T), widened(None, k, x.dtype)
-    out = [v.reshape(-1) for v in (du, dw, db, dgamma, dbeta)]
+    parts = np.empty(sums * c, x.dtype), *_moments_room(sums, k, x.dtype)
+    db, (dgamma, dbeta) = np.empty(c, x.dtype), np.empty((2, k), x.dtype)
+    upper = flat(z2), g, pixels, *map(flat, norm2), c
+    lower = flat(z1), flat(x), m, k, *map(flat, norm1), packed(w.T), widened(None, k, x.dtype)
+    out = du.reshape(-1), dw.reshape(-1), *parts, db, dgamma, dbeta
     run(_mix_channels_backward(relu), sums, *upper, *lower, long, *out)
-    return du, add_up(dw), *(total(part, x.dtype) for part in (db, dgamma, dbeta))
+    return du, add_up(dw), db, dgamma, dbeta
 
 
 def act_layer_norm_backward(z, g, norm, eps, relu=False):
@@ -822,24 +851,24 @@ def mix_layer_norm_backward(z2, g, norm2, eps2, z, norm, eps, w, x=None, relu=Fa
     m = z.size // k
     parts, long = split(m)
     du, dz = empty_like(z), empty_like(z)
-    dw, sums2, sums = (empty((parts, *s), z.dtype) for s in ((k, c), (3, c), (3, k)))
+    dw, parts2, parts1 = (empty((parts, *s), z.dtype) for s in ((k, c), (3, c), (3, k)))
+    sums2, sums = np.empty((3, c), z.dtype), np.empty((3, k), z.dtype)
     lower = flat(z2), *_spread(g), *map(flat, norm2[:2]), float(eps2), c
     upper = flat(z), m, k, *map(flat, norm), float(eps)
     more = np.empty(0, z.dtype) if x is None else flat(x), packed(w.T), widened(None, k, z.dtype)
-    out = map(_row, (du, dz, dw, sums2, sums))
+    out = map(_row, (du, dz, dw, parts2, parts1, sums2, sums))
     run(_mix_layer_norm_backward(relu), parts, *lower, *upper, *more, long, *out)
-    return du, dz, add_up(dw), *total(sums, z.dtype), *total(sums2, z.dtype)
+    return du, dz, add_up(dw), *sums, *sums2
 
 
 def mix_places_backward(z, g, norm, x, w, relu=False):
-    n, height, width, c = x.shape
+    _, height, width, c = x.shape
     k = w.shape[0]
     taps, _ = blocked(w[::-1, ::-1])
-    parts, share, units = groups(x)
+    parts, share, _ = groups(x)
     dx = empty_like(x)
-    dw, db = empty((parts, k, k, c), x.dtype), np.empty((parts, c), x.dtype)
-    above = flat(z), flat(g), *_terms(n * height * width, *norm)
-    size = units, height, width, c, bands(height, width, k)
-    out = [v.reshape(-1) for v in (dx, dw, db)]
+    dw, db = empty((parts, k, k, c), x.dtype), np.empty(c, x.dtype)
+    above, size = (flat(z), flat(g), *map(flat, norm)), (*x.shape, bands(height, width, k))
+    out = dx.reshape(-1), dw.reshape(-1), np.empty(parts * c, x.dtype), db
     run(_mix_places_backward(k, relu), parts, share, *above, flat(x), taps, *size, *out)
-    return dx, add_up(dw), total(db, x.dtype)
+    return dx, add_up(dw), db

@@ -30,11 +30,11 @@ from ..simd.vectors import (
     store,
     widen,
 )
-from ..simd.work import shared, work
+from ..simd.work import is_caller, shared, work
 
 
 @kernel
-def _channel_sum(queue, x, m, c, parts):
+def _channel_sum(queue, x, m, c, parts, result):
     step = lanes(x)
     sums = room(c, x)
     for piece in work(shared(queue)):
@@ -44,6 +44,8 @@ def _channel_sum(queue, x, m, c, parts):
                 n = c - i
                 store(sums, i, n, load(sums, i, n) + load(x, row * c + i, n))
         copy(sums, 0, c, parts, piece * c)
+    if is_caller(queue):
+        total(parts, parts.size // c, c, result)
 
 
 @helper
@@ -62,7 +64,7 @@ def _moments_in_float64(x, start, stop, c, means, squares, to):
 
 
 @kernel
-def _channel_moments(queue, x, m, c, means, squares):
+def _channel_moments(queue, x, m, c, means, squares, moments):
     step = lanes(x)
     ahead = 128 * step  # the processor foresees one row, but not two at a time
     sums = room(2 * c, x)
@@ -82,6 +84,8 @@ def _channel_moments(queue, x, m, c, means, squares):
                 store(sums, c + i, n, load(sums, c + i, n) + (d * d + e * e))
         if end_moments(x[start * c :], sums, stop - start, c, c, means, squares, piece * c):
             _moments_in_float64(x, start, stop, c, means, squares, piece * c)
+    if is_caller(queue):
+        merge_moments(means, squares, CHUNK, m, c, moments)
 
 
 @kernel
@@ -112,9 +116,9 @@ def _normalize_relu(queue, x, m, c, mean, scale, beta, residual, y):
 
 
 @kernel
-def _batch_norm_sums(queue, x, y, g, added, m, c, mean, products, betas, h):
-    """Each chunk's Σ h (x − μ) and Σ h. Where there is a y, h = g + added if y > 0, else 0; where
-    there is none, h is g."""
+def _batch_norm_sums(queue, x, y, g, added, m, c, mean, rstd, products, betas, h, dgamma, dbeta):
+    """dγ = r Σ h (x − μ) and dβ = Σ h, by way of each chunk's. Where there is a y, h is g + added
+    if y > 0, else 0; where there is none, h is g."""
     step = lanes(x)
     mean, sums = near(mean), room(2 * c, x)
     for piece in work(shared(queue)):
@@ -133,13 +137,21 @@ def _batch_norm_sums(queue, x, y, g, added, m, c, mean, products, betas, h):
                 store(sums, c + i, n, load(sums, c + i, n) + u)
         copy(sums, 0, c, products, piece * c)
         copy(sums, c, c, betas, piece * c)
+    if is_caller(queue):
+        total(products, products.size // c, c, dgamma)
+        total(betas, betas.size // c, c, dbeta)
+        for i in range(c):
+            dgamma[i] *= rstd[i]
 
 
 @kernel
-def _batch_norm_dx(queue, x, g, m, c, mean, p, q, o, dx):
-    """dx = p g + q (x − μ) + o."""
+def _batch_norm_dx(queue, x, g, m, c, mean, rstd, gamma, dgamma, dbeta, dx):
+    """dx = γ r (g − dβ/M − x̂ dγ/M) = p g + q (x − μ) + o."""
     step = lanes(x)
-    mean, p, q, o = near(mean), near(p), near(q), near(o)
+    mean, p, q, o = near(mean), room(c, x), room(c, x), room(c, x)
+    for i in range(c):
+        p[i] = gamma[i] * rstd[i]
+        q[i], o[i] = p[i] * rstd[i] * dgamma[i] / -m, p[i] * dbeta[i] / -m
     for piece in work(shared(queue), last_first=True):
         for row in range(piece * CHUNK, min((piece + 1) * CHUNK, m)):
             for i in range(0, c, step):
@@ -150,16 +162,17 @@ def _batch_norm_dx(queue, x, g, m, c, mean, p, q, o, dx):
 
 def channel_sum(x):
     m, c = x.shape
-    parts = np.empty((chunks(m), c), x.dtype)
-    run(_channel_sum, len(parts), flat(x), m, c, parts.reshape(-1))
-    return total(parts, x.dtype)
+    parts, result = np.empty(chunks(m) * c, x.dtype), np.empty(c, x.dtype)
+    run(_channel_sum, chunks(m), flat(x), m, c, parts, result)
+    return result
 
 
 def channel_moments(x):
     m, c = x.shape
-    means, squares = np.empty((2, chunks(m), c))
-    run(_channel_moments, len(means), flat(x), m, c, means.reshape(-1), squares.reshape(-1))
-    return merge_moments(means, squares, CHUNK, m, x.dtype)
+    means, squares = np.empty((2, chunks(m) * c))
+    moments = np.empty((2, c), x.dtype)
+    run(_channel_moments, chunks(m), flat(x), m, c, means, squares, moments.reshape(-1))
+    return tuple(moments)
 
 
 def normalize(x, mean, rstd, gamma, beta):
@@ -191,16 +204,14 @@ def relu_norm_sums(x, y, g, mean, rstd, added=None):
 
 def _sums(x, y, g, added, mean, rstd, h):
     m, c = x.shape
-    products, betas = np.empty((2, chunks(m), c), x.dtype)
-    out = products.reshape(-1), betas.reshape(-1), h
-    run(_batch_norm_sums, chunks(m), flat(x), y, g, added, m, c, flat(mean), *out)
-    return total(products, x.dtype) * rstd, total(betas, x.dtype)
+    products, betas = np.empty((2, chunks(m) * c), x.dtype)
+    dgamma, dbeta = np.empty((2, c), x.dtype)
+    how, out = (flat(mean), flat(rstd)), (products, betas, h, dgamma, dbeta)
+    run(_batch_norm_sums, chunks(m), flat(x), y, g, added, m, c, *how, *out)
+    return dgamma, dbeta
 
 
 def batch_norm_dx(x, g, norm):
-    (m, c), (mean, rstd, gamma, dgamma, dbeta), dx = x.shape, norm, empty_like(x)
-    scale = gamma * rstd
-    slope, offset = scale * rstd * dgamma / -m, scale * dbeta / -m
-    how = flat(mean), flat(scale), flat(slope), flat(offset)
-    run(_batch_norm_dx, chunks(m), flat(x), flat(g), m, c, *how, dx.reshape(-1))
+    (m, c), dx = x.shape, empty_like(x)
+    run(_batch_norm_dx, chunks(m), flat(x), flat(g), m, c, *map(flat, norm), dx.reshape(-1))
     return dx

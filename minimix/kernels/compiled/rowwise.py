@@ -27,7 +27,7 @@ from ..simd.vectors import (
     sum_lanes,
     zeros,
 )
-from ..simd.work import shared, work
+from ..simd.work import is_caller, shared, work
 from .activation import activated, activated_and_slope
 
 BINARY = 1 / math.log(2)  # eˣ is 2 to the power of x times this
@@ -248,8 +248,8 @@ def _layer_norm(relu):
 @functools.cache
 def _layer_norm_backward(relu):
     @kernel
-    def layer_norm_backward(queue, x, g, pixels, m, c, bias, gamma, eps, dx, parts):
-        """dx, and each chunk's sums."""
+    def layer_norm_backward(queue, x, g, pixels, m, c, bias, gamma, eps, dx, parts, result):
+        """dx, and the sums, by way of each chunk's."""
         gamma, own, sums = near(gamma), room_for_few(c, x), room(3 * c, x)
         for piece in work(shared(queue)):
             sums[:] = 0
@@ -259,6 +259,8 @@ def _layer_norm_backward(relu):
                 relu, x, row, rows, c, bias, gamma, eps, g, pixels, own, sums, dx, row * c, c
             )
             copy(sums, 0, 3 * c, parts, piece * 3 * c)
+        if is_caller(queue):
+            total(parts, -(-m // CHUNK), 3 * c, result)
 
     return layer_norm_backward
 
@@ -291,11 +293,11 @@ def normalize_rows_backward(x, g, pixels, gamma, eps, bias=None, relu=False):
     """dx, and the sums (3, C): dγ, dβ and, where there is a bias, its gradient."""
     c, dx = x.shape[-1], empty_like(x)
     m = x.size // c
-    parts = np.empty((chunks(m), 3, c), x.dtype)
+    parts, sums = np.empty(chunks(m) * 3 * c, x.dtype), np.empty((3, c), x.dtype)
     norm = bias if bias is None else flat(bias), flat(gamma), float(eps)
-    out = dx.reshape(-1), parts.reshape(-1)
+    out = dx.reshape(-1), parts, sums.reshape(-1)
     run(_layer_norm_backward(relu), chunks(m), flat(x), g, pixels, m, c, *norm, *out)
-    return dx, total(parts, x.dtype)
+    return dx, sums
 
 
 def layer_norm(x, gamma, beta, eps):

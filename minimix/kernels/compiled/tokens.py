@@ -27,7 +27,7 @@ from ..simd.vectors import (
     turn_rows,
     zeros,
 )
-from ..simd.work import shared, work
+from ..simd.work import is_caller, shared, work
 from .matmul import (
     ROWS,
     SPLITS,
@@ -211,7 +211,7 @@ def _prepared(queue, kind, x, m, k, eps, gamma, beta, a_row, a):
 
 @kernel
 def _linear_backward(queue, kind, x, g, m, k, eps, gamma, beta, w, nothing, c, added, long, dx,
-                     dw, db, daffine):  # fmt: skip
+                     dw, db, daffine, db_total, daffine_total):  # fmt: skip
     """Per part of `long` rows: dx, and that part's dw, db, dγ and dβ; g is not yet scaled in dw."""
     edge = room(ROWS * columns(x), x)
     step, a_row, g_row = lanes(x), padded(k, x), padded(c, x)
@@ -239,6 +239,9 @@ def _linear_backward(queue, kind, x, g, m, k, eps, gamma, beta, w, nothing, c, a
                             soon(g, (start + CHUNK) * c, rows * c), soon(g, 0, 0))  # fmt: skip
         copy(biases, 0, c, db, piece * c)
         copy(sums, 0, 2 * k, daffine, piece * 2 * k)
+    if is_caller(queue):
+        total(db, -(-m // long), c, db_total)
+        total(daffine, -(-m // long), 2 * k, daffine_total)
 
 
 # ---- tokens
@@ -288,7 +291,8 @@ def weighted(v, at, c, weights):
 
 @kernel
 def _linear_tokens_backward(queue, kind, x, g, images, s, d, eps, gamma, beta, w, bias, t, scale,
-                            added, long, dx, dw, db, dvectors):  # fmt: skip
+                            added, long, dx, dw, db, dvectors, db_total,
+                            dvectors_total):  # fmt: skip
     """Per part of `long` images: dx, and that part's dw, db, and the gradients of γ, β, scale."""
     step, a_row, t_row, none = lanes(x), padded(d, x), padded(t, x), np.int64(0)
     a, own, turned = room(s * a_row, x), room(t * a_row, x), room(d * t_row, x)
@@ -325,6 +329,9 @@ def _linear_tokens_backward(queue, kind, x, g, images, s, d, eps, gamma, beta, w
                 b = load(biases, row * a_row + i, n) * bias[row]
                 store(sums, to, n, load(sums, to, n) + b)
         copy(sums, 0, 3 * d, dvectors, piece * 3 * d)
+    if is_caller(queue):
+        total(db, -(-images // long), t, db_total)
+        total(dvectors, -(-images // long), 3 * d, dvectors_total)
 
 
 # ---- what is called
@@ -388,15 +395,14 @@ def linear_backward(x, g, w, b, added=None, before="", affine=None, scale=None):
     (m, k), c = x.shape, w.shape[1]
     how = _how(before, affine, k, x.dtype)
     sums, long = split(m)
-    dx, dw, db = empty_like(x), empty((sums, k, c), x.dtype), np.empty((sums, c), x.dtype)
-    daffine = np.empty((sums, 2, k), x.dtype)
+    dx, dw, parts = empty_like(x), empty((sums, k, c), x.dtype), np.empty(sums * c, x.dtype)
+    affine_parts = np.empty(sums * 2 * k, x.dtype)
+    db, daffine = np.empty(c, x.dtype), np.empty((2, k), x.dtype)
     matrix = packed((w if scale is None else w * scale).T), widened(None, k, x.dtype), c
-    out = (v.reshape(-1) for v in (dx, dw, db, daffine))
+    out = dx.reshape(-1), dw.reshape(-1), parts, affine_parts, db, daffine.reshape(-1)
     rows = how[0], flat(x), flat(g), m, k, *how[1:]
     run(_linear_backward, sums, *rows, *matrix, _added(added, x), long, *out)
-    dw, db, others = add_up(dw), total(db, x.dtype), []
-    if affine is not None:
-        others.extend(total(daffine, x.dtype))
+    dw, others = add_up(dw), [] if affine is None else [*daffine]
     if scale is not None:
         others.append(np.einsum("kc,kc->c", dw, w) + b * db)
         dw, db = np.multiply(dw, scale, out=dw), db * scale
@@ -417,13 +423,13 @@ def linear_tokens_backward(x, g, w, b, added=None, before="", affine=None, scale
     kind, *how = _how(before, affine, d, x.dtype)
     long = -(-n // SPLITS)
     parts = -(-n // long)
-    dx, dw, db = empty_like(x), empty((parts, s, t), x.dtype), np.empty((parts, t), x.dtype)
-    vectors = np.empty((parts, 3, d), x.dtype)
+    dx, dw, db = empty_like(x), empty((parts, s, t), x.dtype), np.empty(t, x.dtype)
+    biases, vectors = np.empty(parts * t, x.dtype), np.empty(parts * 3 * d, x.dtype)
+    dgamma, dbeta, dscale = dvectors = np.empty((3, d), x.dtype)
     own = np.ones(d, x.dtype) if scale is None else flat(scale)
     more = flat(w), flat(b), t, own, _added(added, x), long
-    out = (v.reshape(-1) for v in (dx, dw, db, vectors))
+    out = dx.reshape(-1), dw.reshape(-1), biases, vectors, db, dvectors.reshape(-1)
     run(_linear_tokens_backward, parts, kind, flat(x), flat(g), n, s, d, *how, *more, *out)
-    dgamma, dbeta, dscale = total(vectors, x.dtype)
     others = [] if affine is None else [dgamma, dbeta]
     others += [] if scale is None else [dscale]
-    return dx, add_up(dw), total(db, x.dtype), *others
+    return dx, add_up(dw), db, *others

@@ -65,18 +65,16 @@ def add_up(parts):
     return total
 
 
-@kernel
-def _total(parts, count, c, sums):
+@helper
+def total(parts, count, c, sums):
+    """Σ of `count` parts of c numbers, in float64: for sums over all pixels, of which there may be
+    many. The caller of a kernel does that when `work` has ended."""
+    exact = np.zeros(c)
     for part in range(count):
         for i in range(c):
-            sums[i] += parts[part * c + i]
-
-
-def total(parts, dtype):
-    """Σ over the first axis in float64: for sums over all pixels, of which there may be many."""
-    sums = np.zeros(parts.shape[1:])
-    _total(flat(parts), len(parts), sums.size, sums.reshape(-1))
-    return sums.astype(dtype)
+            exact[i] += parts[part * c + i]
+    for i in range(c):
+        sums[i] = exact[i]
 
 
 # ---- moments
@@ -109,9 +107,16 @@ def end_moments(pivots, sums, count, c, n, means, squares, to):
     return lost
 
 
-@kernel
-def _merge(means, squares, count, size, last, c, mean, variance):
-    m = size * (count - 1) + last
+@helper
+def merge_moments(means, squares, size, m, c, moments):
+    """Mean and biased variance of m samples from those of parts of `size` (the last has the rest).
+
+    The caller of a kernel does that when `work` has ended. Chan, Golub & LeVeque 1983: squares
+    about the common mean are the squares about each mean plus what the means themselves scatter.
+    """
+    count = -(-m // size)
+    last = m - size * (count - 1)
+    mean, variance = np.zeros(c), np.zeros(c)
     for part in range(1, count):  # about the first mean, so that equal means give the same again
         share = (size if part < count - 1 else last) / m
         for i in range(0, c, lanes(means)):
@@ -127,18 +132,5 @@ def _merge(means, squares, count, size, last, c, mean, variance):
             d = load(means, part * c + i, n) - load(mean, i, n)
             square = clip(load(squares, part * c + i, n), 0.0, np.inf)
             store(variance, i, n, load(variance, i, n) + (d * here * d + square))
-    for i in range(0, c, lanes(means)):
-        store(variance, i, c - i, load(variance, i, c - i) / float(m))
-
-
-def merge_moments(means, squares, size, m, dtype):
-    """Mean and biased variance of m samples from those of parts of `size` (the last has the rest).
-
-    Chan, Golub & LeVeque 1983: squares about the common mean are the squares about each mean plus
-    what the means themselves scatter.
-    """
-    count, c = means.shape
-    mean, variance = np.zeros((2, c))
-    last = m - size * (count - 1)
-    _merge(flat(means), flat(squares), count, size, last, c, mean, variance)
-    return mean.astype(dtype), variance.astype(dtype)
+    for i in range(c):
+        moments[i], moments[c + i] = mean[i], variance[i] / m

@@ -300,6 +300,12 @@ def leave(queue):
 
 
 @helper
+def is_caller(queue):
+    """Whether this is the caller; after `work`, when all that helpers have written is there."""
+    return peek(address(queue), DESK) == 0
+
+
+@helper
 def work(share, last_first=False):
     """The pieces of work that no thread has taken yet: `for piece in work(shared(queue))`.
 
