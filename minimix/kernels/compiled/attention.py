@@ -4,7 +4,8 @@ The scores of a block stay in second-level cache while they become weights and t
 the way back, gradients. Backward computes the weights again.
 
 Arrays are read and written where they lie, as long as the numbers of a token are neighbors: heads
-are cut out of the result of a linear map, and put together again, without a copy.
+are cut out of the result of a linear map, and put together again, without a copy. Their tokens are
+far apart there, so those of the next head are asked for while this one is computed.
 """
 
 from __future__ import annotations
@@ -13,17 +14,26 @@ import math
 
 import numpy as np
 
-from ..simd.jit import kernel
-from ..simd.memory import empty
+from ..simd.jit import helper, kernel
+from ..simd.memory import LINE, empty
 from ..simd.rows import CHUNK
 from ..simd.team import run
-from ..simd.vectors import room, turn_rows
+from ..simd.vectors import VECTOR_BYTES, lanes, prefetch, room, turn_rows
 from ..simd.work import shared, work
 from .matmul import ROWS, columns, padded
-from .rowwise import softmax_row, softmax_row_backward
+from .rowwise import softmax_row_backward, softmax_rows
 from .stack import add_turned, copy_rows, four, place, times
 
 BLOCK = 65536  # scores that leave room in second-level cache
+
+
+@helper
+def ask_for_head(x, x1, x2, x3, heads, head, first, rows, c):
+    """Prefetch so many tokens of a head from the first one on; of x, how far its axes step."""
+    at = head // heads * x1 + head % heads * x2 + first * x3
+    for r in range(rows):
+        for i in range(0, c, lanes(x) * LINE // VECTOR_BYTES):
+            prefetch(x, at + r * x3 + i)
 
 
 @kernel
@@ -45,9 +55,14 @@ def _attention(queue, q, q1, q2, q3, k, k1, k2, k3, v, v1, v2, v3, heads, t, s, 
         rows = min(block, t - first)
         at, to = n * q1 + h * q2 + first * q3, n * y1 + h * y2 + first * y3
         times(q, at, q3, 1, rows, d, keys, s_row, s, zero, scores, np.int64(0), s_row, zero[:0])
-        for r in range(rows):
-            softmax_row(scores, r * s_row, s, scale, scores, r * s_row)
+        following, start = (piece + 1) // blocks, (piece + 1) % blocks * block
+        if following != head:
+            ask_for_head(k, k1, k2, k3, heads, following, 0, s, d)
+        softmax_rows(scores, 0, s_row, rows, s, scale, scores, 0, s_row)
+        if following != head:
+            ask_for_head(v, v1, v2, v3, heads, following, 0, s, e)
         times(scores, np.int64(0), s_row, 1, rows, s, values, e_row, e, zero, y, to, y3, edge)
+        ask_for_head(q, q1, q2, q3, heads, following, start, min(block, t - start), d)
 
 
 @kernel
@@ -79,13 +94,20 @@ def _attention_backward(queue, q, q1, q2, q3, k, k1, k2, k3, v, v1, v2, v3, g, g
             times(
                 own_g, none, e_row, 1, rows, e, turned_v, s_row, s, zero, dz, none, s_row, zero[:0]
             )
-            for r in range(rows):
-                softmax_row(p, r * s_row, s, scale, p, r * s_row)
+            following, start = (piece, first + rows) if first + rows < t else (piece + 1, 0)
+            if following != piece:
+                ask_for_head(k, k1, k2, k3, heads, following, 0, s, d)
+            softmax_rows(p, 0, s_row, rows, s, scale, p, 0, s_row)
+            if following != piece:
+                ask_for_head(v, v1, v2, v3, heads, following, 0, s, e)
             add_turned(p, s_row, rows, s, own_g, e_row, e, sums_v, e_row)
             for r in range(rows):
                 at = r * s_row
                 softmax_row_backward(p, at, dz, at, s, scale, dz, at)
+            more = min(block, t - start)
+            ask_for_head(q, q1, q2, q3, heads, following, start, more, d)
             add_turned(dz, s_row, rows, s, own_q, d_row, d, sums_k, d_row)
+            ask_for_head(g, g1, g2, g3, heads, following, start, more, e)
             to = n * p1 + h * p2 + first * p3
             times(dz, none, s_row, 1, rows, s, own_k, d_row, d, zero, dq, to, p3, edge)
         copy_rows(sums_k, none, d_row, s, d, dk, n * m1 + h * m2, m3)

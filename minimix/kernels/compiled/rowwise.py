@@ -39,30 +39,60 @@ def lowest(x):
     return -127.0 if x.itemsize == 4 else -1100.0
 
 
+FEW = 4  # rows that are computed together: what a row's vectors are folded into comes late
+
+
 @helper
-def softmax_row(x, at, c, scale, y, to):
-    """y = softmax(scale x) of c numbers; scale > 0. They may be the same."""
-    step = lanes(x)
-    v = load_or_least(x, at, c)
-    for i in range(step, c, step):
-        v = larger(load_or_least(x, at + i, c - i), v)
-    most = largest_lane(v)
-    s = zeros(x)
-    for i in range(0, c, step):
-        v = (load_or_least(x, at + i, c - i) - most) * (scale * BINARY)
-        e = exp2(clip(v, lowest(x), 0.0))
-        store(y, to + i, c - i, e)
-        s = s + e
-    share = 1.0 / sum_lanes(s)
-    for i in range(0, c, step):
-        store(y, to + i, c - i, load(y, to + i, c - i) * share)
+def softmax_rows(x, at, x_row, rows, c, scale, y, to, y_row):
+    """y = softmax(scale x) of rows of c numbers; scale > 0. They may be the same.
+
+    In place of a missing row, the last is computed again: all are read before any is written.
+    """
+    step, last, factor, low = lanes(x), rows - 1, scale * BINARY, lowest(x)
+    for r in range(0, rows, FEW):
+        r1, r2, r3 = min(r + 1, last), min(r + 2, last), min(r + 3, last)
+        x0, x1, x2, x3 = at + r * x_row, at + r1 * x_row, at + r2 * x_row, at + r3 * x_row
+        y0, y1, y2, y3 = to + r * y_row, to + r1 * y_row, to + r2 * y_row, to + r3 * y_row
+        v0, v1 = load_or_least(x, x0, c), load_or_least(x, x1, c)
+        v2, v3 = load_or_least(x, x2, c), load_or_least(x, x3, c)
+        for i in range(step, c, step):
+            n = c - i
+            v0 = larger(load_or_least(x, x0 + i, n), v0)
+            v1 = larger(load_or_least(x, x1 + i, n), v1)
+            v2 = larger(load_or_least(x, x2 + i, n), v2)
+            v3 = larger(load_or_least(x, x3 + i, n), v3)
+        most0, most1, most2, most3 = (
+            largest_lane(v0), largest_lane(v1), largest_lane(v2), largest_lane(v3),
+        )  # fmt: skip
+        s0 = s1 = s2 = s3 = zeros(x)
+        for i in range(0, c, step):
+            n = c - i
+            v0 = exp2(clip((load_or_least(x, x0 + i, n) - most0) * factor, low, np.inf))
+            v1 = exp2(clip((load_or_least(x, x1 + i, n) - most1) * factor, low, np.inf))
+            v2 = exp2(clip((load_or_least(x, x2 + i, n) - most2) * factor, low, np.inf))
+            v3 = exp2(clip((load_or_least(x, x3 + i, n) - most3) * factor, low, np.inf))
+            store(y, y0 + i, n, v0)
+            store(y, y1 + i, n, v1)
+            store(y, y2 + i, n, v2)
+            store(y, y3 + i, n, v3)
+            s0, s1, s2, s3 = s0 + v0, s1 + v1, s2 + v2, s3 + v3
+        share0, share1 = 1.0 / sum_lanes(s0), 1.0 / sum_lanes(s1)
+        share2, share3 = 1.0 / sum_lanes(s2), 1.0 / sum_lanes(s3)
+        for i in range(0, c, step):
+            n = c - i
+            v0, v1 = load(y, y0 + i, n) * share0, load(y, y1 + i, n) * share1
+            v2, v3 = load(y, y2 + i, n) * share2, load(y, y3 + i, n) * share3
+            store(y, y0 + i, n, v0)
+            store(y, y1 + i, n, v1)
+            store(y, y2 + i, n, v2)
+            store(y, y3 + i, n, v3)
 
 
 @kernel
 def _softmax(queue, x, m, c, y):
     for piece in work(shared(queue)):
-        for row in range(piece * CHUNK, min((piece + 1) * CHUNK, m)):
-            softmax_row(x, row * c, c, 1.0, y, row * c)
+        at = piece * CHUNK * c
+        softmax_rows(x, at, c, min(CHUNK, m - piece * CHUNK), c, 1.0, y, at, c)
 
 
 @helper
@@ -103,9 +133,6 @@ def row_moments(x, at, c, eps):
         d = first(load(x, at + i, c - i) - mean, c - i)
         s, squares = s + d, squares + d * d
     return _moments(mean, sum_lanes(s) / c, sum_lanes(squares) / c, eps)
-
-
-FEW = 4  # rows whose moments are computed together: one row's sums only wait for one another
 
 
 @helper

@@ -15,11 +15,12 @@ from ..simd.jit import helper, kernel
 from ..simd.memory import empty
 from ..simd.rows import CHUNK, add_up
 from ..simd.team import run
-from ..simd.vectors import copy, room, turn_rows
+from ..simd.vectors import copy, lanes, load, room, sum_lanes, turn_rows, zeros
 from ..simd.work import shared, work
 from .matmul import ROWS, columns, copy_tile, fitting_tile, padded
 
 LONG = 1024  # products of longer rows would lose digits in one sum: it is a sum of such
+THIN = 2  # columns, such as that of a class token: a tile for them would be empty for the most part
 
 
 @helper
@@ -35,19 +36,38 @@ def times(a, at, a_row, a_step, rows, k, b, b_row, n, zero, c, to, c_row, edge):
 
     `edge` has room for one tile, or for none.
     """
-    wide = columns(a)
-    for j in range(0, n, wide):
+    wide, thin = columns(a), n % lanes(a)
+    if thin > THIN or a_step != 1:
+        thin = 0
+    for j in range(0, n - thin, wide):
         whole = n - j >= wide or edge.size == 0
         r = 0
         while r < rows:
             left, start, here = rows - r, at + r * a_row, to + r * c_row + j
             out, o, o_row = (c, here, c_row) if whole else (edge, 0, wide)
             high = fitting_tile(
-                n - j, k, a, start, left, a_row, a_step, b, j, b_row, zero, 0, 0, out, o, o_row
-            )
+                n - thin - j, k, a, start, left, a_row, a_step, b, j, b_row, zero, 0, 0,
+                out, o, o_row,
+            )  # fmt: skip
             if not whole:
                 copy_tile(edge, 0, wide, min(high, left), n - j, c, here, c_row)
             r += high
+    if thin:
+        column = room(k, a)
+        for j in range(n - thin, n):
+            for i in range(k):
+                column[i] = b[i * b_row + j]
+            for r in range(rows):
+                c[to + r * c_row + j] = dot(a, at + r * a_row, column, k)
+
+
+@helper
+def dot(a, at, b, k):
+    """Σ a b over k numbers."""
+    s = zeros(a)
+    for i in range(0, k, lanes(a)):
+        s = s + load(a, at + i, k - i) * load(b, i, k - i)
+    return sum_lanes(s)
 
 
 @helper

@@ -48,7 +48,7 @@ from .matmul import (
     widened,
 )
 from .rowwise import row_moments
-from .stack import copy_rows, times
+from .stack import copy_rows, dot, times
 
 BAND = 64 * 1024  # numbers between two maps that leave room in second-level cache for the weights
 
@@ -280,15 +280,6 @@ def add_product(a, a_row, rows, k, b, b_row, n, c, c_row):
             r += add_fitting_tile(n - j, k, a, at, rows - r, a_row, 1, b, j, b_row, c, to, c_row)
 
 
-@helper
-def weighted(v, at, c, weights):
-    """Σ of c numbers of v, times weights."""
-    s = zeros(v)
-    for i in range(0, c, lanes(v)):
-        s = s + load(v, at + i, c - i) * load(weights, i, c - i)
-    return sum_lanes(s)
-
-
 @kernel
 def _linear_tokens_backward(queue, kind, x, g, images, s, d, eps, gamma, beta, w, bias, t, scale,
                             added, long, dx, dw, db, dvectors, db_total,
@@ -323,7 +314,7 @@ def _linear_tokens_backward(queue, kind, x, g, images, s, d, eps, gamma, beta, w
             add_product(a, a_row, s, d, turned, t_row, t, weights, t_row)
         copy_rows(weights, none, t_row, s, t, dw, piece * s * t, t)
         for row in range(t):
-            db[piece * t + row] = weighted(biases, row * a_row, d, scale)
+            db[piece * t + row] = dot(biases, row * a_row, scale, d)
             for i in range(0, d, step):
                 n, to = d - i, 2 * d + i
                 b = load(biases, row * a_row + i, n) * bias[row]
