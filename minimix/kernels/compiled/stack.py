@@ -37,7 +37,7 @@ def times(a, at, a_row, a_step, rows, k, b, b_row, n, zero, c, to, c_row, edge):
     `edge` has room for one tile, or for none.
     """
     wide, thin = columns(a), n % lanes(a)
-    if thin > THIN or a_step != 1:
+    if thin > THIN:
         thin = 0
     for j in range(0, n - thin, wide):
         whole = n - j >= wide or edge.size == 0
@@ -53,12 +53,16 @@ def times(a, at, a_row, a_step, rows, k, b, b_row, n, zero, c, to, c_row, edge):
                 copy_tile(edge, 0, wide, min(high, left), n - j, c, here, c_row)
             r += high
     if thin:
-        column = room(k, a)
+        column, line = room(k, a), room(k if a_step != 1 else 0, a)
         for j in range(n - thin, n):
             for i in range(k):
                 column[i] = b[i * b_row + j]
             for r in range(rows):
-                c[to + r * c_row + j] = dot(a, at + r * a_row, column, k)
+                here = at + r * a_row
+                for i in range(line.size):
+                    line[i] = a[here + i * a_step]
+                s = dot(line, 0, column, k) if line.size else dot(a, here, column, k)
+                c[to + r * c_row + j] = s
 
 
 @helper
