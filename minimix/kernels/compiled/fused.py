@@ -30,10 +30,12 @@ from ..simd.vectors import (
     copy,
     lanes,
     load,
+    narrow,
     near,
     prefetch,
     room,
     store,
+    widen,
     zeros,
 )
 from ..simd.work import is_caller, shared, work
@@ -443,7 +445,7 @@ def _infer_convmixer(k, relu):
 @functools.cache
 def _act_norm_sums(relu):
     @kernel
-    def act_norm_sums(queue, z, g, pixels, m, c, mean, rstd, gammas, betas, dgamma, dbeta):
+    def act_norm_sums(queue, z, g, pixels, m, c, mean, rstd, parts, result):
         """Σ g x̂ and Σ g, by way of each chunk's. A row of g belongs to `pixels` rows of z."""
         step = lanes(z)
         mean, rstd, sums = near(mean), near(rstd), room(2 * c, z)
@@ -458,11 +460,9 @@ def _act_norm_sums(relu):
                     normal = normal * load(rstd, i, n)
                     store(sums, i, n, load(sums, i, n) + u * normal)
                     store(sums, c + i, n, load(sums, c + i, n) + u)
-            copy(sums, 0, c, gammas, piece * c)
-            copy(sums, c, c, betas, piece * c)
+            copy(sums, 0, 2 * c, parts, piece * 2 * c)
         if is_caller(queue):
-            total(gammas, -(-m // CHUNK), c, dgamma)
-            total(betas, -(-m // CHUNK), c, dbeta)
+            total(parts, -(-m // CHUNK), 2 * c, result)
 
     return act_norm_sums
 
@@ -471,11 +471,14 @@ def _act_norm_sums(relu):
 def terms(m, c, mean, rstd, gamma, dgamma, dbeta, x):
     """p, q, o: γ r (g − dβ/M − x̂ dγ/M) with x̂ = (a − mean) r is p g + q a + o."""
     p, q, o = room(c, x), room(c, x), room(c, x)
-    for i in range(c):
-        r, slant = np.float64(rstd[i]), np.float64(dgamma[i]) / m
-        scale = gamma[i] * r
-        p[i], q[i] = scale, -scale * r * slant
-        o[i] = scale * (mean[i] * r * slant - np.float64(dbeta[i]) / m)
+    for i in range(0, c, lanes(x)):
+        n = c - i
+        r, slant = widen(load(rstd, i, n)), widen(load(dgamma, i, n)) / float(m)
+        scale, level = widen(load(gamma, i, n)) * r, widen(load(dbeta, i, n)) / float(m)
+        slope = r * slant
+        store(p, i, n, narrow(scale, x))
+        store(q, i, n, narrow(scale * slope * -1.0, x))
+        store(o, i, n, narrow(scale * (widen(load(mean, i, n)) * slope - level), x))
     return p, q, o
 
 
@@ -501,8 +504,8 @@ def _act_norm_backward(relu):
 def _mix_channels_backward(relu):
     @kernel
     def mix_channels_backward(queue, z, g, pixels, mean2, rstd2, gamma2, dgamma2, dbeta2, c, z1,
-                              x, m, k, mean, rstd, gamma, beta, w, nothing, long, du, dw, biases,
-                              gammas, betas, db, dgamma, dbeta):  # fmt: skip
+                              x, m, k, mean, rstd, gamma, beta, w, nothing, long, du, dw, parts,
+                              result):  # fmt: skip
         """Per part of `long` rows: du, and that part's dw; then db and the sums for the batch norm
         below, by way of each part's."""
         step = lanes(z)
@@ -513,9 +516,10 @@ def _mix_channels_backward(relu):
         dz_sums, du_sums = room(c, z), room(2 * k, z)
         p, q, o = terms(m, c, mean2, rstd2, gamma2, dgamma2, dbeta2, z)
         mean, rstd, scale, shift = near(mean), near(rstd), room(k, z), room(k, z)
-        for i in range(k):
-            scale[i] = gamma[i] * rstd[i]
-            shift[i] = beta[i] - mean[i] * scale[i]
+        for i in range(0, k, step):
+            factor = load(gamma, i, k - i) * load(rstd, i, k - i)
+            store(scale, i, k - i, factor)
+            store(shift, i, k - i, load(beta, i, k - i) - load(mean, i, k - i) * factor)
         for piece in work(shared(queue)):
             dw[piece * k * c : (piece + 1) * k * c] = 0
             dz_sums[:] = 0
@@ -547,14 +551,11 @@ def _mix_channels_backward(relu):
                         normal = normal * load(rstd, i, n)
                         store(du_sums, i, n, load(du_sums, i, n) + v * normal)
                         store(du_sums, k + i, n, load(du_sums, k + i, n) + v)
-            copy(dz_sums, 0, c, biases, piece * c)
-            copy(du_sums, 0, k, gammas, piece * k)
-            copy(du_sums, k, k, betas, piece * k)
+            at = piece * (c + 2 * k)
+            copy(dz_sums, 0, c, parts, at)
+            copy(du_sums, 0, 2 * k, parts, at + c)
         if is_caller(queue):
-            parts = -(-m // long)
-            total(biases, parts, c, db)
-            total(gammas, parts, k, dgamma)
-            total(betas, parts, k, dbeta)
+            total(parts, -(-m // long), c + 2 * k, result)
 
     return mix_channels_backward
 
@@ -563,8 +564,8 @@ def _mix_channels_backward(relu):
 def _mix_layer_norm_backward(relu):
     @kernel
     def mix_layer_norm_backward(queue, z2, g, pixels, bias2, gamma2, eps2, c, z, m, k, bias, gamma,
-                                beta, eps, x, w, nothing, long, du, dz, dw, parts2, parts, sums2,
-                                sums):  # fmt: skip
+                                beta, eps, x, w, nothing, long, du, dz, dw, parts,
+                                result):  # fmt: skip
         """Per part of `long` rows: du, dz, and that part's dw; then the sums for both norms, by way
         of each part's."""
         edge = room(ROWS * columns(z), z)
@@ -594,11 +595,11 @@ def _mix_layer_norm_backward(relu):
                 normal_rows_backward(
                     relu, z, row, rows, k, bias, gamma, eps, du, 1, few, upper, dz, at, k
                 )
-            copy(lower, 0, 3 * c, parts2, piece * 3 * c)
-            copy(upper, 0, 3 * k, parts, piece * 3 * k)
+            at = piece * 3 * (k + c)
+            copy(upper, 0, 3 * k, parts, at)
+            copy(lower, 0, 3 * c, parts, at + 3 * k)
         if is_caller(queue):
-            total(parts2, -(-m // long), 3 * c, sums2)
-            total(parts, -(-m // long), 3 * k, sums)
+            total(parts, -(-m // long), 3 * (k + c), result)
 
     return mix_layer_norm_backward
 
@@ -681,8 +682,8 @@ def _mix_places_backward(k, relu):
 # ---- what is called
 
 
-def _moments_room(parts, c, dtype=np.float64):
-    return np.empty((2, parts * c), dtype)
+def _moments_room(parts, c):
+    return np.empty((2, parts * c))
 
 
 def _row(y):
@@ -809,7 +810,7 @@ def act_norm_sums(z, g, mean, rstd, relu=False):
     m = z.size // c
     g, pixels = _spread(g)
     sums = np.empty((2, c), z.dtype)
-    out = *_moments_room(chunks(m), c, z.dtype), *sums
+    out = np.empty(chunks(m) * 2 * c, z.dtype), sums.reshape(-1)
     run(_act_norm_sums(relu), chunks(m), flat(z), g, pixels, m, c, flat(mean), flat(rstd), *out)
     return tuple(sums)
 
@@ -831,13 +832,12 @@ def mix_channels_backward(z2, g, norm2, z1, x, norm1, w, relu=False):
     sums, long = split(m)
     du = empty_like(x)
     dw = empty((sums, k, c), x.dtype)
-    parts = np.empty(sums * c, x.dtype), *_moments_room(sums, k, x.dtype)
-    db, (dgamma, dbeta) = np.empty(c, x.dtype), np.empty((2, k), x.dtype)
+    parts, result = np.empty(sums * (c + 2 * k), x.dtype), np.empty(c + 2 * k, x.dtype)
     upper = flat(z2), g, pixels, *map(flat, norm2), c
     lower = flat(z1), flat(x), m, k, *map(flat, norm1), packed(w.T), widened(None, k, x.dtype)
-    out = du.reshape(-1), dw.reshape(-1), *parts, db, dgamma, dbeta
+    out = du.reshape(-1), dw.reshape(-1), parts, result
     run(_mix_channels_backward(relu), sums, *upper, *lower, long, *out)
-    return du, add_up(dw), db, dgamma, dbeta
+    return du, add_up(dw), result[:c], result[c : c + k], result[c + k :]
 
 
 def act_layer_norm_backward(z, g, norm, eps, relu=False):
@@ -851,14 +851,13 @@ def mix_layer_norm_backward(z2, g, norm2, eps2, z, norm, eps, w, x=None, relu=Fa
     m = z.size // k
     parts, long = split(m)
     du, dz = empty_like(z), empty_like(z)
-    dw, parts2, parts1 = (empty((parts, *s), z.dtype) for s in ((k, c), (3, c), (3, k)))
-    sums2, sums = np.empty((3, c), z.dtype), np.empty((3, k), z.dtype)
+    dw, result = empty((parts, k, c), z.dtype), np.empty(3 * (k + c), z.dtype)
     lower = flat(z2), *_spread(g), *map(flat, norm2[:2]), float(eps2), c
     upper = flat(z), m, k, *map(flat, norm), float(eps)
     more = np.empty(0, z.dtype) if x is None else flat(x), packed(w.T), widened(None, k, z.dtype)
-    out = map(_row, (du, dz, dw, parts2, parts1, sums2, sums))
+    out = *map(_row, (du, dz, dw)), np.empty(parts * result.size, z.dtype), result
     run(_mix_layer_norm_backward(relu), parts, *lower, *upper, *more, long, *out)
-    return du, dz, add_up(dw), *sums, *sums2
+    return du, dz, add_up(dw), *result[: 3 * k].reshape(3, k), *result[3 * k :].reshape(3, c)
 
 
 def mix_places_backward(z, g, norm, x, w, relu=False):

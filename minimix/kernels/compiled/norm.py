@@ -45,7 +45,7 @@ def _channel_sum(queue, x, m, c, parts, result):
                 store(sums, i, n, load(sums, i, n) + load(x, row * c + i, n))
         copy(sums, 0, c, parts, piece * c)
     if is_caller(queue):
-        total(parts, parts.size // c, c, result)
+        total(parts, -(-m // CHUNK), c, result)
 
 
 @helper
@@ -116,7 +116,7 @@ def _normalize_relu(queue, x, m, c, mean, scale, beta, residual, y):
 
 
 @kernel
-def _batch_norm_sums(queue, x, y, g, added, m, c, mean, rstd, products, betas, h, dgamma, dbeta):
+def _batch_norm_sums(queue, x, y, g, added, m, c, mean, rstd, h, parts, result):
     """dγ = r Σ h (x − μ) and dβ = Σ h, by way of each chunk's. Where there is a y, h is g + added
     if y > 0, else 0; where there is none, h is g."""
     step = lanes(x)
@@ -135,13 +135,11 @@ def _batch_norm_sums(queue, x, y, g, added, m, c, mean, rstd, products, betas, h
                 product = u * (load(x, at, n) - load(mean, i, n))
                 store(sums, i, n, load(sums, i, n) + product)
                 store(sums, c + i, n, load(sums, c + i, n) + u)
-        copy(sums, 0, c, products, piece * c)
-        copy(sums, c, c, betas, piece * c)
+        copy(sums, 0, 2 * c, parts, piece * 2 * c)
     if is_caller(queue):
-        total(products, products.size // c, c, dgamma)
-        total(betas, betas.size // c, c, dbeta)
+        total(parts, -(-m // CHUNK), 2 * c, result)
         for i in range(c):
-            dgamma[i] *= rstd[i]
+            result[i] *= rstd[i]
 
 
 @kernel
@@ -204,11 +202,10 @@ def relu_norm_sums(x, y, g, mean, rstd, added=None):
 
 def _sums(x, y, g, added, mean, rstd, h):
     m, c = x.shape
-    products, betas = np.empty((2, chunks(m) * c), x.dtype)
-    dgamma, dbeta = np.empty((2, c), x.dtype)
-    how, out = (flat(mean), flat(rstd)), (products, betas, h, dgamma, dbeta)
+    parts, result = np.empty(chunks(m) * 2 * c, x.dtype), np.empty((2, c), x.dtype)
+    how, out = (flat(mean), flat(rstd)), (h, parts, result.reshape(-1))
     run(_batch_norm_sums, chunks(m), flat(x), y, g, added, m, c, *how, *out)
-    return dgamma, dbeta
+    return tuple(result)
 
 
 def batch_norm_dx(x, g, norm):

@@ -211,7 +211,7 @@ def _prepared(queue, kind, x, m, k, eps, gamma, beta, a_row, a):
 
 @kernel
 def _linear_backward(queue, kind, x, g, m, k, eps, gamma, beta, w, nothing, c, added, long, dx,
-                     dw, db, daffine, db_total, daffine_total):  # fmt: skip
+                     dw, parts, result):  # fmt: skip
     """Per part of `long` rows: dx, and that part's dw, db, dγ and dβ; g is not yet scaled in dw."""
     edge = room(ROWS * columns(x), x)
     step, a_row, g_row = lanes(x), padded(k, x), padded(c, x)
@@ -237,11 +237,11 @@ def _linear_backward(queue, kind, x, g, m, k, eps, gamma, beta, w, nothing, c, a
             )
             multiply_blocks(a, k, own, c, rows, dw, piece * k * c, edge,
                             soon(g, (start + CHUNK) * c, rows * c), soon(g, 0, 0))  # fmt: skip
-        copy(biases, 0, c, db, piece * c)
-        copy(sums, 0, 2 * k, daffine, piece * 2 * k)
+        at = piece * (c + 2 * k)
+        copy(biases, 0, c, parts, at)
+        copy(sums, 0, 2 * k, parts, at + c)
     if is_caller(queue):
-        total(db, -(-m // long), c, db_total)
-        total(daffine, -(-m // long), 2 * k, daffine_total)
+        total(parts, -(-m // long), c + 2 * k, result)
 
 
 # ---- tokens
@@ -282,8 +282,7 @@ def add_product(a, a_row, rows, k, b, b_row, n, c, c_row):
 
 @kernel
 def _linear_tokens_backward(queue, kind, x, g, images, s, d, eps, gamma, beta, w, bias, t, scale,
-                            added, long, dx, dw, db, dvectors, db_total,
-                            dvectors_total):  # fmt: skip
+                            added, long, dx, dw, sum_parts, result):  # fmt: skip
     """Per part of `long` images: dx, and that part's dw, db, and the gradients of γ, β, scale."""
     step, a_row, t_row, none = lanes(x), padded(d, x), padded(t, x), np.int64(0)
     a, own, turned = room(s * a_row, x), room(t * a_row, x), room(d * t_row, x)
@@ -314,15 +313,14 @@ def _linear_tokens_backward(queue, kind, x, g, images, s, d, eps, gamma, beta, w
             add_product(a, a_row, s, d, turned, t_row, t, weights, t_row)
         copy_rows(weights, none, t_row, s, t, dw, piece * s * t, t)
         for row in range(t):
-            db[piece * t + row] = dot(biases, row * a_row, scale, d)
+            sum_parts[piece * (t + 3 * d) + row] = dot(biases, row * a_row, scale, d)
             for i in range(0, d, step):
                 n, to = d - i, 2 * d + i
                 b = load(biases, row * a_row + i, n) * bias[row]
                 store(sums, to, n, load(sums, to, n) + b)
-        copy(sums, 0, 3 * d, dvectors, piece * 3 * d)
+        copy(sums, 0, 3 * d, sum_parts, piece * (t + 3 * d) + t)
     if is_caller(queue):
-        total(db, -(-images // long), t, db_total)
-        total(dvectors, -(-images // long), 3 * d, dvectors_total)
+        total(sum_parts, -(-images // long), t + 3 * d, result)
 
 
 # ---- what is called
@@ -386,14 +384,14 @@ def linear_backward(x, g, w, b, added=None, before="", affine=None, scale=None):
     (m, k), c = x.shape, w.shape[1]
     how = _how(before, affine, k, x.dtype)
     sums, long = split(m)
-    dx, dw, parts = empty_like(x), empty((sums, k, c), x.dtype), np.empty(sums * c, x.dtype)
-    affine_parts = np.empty(sums * 2 * k, x.dtype)
-    db, daffine = np.empty(c, x.dtype), np.empty((2, k), x.dtype)
+    dx, dw = empty_like(x), empty((sums, k, c), x.dtype)
+    parts, result = np.empty(sums * (c + 2 * k), x.dtype), np.empty(c + 2 * k, x.dtype)
     matrix = packed((w if scale is None else w * scale).T), widened(None, k, x.dtype), c
-    out = dx.reshape(-1), dw.reshape(-1), parts, affine_parts, db, daffine.reshape(-1)
+    out = dx.reshape(-1), dw.reshape(-1), parts, result
     rows = how[0], flat(x), flat(g), m, k, *how[1:]
     run(_linear_backward, sums, *rows, *matrix, _added(added, x), long, *out)
-    dw, others = add_up(dw), [] if affine is None else [*daffine]
+    dw, db = add_up(dw), result[:c]
+    others = [] if affine is None else [result[c : c + k], result[c + k :]]
     if scale is not None:
         others.append(np.einsum("kc,kc->c", dw, w) + b * db)
         dw, db = np.multiply(dw, scale, out=dw), db * scale
@@ -414,13 +412,13 @@ def linear_tokens_backward(x, g, w, b, added=None, before="", affine=None, scale
     kind, *how = _how(before, affine, d, x.dtype)
     long = -(-n // SPLITS)
     parts = -(-n // long)
-    dx, dw, db = empty_like(x), empty((parts, s, t), x.dtype), np.empty(t, x.dtype)
-    biases, vectors = np.empty(parts * t, x.dtype), np.empty(parts * 3 * d, x.dtype)
-    dgamma, dbeta, dscale = dvectors = np.empty((3, d), x.dtype)
+    dx, dw = empty_like(x), empty((parts, s, t), x.dtype)
+    sum_parts, result = np.empty(parts * (t + 3 * d), x.dtype), np.empty(t + 3 * d, x.dtype)
     own = np.ones(d, x.dtype) if scale is None else flat(scale)
     more = flat(w), flat(b), t, own, _added(added, x), long
-    out = dx.reshape(-1), dw.reshape(-1), biases, vectors, db, dvectors.reshape(-1)
+    out = dx.reshape(-1), dw.reshape(-1), sum_parts, result
     run(_linear_tokens_backward, parts, kind, flat(x), flat(g), n, s, d, *how, *more, *out)
+    dgamma, dbeta, dscale = result[t:].reshape(3, d)
     others = [] if affine is None else [dgamma, dbeta]
     others += [] if scale is None else [dscale]
-    return dx, add_up(dw), db, *others
+    return dx, add_up(dw), result[:t], *others

@@ -8,7 +8,7 @@ from .jit import helper, kernel
 from .memory import empty
 from .team import run
 from .threads import get_num_threads
-from .vectors import any_greater, clip, lanes, load, store, widen
+from .vectors import any_greater, clip, lanes, load, narrow, store, widen, zeros
 from .work import shared, work
 
 CHUNK = 96  # rows a thread takes at a time: 256 channels of them are a fifth of a usual L2
@@ -69,12 +69,11 @@ def add_up(parts):
 def total(parts, count, c, sums):
     """Σ of `count` parts of c numbers, in float64: for sums over all pixels, of which there may be
     many. The caller of a kernel does that when `work` has ended."""
-    exact = np.zeros(c)
-    for part in range(count):
-        for i in range(c):
-            exact[i] += parts[part * c + i]
-    for i in range(c):
-        sums[i] = exact[i]
+    for i in range(0, c, lanes(parts)):
+        s = widen(zeros(parts))
+        for part in range(count):
+            s = s + widen(load(parts, part * c + i, c - i))
+        store(sums, i, c - i, narrow(s, sums))
 
 
 # ---- moments
@@ -116,21 +115,15 @@ def merge_moments(means, squares, size, m, c, moments):
     """
     count = -(-m // size)
     last = m - size * (count - 1)
-    mean, variance = np.zeros(c), np.zeros(c)
-    for part in range(1, count):  # about the first mean, so that equal means give the same again
-        share = (size if part < count - 1 else last) / m
-        for i in range(0, c, lanes(means)):
-            n = c - i
-            d = load(means, part * c + i, n) - load(means, i, n)
-            store(mean, i, n, load(mean, i, n) + d * share)
     for i in range(0, c, lanes(means)):
-        store(mean, i, c - i, load(mean, i, c - i) + load(means, i, c - i))
-    for part in range(count):
-        here = float(size if part < count - 1 else last)
-        for i in range(0, c, lanes(means)):
-            n = c - i
-            d = load(means, part * c + i, n) - load(mean, i, n)
-            square = clip(load(squares, part * c + i, n), 0.0, np.inf)
-            store(variance, i, n, load(variance, i, n) + (d * here * d + square))
-    for i in range(c):
-        moments[i], moments[c + i] = mean[i], variance[i] / m
+        n, pivot, shift, square = c - i, load(means, i, c - i), zeros(means), zeros(means)
+        for part in range(1, count):  # about the first mean: equal means give the same again
+            share = (size if part < count - 1 else last) / m
+            shift = shift + (load(means, part * c + i, n) - pivot) * share
+        mean = shift + pivot
+        for part in range(count):
+            here, at = float(size if part < count - 1 else last), part * c + i
+            d = load(means, at, n) - mean
+            square = square + (d * here * d + clip(load(squares, at, n), 0.0, np.inf))
+        store(moments, i, n, narrow(mean, moments))
+        store(moments, c + i, n, narrow(square / float(m), moments))

@@ -290,6 +290,17 @@ def widen(typingctx: Any, v: Any) -> Any:
 
 
 @intrinsic
+def narrow(typingctx: Any, v: Any, array: Any) -> Any:
+    """v in float64 as numbers of the kind that the array holds."""
+    kind = Vector(array.dtype, v.lanes)
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return args[0] if v == kind else builder.fptrunc(args[0], vector_type(kind))
+
+    return kind(v, array), codegen
+
+
+@intrinsic
 def any_greater(typingctx: Any, v: Any, w: Any) -> Any:
     """Whether v > w in any lane."""
 
