@@ -102,22 +102,23 @@ class Counts(ctypes.Structure):  # mallinfo2's; hblks: arrays that are mapped by
     _fields_ = [(name, ctypes.c_size_t) for name in "arena ordblks smblks hblks rest".split()]
     _fields_ += [(f"more{i}", ctypes.c_size_t) for i in range(5)]
 
-def has_large_pages(x):  # whether they are asked for where x lies
+def has_large_pages(x):  # whether they are asked for where the middle of x lies
     inside = False
     for line in open("/proc/self/smaps"):
         words = line.split()
         if "-" in words[0]:
             first, last = (int(end, 16) for end in words[0].split("-"))
-            inside = first <= x.ctypes.data < last
+            inside = first <= x.ctypes.data + x.nbytes // 2 < last
         elif inside and words[0] == "VmFlags:":
             return "hg" in words
 
 mallinfo = ctypes.CDLL(None).mallinfo2
 mallinfo.restype = Counts
 keep_freed_memory()  # as the first compiled kernel does
+asked = has_large_pages(np.empty(1 << 20, np.uint8))  # NumPy asks where an array has 4 MiB
 before = mallinfo().hblks
 large = np.empty(1 << 26, np.uint8)
-print(mallinfo().hblks - before, has_large_pages(np.empty(1 << 20, np.uint8)))
+print(mallinfo().hblks - before, asked)
 """
 
 
