@@ -29,7 +29,10 @@ BLOCK = 65536  # scores that leave room in second-level cache
 
 @helper
 def ask_for_head(x, x1, x2, x3, heads, head, first, rows, c):
-    """Prefetch so many tokens of a head from the first one on; of x, how far its axes step."""
+    """Prefetch `rows` tokens of a head, c numbers each, from token `first` on.
+
+    x1, x2, x3  numbers from one image, head and token of x to the next
+    """
     at = head // heads * x1 + head % heads * x2 + first * x3
     for r in range(rows):
         for i in range(0, c, lanes(x) * LINE // VECTOR_BYTES):

@@ -703,8 +703,8 @@ def embed(x, w, b, relu=False):
     m, k = x.shape
     c = w.shape[1]
     z = empty((m, c), x.dtype)
-    moments, room_for = np.empty((2, c), x.dtype), _moments_room(chunks(m), c)
-    out = z.reshape(-1), *room_for, moments.reshape(-1)
+    moments, parts = np.empty((2, c), x.dtype), _moments_room(chunks(m), c)
+    out = z.reshape(-1), *parts, moments.reshape(-1)
     run(_embed(relu), chunks(m), flat(x), m, k, packed(w), widened(b, c, x.dtype), c, *out)
     return z, *moments
 
@@ -714,9 +714,9 @@ def mix_places(x, w, b, relu=False):
     k = w.shape[0]
     taps, blocks = blocked(w)
     z = empty_like(x)
-    moments, room_for = np.empty((2, c), x.dtype), _moments_room(n, c)
+    moments, parts = np.empty((2, c), x.dtype), _moments_room(n, c)
     share, size = shares(n, blocks), (*x.shape, bands(height, width, k))
-    bias, out = widened(b, c, x.dtype), (z.reshape(-1), *room_for, moments.reshape(-1))
+    bias, out = widened(b, c, x.dtype), (z.reshape(-1), *parts, moments.reshape(-1))
     run(_mix_places(k, relu), n * blocks // share, share, flat(x), taps, bias, *size, *out)
     return z, *moments
 
@@ -725,9 +725,9 @@ def mix_channels(z, x, scale, shift, w, b, relu=False):
     k, c = w.shape
     m = x.size // k
     z2 = empty((*x.shape[:-1], c), x.dtype)
-    moments, room_for = np.empty((2, c), x.dtype), _moments_room(chunks(m), c)
+    moments, parts = np.empty((2, c), x.dtype), _moments_room(chunks(m), c)
     affine = flat(scale), flat(shift), packed(w), widened(b, c, x.dtype)
-    out = z2.reshape(-1), *room_for, moments.reshape(-1)
+    out = z2.reshape(-1), *parts, moments.reshape(-1)
     run(_mix_channels(relu), chunks(m), flat(z), flat(x), m, k, *affine, c, *out)
     return z2, *moments
 

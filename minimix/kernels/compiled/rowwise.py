@@ -39,7 +39,7 @@ def lowest(x):
     return -127.0 if x.itemsize == 4 else -1100.0
 
 
-FEW = 4  # rows that are computed together: what a row's vectors are folded into comes late
+FEW = 4  # rows computed together: while one waits for its sum, the others have work to do
 
 
 @helper

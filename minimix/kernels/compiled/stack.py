@@ -20,7 +20,7 @@ from ..simd.work import shared, work
 from .matmul import ROWS, columns, copy_tile, fitting_tile, padded
 
 LONG = 1024  # products of longer rows would lose digits in one sum: it is a sum of such
-THIN = 2  # columns, such as that of a class token: a tile for them would be empty for the most part
+THIN = 2  # columns at most, such as that of a class token, for which a tile is not worth it
 
 
 @helper
@@ -34,7 +34,8 @@ def copy_rows(x, at, row, n, c, y, to, ahead):
 def times(a, at, a_row, a_step, rows, k, b, b_row, n, zero, c, to, c_row, edge):
     """c[rows, n] = a[rows, k] b, of which b has room for whole tiles; c too, where `edge` is empty.
 
-    `edge` has room for one tile, or for none.
+    `edge` has room for one tile, or for none. Where a tile would have a few columns only (THIN),
+    each number of them is a dot product.
     """
     wide, thin = columns(a), n % lanes(a)
     if thin > THIN:

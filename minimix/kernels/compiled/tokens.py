@@ -212,7 +212,8 @@ def _prepared(queue, kind, x, m, k, eps, gamma, beta, a_row, a):
 @kernel
 def _linear_backward(queue, kind, x, g, m, k, eps, gamma, beta, w, nothing, c, added, long, dx,
                      dw, parts, result):  # fmt: skip
-    """Per part of `long` rows: dx, and that part's dw, db, dγ and dβ; g is not yet scaled in dw."""
+    """Per part of `long` rows: dx, and that part's dw; then db, dγ and dβ, by way of each part's. g
+    is not yet scaled in dw and db."""
     edge = room(ROWS * columns(x), x)
     step, a_row, g_row = lanes(x), padded(k, x), padded(c, x)
     a, own = room(CHUNK * a_row, x), room(CHUNK * g_row, x)
@@ -283,7 +284,8 @@ def add_product(a, a_row, rows, k, b, b_row, n, c, c_row):
 @kernel
 def _linear_tokens_backward(queue, kind, x, g, images, s, d, eps, gamma, beta, w, bias, t, scale,
                             added, long, dx, dw, sum_parts, result):  # fmt: skip
-    """Per part of `long` images: dx, and that part's dw, db, and the gradients of γ, β, scale."""
+    """Per part of `long` images: dx, and that part's dw; then db and the gradients of γ, β and
+    scale, by way of each part's."""
     step, a_row, t_row, none = lanes(x), padded(d, x), padded(t, x), np.int64(0)
     a, own, turned = room(s * a_row, x), room(t * a_row, x), room(d * t_row, x)
     weights, sums, biases = room(s * t_row, x), room(3 * d, x), room(t * a_row, x)

@@ -34,7 +34,8 @@ gives each thread pieces that nobody has taken yet, first those of its own share
 left. Who computes a piece never changes what is in it, and sums over pieces are added in the order
 of the pieces: so the bits are the same for any number of threads. `queue` comes first, and `shared`
 stands in the kernel itself, not in a `@helper`: it writes down the kernel's call, for the other
-threads.
+threads. Behind the loop, `if is_caller(queue):` is the place to put together what the pieces gave:
+by then all are done.
 
 A vector is as many neighboring numbers as fit into one of the machine's registers: 16 float32 with
 AVX-512, 8 with AVX, 4 with SSE or NEON; half as many float64.

@@ -3,8 +3,8 @@
 A vector load that straddles two cache lines costs two, and NumPy aligns to 16 bytes only. And a
 freshly mapped page costs three times a warm write: by default the C library of Linux gives large
 arrays back to the system as soon as they are freed, and every training step pays for all its pages
-again. Pages of 2 MiB instead of 4 KiB need fewer entries in the table by which the processor finds
-them; NumPy asks for those only where an array has 4 MiB.
+again. Pages of 2 MiB instead of 4 KiB need fewer entries in the processor's translation lookaside
+buffer (TLB); NumPy asks for those only where an array has 4 MiB.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 LINE = 64  # bytes
-HEAP = 2**30  # bytes of addresses, not of memory, for which large pages are asked
+HEAP = 2**30  # bytes of addresses, not of memory, for which large pages are requested
 
 
 def empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray:

@@ -67,8 +67,8 @@ def add_up(parts):
 
 @helper
 def total(parts, count, c, sums):
-    """Σ of `count` parts of c numbers, in float64: for sums over all pixels, of which there may be
-    many. The caller of a kernel does that when `work` has ended."""
+    """sums = Σ of `count` parts of c numbers, in float64: for sums over all pixels, of which there
+    may be many. The caller of a kernel does that when `work` has ended."""
     for i in range(0, c, lanes(parts)):
         s = widen(zeros(parts))
         for part in range(count):

@@ -312,8 +312,8 @@ def work(share, last_first=False):
     First those of this thread's own share, then what is left of the others'. With last_first each
     share is taken from its end, which is what the kernel before has left in the cache.
     """
-    is_caller = peek(share, DESK) == 0
-    if is_caller:
+    asks = peek(share, DESK) == 0
+    if asks:
         _ask(share)
     own = share
     for _ in range(peek(own, THREADS)):
@@ -324,5 +324,5 @@ def work(share, last_first=False):
                 break
             yield turned - piece if last_first else piece
         share += peek(share, TO_NEXT)
-    if is_caller:
+    if asks:
         _leave(own)
